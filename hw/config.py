@@ -1,0 +1,250 @@
+"""The configuration of an accelerator: what a user chooses, and the geometry that follows from it."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from hw.errors import ConfigError
+from hw.formats import Format, format_named
+
+__all__ = ["AcceleratorConfig", "ceil_div", "ceil_log2", "ceil_power_of_two"]
+
+DATAFLOWS = ("ws", "os")
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Return ⌈a / b⌉ for non-negative `a` and positive `b`."""
+    return -(-a // b)
+
+
+def ceil_log2(n: int) -> int:
+    """Return the least e with 2**e ≥ n, for n ≥ 1."""
+    return (n - 1).bit_length()
+
+
+def ceil_power_of_two(n: int) -> int:
+    """Return the least power of two that is ≥ n, for n ≥ 1."""
+    return 1 << ceil_log2(n)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcceleratorConfig:
+    """Everything that decides the RTL of one array accelerator.
+
+    The defaults are a small working design. R and C are `rows` and `columns`: an R×C array multiplies activations
+    (M×K) by weights (K×N), R elements of K and C of N at a time when weight-stationary.
+
+    Parameters
+    ----------
+    engine : str
+        Matrix engine, a key of `hw.array.ENGINES`.
+    pe : str
+        Processing element, a key of `hw.pe.PE_TYPES`.
+    dataflows : tuple of str
+        Any of "ws" (weight-stationary) and "os" (output-stationary); with both, each command chooses.
+    rows, columns : int
+        Array shape, 1 to 256 each, free and independent.
+    activation_format, weight_format : str
+        Keys of `hw.formats.FORMATS`.
+    acc_width : int
+        Accumulator width in bits, 16 to 32; accumulation saturates.
+    os_depth : int
+        Longest run of K that one output-stationary tile adds inside the array; longer K is split. It sets the psum width.
+    scratchpad_bytes, scratchpad_banks : int
+        Scratchpad size, and the number of equal banks (each one read and one write port).
+    accumulator_rows, accumulator_banks : int
+        Accumulator rows of `columns` words, and the number of equal banks.
+    bus_width : int
+        AXI4 data width in bits: 64, 128, 256 or 512.
+    burst_beats : int
+        Longest AXI4 burst that the DMA issues, 1 to 256 beats.
+    outstanding_reads : int
+        Read bursts that the load DMA keeps in flight, 1 to 64.
+    vector_lanes : int
+        Elements that the vector unit handles in a cycle; divides `columns`.
+    queue_depth : int
+        Commands that wait in each of the four queues, 2 to 16.
+    command_lines : int
+        Lines of 64 bytes (8 instructions) in the instruction cache; a power of two.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible; nothing is clipped.
+    """
+
+    engine: str = "systolic"
+    pe: str = "mac"
+    dataflows: tuple[str, ...] = DATAFLOWS
+    rows: int = 4
+    columns: int = 4
+    activation_format: str = "int8"
+    weight_format: str = "int8"
+    acc_width: int = 32
+    os_depth: int = 256
+    scratchpad_bytes: int = 32768
+    scratchpad_banks: int = 8
+    accumulator_rows: int = 256
+    accumulator_banks: int = 2
+    bus_width: int = 128
+    burst_beats: int = 16
+    outstanding_reads: int = 32
+    vector_lanes: int = 4
+    queue_depth: int = 4
+    command_lines: int = 32
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), field.type
+            if kind is int and (not isinstance(value, int) or isinstance(value, bool)):
+                raise TypeError(f"AcceleratorConfig.{field.name} must be an integer, not {value!r}")
+            if kind is str and not isinstance(value, str):
+                raise TypeError(f"AcceleratorConfig.{field.name} must be a string, not {value!r}")
+        if not isinstance(self.dataflows, tuple):
+            object.__setattr__(self, "dataflows", tuple(self.dataflows))
+        self._must("engine", bool(self.engine), "the name of an engine")
+        self._must("pe", bool(self.pe), "the name of a processing element")
+        legal = self.dataflows and all(d in DATAFLOWS for d in self.dataflows)
+        self._must("dataflows", bool(legal) and len(set(self.dataflows)) == len(self.dataflows),
+                   "a non-empty choice of 'ws' and 'os', each once")
+        for name, low, high in _RANGES:
+            self._must(name, low <= getattr(self, name) <= high, f"between {low} and {high}")
+        for name in ("activation_format", "weight_format"):
+            format_named(getattr(self, name))
+        self._must("activation_format", self.activation.bits == 8, "an 8-bit format (rows of bytes leave the vector unit)")
+        self._must("bus_width", self.bus_width in (64, 128, 256, 512), "64, 128, 256 or 512")
+        for name in _POWERS_OF_TWO:
+            value = getattr(self, name)
+            self._must(name, value & (value - 1) == 0, f"a power of two (nearest: {ceil_power_of_two(value)})")
+        self._must("vector_lanes", self.columns % self.vector_lanes == 0, f"a divisor of columns ({self.columns})")
+        self._must("accumulator_rows", self.accumulator_rows // self.accumulator_banks >= max(4, self.rows),
+                   f"at least {self.accumulator_banks * max(4, self.rows)} (banks × rows of the array)")
+        self._must("scratchpad_bytes", self.scratchpad_bytes // self.scratchpad_banks >= 4 * self.line_bytes,
+                   f"at least {4 * self.line_bytes * self.scratchpad_banks} (4 lines of {self.line_bytes} bytes a bank)")
+
+    def _must(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ConfigError(f"AcceleratorConfig.{name} must be {rule}, not {getattr(self, name)!r}")
+
+    # Derived geometry -----------------------------------------------------------------------------------------
+
+    @property
+    def activation(self) -> Format:
+        """Format of an activation."""
+        return format_named(self.activation_format)
+
+    @property
+    def weight(self) -> Format:
+        """Format of a weight."""
+        return format_named(self.weight_format)
+
+    @property
+    def psum_width(self) -> int:
+        """Bits of a psum inside the array: wide enough that neither R rows nor `os_depth` steps can overflow."""
+        depth = max(self.rows, self.os_depth if "os" in self.dataflows else 1)
+        return self.activation.bits + self.weight.bits + ceil_log2(depth)
+
+    @property
+    def beat_bytes(self) -> int:
+        """Bytes of one bus beat."""
+        return self.bus_width // 8
+
+    @property
+    def activation_slot_bytes(self) -> int:
+        """Bytes from one group of R activations to the next: R elements, padded to a power of two."""
+        return ceil_power_of_two(ceil_div(self.rows * self.activation.bits, 8))
+
+    @property
+    def weight_slot_bytes(self) -> int:
+        """Bytes from one group of C weights to the next: C elements, padded to a power of two."""
+        return ceil_power_of_two(ceil_div(self.columns * self.weight.bits, 8))
+
+    @property
+    def output_slot_bytes(self) -> int:
+        """Bytes from one group of C int8 outputs to the next: C bytes, padded to a power of two."""
+        return ceil_power_of_two(self.columns)
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of a scratchpad line: the widest of a beat and the three slots."""
+        return max(self.beat_bytes, self.activation_slot_bytes, self.weight_slot_bytes, self.output_slot_bytes)
+
+    @property
+    def parameter_slot_bytes(self) -> int:
+        """Bytes of one group of C 32-bit vector parameters (bias or scale), padded to whole lines."""
+        return max(self.line_bytes, ceil_power_of_two(4 * self.columns))
+
+    @property
+    def scratchpad_lines(self) -> int:
+        """Lines in the whole scratchpad."""
+        return self.scratchpad_bytes // self.line_bytes
+
+    @property
+    def scratchpad_bank_bytes(self) -> int:
+        """Bytes of one scratchpad bank; banks are consecutive in the address space."""
+        return self.scratchpad_bytes // self.scratchpad_banks
+
+    @property
+    def accumulator_bank_rows(self) -> int:
+        """Rows of one accumulator bank; banks are consecutive in the address space."""
+        return self.accumulator_rows // self.accumulator_banks
+
+    @property
+    def peak_macs_per_cycle(self) -> int:
+        """Multiply-accumulates of the whole array in one cycle."""
+        return self.rows * self.columns
+
+    # Interchange ----------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    def to_json(self) -> str:
+        """Return the fields as JSON text, sorted by name."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "AcceleratorConfig":
+        """Build a config from plain JSON types; unknown names are refused."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                raise ConfigError(f"AcceleratorConfig has no field {name!r} (it has {', '.join(sorted(known))})")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "AcceleratorConfig":
+        """Build a config from the text that `to_json` makes."""
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"a config must be a JSON object, not this text: {error}") from None
+        if not isinstance(fields, dict):
+            raise ConfigError(f"a config must be a JSON object, not {type(fields).__name__}")
+        return cls.from_dict(fields)
+
+    def digest(self) -> str:
+        """Return 12 hexadecimal digits that name this config."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+
+_RANGES = (
+    ("rows", 1, 256),
+    ("columns", 1, 256),
+    ("acc_width", 16, 32),
+    ("os_depth", 1, 4096),
+    ("scratchpad_bytes", 1024, 1 << 24),
+    ("scratchpad_banks", 1, 64),
+    ("accumulator_rows", 16, 1 << 16),
+    ("accumulator_banks", 1, 16),
+    ("burst_beats", 1, 256),
+    ("outstanding_reads", 1, 64),
+    ("vector_lanes", 1, 256),
+    ("queue_depth", 2, 16),
+    ("command_lines", 4, 1024),
+)
+_POWERS_OF_TWO = ("scratchpad_bytes", "scratchpad_banks", "accumulator_rows", "accumulator_banks", "command_lines")

@@ -1,0 +1,221 @@
+"""The instruction set as one table: the decoder, assembler, C header and docs page are all made from it.
+
+An instruction is 64 bits. A small scalar sequencer runs the program: it does arithmetic on 32 registers of 32 bits, writes the
+fields of four *descriptors* (load, matrix, vector, store), and with GO puts a snapshot of a descriptor, a command, into that
+unit's queue. Descriptor fields keep their values from one GO to the next. The second ALU operand is always r[c] + imm.
+
+Commands in one queue run in order. Between queues only semaphores order them: a command starts when every semaphore of
+its wait mask is above zero (it takes one from each), and adds one to each of its signal mask when it is done. Program order
+itself must be a legal order of execution: a wait may only depend on signals earlier in the program.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = [
+    "ARGUMENTS", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT", "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS",
+    "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "Dataflow", "ErrorCause", "Field", "Opcode",
+    "OpcodeInfo", "Unit", "VectorOp", "destination",
+]
+
+INSTRUCTION_BYTES = 8
+REGISTERS = 32            # r0 reads as zero and ignores writes
+ARGUMENTS = 16            # argument CSRs, copied to the registers from r16 on at the doorbell
+FIRST_ARGUMENT = 16
+SEMAPHORES = 16
+SEMAPHORE_MAX = 255
+LOOP_DEPTH = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Field:
+    """One packed field: `width` bits, unsigned, least significant field first in its table."""
+
+    name: str
+    width: int
+    doc: str
+
+
+def _field(name: str, width: int, doc: str) -> Field:
+    return Field(name=name, width=width, doc=doc)
+
+
+INSTRUCTION_FIELDS = (
+    _field("opcode", 8, "operation"),
+    _field("a", 8, "destination: a register 0–31, or a descriptor field from 32 on"),
+    _field("b", 8, "first source register"),
+    _field("c", 8, "second source register"),
+    _field("imm", 32, "immediate"),
+)
+
+
+class Unit(IntEnum):
+    """The four queues."""
+
+    LOAD = 0
+    MATRIX = 1
+    VECTOR = 2
+    STORE = 3
+
+
+class Dataflow(IntEnum):
+    """Values of `matrix.dataflow`."""
+
+    WS = 0
+    OS = 1
+
+
+class VectorOp(IntEnum):
+    """Values of `vector.op`."""
+
+    REQUANTIZE = 0
+
+
+class Opcode(IntEnum):
+    """Values of the opcode field; zero is illegal, so that a run into empty memory stops."""
+
+    HALT = 0x01
+    ADD = 0x02
+    SUB = 0x03
+    MIN = 0x04
+    MAX = 0x05
+    AND = 0x06
+    XOR = 0x07
+    SHL = 0x08
+    SHR = 0x09
+    LOOP = 0x10
+    END = 0x11
+    SIGNAL = 0x12
+    WAIT = 0x13
+    FENCE = 0x14
+    LOAD = 0x20
+    MATRIX = 0x21
+    VECTOR = 0x22
+    STORE = 0x23
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpcodeInfo:
+    """How an opcode is written and what it does.
+
+    Attributes
+    ----------
+    kind : str
+        "alu" (a ← b op (c + imm)), "loop", "tokens" (imm[15:0] a semaphore mask), "go" (wait mask in imm[15:0], signal mask in
+        imm[31:16]) or "plain" (no operands).
+    """
+
+    opcode: Opcode
+    kind: str
+    doc: str
+
+
+OPCODES: dict[Opcode, OpcodeInfo] = {
+    op: OpcodeInfo(opcode=op, kind=kind, doc=doc)
+    for op, kind, doc in (
+        (Opcode.HALT, "plain", "wait until every queue is empty and every unit idle, then stop and raise the interrupt"),
+        (Opcode.ADD, "alu", "a ← r[b] + (r[c] + imm)"),
+        (Opcode.SUB, "alu", "a ← r[b] − (r[c] + imm)"),
+        (Opcode.MIN, "alu", "a ← the unsigned minimum of r[b] and r[c] + imm"),
+        (Opcode.MAX, "alu", "a ← the unsigned maximum of r[b] and r[c] + imm"),
+        (Opcode.AND, "alu", "a ← r[b] and (r[c] + imm), bit by bit"),
+        (Opcode.XOR, "alu", "a ← r[b] exclusive-or (r[c] + imm), bit by bit"),
+        (Opcode.SHL, "alu", "a ← r[b] shifted left by the low 5 bits of r[c] + imm"),
+        (Opcode.SHR, "alu", "a ← r[b] shifted right by the low 5 bits of r[c] + imm, zero-filled"),
+        (Opcode.LOOP, "loop", ("run the body up to the matching END r[b] + imm[15:0] times (modulo 2³²); when zero, skip "
+                              "imm[31:16] instructions (the body and its END)")),
+        (Opcode.END, "plain", "end of the innermost loop's body"),
+        (Opcode.SIGNAL, "tokens", "add one to each semaphore of the mask"),
+        (Opcode.WAIT, "tokens", "wait for each semaphore of the mask, take one from each"),
+        (Opcode.FENCE, "plain", "wait until every queue is empty and every unit idle"),
+        (Opcode.LOAD, "go", "queue a load: DRAM → scratchpad"),
+        (Opcode.MATRIX, "go", "queue a matrix command: scratchpad × scratchpad → accumulator"),
+        (Opcode.VECTOR, "go", "queue a vector command: accumulator → scratchpad"),
+        (Opcode.STORE, "go", "queue a store: scratchpad → DRAM"),
+    )
+}
+
+_DRAM_BLOCK = (
+    _field("dram_addr", 32, "first byte in DRAM; a multiple of the beat"),
+    _field("dram_stride", 32, "bytes between rows in DRAM; a multiple of the beat"),
+    _field("rows", 16, "rows of the block, at least 1"),
+    _field("row_bytes", 24, "bytes of a row, at least 1"),
+    _field("addr", 24, "first byte in the scratchpad; a multiple of the beat"),
+    _field("stride", 24, "bytes between rows in the scratchpad; a multiple of the beat"),
+)
+
+DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
+    Unit.LOAD: (
+        *_DRAM_BLOCK,
+        _field("transpose", 1, "1: byte j of DRAM row i goes to scratchpad row j, byte i (int8 operands only)"),
+    ),
+    Unit.MATRIX: (
+        _field("activation_addr", 24, "first activation slot in the scratchpad"),
+        _field("activation_stride", 24, "bytes between rows m (WS), or between steps k (OS)"),
+        _field("activation_tile_stride", 24, "bytes between groups of R elements along K (WS) or along M (OS)"),
+        _field("weight_addr", 24, "first weight slot in the scratchpad"),
+        _field("weight_stride", 24, "bytes between steps k"),
+        _field("weight_tile_stride", 24, "bytes between groups of C elements along N"),
+        _field("acc_addr", 16, "first accumulator row"),
+        _field("acc_tile_stride", 16, "accumulator rows between groups of C columns"),
+        _field("m", 16, "rows of activations, at least 1"),
+        _field("n", 16, "columns of weights, at least 1"),
+        _field("k", 16, "reduction length, at least 1"),
+        _field("dataflow", 1, "0 weight-stationary, 1 output-stationary"),
+        _field("accumulate", 1, "0 overwrite the accumulator rows, 1 add to them"),
+        _field("serialize", 1, "1: no overlap; a tile starts only when the last one has left the array"),
+    ),
+    Unit.VECTOR: (
+        _field("op", 4, "operation: 0 requantize"),
+        _field("acc_addr", 16, "first accumulator row"),
+        _field("acc_tile_stride", 16, "accumulator rows between groups of C columns"),
+        _field("m", 16, "rows, at least 1"),
+        _field("n", 16, "columns, at least 1"),
+        _field("addr", 24, "first output slot in the scratchpad"),
+        _field("stride", 24, "bytes between output rows m; groups of C columns lie one output slot apart"),
+        _field("bias_addr", 24, "int32 biases in the scratchpad, one parameter slot for each group of C; line-aligned"),
+        _field("scale_addr", 24, "float32 scales in the scratchpad, one parameter slot for each group of C; line-aligned"),
+        _field("scale", 32, "float32 scale for every channel, when per_channel is 0"),
+        _field("bias_en", 1, "1: add the bias before scaling"),
+        _field("per_channel", 1, "1: scales from scale_addr, 0: the one in `scale`"),
+        _field("relu", 1, "1: clamp at zero from below"),
+    ),
+    Unit.STORE: _DRAM_BLOCK,
+}
+
+
+def _destinations() -> dict[str, int]:
+    names = {f"r{i}": i for i in range(REGISTERS)}
+    for unit, fields in DESCRIPTORS.items():
+        for field in fields:
+            names[f"{unit.name.lower()}.{field.name}"] = len(names)
+    return names
+
+
+DESTINATIONS: dict[str, int] = _destinations()
+"""Name of each ALU destination → its number: the registers, then the descriptor fields in table order."""
+
+
+def destination(unit: Unit, field: str) -> int:
+    """Return the destination number of a descriptor field."""
+    return DESTINATIONS[f"{unit.name.lower()}.{field}"]
+
+
+class ErrorCause(IntEnum):
+    """Why the accelerator stopped; read in the ERROR register."""
+
+    NONE = 0
+    ILLEGAL_INSTRUCTION = 1
+    PROGRAM_COUNTER = 2
+    LOOP_STACK = 3
+    SEMAPHORE_OVERFLOW = 4
+    BAD_SIZE = 5
+    MISALIGNED = 6
+    SCRATCHPAD_RANGE = 7
+    ACCUMULATOR_RANGE = 8
+    UNSUPPORTED = 9
+    BUS_READ = 10
+    BUS_WRITE = 11
+    BUS_FETCH = 12
+    WATCHDOG = 13
+    ABORTED = 14
