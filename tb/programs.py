@@ -1,0 +1,237 @@
+"""Random command programs, legal by construction: what the system bench and the volume test run on golden model and RTL.
+
+Two threads of commands own one half of the scratchpad and of the accumulator each. Inside a thread a baton (a semaphore)
+passes from unit to unit, so its commands run in program order; between the threads nothing is ordered, so loads, matrix, vector
+and store commands of the one overlap those of the other. Bodies are repeated by hardware loops, with addresses in registers.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import DESCRIPTORS, Dataflow, Unit
+from sw.assembler import Assembler
+from sw.program import Program, Region
+
+__all__ = ["RandomProgram", "random_program"]
+
+INPUT_BYTES = 1 << 16
+PARAMETER_BYTES = 1 << 13
+HOME = 4                    # a thread's own semaphore; 0–3 are the batons to its units
+PER_THREAD = 8
+
+
+@dataclass(kw_only=True)
+class RandomProgram:
+    """A program and what is interesting about it.
+
+    Attributes
+    ----------
+    program : Program
+    commands : list of (Unit, dict)
+        The queued commands in program order with the fields as set in the first iteration of their loop.
+    """
+
+    program: Program
+    commands: list[tuple[Unit, dict[str, int]]] = field(default_factory=list)
+
+
+class _Thread:
+    """One of the two owners of half of the memories."""
+
+    def __init__(self, config: AcceleratorConfig, index: int, rng: np.random.Generator):
+        self.index = index
+        half = config.scratchpad_bytes // 2
+        quarter = half // 4
+        bases = [index * half + i * quarter for i in range(4)]
+        rng.shuffle(bases)
+        self.area_bytes = quarter
+        self.activation, self.weight, self.parameter, self.output = bases
+        self.acc_rows = config.accumulator_rows // 2
+        self.acc = index * self.acc_rows
+
+
+class _Generator:
+    def __init__(self, config: AcceleratorConfig, rng: np.random.Generator, longest: int):
+        self.config, self.rng, self.longest = config, rng, longest
+        self.threads = [_Thread(config, i, rng) for i in range(2)]
+        self.input = 0
+        self.parameters = INPUT_BYTES
+        self.output = INPUT_BYTES + PARAMETER_BYTES
+        self.output_end = self.output
+
+    def _int(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
+
+    def _flag(self, probability: float = 0.5) -> int:
+        return int(self.rng.random() < probability)
+
+    def _place(self, base: int, room: int, size: int, step: int) -> int:
+        """Return a multiple of `step` in [base, base + room) at which `size` bytes fit."""
+        return base + step * self._int(0, (room - size) // step)
+
+    def _spread(self, count: int, unit: int, step: int, room: int) -> int:
+        """Return a stride, a multiple of `step` and at least `unit`, at which `count` pieces fit into `room`."""
+        least = ceil_div(unit, step) * step
+        most = max(least, (room - unit) // max(1, count - 1) // step * step)
+        return step * self._int(least // step, min(most, least + 4 * step) // step)
+
+    def load(self, thread: _Thread, parameters: bool = False) -> dict[str, int]:
+        beat = self.config.beat_bytes
+        if parameters:
+            size = self._int(1, min(thread.area_bytes, PARAMETER_BYTES) // beat) * beat
+            return {"dram_addr": self.parameters, "dram_stride": 0, "rows": 1, "row_bytes": size, "addr": thread.parameter,
+                    "stride": 0, "transpose": 0}
+        room, transpose = thread.area_bytes, self._flag(0.4)
+        rows, row_bytes = self._int(1, self.longest), self._int(1, 3 * beat)
+        across, along = (row_bytes, ceil_div(rows, beat) * beat) if transpose else (rows, ceil_div(row_bytes, beat) * beat)
+        across = min(across, room // along)
+        rows, row_bytes = (rows, across) if transpose else (across, row_bytes)
+        stride = self._spread(across, along, beat, room)
+        least = ceil_div(row_bytes, beat)
+        dram_stride = beat * self._int(least, max(least, min(8, INPUT_BYTES // (rows * beat))))
+        size = (across - 1) * stride + along
+        base = thread.activation if self._flag() else thread.weight
+        dram = self._place(self.input, INPUT_BYTES, (rows - 1) * dram_stride + ceil_div(row_bytes, beat) * beat, beat)
+        return {"dram_addr": dram, "dram_stride": dram_stride, "rows": rows, "row_bytes": row_bytes,
+                "addr": self._place(base, room, size, beat), "stride": stride, "transpose": transpose}
+
+    def matrix(self, thread: _Thread) -> dict[str, int]:
+        config = self.config
+        dataflow = Dataflow[self.rng.choice(config.dataflows).upper()]
+        m, n, k = (self._int(1, self.longest) for _ in range(3))
+        steps, groups = (m, ceil_div(k, config.rows)) if dataflow == Dataflow.WS else (k, ceil_div(m, config.rows))
+        activation = self._walk(thread.activation, thread.area_bytes, steps, groups, config.activation_slot_bytes)
+        n_groups = ceil_div(n, config.columns)
+        weight = self._walk(thread.weight, thread.area_bytes, k, n_groups, config.weight_slot_bytes)
+        acc_tile_stride = self._int(m, max(m, thread.acc_rows // n_groups))
+        acc_size = (n_groups - 1) * acc_tile_stride + m
+        return {**{f"activation_{name}": value for name, value in activation.items()},
+                **{f"weight_{name}": value for name, value in weight.items()},
+                "acc_addr": self._place(thread.acc, thread.acc_rows, acc_size, 1), "acc_tile_stride": acc_tile_stride,
+                "m": m, "n": n, "k": k, "dataflow": int(dataflow), "accumulate": self._flag(), "serialize": self._flag(0.2)}
+
+    def _walk(self, base: int, room: int, steps: int, groups: int, slot: int) -> dict[str, int]:
+        """Return address and strides of `steps` × `groups` slots inside an area."""
+        stride = self._spread(steps, slot, slot, room - groups * slot)
+        tile_stride = slot * self._int(1, max(1, min(4, (room - (steps - 1) * stride) // (slot * groups))))
+        size = (steps - 1) * stride + (groups - 1) * tile_stride + slot
+        return {"addr": self._place(base, room, size, slot), "stride": stride, "tile_stride": tile_stride}
+
+    def vector(self, thread: _Thread) -> dict[str, int]:
+        config = self.config
+        m, n = self._int(1, self.longest), self._int(1, self.longest)
+        groups = min(ceil_div(n, config.columns), thread.area_bytes // config.parameter_slot_bytes)
+        n = min(n, groups * config.columns)
+        acc_tile_stride = self._int(m, max(m, thread.acc_rows // groups))
+        slot = config.output_slot_bytes
+        stride = self._spread(m, groups * slot, slot, thread.area_bytes)
+        parameters = [self._place(thread.parameter, thread.area_bytes, groups * config.parameter_slot_bytes, config.line_bytes)
+                      for _ in range(2)]
+        return {"op": 0, "acc_addr": self._place(thread.acc, thread.acc_rows, (groups - 1) * acc_tile_stride + m, 1),
+                "acc_tile_stride": acc_tile_stride, "m": m, "n": n,
+                "addr": self._place(thread.output, thread.area_bytes, (m - 1) * stride + groups * slot, slot),
+                "stride": stride, "bias_addr": parameters[0], "scale_addr": parameters[1],
+                "scale": int(np.float32(2.0 ** -self._int(4, 14) * self.rng.uniform(0.5, 1)).view(np.uint32)),
+                "bias_en": self._flag(), "per_channel": self._flag(), "relu": self._flag(0.3)}
+
+    def store(self, thread: _Thread, count: int) -> tuple[dict[str, int], int]:
+        """Return a store of its own piece of the output region, and the bytes from one iteration's piece to the next."""
+        beat = self.config.beat_bytes
+        row_bytes = self._int(1, 3 * beat)
+        along = ceil_div(row_bytes, beat) * beat
+        rows = self._int(1, min(self.longest, thread.area_bytes // along))
+        stride = self._spread(rows, along, beat, thread.area_bytes)
+        dram_stride = along + beat * self._int(0, 2)
+        piece = rows * dram_stride
+        fields = {"dram_addr": self.output_end, "dram_stride": dram_stride, "rows": rows, "row_bytes": row_bytes,
+                  "addr": self._place(thread.output, thread.area_bytes, (rows - 1) * stride + along, beat), "stride": stride}
+        self.output_end += piece * count
+        return fields, piece
+
+
+def random_program(config: AcceleratorConfig, seed: int, rounds: int = 2, longest: int | None = None) -> RandomProgram:
+    """Return a random legal program.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Arrays whose rows and columns are powers of two; at least 8 scratchpad banks are not needed but make it faster.
+    seed : int
+        Everything follows from it.
+    rounds : int
+        Bodies, each a hardware loop of one to three iterations over both threads.
+    longest : int
+        Largest m, n, k and row count; default three times the longer side of the array, or what the accumulator holds.
+    """
+    rng = np.random.default_rng(seed)
+    generator = _Generator(config, rng, longest or min(3 * max(config.rows, config.columns), config.accumulator_rows // 6))
+    asm = Assembler()
+    commands: list[tuple[Unit, dict[str, int]]] = []
+    for thread in generator.threads:
+        asm.signal(thread.index * PER_THREAD + HOME)
+    for _ in range(rounds):
+        count = int(rng.integers(1, 4))
+        chains = [_chain(generator, thread, count, asm) for thread in generator.threads]
+        with asm.loop(count):
+            _interleave(rng, asm, chains, commands)
+            for thread in generator.threads:
+                asm.add(f"r{2 + 2 * thread.index}", f"r{2 + 2 * thread.index}", f"r{3 + 2 * thread.index}")
+    asm.halt()
+    return RandomProgram(program=_program(config, generator, asm, rng, seed), commands=commands)
+
+
+def _chain(generator: _Generator, thread: _Thread, count: int, asm: Assembler) -> list[tuple[Unit, dict[str, int]]]:
+    """Return one thread's commands of a body; registers 2+2i and 3+2i get the store's address and step."""
+    rng = generator.rng
+    chain = [(Unit.LOAD, generator.load(thread, parameters=True))]
+    chain += [(Unit.LOAD, generator.load(thread)) for _ in range(rng.integers(1, 4))]
+    for _ in range(rng.integers(1, 4)):
+        chain.append((Unit.MATRIX, generator.matrix(thread)))
+        if rng.random() < 0.3:
+            chain.append((Unit.LOAD, generator.load(thread)))
+    chain += [(Unit.VECTOR, generator.vector(thread)) for _ in range(rng.integers(1, 3))]
+    fields, step = generator.store(thread, count)
+    asm.set(f"r{2 + 2 * thread.index}", fields["dram_addr"])
+    asm.set(f"r{3 + 2 * thread.index}", step)
+    return [*chain, (Unit.STORE, fields)]
+
+
+def _interleave(rng: np.random.Generator, asm: Assembler, chains: list[list[tuple[Unit, dict[str, int]]]],
+                commands: list[tuple[Unit, dict[str, int]]]) -> None:
+    """Queue the chains' commands in a random interleaving, each chain in its own order."""
+    left = [list(chain) for chain in chains]
+    while any(left):
+        index = int(rng.choice([i for i, chain in enumerate(left) if chain]))
+        position = len(chains[index]) - len(left[index])
+        unit, fields = left[index].pop(0)
+        base = index * PER_THREAD
+        previous = chains[index][position - 1][0] if position else None
+        following = left[index][0][0] if left[index] else None
+        wait = [base + HOME] if previous is None else [base + unit] if previous != unit else []
+        signal = [base + HOME] if following is None else [base + following] if following != unit else []
+        for field_ in DESCRIPTORS[unit]:
+            name = f"{unit.name.lower()}.{field_.name}"
+            if unit == Unit.STORE and field_.name == "dram_addr":
+                asm.set(name, f"r{2 + 2 * index}")
+            else:
+                asm.set(name, fields[field_.name])
+        asm.go(unit, wait=wait, signal=signal)
+        commands.append((unit, fields))
+
+
+def _program(config: AcceleratorConfig, generator: _Generator, asm: Assembler, rng: np.random.Generator, seed: int) -> Program:
+    data = rng.integers(0, 256, INPUT_BYTES, dtype=np.uint8)
+    words = PARAMETER_BYTES // 4
+    scales = (rng.uniform(0.5, 1, words) * 2.0 ** rng.integers(-14, -3, words)).astype(np.float32)
+    output_bytes = generator.output_end - generator.output
+    return Program(
+        name=f"random-{seed}", config_digest=config.digest(), code=asm.words(), code_addr=ceil_div(generator.output_end, 64) * 64,
+        regions=(
+            Region(name="input", addr=generator.input, size=INPUT_BYTES, role="constant", data=data),
+            Region(name="parameters", addr=generator.parameters, size=PARAMETER_BYTES, role="constant",
+                   data=scales.view(np.uint8)),
+            Region(name="output", addr=generator.output, size=output_bytes, role="output"),
+        ),
+        kernels=((0, "random"),))
