@@ -46,6 +46,7 @@ class _SharedInstance(Elaboratable):
         self.block = block
 
     def elaborate(self, platform: Any) -> Instance:
+        self.block._MustUse__used = True  # emitted under its name; Amaranth would warn that it was never elaborated
         ports: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         for path, member, value in self.block.signature.flatten(self.block):
             prefix = "o" if member.flow == wiring.Out else "i"
