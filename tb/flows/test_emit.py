@@ -1,0 +1,105 @@
+"""Emission: the same bytes every time, each shared block once, files written whole."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from flows.emit import ports_of, to_verilog
+from flows.headers import isa_header, regs_header
+from hw.isa import DESTINATIONS, OPCODES
+from hw.regs import REGISTERS
+from hw.share import shared
+from tb.flows.adder import VectorAdder
+
+
+class Inverter(wiring.Component):
+    """No clock, no reset: a block that is shared must still fit its instance."""
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(4), "o": Out(4)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.o.eq(~self.i)
+        return m
+
+
+class Twice(Inverter):
+    """A shared block that shares another."""
+
+    def elaborate(self, platform):
+        m = Module()
+        first, second = Inverter(), Inverter()
+        m.submodules.first = shared(platform, "inverter", first)
+        m.submodules.second = shared(platform, "inverter", second)
+        m.d.comb += [first.i.eq(self.i), second.i.eq(first.o), self.o.eq(second.o)]
+        return m
+
+
+class Top(Inverter):
+    """A module that shares `Twice`."""
+
+    def elaborate(self, platform):
+        m = Module()
+        inner = Twice()
+        m.submodules.inner = shared(platform, "twice", inner)
+        m.d.comb += [inner.i.eq(self.i), self.o.eq(inner.o)]
+        return m
+
+
+def modules(verilog: str) -> list[str]:
+    return [name.removeprefix("\\") for name in re.findall(r"^module (\\?[^\s(]+)", verilog, re.MULTILINE)]
+
+
+def test_shared_blocks_appear_once():
+    assert modules(to_verilog(VectorAdder(64), "heddle")) == ["heddle", "reader_64", "reader_64.fifo"]
+    nested = to_verilog(Top(), "heddle")
+    assert modules(nested) == ["heddle", "inverter", "twice"]
+    assert nested.count("inverter ") == 2  # the instances
+    assert "input clk" in nested.split("module inverter")[1]
+
+
+def test_bytes_do_not_depend_on_the_hash_seed():
+    script = """from flows.emit import to_verilog; from tb.flows.adder import VectorAdder
+print(to_verilog(VectorAdder(64), "heddle"))"""
+    texts = {subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
+                            capture_output=True, text=True).stdout for seed in ("0", "1")}
+    (text,) = texts
+    assert os.getcwd() not in text
+    assert "(* src" not in text
+    assert "generator" not in text
+
+
+def test_ports_state_direction_and_width():
+    adder = VectorAdder(128)
+    verilog = to_verilog(adder, "heddle")
+    ports = {port["name"]: (port["direction"], port["width"]) for port in ports_of(adder)}
+    for name, (direction, width) in ports.items():
+        slice_ = f"[{width - 1}:0] " if width > 1 else ""
+        assert f"  {direction}put {slice_}{name};" in verilog
+    assert ports["clk"] == ("in", 1)
+    assert ports["m_axi_araddr"] == ("out", 32)
+    assert ports["m_axi_rdata"] == ("in", 128)
+    assert ports["s_axil_rdata"] == ("out", 32)
+    assert ports["irq"] == ("out", 1)
+
+
+@pytest.mark.parametrize(("text", "guard"), [(regs_header(), "HEDDLE_REGS_H"), (isa_header(), "HEDDLE_ISA_H")])
+def test_headers_are_c_and_name_everything(text, guard, tmp_path):
+    names = re.findall(r"^#define (\w+)", text, re.MULTILINE)
+    assert len(names) == len(set(names))
+    for register in REGISTERS if guard == "HEDDLE_REGS_H" else ():
+        assert f"HEDDLE_{register.name}" in names
+    for op in OPCODES if guard == "HEDDLE_ISA_H" else ():
+        assert f"HEDDLE_OP_{op.name}" in names
+    for name in DESTINATIONS if guard == "HEDDLE_ISA_H" else ():
+        assert f"HEDDLE_DST_{name.upper().replace('.', '_')}" in names
+    source = tmp_path / "header.c"
+    source.write_text(text + "unsigned sum = 0u" + "".join(f" + {name}" for name in names if name != guard) + ";\n")
+    subprocess.run(["gcc", "-std=c99", "-pedantic", "-Wall", "-Werror", "-fsyntax-only", str(source)], check=True)
