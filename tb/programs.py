@@ -5,16 +5,17 @@ passes from unit to unit, so its commands run in program order; between the thre
 and store commands of the one overlap those of the other. Bodies are repeated by hardware loops, with addresses in registers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import DESCRIPTORS, Dataflow, Unit
+from hw.isa import DESCRIPTORS, Dataflow, ErrorCause, Unit
 from sw.assembler import Assembler
 from sw.program import Program, Region
 
-__all__ = ["RandomProgram", "random_program"]
+__all__ = ["FaultyProgram", "RandomProgram", "faulty_programs", "random_program"]
 
 INPUT_BYTES = 1 << 16
 PARAMETER_BYTES = 1 << 13
@@ -235,3 +236,90 @@ def _program(config: AcceleratorConfig, generator: _Generator, asm: Assembler, r
             Region(name="output", addr=generator.output, size=output_bytes, role="output"),
         ),
         kernels=((0, "random"),))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultyProgram:
+    """A program with one fault, and what the accelerator must say of it."""
+
+    program: Program
+    cause: ErrorCause
+    pc: int
+
+
+def faulty_programs(config: AcceleratorConfig) -> list[FaultyProgram]:
+    """Return one program for each way in which a command or the instruction stream can be wrong.
+
+    Each queues a correct load first, then the faulty one, then a store that must never start (it waits for the faulty command).
+    """
+    beat, fields = config.beat_bytes, _harmless(config)
+    spad = config.scratchpad_bytes
+    command_faults = [
+        (Unit.LOAD, {"rows": 0}, ErrorCause.BAD_SIZE), (Unit.LOAD, {"row_bytes": 0}, ErrorCause.BAD_SIZE),
+        (Unit.LOAD, {"addr": 1}, ErrorCause.MISALIGNED), (Unit.LOAD, {"dram_addr": beat // 2}, ErrorCause.MISALIGNED),
+        (Unit.LOAD, {"addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
+        (Unit.LOAD, {"rows": 2, "stride": spad}, ErrorCause.SCRATCHPAD_RANGE),
+        (Unit.MATRIX, {"m": 0}, ErrorCause.BAD_SIZE), (Unit.MATRIX, {"n": 0}, ErrorCause.BAD_SIZE),
+        (Unit.MATRIX, {"k": 0}, ErrorCause.BAD_SIZE),
+        (Unit.MATRIX, {"activation_addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
+        (Unit.MATRIX, {"weight_addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
+        (Unit.MATRIX, {"acc_addr": config.accumulator_rows}, ErrorCause.ACCUMULATOR_RANGE),
+        (Unit.VECTOR, {"m": 0}, ErrorCause.BAD_SIZE), (Unit.VECTOR, {"n": 0}, ErrorCause.BAD_SIZE),
+        (Unit.VECTOR, {"op": 15}, ErrorCause.UNSUPPORTED),
+        (Unit.VECTOR, {"bias_en": 1, "bias_addr": 1}, ErrorCause.MISALIGNED),
+        (Unit.VECTOR, {"addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
+        (Unit.VECTOR, {"acc_addr": config.accumulator_rows}, ErrorCause.ACCUMULATOR_RANGE),
+        (Unit.STORE, {"rows": 0}, ErrorCause.BAD_SIZE), (Unit.STORE, {"addr": beat // 2}, ErrorCause.MISALIGNED),
+        (Unit.STORE, {"addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
+    ]
+    programs = [_faulty(config, cause, lambda asm, u=unit, c=changes: _queue(asm, u, {**fields[u], **c}))
+                for unit, changes, cause in command_faults]
+
+    def run_past_the_end(asm: Assembler) -> None:
+        asm.open_loop(0, skip=1000)
+        asm.close_loop()
+
+    programs += [
+        _faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm: asm.word(0)),
+        _faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm: asm.word(0x02 | 250 << 8)),
+        _faulty(config, ErrorCause.LOOP_STACK, lambda asm: asm.word(0x11)),
+        _faulty(config, ErrorCause.PROGRAM_COUNTER, run_past_the_end),
+    ]
+    return programs
+
+
+def _harmless(config: AcceleratorConfig) -> dict[Unit, dict[str, int]]:
+    """Return, for each unit, fields of a small legal command."""
+    beat = config.beat_bytes
+    fields = {unit: dict.fromkeys((f.name for f in DESCRIPTORS[unit]), 0) for unit in Unit}
+    fields[Unit.LOAD] |= {"rows": 1, "row_bytes": beat}
+    fields[Unit.MATRIX] |= {"m": 1, "n": 1, "k": 1}
+    fields[Unit.VECTOR] |= {"m": 1, "n": 1, "scale": 0x3F80_0000}
+    fields[Unit.STORE] |= {"rows": 1, "row_bytes": beat, "dram_addr": INPUT_BYTES}
+    return fields
+
+
+def _queue(asm: Assembler, unit: Unit, fields: dict[str, int], wait: tuple[int, ...] = ()) -> None:
+    for name, value in fields.items():
+        asm.set(f"{unit.name.lower()}.{name}", value)
+    asm.go(unit, wait=wait, signal=(0,))
+
+
+def _faulty(config: AcceleratorConfig, cause: ErrorCause, fault: Callable[[Assembler], None]) -> FaultyProgram:
+    asm = Assembler()
+    fields = _harmless(config)
+    _queue(asm, Unit.LOAD, fields[Unit.LOAD])
+    asm.wait(0)
+    fault(asm)
+    pc = len(asm) - 1
+    _queue(asm, Unit.STORE, fields[Unit.STORE], wait=(0,))
+    asm.halt()
+    data = np.arange(INPUT_BYTES, dtype=np.uint8)
+    program = Program(
+        name=f"faulty-{cause.name.lower()}", config_digest=config.digest(), code=asm.words(), code_addr=2 * INPUT_BYTES,
+        regions=(Region(name="input", addr=0, size=INPUT_BYTES, role="constant", data=data),
+                 Region(name="output", addr=INPUT_BYTES, size=INPUT_BYTES, role="output")),
+        kernels=((0, "faulty"),))
+    if cause == ErrorCause.PROGRAM_COUNTER:
+        pc += 1000
+    return FaultyProgram(program=program, cause=cause, pc=pc)
