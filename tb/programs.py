@@ -15,7 +15,7 @@ from hw.isa import DESCRIPTORS, Dataflow, ErrorCause, Unit
 from sw.assembler import Assembler
 from sw.program import Program, Region
 
-__all__ = ["FaultyProgram", "RandomProgram", "faulty_programs", "random_program"]
+__all__ = ["FaultyProgram", "RandomProgram", "faulty_programs", "random_program", "wipe_program"]
 
 INPUT_BYTES = 1 << 16
 PARAMETER_BYTES = 1 << 13
@@ -288,6 +288,30 @@ def faulty_programs(config: AcceleratorConfig) -> list[FaultyProgram]:
     return programs
 
 
+def wipe_program(config: AcceleratorConfig) -> Program:
+    """Return a program that gives every byte of the scratchpad and every accumulator row a known value, and stores a piece.
+
+    After a run that stopped with an error nobody knows how far its commands had come; this makes the local memories known again.
+    """
+    asm = Assembler()
+    fields = _harmless(config)
+    chunk = min(config.scratchpad_bytes, 1 << 12)
+    asm.set("r1", 0)
+    for name, value in {**fields[Unit.LOAD], "row_bytes": chunk}.items():
+        asm.set(f"load.{name}", value)
+    with asm.loop(config.scratchpad_bytes // chunk):
+        asm.set("load.addr", "r1")
+        asm.and_("load.dram_addr", "r1", imm=INPUT_BYTES - 1)
+        asm.go(Unit.LOAD)
+        asm.add("r1", "r1", imm=chunk)
+    asm.fence()
+    _queue(asm, Unit.MATRIX, {**fields[Unit.MATRIX], "m": config.accumulator_rows, "n": config.columns, "k": config.rows,
+                              "dataflow": int(Dataflow[config.dataflows[0].upper()])})
+    _queue(asm, Unit.STORE, fields[Unit.STORE])
+    asm.halt()
+    return _fixed_program(config, "wipe", asm)
+
+
 def _harmless(config: AcceleratorConfig) -> dict[Unit, dict[str, int]]:
     """Return, for each unit, fields of a small legal command."""
     beat = config.beat_bytes
@@ -314,12 +338,16 @@ def _faulty(config: AcceleratorConfig, cause: ErrorCause, fault: Callable[[Assem
     pc = len(asm) - 1
     _queue(asm, Unit.STORE, fields[Unit.STORE], wait=(0,))
     asm.halt()
-    data = np.arange(INPUT_BYTES, dtype=np.uint8)
-    program = Program(
-        name=f"faulty-{cause.name.lower()}", config_digest=config.digest(), code=asm.words(), code_addr=2 * INPUT_BYTES,
-        regions=(Region(name="input", addr=0, size=INPUT_BYTES, role="constant", data=data),
-                 Region(name="output", addr=INPUT_BYTES, size=INPUT_BYTES, role="output")),
-        kernels=((0, "faulty"),))
+    program = _fixed_program(config, f"faulty-{cause.name.lower()}", asm)
     if cause == ErrorCause.PROGRAM_COUNTER:
         pc += 1000
     return FaultyProgram(program=program, cause=cause, pc=pc)
+
+
+def _fixed_program(config: AcceleratorConfig, name: str, asm: Assembler) -> Program:
+    data = np.arange(INPUT_BYTES, dtype=np.uint32).astype(np.uint8)
+    return Program(
+        name=name, config_digest=config.digest(), code=asm.words(), code_addr=2 * INPUT_BYTES,
+        regions=(Region(name="input", addr=0, size=INPUT_BYTES, role="constant", data=data),
+                 Region(name="output", addr=INPUT_BYTES, size=INPUT_BYTES, role="output")),
+        kernels=((0, name),))
