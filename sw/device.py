@@ -1,4 +1,4 @@
-"""What every device is: the golden model, the RTL in simulation, later a board. One protocol, so that callers never know which."""
+"""What every device is: the golden model, the RTL in simulation, later a board. One protocol: callers never know which."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,14 +1,35 @@
-"""A compiled kernel: instructions, the memory that they touch, and their arguments."""
+"""A compiled kernel: instructions, the memory that they touch, and their arguments.
 
+File format (version 1): one safetensors file. Its metadata holds `format` ("heddle-program"), `version`, and `program`, a JSON
+object with every field but the arrays; its tensors are `code` (uint64) and `region.<i>` (uint8) for each region with data.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-__all__ = ["PROGRAM_VERSION", "Program", "Region"]
+from hw.isa import ARGUMENTS, INSTRUCTION_BYTES
+from sw.layout import MatrixLayout
+
+__all__ = ["PROGRAM_VERSION", "Program", "ProgramError", "Region", "load_program", "save_program"]
 
 PROGRAM_VERSION = 1
+FILE_FORMAT = "heddle-program"
 ROLES = ("input", "output", "constant", "scratch")
+REGION_ALIGNMENT = 64
+ADDRESS_SPACE = 1 << 32
+
+
+class ProgramError(ValueError):
+    """A Program that cannot be, or a file that does not hold one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +45,8 @@ class Region:
         "input" (the host writes it), "output" (the host reads it), "constant" (from `data`) or "scratch".
     data : ndarray or None
         Contents of a constant, uint8.
+    layout : MatrixLayout or None
+        How a matrix lies in it, where it holds one.
     """
 
     name: str
@@ -31,6 +54,22 @@ class Region:
     size: int
     role: str
     data: npt.NDArray[np.uint8] | None = None
+    layout: MatrixLayout | None = None
+
+    def __post_init__(self) -> None:
+        self._must("role", self.role in ROLES, f"one of {', '.join(ROLES)}")
+        self._must("addr", self.addr >= 0 and self.addr % REGION_ALIGNMENT == 0, f"a multiple of {REGION_ALIGNMENT}")
+        self._must("size", 1 <= self.size <= ADDRESS_SPACE - self.addr, "at least 1 and end within 32 bits of address")
+        if self.role == "constant" and self.data is None:
+            raise ProgramError(f"Region.data must be the contents of constant {self.name!r}, not None")
+        if self.data is not None and (self.data.dtype != np.uint8 or self.data.shape != (self.size,)):
+            raise ProgramError(f"Region.data must be uint8 of shape ({self.size},), not {self.data.dtype} of {self.data.shape}")
+        if self.layout is not None and self.layout.size > self.size:
+            raise ProgramError(f"Region.size must be at least {self.layout.size} (its layout), not {self.size}")
+
+    def _must(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ProgramError(f"Region.{name} must be {rule}, not {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,3 +100,175 @@ class Program:
     regions: tuple[Region, ...]
     arguments: dict[str, int] = field(default_factory=dict)
     kernels: tuple[tuple[int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.code.dtype != np.uint64 or self.code.ndim != 1 or self.code.size == 0:
+            raise ProgramError(f"Program.code must be uint64 instructions, not {self.code.dtype} of shape {self.code.shape}")
+        if self.code_addr < 0 or self.code_addr % REGION_ALIGNMENT:
+            raise ProgramError(f"Program.code_addr must be a multiple of {REGION_ALIGNMENT}, not {self.code_addr!r}")
+        if self.code_addr + self.code_bytes > ADDRESS_SPACE:
+            raise ProgramError(f"Program.code must end within 32 bits of address, not at {self.code_addr + self.code_bytes:#x}")
+        names = [region.name for region in self.regions]
+        if len(set(names)) != len(names):
+            raise ProgramError(f"Program.regions must have different names, not {names}")
+        indices = list(self.arguments.values())
+        if len(set(indices)) != len(indices) or not all(0 <= i < ARGUMENTS for i in indices):
+            raise ProgramError(f"Program.arguments must be different indices below {ARGUMENTS}, not {self.arguments!r}")
+        pieces = sorted([(r.addr, r.size, r.name) for r in self.regions] + [(self.code_addr, self.code_bytes, "the code")])
+        for (addr, size, name), (next_addr, _, next_name) in itertools.pairwise(pieces):
+            if addr + size > next_addr:
+                raise ProgramError(f"Program.regions must be disjoint, but {name} ends at {addr + size:#x} "
+                                   f"and {next_name} starts at {next_addr:#x}")
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the code."""
+        return INSTRUCTION_BYTES * len(self.code)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Least DRAM that holds the code and every region, in bytes."""
+        return max([self.code_addr + self.code_bytes, *(region.addr + region.size for region in self.regions)])
+
+    def region(self, name: str) -> Region:
+        """Return the region called `name`."""
+        for region in self.regions:
+            if region.name == name:
+                return region
+        raise ProgramError(f"region must be one of {', '.join(r.name for r in self.regions)}, not {name!r}")
+
+    def kernel_at(self, pc: int) -> str:
+        """Return the name of the kernel that instruction `pc` belongs to, else the program's name."""
+        found = self.name
+        for first, name in self.kernels:
+            if first > pc:
+                break
+            found = name
+        return found
+
+    def check(self, config_digest: str, memory_bytes: int) -> None:
+        """Check that the program is for this config and fits into this memory.
+
+        Raises
+        ------
+        ProgramError
+            If not; a ValueError.
+        """
+        if self.config_digest != config_digest:
+            raise ProgramError(f"program {self.name!r} must be compiled for config {config_digest}, not {self.config_digest}")
+        if self.memory_bytes > memory_bytes:
+            raise ProgramError(f"program {self.name!r} must fit into {memory_bytes} bytes of memory, "
+                               f"not need {self.memory_bytes}")
+
+    def argument_values(self, args: Mapping[str, int] | None) -> dict[int, int]:
+        """Return argument CSR index → value for every argument of the program.
+
+        Raises
+        ------
+        ProgramError
+            If one is missing, unknown, or not a number of 32 bits.
+        """
+        given = dict(args or {})
+        for name in given:
+            if name not in self.arguments:
+                raise ProgramError(f"argument must be one of {', '.join(self.arguments) or 'none'}, not {name!r}")
+        for name in self.arguments:
+            if name not in given:
+                raise ProgramError(f"argument {name!r} of program {self.name!r} must be given")
+            if not 0 <= given[name] < ADDRESS_SPACE:
+                raise ProgramError(f"argument {name!r} must be between 0 and {ADDRESS_SPACE - 1}, not {given[name]!r}")
+        return {index: int(given[name]) for name, index in self.arguments.items()}
+
+    def place(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Write code and constants into `memory`, flat uint8."""
+        memory[self.code_addr:self.code_addr + self.code_bytes] = self.code.astype("<u8").view(np.uint8)
+        for region in self.regions:
+            if region.role == "constant" and region.data is not None:
+                memory[region.addr:region.addr + region.size] = region.data
+
+    def read_outputs(self, memory: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return a copy of each output region in `memory`, flat uint8."""
+        return {r.name: memory[r.addr:r.addr + r.size].copy() for r in self.regions if r.role == "output"}
+
+    def to_parts(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Return the arrays by tensor name, and the rest as plain JSON types."""
+        arrays: dict[str, npt.NDArray[Any]] = {"code": self.code}
+        regions = []
+        for i, region in enumerate(self.regions):
+            if region.data is not None:
+                arrays[f"region.{i}"] = np.ascontiguousarray(region.data)
+            regions.append({"name": region.name, "addr": region.addr, "size": region.size, "role": region.role,
+                            "layout": None if region.layout is None else region.layout.to_dict()})
+        return arrays, {"name": self.name, "config_digest": self.config_digest, "code_addr": self.code_addr, "regions": regions,
+                        "arguments": self.arguments, "kernels": [list(kernel) for kernel in self.kernels]}
+
+    @classmethod
+    def from_parts(cls, arrays: Mapping[str, npt.NDArray[Any]], fields: Mapping[str, Any]) -> "Program":
+        """Build a Program from what `to_parts` gives."""
+        regions = tuple(
+            Region(name=r["name"], addr=r["addr"], size=r["size"], role=r["role"], data=arrays.get(f"region.{i}"),
+                   layout=None if r["layout"] is None else MatrixLayout.from_dict(r["layout"]))
+            for i, r in enumerate(fields["regions"]))
+        return cls(name=fields["name"], config_digest=fields["config_digest"], code=arrays["code"],
+                   code_addr=fields["code_addr"], regions=regions, arguments=dict(fields["arguments"]),
+                   kernels=tuple((int(first), str(name)) for first, name in fields["kernels"]))
+
+
+def save_program(program: Program, path: str | Path) -> None:
+    """Write `program` to one file."""
+    arrays, fields = program.to_parts()
+    save_file(arrays, path, metadata={"format": FILE_FORMAT, "version": str(PROGRAM_VERSION), "program": json.dumps(fields)})
+
+
+def load_program(path: str | Path, config_digest: str | None = None) -> Program:
+    """Read a Program from a file.
+
+    Parameters
+    ----------
+    path : str or Path
+    config_digest : str or None
+        If given, the program must be for the config of this digest.
+
+    Raises
+    ------
+    ProgramError
+        If the file is truncated, holds something else, is of another version or for another config.
+    """
+    arrays, metadata = read_container(path, FILE_FORMAT, PROGRAM_VERSION)
+    program = parse_parts(path, arrays, metadata["program"])
+    if config_digest is not None and program.config_digest != config_digest:
+        raise ProgramError(f"{path} must be compiled for config {config_digest}, not {program.config_digest}")
+    return program
+
+
+def parse_parts(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], text: str) -> Program:
+    """Return the Program in the parts of the file `path`; anything missing is a ProgramError that names the file."""
+    try:
+        return Program.from_parts(arrays, json.loads(text))
+    except ProgramError as error:
+        raise ProgramError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProgramError(f"{path} must hold a whole program, not this: {error!r}") from None
+
+
+def read_container(path: str | Path, file_format: str, version: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Return tensors and metadata of one of our safetensors files, its format and version checked.
+
+    Raises
+    ------
+    ProgramError
+        If the file is missing, truncated, of another format or of another version.
+    """
+    if not Path(path).is_file():
+        raise ProgramError(f"{path} must be a {file_format} file, but there is none")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            found = metadata.get("format")
+            if found != file_format:
+                raise ProgramError(f"{path} must be a {file_format} file, not {found or 'another safetensors file'}")
+            if metadata.get("version") != str(version):
+                raise ProgramError(f"{path} must be of version {version}, not {metadata.get('version')}")
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except SafetensorError as error:
+        raise ProgramError(f"{path} must be a whole {file_format} file, not a truncated or foreign one ({error})") from None

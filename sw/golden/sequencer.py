@@ -1,0 +1,170 @@
+"""The sequencer: instructions → queued commands, in program order, without data.
+
+What a command does is `sw.golden.device`'s business; when it does it is `sw.perf`'s.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.isa import (
+    DESCRIPTORS,
+    DESTINATIONS,
+    FIRST_ARGUMENT,
+    INSTRUCTION_FIELDS,
+    LOOP_DEPTH,
+    OPCODES,
+    REGISTERS,
+    SEMAPHORES,
+    ErrorCause,
+    Opcode,
+    Unit,
+)
+
+__all__ = ["SEQUENCER", "Event", "Fault", "mask_bits", "run_sequencer"]
+
+SEQUENCER = 4               # the unit number of the sequencer in the ERROR register
+WORD = 0xFFFF_FFFF
+HALF = 0xFFFF
+
+_ALU = {
+    Opcode.ADD: lambda a, b: (a + b) & WORD,
+    Opcode.SUB: lambda a, b: (a - b) & WORD,
+    Opcode.MIN: min,
+    Opcode.MAX: max,
+    Opcode.AND: lambda a, b: a & b,
+    Opcode.XOR: lambda a, b: a ^ b,
+    Opcode.SHL: lambda a, b: (a << (b & 31)) & WORD,
+    Opcode.SHR: lambda a, b: a >> (b & 31),
+}
+_UNITS = {Opcode.LOAD: Unit.LOAD, Opcode.MATRIX: Unit.MATRIX, Opcode.VECTOR: Unit.VECTOR, Opcode.STORE: Unit.STORE}
+_FIELD_OF = {
+    DESTINATIONS[f"{unit.name.lower()}.{field.name}"]: (unit, field.name, (1 << field.width) - 1)
+    for unit, fields in DESCRIPTORS.items() for field in fields
+}
+
+
+class Fault(Exception):
+    """An error stop: cause, unit number, instruction and what was wrong."""
+
+    def __init__(self, cause: ErrorCause, unit: int, pc: int, addr: int):
+        super().__init__(cause, unit, pc, addr)
+        self.cause, self.unit, self.pc, self.addr = cause, unit, pc, addr
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that the sequencer does besides arithmetic.
+
+    Attributes
+    ----------
+    opcode : Opcode
+        LOAD, MATRIX, VECTOR or STORE for a queued command; SIGNAL, WAIT, FENCE or HALT.
+    pc : int
+        Its instruction.
+    executed : int
+        Instructions executed up to and including this one.
+    wait, signal : int
+        Semaphore masks.
+    unit : Unit or None
+        The queue of a command.
+    fields : dict of str to int
+        The descriptor of a command; empty otherwise.
+    """
+
+    opcode: Opcode
+    pc: int
+    executed: int
+    wait: int = 0
+    signal: int = 0
+    unit: Unit | None = None
+    fields: Mapping[str, int] = field(default_factory=dict)
+
+
+def mask_bits(mask: int) -> list[int]:
+    """Return the semaphores in a mask, ascending."""
+    return [i for i in range(SEMAPHORES) if mask >> i & 1]
+
+
+def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) -> Iterator[Event]:
+    """Yield the events of a program in order; the last one is HALT.
+
+    Parameters
+    ----------
+    code : ndarray of uint64
+    arguments : dict of int to int
+        Argument CSR index → value; the others are zero.
+
+    Raises
+    ------
+    Fault
+        At an instruction that stops the accelerator.
+    """
+    instructions = [_decode(int(word)) for word in code]
+    registers = [0] * REGISTERS
+    for index, value in arguments.items():
+        registers[FIRST_ARGUMENT + index] = value
+    descriptors: dict[Unit, dict[str, int]] = {unit: {f.name: 0 for f in fields} for unit, fields in DESCRIPTORS.items()}
+    loops: list[list[int]] = []
+    pc, executed = 0, 0
+    while True:
+        if pc >= len(instructions):
+            raise Fault(ErrorCause.PROGRAM_COUNTER, SEQUENCER, pc, pc)
+        opcode, a, b, c, imm = instructions[pc]
+        executed += 1
+        if opcode is None:
+            raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, int(code[pc]) & 0xFF)
+        alu = _ALU.get(opcode)
+        if alu is not None:
+            value = alu(registers[b], (registers[c] + imm) & WORD)
+            if 0 < a < REGISTERS:
+                registers[a] = value
+            elif a in _FIELD_OF:
+                unit, name, mask = _FIELD_OF[a]
+                descriptors[unit][name] = value & mask
+            elif a:
+                raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, opcode)
+            pc += 1
+        elif opcode in _UNITS:
+            unit = _UNITS[opcode]
+            yield Event(opcode, pc, executed, imm & HALF, imm >> 16, unit, dict(descriptors[unit]))
+            pc += 1
+        elif opcode == Opcode.LOOP:
+            count = (registers[b] + (imm & HALF)) & WORD
+            if count == 0:
+                pc += 1 + (imm >> 16)
+            elif len(loops) == LOOP_DEPTH:
+                raise Fault(ErrorCause.LOOP_STACK, SEQUENCER, pc, opcode)
+            else:
+                pc += 1
+                loops.append([pc, count])
+        elif opcode == Opcode.END:
+            if not loops:
+                raise Fault(ErrorCause.LOOP_STACK, SEQUENCER, pc, opcode)
+            loops[-1][1] -= 1
+            pc = loops[-1][0] if loops[-1][1] else pc + 1
+            if loops[-1][1] == 0:
+                loops.pop()
+        elif opcode == Opcode.SIGNAL:
+            yield Event(opcode, pc, executed, signal=imm & HALF)
+            pc += 1
+        elif opcode == Opcode.WAIT:
+            yield Event(opcode, pc, executed, wait=imm & HALF)
+            pc += 1
+        else:
+            yield Event(opcode, pc, executed)
+            if opcode == Opcode.HALT:
+                return
+            pc += 1
+
+
+def _decode(word: int) -> tuple[Opcode | None, int, int, int, int]:
+    """Return opcode (None if there is no such), a, b, c and imm."""
+    values = {}
+    for part in INSTRUCTION_FIELDS:
+        values[part.name] = word & ((1 << part.width) - 1)
+        word >>= part.width
+    opcode = Opcode(values["opcode"]) if values["opcode"] in OPCODES else None
+    return opcode, values["a"], values["b"] % REGISTERS, values["c"] % REGISTERS, values["imm"]

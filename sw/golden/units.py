@@ -1,0 +1,252 @@
+"""What the four units do to the memories, one command at a time: load, matrix, vector, store in plain numpy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+
+from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import Dataflow, ErrorCause, VectorOp
+
+__all__ = ["Refusal", "State", "run_load", "run_matrix", "run_store", "run_vector"]
+
+Fields = Mapping[str, int]
+ADDRESS_MASK = 0xFFFF_FFFF
+FLOAT32_EXACT = 1 << 24     # integers up to here are exact in float32, sums included
+
+
+class Refusal(Exception):
+    """A unit stops: cause and the address or size that was wrong."""
+
+    def __init__(self, cause: ErrorCause, addr: int):
+        super().__init__(cause, addr)
+        self.cause, self.addr = cause, addr
+
+
+@dataclass(kw_only=True)
+class State:
+    """The memories that commands work on.
+
+    Attributes
+    ----------
+    config : AcceleratorConfig
+    memory : ndarray
+        DRAM, uint8.
+    scratchpad : ndarray
+        uint8, shape (scratchpad_bytes,).
+    accumulator : ndarray
+        int64 holding values of acc_width bits, shape (accumulator_rows, columns).
+    counters : dict of str to int
+        macs, bytes_written and saturations so far.
+    """
+
+    config: AcceleratorConfig
+    memory: npt.NDArray[np.uint8]
+    scratchpad: npt.NDArray[np.uint8]
+    accumulator: npt.NDArray[np.int64]
+    counters: dict[str, int]
+
+
+def _aligned(value: int, step: int) -> None:
+    if value % step:
+        raise Refusal(ErrorCause.MISALIGNED, value)
+
+
+def _inside(first: int, last: int, unit: int, limit: int, cause: ErrorCause) -> None:
+    """Check that pieces of `unit` at addresses up to `last` lie below `limit`; name `first` where that is outside already."""
+    if first + unit > limit:
+        raise Refusal(cause, first)
+    if last + unit > limit:
+        raise Refusal(cause, last)
+
+
+# Load and store -----------------------------------------------------------------------------------------------
+
+
+def _check_block(config: AcceleratorConfig, fields: Fields) -> None:
+    for name in ("rows", "row_bytes"):
+        if fields[name] == 0:
+            raise Refusal(ErrorCause.BAD_SIZE, 0)
+    for name in ("dram_addr", "dram_stride", "addr", "stride"):
+        _aligned(fields[name], config.beat_bytes)
+
+
+def _dram_row(state: State, fields: Fields, row: int, size: int, cause: ErrorCause) -> int:
+    """Return the first byte of a DRAM row of `size` bytes, checked against the memory."""
+    start = (fields["dram_addr"] + row * fields["dram_stride"]) & ADDRESS_MASK
+    beat = state.config.beat_bytes
+    if start + size > len(state.memory):
+        raise Refusal(cause, max(start, len(state.memory) // beat * beat))
+    return start
+
+
+def run_load(state: State, fields: Fields) -> None:
+    """DRAM → scratchpad; whole beats, zero past the end of a row."""
+    config, beat = state.config, state.config.beat_bytes
+    _check_block(config, fields)
+    rows, row_bytes, addr, stride = (fields[name] for name in ("rows", "row_bytes", "addr", "stride"))
+    width = ceil_div(row_bytes, beat) * beat
+    block = np.zeros((rows, width), np.uint8)
+    for i in range(rows):
+        start = _dram_row(state, fields, i, width, ErrorCause.BUS_READ)
+        block[i, :row_bytes] = state.memory[start:start + row_bytes]
+    if fields["transpose"]:
+        turned = np.zeros((row_bytes, ceil_div(rows, beat) * beat), np.uint8)
+        turned[:, :rows] = block[:, :row_bytes].T
+        block = turned
+    for i, row in enumerate(block):
+        start = addr + i * stride
+        _inside(start, start + len(row) - beat, beat, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
+        state.scratchpad[start:start + len(row)] = row
+
+
+def run_store(state: State, fields: Fields) -> None:
+    """Scratchpad → DRAM; only the bytes of a row are written."""
+    config, beat = state.config, state.config.beat_bytes
+    _check_block(config, fields)
+    row_bytes = fields["row_bytes"]
+    width = ceil_div(row_bytes, beat) * beat
+    for i in range(fields["rows"]):
+        source = fields["addr"] + i * fields["stride"]
+        _inside(source, source + width - beat, beat, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
+        start = _dram_row(state, fields, i, row_bytes, ErrorCause.BUS_WRITE)
+        state.memory[start:start + row_bytes] = state.scratchpad[source:source + row_bytes]
+        state.counters["bytes_written"] += row_bytes
+
+
+# Matrix -------------------------------------------------------------------------------------------------------
+
+
+def _slots(state: State, addr: int, steps: int, stride: int, groups: int, tile_stride: int,
+           slot: int) -> npt.NDArray[np.uint8]:
+    """Return a view of slots in the scratchpad: shape (steps, groups, slot)."""
+    last = addr + (steps - 1) * stride + (groups - 1) * tile_stride
+    _inside(addr, last, slot, state.config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
+    return as_strided(state.scratchpad[addr:], (steps, groups, slot), (stride, tile_stride, 1), writeable=False)
+
+
+def _elements(slots: npt.NDArray[np.uint8], count: int, bits: int) -> npt.NDArray[np.int8]:
+    """Return the first `count` signed elements of each slot: shape (steps, groups, count)."""
+    if bits == 8:
+        return slots[..., :count].view(np.int8)
+    pairs = slots[..., :ceil_div(count, 2)]
+    nibbles = np.stack((pairs & 15, pairs >> 4), axis=-1).reshape(*pairs.shape[:-1], -1)[..., :count]
+    return ((nibbles ^ 8).astype(np.int8) - 8).astype(np.int8)
+
+
+def _activations(state: State, fields: Fields) -> npt.NDArray[np.int8]:
+    """Return A of a command, shape (m, k), int8."""
+    config, m, k = state.config, fields["m"], fields["k"]
+    stationary = fields["dataflow"] == Dataflow.WS
+    steps, along = (m, k) if stationary else (k, m)
+    slots = _slots(state, fields["activation_addr"], steps, fields["activation_stride"], ceil_div(along, config.rows),
+                   fields["activation_tile_stride"], config.activation_slot_bytes)
+    matrix = _elements(slots, config.rows, 8).reshape(steps, -1)[:, :along]
+    return matrix if stationary else matrix.T
+
+
+def run_matrix(state: State, fields: Fields) -> None:
+    """Scratchpad × scratchpad → accumulator; every addition of a psum saturates to acc_width."""
+    config, m, n, k = state.config, fields["m"], fields["n"], fields["k"]
+    if 0 in (m, n, k):
+        raise Refusal(ErrorCause.BAD_SIZE, 0)
+    if Dataflow(fields["dataflow"]).name.lower() not in config.dataflows:
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["dataflow"])
+    for operand, slot in (("activation", config.activation_slot_bytes), ("weight", config.weight_slot_bytes)):
+        for name in ("addr", "stride", "tile_stride"):
+            _aligned(fields[f"{operand}_{name}"], slot)
+    groups = ceil_div(n, config.columns)
+    slots = _slots(state, fields["weight_addr"], k, fields["weight_stride"], groups, fields["weight_tile_stride"],
+                   config.weight_slot_bytes)
+    last = fields["acc_addr"] + (groups - 1) * fields["acc_tile_stride"] + m - 1
+    _inside(fields["acc_addr"], last, 1, config.accumulator_rows, ErrorCause.ACCUMULATOR_RANGE)
+    state.counters["macs"] += m * n * k
+
+    step = config.rows if fields["dataflow"] == Dataflow.WS else config.os_depth
+    dtype: Any = np.float32 if k << (config.activation.bits + config.weight.bits - 2) <= FLOAT32_EXACT else np.float64
+    activations = _activations(state, fields).astype(dtype)
+    largest = float(np.abs(activations).max())
+    for j in range(groups):
+        weights: npt.NDArray[np.floating] = np.zeros((k, config.columns), dtype)
+        used = min(config.columns, n - j * config.columns)
+        weights[:, :used] = _elements(slots[:, j:j + 1], used, config.weight.bits)[:, 0]
+        first = fields["acc_addr"] + j * fields["acc_tile_stride"]
+        rows = state.accumulator[first:first + m]
+        bound = k * largest * float(np.abs(weights).max())
+        _accumulate(state, rows, activations, weights, step, bool(fields["accumulate"]), bound)
+
+
+def _accumulate(state: State, rows: npt.NDArray[np.int64], activations: npt.NDArray[np.floating],
+                weights: npt.NDArray[np.floating], step: int, accumulate: bool, bound: float) -> None:
+    """Add activations @ weights to accumulator rows, in place, `step` of k at a time as the array does.
+
+    Where no sum can leave acc_width, whatever the order (`bound` is the largest magnitude of the product), one product does it.
+    """
+    high = (1 << (state.config.acc_width - 1)) - 1
+    if accumulate:
+        bound += float(np.abs(rows).max())
+    if bound <= high:
+        product = (activations @ weights).astype(np.int64)
+        rows[:] = rows + product if accumulate else product
+        return
+    for start in range(0, len(weights), step):
+        psum = (activations[:, start:start + step] @ weights[start:start + step]).astype(np.int64)
+        total = rows + psum if accumulate or start else psum
+        rows[:] = np.clip(total, -high - 1, high)
+        state.counters["saturations"] += int((rows != total).any(axis=1).sum())
+
+
+# Vector -------------------------------------------------------------------------------------------------------
+
+
+def run_vector(state: State, fields: Fields) -> None:
+    """Accumulator → scratchpad: y = saturate_int8(rne(float32(sat32(acc + bias)) · scale)), then relu."""
+    config, m, n = state.config, fields["m"], fields["n"]
+    if fields["op"] != VectorOp.REQUANTIZE:
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["op"])
+    if 0 in (m, n):
+        raise Refusal(ErrorCause.BAD_SIZE, 0)
+    slot = config.output_slot_bytes
+    _aligned(fields["addr"], slot)
+    _aligned(fields["stride"], slot)
+    for name, used in (("bias_addr", fields["bias_en"]), ("scale_addr", fields["per_channel"])):
+        if used:
+            _aligned(fields[name], config.line_bytes)
+    groups = ceil_div(n, config.columns)
+    last = fields["acc_addr"] + (groups - 1) * fields["acc_tile_stride"] + m - 1
+    _inside(fields["acc_addr"], last, 1, config.accumulator_rows, ErrorCause.ACCUMULATOR_RANGE)
+    last = fields["addr"] + (m - 1) * fields["stride"] + (groups - 1) * slot
+    _inside(fields["addr"], last, slot, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
+
+    for j in range(groups):
+        used = min(config.columns, n - j * config.columns)
+        bias = _parameters(state, fields["bias_addr"], j, np.int32)[:used] if fields["bias_en"] else np.int32(0)
+        if fields["per_channel"]:
+            scale = _parameters(state, fields["scale_addr"], j, np.float32)[:used]
+        else:
+            scale = np.array([fields["scale"]], np.uint32).view(np.float32)
+        first = fields["acc_addr"] + j * fields["acc_tile_stride"]
+        result = requantize(state.accumulator[first:first + m, :used], bias, scale, bool(fields["relu"]))
+        for i in range(m):
+            start = fields["addr"] + i * fields["stride"] + j * slot
+            state.scratchpad[start:start + used] = result[i].view(np.uint8)
+
+
+def _parameters(state: State, addr: int, group: int, dtype: type) -> npt.NDArray[np.generic]:
+    config = state.config
+    start = addr + group * config.parameter_slot_bytes
+    _inside(start, start, config.parameter_slot_bytes, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
+    return state.scratchpad[start:start + 4 * config.columns].view(dtype)
+
+
+def requantize(acc: npt.NDArray[np.int64], bias: npt.NDArray[np.generic] | np.int32, scale: npt.NDArray[np.generic],
+               relu: bool) -> npt.NDArray[np.int8]:
+    """Return int8 outputs of accumulator rows, (m, c) int → (m, c) int8; each step is float32, to nearest even."""
+    total = np.clip(acc + np.asarray(bias, np.int64), -(1 << 31), (1 << 31) - 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.rint(total.astype(np.float32) * np.asarray(scale, np.float32))
+    clipped = np.clip(np.nan_to_num(scaled, nan=0.0, posinf=127, neginf=-128), -128, 127).astype(np.int8)
+    return np.maximum(clipped, 0) if relu else clipped
