@@ -116,6 +116,7 @@ class CsrDriver(uvm_driver):
         """Attach the master to the ports `s_axil_*`."""
         dut = cocotb.top
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        self.items = uvm_analysis_port("items", self)
         self.started = uvm_analysis_port("started", self)
         self.finished = uvm_analysis_port("finished", self)
         self.memory: MemoryAgent | None = None
@@ -150,6 +151,7 @@ class CsrDriver(uvm_driver):
                 memory[region.addr:region.addr + region.size] = region.data
         code = program.code.view(np.uint8)
         memory[program.code_addr:program.code_addr + len(code)] = code
+        self.items.write(item)
         self.started.write((item, memory.copy()))
         await self.write("PROGRAM_ADDR", program.code_addr)
         await self.write("PROGRAM_LENGTH", len(program.code))

@@ -1,6 +1,5 @@
 """The pyuvm environment of the whole accelerator, and its tests; run under cocotb by `test_system.py`."""
 
-import json
 import os
 
 import cocotb
@@ -8,7 +7,13 @@ import numpy as np
 import pyuvm
 from cocotb.clock import Clock
 from pyuvm import (
-    uvm_component, uvm_env, uvm_factory, uvm_sequence, uvm_subscriber, uvm_test, uvm_tlm_analysis_fifo,
+    uvm_component,
+    uvm_env,
+    uvm_factory,
+    uvm_sequence,
+    uvm_subscriber,
+    uvm_test,
+    uvm_tlm_analysis_fifo,
 )
 
 from hw.config import AcceleratorConfig

@@ -29,7 +29,8 @@ class Predictor:
         try:
             self.session.run(item.program, item.args)
         except DeviceError as error:
-            assert (error.cause, error.pc) == (cause, pc), f"{item.get_name()}: the golden device says {error}"
+            if (error.cause, error.pc) != (cause, pc):
+                raise RuntimeError(f"{item.get_name()} must stop with {cause.name} at {pc}") from error
             return Prediction(cause=cause, pc=pc)
         writes: dict[int, int] = {}
         for command in self.session.trace:
