@@ -1,0 +1,149 @@
+"""The vector unit between models of its ports: a scratchpad, an accumulator and a queue, each with random refusals."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.config import AcceleratorConfig
+from hw.isa import DESCRIPTORS, Unit
+from hw.vector.unit import VectorUnit
+from tb.sim import check_stable, simulate
+
+__all__ = ["Outcome", "Ports", "command", "run_commands"]
+
+
+def command(**fields: int) -> dict[str, int]:
+    """Return a complete vector command: zeros, except for `fields`."""
+    return {field.name: 0 for field in DESCRIPTORS[Unit.VECTOR]} | fields
+
+
+@dataclass(kw_only=True)
+class Ports:
+    """Models of the three memory ports of one unit.
+
+    A read's data is on the port in the cycle after it was accepted and random in all others.
+    """
+
+    config: AcceleratorConfig
+    scratchpad: npt.NDArray[np.uint8]
+    accumulator: npt.NDArray[np.int32]
+    stall: float = 0.0
+    seed: int = 0
+    refused: dict[str, int] = field(default_factory=lambda: {"acc": 0, "read": 0, "write": 0})
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+
+    def _line(self, addr: int) -> int:
+        base = addr * self.config.line_bytes
+        return int.from_bytes(self.scratchpad[base:base + self.config.line_bytes].tobytes(), "little")
+
+    def _row(self, addr: int) -> int:
+        width = self.config.acc_width
+        words = (int(word) & ((1 << width) - 1) for word in self.accumulator[addr])
+        return sum(word << (width * column) for column, word in enumerate(words))
+
+    def serve(self, dut: VectorUnit) -> Any:
+        """Return the background testbench that serves all three ports of `dut`."""
+        ports = {"acc": dut.acc, "read": dut.read, "write": dut.write}
+        outputs = {"acc": dut.acc.data.as_value(), "read": dut.read.data}
+        show = {"acc": self._row, "read": self._line}
+
+        async def bench(ctx: Any) -> None:
+            while True:
+                ready = {name: self._rng.random() >= self.stall for name in ports}
+                for name, port in ports.items():
+                    ctx.set(port.ready, ready[name])
+                sampled = [signal for port in ports.values() for signal in (port.valid, port.addr)]
+                _, _, *values, data, mask = await ctx.tick().sample(*sampled, dut.write.data, dut.write.mask)
+                asked = {name: (values[2 * i], values[2 * i + 1]) for i, name in enumerate(ports)}
+                for name, (valid, addr) in asked.items():
+                    self.refused[name] += valid and not ready[name]
+                    if name in outputs:
+                        noise = self._rng.getrandbits(len(outputs[name]))
+                        ctx.set(outputs[name], show[name](addr) if valid and ready[name] else noise)
+                if asked["write"][0] and ready["write"]:
+                    base = asked["write"][1] * self.config.line_bytes
+                    for byte in range(self.config.line_bytes):
+                        if mask >> byte & 1:
+                            self.scratchpad[base + byte] = data >> (8 * byte) & 255
+
+        return bench
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What a unit did with a list of commands."""
+
+    cycles: list[int]                       # of each command done, from the one that takes it to the one of `done`
+    error: tuple[int, int] | None           # cause and address of the report
+    refused: dict[str, int]                 # accesses that had to wait, by port
+
+
+def run_commands(ports: Ports, commands: Sequence[Mapping[str, int]], *, abort_after: int | None = None) -> Outcome:
+    """Run `commands` back to back on a fresh unit and return what happened; the memories of `ports` change in place.
+
+    With `abort_after`, `abort` rises that many cycles after the first command was offered; the unit must be idle 3 cycles later,
+    and then does all the commands.
+    """
+    dut = VectorUnit(ports.config)
+    outcome = Outcome(cycles=[], error=None, refused=ports.refused)
+    taken: list[int] = []
+    cycle = 0
+
+    async def queue(ctx: Any) -> None:
+        nonlocal cycle
+        aborted = abort_after is None
+        pending = list(commands)
+        while len(outcome.cycles) < len(commands):
+            ctx.set(dut.unit.command.valid, bool(pending))
+            if pending:
+                ctx.set(dut.unit.command.p, pending[0])
+            _, _, ready, done, error, report = await ctx.tick().sample(
+                dut.unit.command.ready, dut.unit.done, dut.unit.error, dut.unit.report)
+            cycle += 1
+            if done:
+                outcome.cycles.append(cycle - taken[len(outcome.cycles)])
+            if pending and ready:
+                taken.append(cycle)
+                pending.pop(0)
+            if not aborted and cycle >= abort_after:
+                await abort(ctx)
+                aborted, pending = True, list(commands)
+                taken.clear()
+                outcome.cycles.clear()
+            elif error:
+                outcome.error = (report.cause, report.addr)
+                await refuse(ctx)
+                return
+        ctx.set(dut.unit.command.valid, 0)
+        for _ in range(20):
+            _, _, done, busy, writing = await ctx.tick().sample(dut.unit.done, dut.unit.busy, dut.write.valid)
+            assert not done and not busy and not writing
+
+    async def refuse(ctx: Any) -> None:
+        """Check that a stopped unit holds its report, takes no command, and touches no memory."""
+        ctx.set(dut.unit.command.valid, 1)
+        for _ in range(20):
+            _, _, ready, error, report, *touched = await ctx.tick().sample(
+                dut.unit.command.ready, dut.unit.error, dut.unit.report, dut.write.valid, dut.acc.valid, dut.read.valid)
+            assert error and not ready and not any(touched)
+            assert (report.cause, report.addr) == outcome.error
+        await abort(ctx)
+        assert not ctx.get(dut.unit.error)
+
+    async def abort(ctx: Any) -> None:
+        ctx.set(dut.unit.command.valid, 0)
+        ctx.set(dut.unit.abort, 1)
+        await ctx.tick().repeat(3)
+        assert not ctx.get(dut.unit.busy) and not ctx.get(dut.write.valid) and not ctx.get(dut.unit.command.ready)
+        ctx.set(dut.unit.abort, 0)
+
+    stable = [] if abort_after is not None else [
+        check_stable(dut.write.valid, dut.write.ready, dut.write.addr, dut.write.data, dut.write.mask, name="write")]
+    simulate(dut, queue, background=[ports.serve(dut), *stable], seed=ports.seed, deadline=50_000)
+    return outcome
