@@ -1,0 +1,221 @@
+"""The controller: registers, instruction fetch, sequencer, queues, semaphores and counters of one accelerator."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import AcceleratorConfig, ceil_log2
+from hw.control.counters import EventCounters
+from hw.control.csr import CsrBank
+from hw.control.fetch import InstructionFetch
+from hw.control.queue import CommandQueue
+from hw.control.semaphores import Semaphores
+from hw.control.sequencer import Sequencer
+from hw.control.supervisor import SEQUENCER_UNIT, Supervisor
+from hw.isa import ARGUMENTS, SEMAPHORES, ErrorCause, Unit
+from hw.ports import AxiLitePort, AxiReadPort, UnitPort
+from hw.regs import COUNTERS, REGISTER_SPACE
+
+__all__ = ["Controller"]
+
+
+class Controller(wiring.Component):
+    """Everything between the registers and the units.
+
+    The doorbell (CONTROL.start; ignored while busy) clears counters, semaphores, queues and error, and starts the sequencer at
+    PROGRAM_ADDR; until the arguments are copied, 32 cycles, further register writes are held back. A command goes from the
+    sequencer to an idle unit two cycles after its GO executes where its semaphores need no waiting, three if they are
+    asked for; a semaphore signalled by `done` in cycle 0 lets a waiting command be offered in cycle 2.
+
+    On the first error, all is stopped as `Supervisor` says. QUEUES, WAITING, SEMAPHORES and PC show the state at the stop until
+    the next doorbell. A unit's error is put down to the oldest command that the unit has not finished.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        `bus_width`, `rows`, `columns`, `queue_depth` and `command_lines` matter.
+
+    Members
+    -------
+    s_axil : Out(AxiLitePort)
+        The registers of `hw.regs`.
+    fetch : Out(AxiReadPort)
+        Instruction lines.
+    load, matrix, vector, store : In(UnitPort)
+        The units.
+    load_beat, store_beat : In(1)
+        A beat arrives in the load unit, leaves the store unit.
+    store_bytes : In(0 to bytes of a beat)
+        Bytes strobed in that beat.
+    matrix_active : In(1), macs, macs_gated : In(0 to rows × columns)
+        The matrix unit feeds activations; useful and padding multiply-accumulates of this cycle.
+    saturated : In(1)
+        An accumulator row saturates.
+    irq : Out(1)
+        High while an enabled event of IRQ_STATUS is set.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        macs = range(config.peak_macs_per_cycle + 1)
+        super().__init__({
+            "s_axil": Out(AxiLitePort(ceil_log2(REGISTER_SPACE))),
+            "fetch": Out(AxiReadPort(config.bus_width)),
+            **{unit.name.lower(): In(UnitPort(unit)) for unit in Unit},
+            "load_beat": In(1),
+            "store_beat": In(1),
+            "store_bytes": In(range(config.beat_bytes + 1)),
+            "matrix_active": In(1),
+            "macs": In(macs),
+            "macs_gated": In(macs),
+            "saturated": In(1),
+            "irq": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        peak = config.peak_macs_per_cycle
+        units = {unit: getattr(self, unit.name.lower()) for unit in Unit}
+
+        m.submodules.csr = csr = CsrBank()
+        m.submodules.fetch = fetch = InstructionFetch(bus_width=config.bus_width, lines=config.command_lines)
+        m.submodules.sequencer = sequencer = Sequencer()
+        m.submodules.semaphores = semaphores = Semaphores(len(Unit) + 1)
+        m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 2)
+        m.submodules.counters = counters = EventCounters(
+            {"macs": peak, "macs_gated": peak, "bytes_read": 2 * config.beat_bytes, "bytes_written": config.beat_bytes})
+        queues = {unit: CommandQueue(unit, depth=config.queue_depth) for unit in Unit}
+        begin, run = supervisor.begin, supervisor.run
+
+        connect(m, host=flipped(self.s_axil), csr=csr.bus)
+        connect(m, fetch=fetch.bus, memory=flipped(self.fetch))
+        connect(m, sequencer=sequencer.instruction, fetch=fetch.instruction)
+        connect(m, sequencer=sequencer.acquire, semaphores=semaphores.acquire[SEQUENCER_UNIT])
+        for unit, queue in queues.items():
+            name = unit.name.lower()
+            m.submodules[f"{name}_queue"] = queue
+            connect(m, sequencer=getattr(sequencer, name), queue=queue.i)
+            connect(m, queue=queue.o, unit=flipped(units[unit].command))
+            connect(m, queue=queue.acquire, semaphores=semaphores.acquire[unit])
+            m.d.comb += [
+                queue.done.eq(units[unit].done),
+                queue.clear.eq(begin),
+                queue.run.eq(run),
+                units[unit].abort.eq(supervisor.stop),
+                semaphores.signal[unit].eq(queue.signal),
+            ]
+
+        units_idle = Signal()
+        m.d.comb += [
+            units_idle.eq(~Cat(*(port.busy for port in units.values()), *(queue.count.any() for queue in queues.values())).any()),
+            sequencer.start.eq(begin),
+            sequencer.run.eq(run),
+            sequencer.arguments.eq(Cat(getattr(csr, f"arg{i}") for i in range(ARGUMENTS))),
+            sequencer.idle.eq(units_idle),
+            semaphores.clear.eq(begin),
+            semaphores.signal[SEQUENCER_UNIT].eq(sequencer.signal),
+            fetch.start.eq(begin),
+            fetch.program_addr.eq(csr.program_addr),
+            fetch.program_length.eq(csr.program_length),
+            fetch.enable.eq(run),
+            supervisor.start.eq(csr.control.start),
+            supervisor.abort.eq(csr.control.abort),
+            supervisor.halted.eq(sequencer.halted),
+            supervisor.pc.eq(sequencer.pc),
+            supervisor.limit.eq(csr.watchdog.limit),
+            supervisor.drained.eq(~Cat(fetch.busy, *(port.busy for port in units.values())).any()),
+            supervisor.progress.eq(Cat(fetch.beat, self.load_beat, self.store_beat, sequencer.executed,
+                                       *(port.done for port in units.values())).any()),
+        ]
+        self._elaborate_faults(m, supervisor, sequencer, semaphores, queues)
+        self._elaborate_status(m, csr, supervisor, sequencer, semaphores, queues)
+        self._elaborate_counters(m, csr, counters, supervisor, sequencer, fetch, queues)
+        return m
+
+    def _elaborate_faults(self, m: Module, supervisor: Supervisor, sequencer: Sequencer, semaphores: Semaphores,
+                          queues: dict[Unit, CommandQueue]) -> None:
+        """Collect errors: semaphore overflow, then the units, then the sequencer."""
+        overflow, *unit_faults, sequencer_fault = supervisor.faults
+        m.d.comb += [
+            overflow.valid.eq(semaphores.overflow),
+            overflow.cause.eq(ErrorCause.SEMAPHORE_OVERFLOW),
+            overflow.unit.eq(semaphores.overflow_port),
+            overflow.addr.eq(semaphores.overflow_index),
+            overflow.pc.eq(sequencer.pc),
+            sequencer_fault.valid.eq(sequencer.error),
+            sequencer_fault.cause.eq(sequencer.report.cause),
+            sequencer_fault.unit.eq(SEQUENCER_UNIT),
+            sequencer_fault.pc.eq(sequencer.pc),
+            sequencer_fault.addr.eq(sequencer.report.addr),
+        ]
+        for unit, fault in zip(Unit, unit_faults, strict=True):
+            port, queue = getattr(self, unit.name.lower()), queues[unit]
+            m.d.comb += [
+                fault.valid.eq(port.error),
+                fault.cause.eq(port.report.cause),
+                fault.unit.eq(unit),
+                fault.pc.eq(queue.oldest_pc),
+                fault.addr.eq(port.report.addr),
+            ]
+            with m.If(semaphores.overflow_port == unit):
+                m.d.comb += overflow.pc.eq(queue.oldest_pc)
+
+    def _elaborate_status(self, m: Module, csr: CsrBank, supervisor: Supervisor, sequencer: Sequencer, semaphores: Semaphores,
+                          queues: dict[Unit, CommandQueue]) -> None:
+        """Connect the registers that show state, and the interrupt."""
+        with m.If(supervisor.begin):
+            m.d.sync += csr.status.saturated.eq(0)
+        with m.Elif(supervisor.busy & self.saturated):
+            m.d.sync += csr.status.saturated.eq(1)
+        m.d.comb += [
+            csr.hold.eq(sequencer.starting),
+            csr.status.busy.eq(supervisor.busy),
+            csr.status.done.eq(supervisor.done),
+            csr.status.error.eq(supervisor.error),
+            csr.irq_status_set.done.eq(supervisor.done_event),
+            csr.irq_status_set.error.eq(supervisor.error_event),
+            self.irq.eq((csr.irq_status.as_value() & csr.irq_enable.as_value()).any()),
+            csr.error.cause.eq(supervisor.record.cause),
+            csr.error.unit.eq(supervisor.record.unit),
+            csr.error_pc.eq(supervisor.record.pc),
+            csr.error_addr.eq(supervisor.record.addr),
+            csr.pc.eq(sequencer.pc),
+            csr.waiting.sequencer.eq(sequencer.waiting),
+        ]
+        for unit, queue in queues.items():
+            name = unit.name.lower()
+            m.d.comb += [csr.queues[name].eq(queue.count), csr.waiting[name].eq(queue.waiting)]
+        for i in range(SEMAPHORES):
+            m.d.comb += getattr(csr, f"semaphores{i // 4}")[f"s{i}"].eq(semaphores.counts[i])
+
+    def _elaborate_counters(self, m: Module, csr: CsrBank, counters: EventCounters, supervisor: Supervisor,
+                            sequencer: Sequencer, fetch: InstructionFetch, queues: dict[Unit, CommandQueue]) -> None:
+        """Connect events to counters, and counters to registers."""
+        beats_read = Signal(2)
+        m.d.comb += [
+            counters.clear.eq(supervisor.begin),
+            counters.enable.eq(supervisor.busy),
+            beats_read.eq(self.load_beat + fetch.beat),
+            counters.cycles.eq(1),
+            counters.instructions.eq(sequencer.executed),
+            counters.macs.eq(self.macs),
+            counters.macs_gated.eq(self.macs_gated),
+            counters.bytes_read.eq(beats_read << ceil_log2(self.config.beat_bytes)),
+            counters.bytes_written.eq(Mux(self.store_beat, self.store_bytes, 0)),
+            counters.load_stall.eq(self.load.busy & ~self.load_beat),
+            counters.store_stall.eq(self.store.busy & ~self.store_beat),
+            counters.matrix_active.eq(self.matrix_active),
+            counters.saturations.eq(self.saturated),
+        ]
+        for unit, queue in queues.items():
+            name = unit.name.lower()
+            m.d.comb += [
+                getattr(counters, f"{name}_busy").eq(getattr(self, name).busy),
+                getattr(counters, f"{name}_wait").eq(queue.waiting),
+            ]
+        for counter in COUNTERS:
+            low, high = getattr(csr, f"{counter.name}_lo"), getattr(csr, f"{counter.name}_hi")
+            m.d.comb += Cat(low.as_value(), high.as_value()).eq(counters.values[counter.name])

@@ -1,0 +1,54 @@
+"""Event counters, made from the table `hw.regs.COUNTERS`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.regs import COUNTERS
+
+__all__ = ["COUNTER_WIDTH", "EventCounters"]
+
+COUNTER_WIDTH = 64
+
+
+class EventCounters(wiring.Component):
+    """One 64-bit counter for each entry of `hw.regs.COUNTERS`. An event shows in `values` one cycle later.
+
+    Parameters
+    ----------
+    largest : mapping of str to int
+        The most that a counter can grow in one cycle, where it is not 1.
+
+    Members
+    -------
+    clear : In(1)
+        Set all counters to zero.
+    enable : In(1)
+        Count in this cycle.
+    <name> : In(0 to largest), for each counter
+        How much it grows in this cycle.
+    values : Out(struct of 64-bit words)
+        The counters.
+    """
+
+    def __init__(self, largest: Mapping[str, int]):
+        super().__init__({
+            "clear": In(1),
+            "enable": In(1),
+            **{counter.name: In(range(largest.get(counter.name, 1) + 1)) for counter in COUNTERS},
+            "values": Out(data.StructLayout({counter.name: COUNTER_WIDTH for counter in COUNTERS})),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        for counter in COUNTERS:
+            count = Signal(COUNTER_WIDTH, name=counter.name)
+            with m.If(self.clear):
+                m.d.sync += count.eq(0)
+            with m.Elif(self.enable):
+                m.d.sync += count.eq(count + getattr(self, counter.name))
+            m.d.comb += self.values[counter.name].eq(count)
+        return m

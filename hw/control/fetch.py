@@ -1,0 +1,227 @@
+"""Instruction fetch: a direct-mapped cache that reads ahead."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2, exact_log2
+
+from hw.control.queue import PC_WIDTH
+from hw.isa import INSTRUCTION_BYTES, INSTRUCTION_FIELDS
+from hw.ports import ADDRESS_WIDTH, AxiReadPort
+
+__all__ = ["FETCH_ID", "LINE_BYTES", "InstructionFetch", "InstructionPort", "instruction_layout"]
+
+FETCH_ID = 1
+LINE_BYTES = 64
+FILLS = 4            # lines on their way at once
+BURST_INCR = 1
+CACHE_BUFFERABLE = 3  # AxCACHE: normal memory, non-cacheable, bufferable
+
+_LINE_SHIFT = exact_log2(LINE_BYTES // INSTRUCTION_BYTES)
+_LINE_WIDTH = PC_WIDTH - _LINE_SHIFT
+
+instruction_layout = data.StructLayout({field.name: field.width for field in INSTRUCTION_FIELDS})
+"""One instruction, from the instruction-set table."""
+
+
+class InstructionPort(wiring.Signature):
+    """Where the sequencer reads instructions (directions of the sequencer).
+
+    Members
+    -------
+    next_pc : Out(32)
+        Index of the instruction to look up for the next cycle, in every cycle.
+    pc : In(32)
+        `next_pc` of the cycle before.
+    hit : In(1), word : In(instruction)
+        The instruction at `pc` is in the cache, and what it is.
+    beyond : In(1)
+        `pc` is outside the program.
+    fault : In(1), fault_addr : In(32)
+        The line of `pc` could not be read, and its address.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "next_pc": Out(PC_WIDTH),
+            "pc": In(PC_WIDTH),
+            "hit": In(1),
+            "word": In(instruction_layout),
+            "beyond": In(1),
+            "fault": In(1),
+            "fault_addr": In(ADDRESS_WIDTH),
+        })
+
+
+class InstructionFetch(wiring.Component):
+    """Cache of instruction lines of 64 bytes, one burst each.
+
+    A hit costs nothing: an instruction every cycle. A line that misses, its address being `pc` for the first time in cycle 0,
+    has ARVALID in cycle 1, and `hit` two cycles after its last beat. Meanwhile, and whenever the line of `pc` is there, the
+    lines after it are read too, up to `ahead` of them and never past the program's end. A line read ahead that fails is
+    forgotten; only when `pc` waits for it (it is then read again) does it show as `fault`.
+
+    Parameters
+    ----------
+    bus_width : int
+        Width of the bus in bits, 64 to 512.
+    lines : int
+        Lines in the cache; a power of two, at least 4.
+
+    Attributes
+    ----------
+    ahead : int
+        Lines that are read ahead.
+
+    Members
+    -------
+    start : In(1), program_addr : In(32), program_length : In(32)
+        Empty the cache and latch the program's first byte (a multiple of 64) and length in instructions. Only while not `busy`.
+    enable : In(1)
+        Lines may be requested.
+    instruction : In(InstructionPort)
+    bus : Out(AxiReadPort)
+        RREADY is always high.
+    beat : Out(1)
+        A beat arrives.
+    busy : Out(1)
+        A line is on its way.
+    """
+
+    def __init__(self, *, bus_width: int, lines: int):
+        self._bus_width, self._lines = bus_width, lines
+        self.ahead = min(FILLS, lines // 4)
+        super().__init__({
+            "start": In(1),
+            "program_addr": In(ADDRESS_WIDTH),
+            "program_length": In(PC_WIDTH),
+            "enable": In(1),
+            "instruction": In(InstructionPort()),
+            "bus": Out(AxiReadPort(bus_width)),
+            "beat": Out(1),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        bus, port = self.bus, self.instruction
+        index_width = exact_log2(self._lines)
+        beats = LINE_BYTES * 8 // self._bus_width
+        beat_width = exact_log2(beats)
+        beat_layout = data.ArrayLayout(instruction_layout, self._bus_width // (8 * INSTRUCTION_BYTES))
+        line_layout = data.StructLayout({"index": index_width, "tag": _LINE_WIDTH - index_width})
+
+        m.submodules.words = words = Memory(shape=beat_layout, depth=self._lines * beats, init=[])
+        m.submodules.tags = tags = Memory(shape=line_layout.members["tag"], depth=self._lines, init=[])
+        m.submodules.order = order = Memory(shape=index_width, depth=FILLS, init=[])
+        words_in, words_out = words.write_port(), words.read_port()
+        tags_in, tags_out, tags_ahead = tags.write_port(), tags.read_port(), tags.read_port(domain="comb")
+        order_in, order_out = order.write_port(), order.read_port(domain="comb")
+        present, coming = Signal(self._lines), Signal(self._lines)
+
+        base, length = Signal(ADDRESS_WIDTH), Signal(PC_WIDTH)
+        with m.If(self.start):
+            m.d.sync += [base.eq(self.program_addr), length.eq(self.program_length)]
+
+        # Look-up: words, tags and flags of the next cycle's line are sampled by the same edge, so that they fit together.
+        pc = Signal(PC_WIDTH)
+        line, next_line = Signal(line_layout), Signal(line_layout)
+        line_present, line_coming, same_tag = Signal(), Signal(), Signal()
+        m.d.comb += [
+            line.eq(pc[_LINE_SHIFT:]),
+            next_line.eq(port.next_pc[_LINE_SHIFT:]),
+            words_out.addr.eq(port.next_pc[_LINE_SHIFT - beat_width:][:index_width + beat_width]),
+            tags_out.addr.eq(next_line.index),
+            same_tag.eq(tags_out.data == line.tag),
+            port.pc.eq(pc),
+            port.hit.eq(line_present & same_tag),
+            port.word.eq(words_out.data[pc[:_LINE_SHIFT - beat_width]]),
+            port.beyond.eq(pc >= length),
+        ]
+        m.d.sync += [
+            pc.eq(port.next_pc),
+            line_present.eq(present.bit_select(next_line.index, 1) & ~self.start),
+            line_coming.eq(coming.bit_select(next_line.index, 1)),
+        ]
+
+        # Which line to request: the one of pc, else the next one ahead that is neither here nor on its way.
+        distance = Signal(range(1, self.ahead + 2), init=1)
+        ahead = Signal(line_layout)
+        ahead_known, wanted, wanted_ahead, request = Signal(), Signal(), Signal(), Signal()
+        requested = Signal(line_layout)
+        fills = Signal(range(FILLS + 1))
+        fault = Signal()
+        flags_ahead = Cat(present.bit_select(ahead.index, 1), coming.bit_select(ahead.index, 1))
+        m.d.comb += [
+            ahead.eq(line.as_value() + distance),
+            tags_ahead.addr.eq(ahead.index),
+            ahead_known.eq(flags_ahead.any() & (tags_ahead.data == ahead.tag)),
+            wanted.eq(~port.beyond & ~fault & ~line_coming & ~port.hit),
+            wanted_ahead.eq(~wanted & (distance <= self.ahead) & ~ahead_known & ~coming.bit_select(ahead.index, 1)
+                            & ((ahead.as_value() << _LINE_SHIFT) < length)),
+            requested.eq(Mux(wanted, line, ahead)),
+            request.eq(self.enable & ~bus.arvalid & (fills != FILLS) & (wanted | wanted_ahead)),
+        ]
+        with m.If(self.start | (next_line != line)):
+            m.d.sync += distance.eq(1)
+        with m.Elif((distance <= self.ahead) & (ahead_known | (request & wanted_ahead))):
+            m.d.sync += distance.eq(distance + 1)
+
+        order_first, order_last = Signal(range(FILLS)), Signal(range(FILLS))
+        m.d.comb += [
+            bus.arid.eq(FETCH_ID),
+            bus.arlen.eq(beats - 1),
+            bus.arsize.eq(ceil_log2(self._bus_width // 8)),
+            bus.arburst.eq(BURST_INCR),
+            bus.arcache.eq(CACHE_BUFFERABLE),
+            tags_in.addr.eq(requested.index),
+            tags_in.data.eq(requested.tag),
+            tags_in.en.eq(request),
+            order_in.addr.eq(order_last),
+            order_in.data.eq(requested.index),
+            order_in.en.eq(request),
+        ]
+        with m.If(request):
+            m.d.sync += [
+                bus.araddr.eq(base + (requested.as_value() << exact_log2(LINE_BYTES))),
+                bus.arvalid.eq(1),
+                order_last.eq(order_last + 1),
+            ]
+        with m.Elif(bus.arready):
+            m.d.sync += bus.arvalid.eq(0)
+
+        # Lines arrive in the order of their requests.
+        beat_index, failed, arrived, bad = Signal(range(beats)), Signal(), Signal(), Signal()
+        m.d.comb += [
+            bus.rready.eq(1),
+            self.beat.eq(bus.rvalid),
+            self.busy.eq(fills != 0),
+            order_out.addr.eq(order_first),
+            words_in.addr.eq(Cat(beat_index[:beat_width], order_out.data)),
+            words_in.data.eq(bus.rdata),
+            words_in.en.eq(bus.rvalid),
+            arrived.eq(bus.rvalid & bus.rlast),
+            bad.eq(failed | (bus.rresp != 0)),
+            port.fault.eq(fault),
+            port.fault_addr.eq(base + (line.as_value() << exact_log2(LINE_BYTES))),
+        ]
+        with m.If(bus.rvalid):
+            m.d.sync += [beat_index.eq(Mux(bus.rlast, 0, beat_index + 1)), failed.eq(bad & ~bus.rlast)]
+        with m.If(arrived):
+            m.d.sync += order_first.eq(order_first + 1)
+        m.d.sync += [
+            fills.eq(fills + request - arrived),
+            fault.eq((next_line == line) & ~self.start
+                     & (fault | (arrived & bad & line_coming & same_tag & (order_out.data == line.index)))),
+        ]
+
+        with m.If(arrived):
+            m.d.sync += [present.bit_select(order_out.data, 1).eq(~bad), coming.bit_select(order_out.data, 1).eq(0)]
+        with m.If(request):
+            m.d.sync += [present.bit_select(requested.index, 1).eq(0), coming.bit_select(requested.index, 1).eq(1)]
+        with m.If(self.start):
+            m.d.sync += [present.eq(0), coming.eq(0)]
+        return m
