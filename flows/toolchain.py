@@ -24,7 +24,7 @@ __all__ = [
     "shim_folder", "verilator", "verilator_root", "versions",
 ]
 
-VERILATOR_WARNINGS = ("-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-UNOPTFLAT", "-Wno-CASEOVERLAP")
+VERILATOR_WARNINGS = ("-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE", "-Wno-CASEOVERLAP", "-Wno-UNOPTFLAT")
 """Warnings that Amaranth's Verilog gives rise to and that say nothing about the design; every other one is fatal."""
 
 _SHIM = """#!/bin/sh
