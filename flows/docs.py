@@ -9,6 +9,13 @@ from hw.presets import PRESETS
 
 __all__ = ["PAGES", "write_pages"]
 
+_REGISTERS_INTRODUCTION = f"""AXI4-Lite, 32 bits, a window of {regs.REGISTER_SPACE} bytes. Access: R read only, RW read and write, W write a
+one for a pulse, RW1C hardware sets a bit and writing a one clears it. An access to any other offset, or a write to an R register,
+is answered with SLVERR.
+"""
+_ISA_SIZES = f"""Registers: {isa.REGISTERS} of 32 bits, r0 reads as zero; the {isa.ARGUMENTS} argument registers are copied to
+r{isa.FIRST_ARGUMENT} and up at the doorbell. Semaphores: {isa.SEMAPHORES}, each counts to {isa.SEMAPHORE_MAX}. Loops nest {isa.LOOP_DEPTH} deep.
+"""
 _NOTE = "*Generated from `{source}` by `make docs`; edit that.*\n"
 
 
@@ -30,14 +37,12 @@ def _bits(fields: tuple[isa.Field, ...]) -> list[tuple[str, isa.Field]]:
 
 def registers_page() -> str:
     """Return docs/registers.md."""
-    text = ["# Registers\n", _NOTE.format(source="hw/regs.py"),
-            f"AXI4-Lite, 32 bits, a window of {regs.REGISTER_SPACE} bytes. Access: R read only, RW read and write, W write a one for a"
-            " pulse, RW1C hardware sets a bit and writing a one clears it. An access to any other offset, or a write to an R register,"
-            " is answered with SLVERR.\n"]
+    text = ["# Registers\n", _NOTE.format(source="hw/regs.py"), _REGISTERS_INTRODUCTION]
     rows: list[tuple[object, ...]] = []
     for register in regs.REGISTERS:
         fields = "; ".join(f"**{field.name}** [{bits}] {field.doc}" for bits, field in _bits(register.fields))
-        rows.append((f"`{register.offset:#05x}`", f"`{register.name}`", register.access, f"{register.reset:#x}", register.doc, fields))
+        rows.append((f"`{register.offset:#05x}`", f"`{register.name}`", register.access, f"{register.reset:#x}", register.doc,
+                     fields))
     text.append(_table(("offset", "name", "access", "reset", "meaning", "fields"), rows))
     causes = [(cause.value, cause.name) for cause in isa.ErrorCause]
     text += ["\n## Error causes\n", _table(("value", "name"), causes)]
@@ -49,9 +54,7 @@ def isa_page() -> str:
     fields = [(bits, f"`{field.name}`", field.doc) for bits, field in _bits(isa.INSTRUCTION_FIELDS)]
     opcodes = [(f"`{op.value:#04x}`", f"`{op.name}`", info.kind, info.doc) for op, info in isa.OPCODES.items()]
     text = ["# Instruction set\n", _NOTE.format(source="hw/isa.py"), (isa.__doc__ or "").split("\n", 2)[2],
-            f"Registers: {isa.REGISTERS} of 32 bits, r0 reads as zero; the {isa.ARGUMENTS} argument registers are copied to"
-            f" r{isa.FIRST_ARGUMENT} and up at the doorbell. Semaphores: {isa.SEMAPHORES}, each counts to {isa.SEMAPHORE_MAX}."
-            f" Loops nest {isa.LOOP_DEPTH} deep.\n",
+            _ISA_SIZES,
             "## Instruction word\n", _table(("bits", "field", "meaning"), fields),
             "\n## Opcodes\n", _table(("value", "name", "kind", "meaning"), opcodes)]
     for unit, descriptor in isa.DESCRIPTORS.items():
@@ -65,7 +68,8 @@ def presets_page() -> str:
     """Return docs/presets.md."""
     names = ("rows", "columns", "weight_format", "acc_width", "psum_width", "scratchpad_bytes", "accumulator_rows", "bus_width",
              "vector_lanes")
-    rows = [(f"`{name}`", *(getattr(config, field) for field in names), f"`{config.digest()}`") for name, config in PRESETS.items()]
+    rows = [(f"`{name}`", *(getattr(config, field) for field in names), f"`{config.digest()}`")
+            for name, config in PRESETS.items()]
     return "\n".join([
         "# Presets, engines, formats\n", _NOTE.format(source="hw/presets.py, hw/engines.py and hw/formats.py"),
         _table(("preset", *names, "digest"), rows),
