@@ -1,0 +1,202 @@
+"""The accumulator: banked rows of psums with a saturating read-modify-write in every cycle."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig, ceil_log2
+from hw.ports import AccumulatorReadPort, AccumulatorWritePort
+from hw.share import shared
+
+__all__ = ["Accumulator", "AccumulatorBank", "AccumulatorLane"]
+
+
+class AccumulatorLane(wiring.Component):
+    """One column's adder: takes a psum, and one cycle later gives the sum with what the row held, saturated.
+
+    Latency 1 cycle (the psum's; the old word is combinational), initiation interval 1.
+
+    Parameters
+    ----------
+    psum_width, acc_width : int
+        Bits of the psum and of the accumulator word, both signed; either may be the wider one.
+
+    Members
+    -------
+    psum : In(signed(psum_width)), accumulate : In(1)
+        What to add, and whether to add it to the old word or to zero.
+    old : In(signed(acc_width))
+        The word that the row holds, one cycle after its psum.
+    result : Out(signed(acc_width)), saturated : Out(1)
+        The word to write in the same cycle, and whether it was clipped.
+    """
+
+    latency = 1
+
+    def __init__(self, *, psum_width: int, acc_width: int):
+        self.psum_width = psum_width
+        self.acc_width = acc_width
+        super().__init__({
+            "psum": In(signed(psum_width)),
+            "accumulate": In(1),
+            "old": In(signed(acc_width)),
+            "result": Out(signed(acc_width)),
+            "saturated": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        psum = Signal(signed(self.psum_width), name="psum_register", reset_less=True)
+        accumulate = Signal(name="accumulate_register", reset_less=True)
+        total = Signal(signed(max(self.psum_width, self.acc_width) + 1))
+        maximum = (1 << (self.acc_width - 1)) - 1
+
+        m.d.sync += [psum.eq(self.psum), accumulate.eq(self.accumulate)]
+        m.d.comb += [total.eq(psum + Mux(accumulate, self.old, 0)), self.result.eq(total)]
+        with m.If(total > maximum):
+            m.d.comb += [self.result.eq(maximum), self.saturated.eq(1)]
+        with m.Elif(total < -maximum - 1):
+            m.d.comb += [self.result.eq(-maximum - 1), self.saturated.eq(1)]
+        return m
+
+
+class AccumulatorBank(wiring.Component):
+    """One bank: a synchronous read and a write in every cycle; a read of the row that is written gives the new row.
+
+    Parameters
+    ----------
+    rows, row_width : int
+        Depth, and width in bits.
+
+    Members
+    -------
+    read_addr : In(range(rows)), read_en : In(1)
+    read_data : Out(row_width)
+        The row, in the cycle after `read_en`; held until the next read.
+    write_addr : In(range(rows)), write_data : In(row_width), write_en : In(1)
+    """
+
+    latency = 1
+
+    def __init__(self, *, rows: int, row_width: int):
+        self.rows = rows
+        self.row_width = row_width
+        super().__init__({
+            "read_addr": In(range(rows)),
+            "read_en": In(1),
+            "read_data": Out(row_width),
+            "write_addr": In(range(rows)),
+            "write_data": In(row_width),
+            "write_en": In(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.array = array = memory.Memory(
+            shape=self.row_width, depth=self.rows, init=[], attrs={"ram_style": "block"})
+        write = array.write_port()
+        read = array.read_port(transparent_for=(write,))
+        m.d.comb += [
+            read.addr.eq(self.read_addr),
+            read.en.eq(self.read_en),
+            self.read_data.eq(read.data),
+            write.addr.eq(self.write_addr),
+            write.data.eq(self.write_data),
+            write.en.eq(self.write_en),
+        ]
+        return m
+
+
+class Accumulator(wiring.Component):
+    """Banked accumulator rows: overwrite or saturating add of one row in every cycle, and a second reader.
+
+    The write port never stalls, also for the same row in successive cycles. A row that is valid in cycle t is written at the end
+    of cycle t + 1 and seen by reads accepted from cycle t + 1 on (`latency`). The read port is refused in exactly those cycles
+    in which the write port is valid with `accumulate` and addresses the same bank, whose read port it then needs; `ready` is
+    combinational on both ports' valid and addr. Contents survive a reset.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Gives `accumulator_banks` banks, one after the other in the address space; `psum_width`, `acc_width`, `columns`.
+
+    Members
+    -------
+    write : In(AccumulatorWritePort)
+    read : In(AccumulatorReadPort)
+        Data come one cycle after acceptance.
+    saturated : Out(1)
+        Pulse for each row in which at least one word was clipped, one cycle after its valid.
+    """
+
+    latency = 1
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "write": In(AccumulatorWritePort(config)),
+            "read": In(AccumulatorReadPort(config)),
+            "saturated": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        rows, columns = config.accumulator_bank_rows, config.columns
+        row_layout = data.ArrayLayout(signed(config.acc_width), columns)
+        place = data.StructLayout({"row": ceil_log2(rows), "bank": ceil_log2(config.accumulator_banks)})
+        reading, writing = data.View(place, self.read.addr), data.View(place, self.write.addr)
+
+        banks = [AccumulatorBank(rows=rows, row_width=columns * config.acc_width) for _ in range(config.accumulator_banks)]
+        for index, bank in enumerate(banks):
+            m.submodules[f"bank_{index}"] = shared(platform, f"accumulator_bank_r{rows}_w{bank.row_width}", bank)
+        lanes = [AccumulatorLane(psum_width=config.psum_width, acc_width=config.acc_width) for _ in range(columns)]
+        for index, lane in enumerate(lanes):
+            m.submodules[f"lane_{index}"] = shared(
+                platform, f"accumulator_lane_p{config.psum_width}_a{config.acc_width}", lane)
+
+        needs_read = Signal()                   # the write port reads before it writes
+        taken = Signal()                        # the read port's request is accepted
+        m.d.comb += [
+            needs_read.eq(self.write.valid & self.write.accumulate),
+            self.read.ready.eq(self.read.valid & ~(needs_read & (reading.bank == writing.bank))),
+            taken.eq(self.read.valid & self.read.ready),
+        ]
+
+        update = Signal()                       # the second cycle of a row: add and write
+        updated = Signal(place)
+        read_bank = Signal(range(config.accumulator_banks))
+        m.d.sync += update.eq(self.write.valid)
+        with m.If(self.write.valid):
+            m.d.sync += updated.eq(writing)
+        with m.If(taken):
+            m.d.sync += read_bank.eq(reading.bank)
+
+        result = Signal(row_layout)
+        for index, bank in enumerate(banks):
+            with m.If(needs_read & (writing.bank == index)):
+                m.d.comb += [bank.read_addr.eq(writing.row), bank.read_en.eq(1)]
+            with m.Elif(taken & (reading.bank == index)):
+                m.d.comb += [bank.read_addr.eq(reading.row), bank.read_en.eq(1)]
+            m.d.comb += [
+                bank.write_addr.eq(updated.row),
+                bank.write_data.eq(result),
+                bank.write_en.eq(update & (updated.bank == index)),
+            ]
+
+        old = Signal(row_layout)
+        m.d.comb += [
+            old.eq(Array(bank.read_data for bank in banks)[updated.bank]),
+            self.read.data.eq(Array(bank.read_data for bank in banks)[read_bank]),
+            self.saturated.eq(update & Cat(lane.saturated for lane in lanes).any()),
+        ]
+        for index, lane in enumerate(lanes):
+            m.d.comb += [
+                lane.psum.eq(self.write.data[index]),
+                lane.accumulate.eq(self.write.accumulate),
+                lane.old.eq(old[index]),
+                result[index].eq(lane.result),
+            ]
+        return m

@@ -1,0 +1,214 @@
+"""What the load and store units share: checking a block, and cutting it into AXI4 bursts."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig, ceil_log2
+from hw.isa import ErrorCause, Unit
+from hw.ports import ADDRESS_WIDTH, ErrorReport, descriptor_layout
+
+__all__ = ["BURST_INCR", "CACHE_MODIFIABLE", "BlockCheck", "BurstSplitter", "block_layout", "burst_layout", "first_bytes"]
+
+BURST_INCR = 0b01
+CACHE_MODIFIABLE = 0b0011       # normal memory, not cached: bridges may merge and split
+PAGE_BYTES = 4096               # no AXI4 burst crosses a multiple of it
+
+SCRATCHPAD_WIDTH = 25           # one bit more than an address field, so that the first address beyond the end is seen as such
+
+
+def block_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return the layout of a checked block: a descriptor with `row_bytes` split into beats and the bytes of the last one.
+
+    `tail` is 0 when the last beat of a row is full.
+    """
+    beat_log2 = ceil_log2(config.beat_bytes)
+    return data.StructLayout({
+        "dram_addr": 32, "dram_stride": 32, "rows": 16, "row_beats": 24 - beat_log2 + 1, "tail": beat_log2,
+        "addr": 24, "stride": 24, "transpose": 1,
+    })
+
+
+def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return the layout of one burst and of where its bytes go.
+
+    Fields: `dram_addr` of its first beat; `wrapped`: that address lies beyond 32 bits; `length` in beats less one; `addr` and
+    `stride` in the scratchpad; `tail`: valid bytes in its last beat, 0 for all; `transpose`; `row_end`: no more beats of this
+    row (of this column of beats, when transposed); `last` burst of the block.
+    """
+    return data.StructLayout({
+        "dram_addr": 32, "wrapped": 1, "length": ceil_log2(max(2, config.burst_beats)), "addr": SCRATCHPAD_WIDTH, "stride": 24,
+        "tail": ceil_log2(config.beat_bytes), "transpose": 1, "row_end": 1, "last": 1,
+    })
+
+
+def first_bytes(tail: Value, count: int) -> Value:
+    """Return a mask of the first `tail` of `count` bytes, or of all of them when `tail` is zero."""
+    return Mux(tail == 0, (1 << count) - 1, ((1 << tail) - 1)[:count])
+
+
+class BlockCheck(wiring.Component):
+    """Checks sizes and alignment of a load or store descriptor. Combinational.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    unit : Unit
+        LOAD or STORE: which descriptor; a store is never transposed.
+
+    Members
+    -------
+    descriptor : In(descriptor_layout(unit))
+    block : Out(block_layout(config))
+    fault : Out(1), report : Out(ErrorReport)
+        Set when the descriptor is impossible: BAD_SIZE for an empty block, MISALIGNED for an address or stride that is no
+        multiple of the beat; with the size or address in question, sizes first, then in the order of the fields.
+    """
+
+    def __init__(self, config: AcceleratorConfig, unit: Unit):
+        self.config = config
+        self.unit = unit
+        super().__init__({
+            "descriptor": In(descriptor_layout(unit)),
+            "block": Out(block_layout(config)),
+            "fault": Out(1),
+            "report": Out(ErrorReport),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        given = self.descriptor
+        beat_log2 = ceil_log2(self.config.beat_bytes)
+
+        m.d.comb += [
+            self.block.row_beats.eq((given.row_bytes + self.config.beat_bytes - 1) >> beat_log2),
+            self.block.tail.eq(given.row_bytes),
+            self.block.transpose.eq(given.transpose if self.unit == Unit.LOAD else 0),
+        ]
+        for name in ("dram_addr", "dram_stride", "rows", "addr", "stride"):
+            m.d.comb += self.block[name].eq(given[name])
+
+        wrong = [(given[name] == 0, ErrorCause.BAD_SIZE, given[name]) for name in ("rows", "row_bytes")]
+        wrong += [((given[name] & (self.config.beat_bytes - 1)).any(), ErrorCause.MISALIGNED, given[name])
+                  for name in ("dram_addr", "dram_stride", "addr", "stride")]
+        for condition, cause, value in reversed(wrong):          # the last assignment wins, so the first fault does
+            with m.If(condition):
+                m.d.comb += [self.fault.eq(1), self.report.cause.eq(cause), self.report.addr.eq(value)]
+        return m
+
+
+class BurstSplitter(wiring.Component):
+    """Cuts blocks into INCR bursts: at most `burst_beats` long, within a row, never across 4 KiB.
+
+    Latency 1 cycle; one burst in each cycle, across rows and blocks too. A plain block is walked row by row. A transposed one is
+    walked by columns of beats, from the top down, in bursts of one beat; the scratchpad address of the beat of row i then is
+    i bytes after that of row 0, and the next column's `beat_bytes` strides further.
+
+    Scratchpad addresses are not checked here, but they are right up to and including the first one that is out of range. A burst
+    that would start beyond 32 bits of DRAM address is marked `wrapped`; what follows it is meaningless.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    i : In(stream of `block_layout(config)`)
+    o : Out(stream of `burst_layout(config)`)
+    """
+
+    latency = 1
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "i": In(stream.Signature(block_layout(config))),
+            "o": Out(stream.Signature(burst_layout(config))),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        beat_bytes, beat_log2 = config.beat_bytes, ceil_log2(config.beat_bytes)
+        page_beats = PAGE_BYTES // beat_bytes
+        fields = block_layout(config).members
+        given, burst = self.i.payload, self.o.payload
+        position = data.StructLayout({"dram": ADDRESS_WIDTH + 1, "scratchpad": SCRATCHPAD_WIDTH})
+        kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose")
+
+        # Both walks are two loops. Plain: rows, and in them bursts. Transposed: columns, and in them single beats.
+        active = Signal()
+        block = Signal(data.StructLayout({name: fields[name] for name in kept}), reset_less=True)
+        start = Signal(position, reset_less=True)                           # of this row or column
+        here = Signal(position, reset_less=True)
+        inner_left = Signal(fields["row_beats"], reset_less=True)           # beats of this row, or rows of this column
+        outer_left = Signal(fields["row_beats"], reset_less=True)           # rows or columns, this one included
+
+        page_left = Signal(range(page_beats + 1))
+        room = Signal(range(config.burst_beats + 1))
+        beats = Signal(range(config.burst_beats + 1))
+        inner_last = Signal()
+        outer_last = Signal()
+        m.d.comb += [
+            page_left.eq(page_beats - here.dram[beat_log2:beat_log2 + ceil_log2(page_beats)]),
+            room.eq(Mux(page_left < config.burst_beats, page_left, config.burst_beats)),
+            beats.eq(Mux(block.transpose, 1, Mux(inner_left < room, inner_left, room))),
+            inner_last.eq(inner_left == beats),
+            outer_last.eq(outer_left == 1),
+        ]
+
+        after = Signal(position)                                            # what follows in the inner loop, and in the outer one
+        after_start = Signal(position)
+        with m.If(block.transpose):
+            m.d.comb += [
+                after.dram.eq(here.dram + block.dram_stride),
+                after.scratchpad.eq(here.scratchpad + 1),
+                after_start.dram.eq(start.dram + beat_bytes),
+                after_start.scratchpad.eq(start.scratchpad + (block.stride << beat_log2)),
+            ]
+        with m.Else():
+            m.d.comb += [
+                after.dram.eq(here.dram + (beats << beat_log2)),
+                after.scratchpad.eq(here.scratchpad + (beats << beat_log2)),
+                after_start.dram.eq(start.dram + block.dram_stride),
+                after_start.scratchpad.eq(start.scratchpad + block.stride),
+            ]
+
+        m.d.comb += [
+            self.o.valid.eq(active),
+            burst.dram_addr.eq(here.dram),
+            burst.wrapped.eq(here.dram[ADDRESS_WIDTH]),
+            burst.length.eq(beats - 1),
+            burst.addr.eq(here.scratchpad),
+            burst.stride.eq(block.stride),
+            burst.tail.eq(Mux(Mux(block.transpose, outer_last, inner_last), block.tail, 0)),
+            burst.transpose.eq(block.transpose),
+            burst.row_end.eq(inner_last),
+            burst.last.eq(inner_last & outer_last),
+            self.i.ready.eq(~active | (self.o.ready & burst.last)),
+        ]
+
+        with m.If(self.i.ready):
+            m.d.sync += [
+                active.eq(self.i.valid),
+                start.dram.eq(given.dram_addr),
+                start.scratchpad.eq(given.addr),
+                here.dram.eq(given.dram_addr),
+                here.scratchpad.eq(given.addr),
+                inner_left.eq(Mux(given.transpose, given.rows, given.row_beats)),
+                outer_left.eq(Mux(given.transpose, given.row_beats, given.rows)),
+            ]
+            m.d.sync += [block[name].eq(given[name]) for name in kept]
+        with m.Elif(self.o.ready):
+            with m.If(inner_last):
+                m.d.sync += [
+                    start.eq(after_start),
+                    here.eq(after_start),
+                    inner_left.eq(Mux(block.transpose, block.rows, block.row_beats)),
+                    outer_left.eq(outer_left - 1),
+                ]
+            with m.Else():
+                m.d.sync += [here.eq(after), inner_left.eq(inner_left - beats)]
+        return m

@@ -1,0 +1,211 @@
+"""The load unit: DRAM blocks into the scratchpad, optionally transposed."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out
+
+from hw.config import AcceleratorConfig, ceil_log2
+from hw.isa import ErrorCause, Unit
+from hw.memory.axi import BURST_INCR, CACHE_MODIFIABLE, SCRATCHPAD_WIDTH, BlockCheck, BurstSplitter, burst_layout, first_bytes
+from hw.memory.fifo import StreamFIFO
+from hw.memory.transposer import Transposer
+from hw.ports import AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
+
+__all__ = ["LoadUnit"]
+
+
+class LoadUnit(wiring.Component):
+    """Load DMA: one beat a cycle as long as memory keeps up, across bursts, rows and commands.
+
+    A checked command is cut into bursts; each burst waits in a FIFO, with the place in the scratchpad where it belongs, for its
+    beats. So addresses run ahead of the data by up to `outstanding_reads` bursts, into the next commands too. With B beats and a
+    read latency of L cycles (address handshake to first beat), a command alone takes `latency` + L + B cycles from its handshake
+    to its `done`, both included; if it follows others closely, B cycles. A transposed command reads single beats; it takes
+    the beats of whole blocks (see `Transposer`), and `beat_bytes` cycles more if no other transposed one follows closely.
+
+    The scratchpad gets whole beats, zero past `row_bytes`. When transposed, zeros fill the lanes of rows that do not exist, and
+    columns past `row_bytes` are not written.
+
+    Errors, each reported when all older commands are done: BAD_SIZE (rows or row_bytes zero, with that size; or the block goes
+    beyond 32 bits of DRAM address, with the low bits of the first address beyond), MISALIGNED (dram_addr, dram_stride, addr or
+    stride is no multiple of the beat, with its value), SCRATCHPAD_RANGE (with the first address outside), BUS_READ (RRESP is not
+    OKAY, with the address of the burst). After an error or on `abort` no address is issued, the beats on their way are taken
+    and dropped, and then `busy` falls.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    unit : Out(UnitPort(Unit.LOAD))
+    bus : Out(AxiReadPort)
+        Id 0.
+    write : Out(ScratchpadWritePort)
+    beat : Out(1)
+        A beat is taken from the bus in this cycle.
+    """
+
+    latency = 3
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "unit": Out(UnitPort(Unit.LOAD)),
+            "bus": Out(AxiReadPort(config.bus_width)),
+            "write": Out(ScratchpadWritePort(config)),
+            "beat": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config, unit, bus = self.config, self.unit, self.bus
+        beat_log2 = ceil_log2(config.beat_bytes)
+        lanes = config.line_bytes // config.beat_bytes
+        flush = Signal()                                    # after an error, or on abort
+
+        check = BlockCheck(config, Unit.LOAD)
+        splitter = BurstSplitter(config)
+        in_flight = StreamFIFO(shape=burst_layout(config), depth=config.outstanding_reads)
+        transposer = Transposer(config)
+        m.submodules.check = check
+        m.submodules.splitter = ResetInserter(flush)(splitter)
+        m.submodules.in_flight = in_flight
+        m.submodules.transposer = ResetInserter(flush)(transposer)
+
+        # Commands: an impossible one is taken, and reported, when all before it are done.
+        m.d.comb += [
+            unit.busy.eq(splitter.o.valid | in_flight.o.valid | transposer.busy),
+            check.descriptor.eq(unit.command.payload),
+            splitter.i.payload.eq(check.block),
+            splitter.i.valid.eq(unit.command.valid & ~check.fault & ~flush),
+            unit.command.ready.eq(Mux(check.fault, ~unit.busy, splitter.i.ready) & ~flush),
+        ]
+
+        # Address side: a burst goes at once to the address channel and into the FIFO of those that await their data.
+        request = splitter.o.payload
+        address_free = Signal()
+        m.d.comb += [
+            address_free.eq(~bus.arvalid | bus.arready),
+            in_flight.i.payload.eq(request),
+            in_flight.i.valid.eq(splitter.o.valid & ~request.wrapped & address_free & ~flush),
+            splitter.o.ready.eq(in_flight.i.ready & ~request.wrapped & address_free & ~flush),
+            bus.arsize.eq(beat_log2),
+            bus.arburst.eq(BURST_INCR),
+            bus.arcache.eq(CACHE_MODIFIABLE),
+        ]
+        with m.If(address_free):
+            m.d.sync += bus.arvalid.eq(in_flight.i.valid & in_flight.i.ready)
+        with m.If(address_free & in_flight.i.valid):
+            m.d.sync += [bus.araddr.eq(request.dram_addr), bus.arlen.eq(request.length)]
+
+        # Data side: a register, then the first burst of the FIFO tells where the beat goes.
+        beat_valid = Signal()
+        beat = Signal(data.StructLayout({"data": config.bus_width, "resp": 2}), reset_less=True)
+        beat_taken = Signal()
+        m.d.comb += [
+            bus.rready.eq(~beat_valid | beat_taken),
+            self.beat.eq(bus.rvalid & bus.rready),
+        ]
+        with m.If(bus.rready):
+            m.d.sync += beat_valid.eq(bus.rvalid)
+        with m.If(self.beat):
+            m.d.sync += [beat.data.eq(bus.rdata), beat.resp.eq(bus.rresp)]
+
+        burst = in_flight.o.payload
+        index = Signal(range(config.burst_beats))           # of the beat in its burst
+        burst_end = Signal()
+        failed = Signal()
+        m.d.comb += [
+            burst_end.eq(index == burst.length),
+            failed.eq(beat_valid & (beat.resp != 0)),
+            in_flight.o.ready.eq(beat_taken & burst_end),
+        ]
+        with m.If(beat_taken):
+            m.d.sync += index.eq(Mux(burst_end, 0, index + 1))
+
+        source, turned = transposer.i.payload, transposer.o.payload
+        m.d.comb += [
+            transposer.i.valid.eq(beat_valid & burst.transpose & ~flush),
+            source.data.eq(beat.data),
+            source.addr.eq(burst.addr),
+            source.stride.eq(burst.stride),
+            source.tail.eq(burst.tail),
+            source.end.eq(burst.row_end),
+            source.last.eq(burst.last),
+        ]
+
+        # The write: what leaves the transposer comes before the plain beats behind it.
+        place = Signal(data.StructLayout({
+            "byte": beat_log2, "lane": ceil_log2(lanes), "line": ceil_log2(config.scratchpad_lines),
+            "beyond": SCRATCHPAD_WIDTH - ceil_log2(config.scratchpad_bytes)}))
+        plain = Signal()
+        placing = Signal()
+        outside = Signal()
+        written = Signal(config.bus_width)
+        tail = Signal(beat_log2)
+        kept = Signal(config.beat_bytes)
+        m.d.comb += [tail.eq(Mux(burst_end, burst.tail, 0)), kept.eq(first_bytes(tail, config.beat_bytes))]
+        m.d.comb += plain.eq(beat_valid & ~burst.transpose & ~failed & ~transposer.busy & ~flush)
+        with m.If(transposer.busy):
+            m.d.comb += [
+                place.eq(turned.addr),
+                written.eq(turned.data),
+                placing.eq(transposer.o.valid & turned.write & ~flush),
+            ]
+        with m.Else():
+            m.d.comb += [
+                place.eq(burst.addr + (index << beat_log2)),
+                written.eq(beat.data & Cat(bit.replicate(8) for bit in kept)),
+                placing.eq(plain),
+            ]
+        m.d.comb += [
+            outside.eq(placing & (place.beyond != 0)),
+            self.write.valid.eq(placing & ~outside),
+            self.write.addr.eq(place.line),
+            self.write.data.eq(written.replicate(lanes)),
+            self.write.mask.eq(((1 << config.beat_bytes) - 1) << (place.lane << beat_log2)),
+            transposer.o.ready.eq(Mux(turned.write, self.write.valid & self.write.ready, ~flush)),
+            beat_taken.eq(Mux(burst.transpose & ~flush, transposer.i.valid & transposer.i.ready,
+                              beat_valid & (flush | (plain & self.write.valid & self.write.ready)))),
+            unit.done.eq(Mux(transposer.busy, transposer.o.valid & transposer.o.ready & turned.last,
+                             plain & beat_taken & burst_end & burst.last)),
+        ]
+
+        # Errors, the oldest command's first. A failed beat of a transposed command goes on through the transposer like any other,
+        # so that the command before it can leave; `poisoned` then holds the error back until it has.
+        found = Signal(ErrorReport)
+        noted = Signal()
+        stopping = Signal()
+        poisoned = Signal()
+        with m.If(outside):
+            m.d.comb += [noted.eq(1), stopping.eq(1), found.cause.eq(ErrorCause.SCRATCHPAD_RANGE), found.addr.eq(place)]
+        with m.Elif(poisoned):
+            m.d.comb += stopping.eq(~transposer.ending)
+        with m.Elif(failed):
+            m.d.comb += [
+                noted.eq(burst.transpose | ~transposer.busy),
+                stopping.eq(~burst.transpose & ~transposer.busy),
+                found.cause.eq(ErrorCause.BUS_READ),
+                found.addr.eq(burst.dram_addr),
+            ]
+        with m.Elif(splitter.o.valid & request.wrapped):
+            m.d.comb += [
+                noted.eq(~in_flight.o.valid & ~transposer.busy),
+                stopping.eq(noted),
+                found.cause.eq(ErrorCause.BAD_SIZE),
+                found.addr.eq(request.dram_addr),
+            ]
+        with m.Elif(unit.command.valid & check.fault):
+            m.d.comb += [noted.eq(~unit.busy), stopping.eq(noted), found.eq(check.report)]
+
+        m.d.comb += flush.eq(unit.error | unit.abort)
+        with m.If(flush):
+            m.d.sync += [unit.error.eq(~unit.abort), poisoned.eq(0)]
+        with m.Else():
+            m.d.sync += [unit.error.eq(stopping), poisoned.eq(poisoned | (failed & burst.transpose & beat_taken))]
+            with m.If(noted):
+                m.d.sync += unit.report.eq(found)
+        return m

@@ -1,0 +1,137 @@
+"""The scratchpad: banks of one read and one write port each, shared by fixed priority."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig, ceil_log2
+from hw.errors import ConfigError
+from hw.ports import ScratchpadReadPort, ScratchpadWritePort
+from hw.share import shared
+
+__all__ = ["Scratchpad", "ScratchpadBank"]
+
+
+class ScratchpadBank(wiring.Component):
+    """One bank: a synchronous read and a byte-masked write in every cycle; infers block RAM.
+
+    A read of the line that is written in the same cycle gives the old line.
+
+    Parameters
+    ----------
+    lines, line_bytes : int
+        Depth, and width in bytes.
+
+    Members
+    -------
+    read_addr : In(range(lines)), read_en : In(1)
+    read_data : Out(8·line_bytes)
+        The line, in the cycle after `read_en`; held until the next read.
+    write_addr : In(range(lines)), write_data : In(8·line_bytes), write_en : In(line_bytes)
+        One enable for each byte.
+    """
+
+    latency = 1
+
+    def __init__(self, *, lines: int, line_bytes: int):
+        self.lines = lines
+        self.line_bytes = line_bytes
+        super().__init__({
+            "read_addr": In(range(lines)),
+            "read_en": In(1),
+            "read_data": Out(8 * line_bytes),
+            "write_addr": In(range(lines)),
+            "write_data": In(8 * line_bytes),
+            "write_en": In(line_bytes),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.array = array = memory.Memory(
+            shape=8 * self.line_bytes, depth=self.lines, init=[], attrs={"ram_style": "block"})
+        write = array.write_port(granularity=8)
+        read = array.read_port()
+        m.d.comb += [
+            read.addr.eq(self.read_addr),
+            read.en.eq(self.read_en),
+            self.read_data.eq(read.data),
+            write.addr.eq(self.write_addr),
+            write.data.eq(self.write_data),
+            write.en.eq(self.write_en),
+        ]
+        return m
+
+
+class Scratchpad(wiring.Component):
+    """Banked scratchpad: in each cycle one read and one write in every bank.
+
+    In each bank and direction the requester with the lowest index wins; `ready` is combinational on the valid and addr of all
+    requesters of that direction. Data comes one cycle after the read was accepted. A write accepted in cycle t is seen by reads
+    accepted from t + 1 on; a read accepted in t itself still sees the old line. Contents are undefined after power-up and
+    survive a reset.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Gives `scratchpad_banks` banks, one after the other in the address space, of lines of `line_bytes`.
+    readers, writers : int
+        Ports of each kind, at least 1.
+
+    Members
+    -------
+    readers : array of In(ScratchpadReadPort)
+    writers : array of In(ScratchpadWritePort)
+
+    Raises
+    ------
+    ConfigError
+        If there is no reader or no writer.
+    """
+
+    latency = ScratchpadBank.latency
+
+    def __init__(self, config: AcceleratorConfig, *, readers: int = 4, writers: int = 2):
+        for name, count in (("readers", readers), ("writers", writers)):
+            if count < 1:
+                raise ConfigError(f"Scratchpad.{name} must be at least 1, not {count!r}")
+        self.config = config
+        super().__init__({
+            "readers": In(ScratchpadReadPort(config)).array(readers),
+            "writers": In(ScratchpadWritePort(config)).array(writers),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        lines = config.scratchpad_lines // config.scratchpad_banks
+        place = data.StructLayout({"line": ceil_log2(lines), "bank": ceil_log2(config.scratchpad_banks)})
+        name = f"scratchpad_bank_l{lines}_b{config.line_bytes}"
+        banks = [ScratchpadBank(lines=lines, line_bytes=config.line_bytes) for _ in range(config.scratchpad_banks)]
+        for index, bank in enumerate(banks):
+            m.submodules[f"bank_{index}"] = shared(platform, name, bank)
+
+        for ports in (self.readers, self.writers):
+            places = [data.View(place, port.addr) for port in ports]
+            for index, (port, here) in enumerate(zip(ports, places, strict=True)):
+                blocked = [other.valid & (there.bank == here.bank)
+                           for other, there in zip(ports[:index], places[:index], strict=True)]
+                m.d.comb += port.ready.eq(port.valid & ~Cat(blocked).any())
+
+        for index, bank in enumerate(banks):
+            for port in reversed(self.readers):      # the last assignment wins, so the lowest index does
+                here = data.View(place, port.addr)
+                with m.If(port.valid & (here.bank == index)):
+                    m.d.comb += [bank.read_addr.eq(here.line), bank.read_en.eq(1)]
+            for port in reversed(self.writers):
+                here = data.View(place, port.addr)
+                with m.If(port.valid & (here.bank == index)):
+                    m.d.comb += [bank.write_addr.eq(here.line), bank.write_data.eq(port.data), bank.write_en.eq(port.mask)]
+
+        for number, port in enumerate(self.readers):
+            chosen = Signal(range(config.scratchpad_banks), name=f"reader_{number}_bank")
+            with m.If(port.valid & port.ready):
+                m.d.sync += chosen.eq(data.View(place, port.addr).bank)
+            m.d.comb += port.data.eq(Array(bank.read_data for bank in banks)[chosen])
+        return m

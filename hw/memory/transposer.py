@@ -1,0 +1,132 @@
+"""The byte transposer of the load unit: turns square blocks of beats around."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig, ceil_log2
+from hw.memory.axi import SCRATCHPAD_WIDTH
+
+__all__ = ["Transposer", "source_layout", "turned_layout"]
+
+
+def source_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return the layout of a source beat.
+
+    Fields: `data`; `addr` where byte 0 of the block's first row goes (of interest in the first row of a block only); `stride`
+    between the block's columns; `tail`: columns that the block has, 0 for all; `end`: no more rows in this column of blocks;
+    `last` row of the command.
+    """
+    return data.StructLayout({
+        "data": config.bus_width, "addr": SCRATCHPAD_WIDTH, "stride": 24, "tail": ceil_log2(config.beat_bytes),
+        "end": 1, "last": 1,
+    })
+
+
+def turned_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return the layout of a turned beat: `data`, its `addr`, whether to `write` it, and whether it is the command's `last`."""
+    return data.StructLayout({"data": config.bus_width, "addr": SCRATCHPAD_WIDTH, "write": 1, "last": 1})
+
+
+class Transposer(wiring.Component):
+    """Transposes blocks of B rows of B bytes, B = beat_bytes: byte j of row i of a block becomes byte i of its beat j.
+
+    One beat in and one out in each cycle: an array of B×B bytes is shifted up while even blocks enter as rows, and to the left
+    while odd blocks enter as columns, so that the block before leaves the other way. A phase is B steps, and each step takes a
+    beat, gives one, or both. A block that ends early is filled up with zero rows by itself, one a cycle. After the last block of
+    a command the array empties in B steps, unless the next command's first beat is there when that phase begins.
+
+    Latency B cycles from the first row to the first turned beat; B steps a block, however many of its rows and columns exist.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    i : In(stream of `source_layout(config)`)
+    o : Out(stream of `turned_layout(config)`)
+        Exactly B beats a block; `ready` of `i` is combinational on `ready` of `o`, and `valid` of `o` on `valid` of `i`.
+    busy : Out(1)
+        Something is inside.
+    ending : Out(1)
+        The last block of a command is leaving; beats that enter meanwhile belong to the next command.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        self.latency = config.beat_bytes
+        super().__init__({
+            "i": In(stream.Signature(source_layout(config))),
+            "o": Out(stream.Signature(turned_layout(config))),
+            "busy": Out(1),
+            "ending": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        size = self.config.beat_bytes
+        source, turned = self.i.payload, self.o.payload
+        fields = source_layout(self.config).members
+        place = data.StructLayout({name: fields[name] for name in ("addr", "stride", "tail", "last")})
+
+        rows = [Signal(8 * size, name=f"row_{i}", reset_less=True) for i in range(size)]
+        leftwards = Signal()                            # direction of this phase
+        step = Signal(range(size))
+        filling_later = Signal()                        # this phase takes beats (from its second step on)
+        padding = Signal()                              # the rest of them are zero rows
+        full = Signal()                                 # this phase gives beats
+        entering = Signal(place, reset_less=True)       # the block that enters, and the one that leaves
+        leaving = Signal(place, reset_less=True)
+
+        filling = Signal()
+        moving = Signal()
+        taking = Signal()
+        phase_end = Signal()
+        m.d.comb += [
+            filling.eq(Mux(step == 0, self.i.valid | (full & ~leaving.last), filling_later)),
+            moving.eq((filling | full) & (~filling | padding | self.i.valid) & (~full | self.o.ready)),
+            taking.eq(moving & filling & ~padding),
+            phase_end.eq(step == size - 1),
+            self.i.ready.eq(filling & ~padding & (~full | self.o.ready)),
+            self.o.valid.eq(full & (~filling | padding | self.i.valid)),
+            self.busy.eq(full | filling_later),
+            self.ending.eq(full & leaving.last),
+        ]
+
+        row_in = Signal(8 * size)
+        m.d.comb += row_in.eq(Mux(padding, 0, source.data))
+        with m.If(moving):
+            for i, row in enumerate(rows):
+                above = rows[i + 1] if i + 1 < size else row_in
+                m.d.sync += row.eq(Mux(leftwards, Cat(row[8:], row_in.word_select(i, 8)), above))
+
+        m.d.comb += [
+            turned.data.eq(Mux(leftwards, Cat(row[:8] for row in rows), rows[0])),
+            turned.addr.eq(leaving.addr),
+            turned.write.eq((leaving.tail == 0) | (step < leaving.tail)),
+            turned.last.eq(leaving.last & phase_end),
+        ]
+
+        with m.If(taking):
+            with m.If(step == 0):
+                m.d.sync += [entering[name].eq(source[name]) for name in ("addr", "stride", "tail")]
+            m.d.sync += [entering.last.eq(source.last), padding.eq(source.end)]
+        with m.If(moving):
+            m.d.sync += [
+                step.eq(step + 1),
+                filling_later.eq(filling),
+                leaving.addr.eq(leaving.addr + leaving.stride),
+            ]
+            with m.If(phase_end):
+                m.d.sync += [
+                    leftwards.eq(~leftwards),
+                    full.eq(filling),
+                    filling_later.eq(0),
+                    padding.eq(0),
+                    leaving.eq(entering),
+                    leaving.last.eq(Mux(padding, entering.last, source.last)),
+                ]
+        return m
