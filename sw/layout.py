@@ -72,8 +72,8 @@ class MatrixLayout:
 
     @property
     def row_positions(self) -> int:
-        """Row positions from the first row to the end of the last, padding inside included."""
-        return self.row_position(self.rows - 1) + 1
+        """Row positions of a matrix, padding included: whole groups where groups are padded."""
+        return self.rows if self.row_slot == self.row_group else ceil_div(self.rows, self.row_group) * self.row_slot
 
     def row_position(self, row: int) -> int:
         """Return where row `row` lies, counted in rows of the padded matrix."""
@@ -166,7 +166,7 @@ def _rows(config: AcceleratorConfig, batch: int, rows: int, columns: int, *, bit
     slot = column_group * bits // 8 if column_slot_bytes is None else column_slot_bytes
     pitch = round_up(ceil_div(columns, column_group) * slot, config.beat_bytes)
     row_slot = ceil_power_of_two(row_group)
-    positions = (rows - 1) // row_group * row_slot + (rows - 1) % row_group + 1
+    positions = rows if row_slot == row_group else ceil_div(rows, row_group) * row_slot
     return MatrixLayout(batch=batch, rows=rows, columns=columns, bits=bits, row_group=row_group, row_slot=row_slot,
                         column_group=column_group, row_stride=pitch, group_stride=slot, batch_stride=positions * pitch,
                         size=batch * positions * pitch)

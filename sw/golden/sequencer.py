@@ -3,7 +3,7 @@
 What a command does is `sw.golden.device`'s business; when it does it is `sw.perf`'s.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ SEQUENCER = 4               # the unit number of the sequencer in the ERROR regi
 WORD = 0xFFFF_FFFF
 HALF = 0xFFFF
 
-_ALU = {
+_ALU: dict[Opcode, Callable[[int, int], int]] = {
     Opcode.ADD: lambda a, b: (a + b) & WORD,
     Opcode.SUB: lambda a, b: (a - b) & WORD,
     Opcode.MIN: min,

@@ -1,0 +1,110 @@
+"""What a GEMM is, before anybody decides how to run it: shapes, storage forms, epilogue; and how its operands lie in DRAM."""
+
+from dataclasses import dataclass
+
+from hw.config import AcceleratorConfig
+from sw.layout import (
+    MatrixLayout,
+    column_matrix,
+    output_rows,
+    packed_weights,
+    parameter_rows,
+    row_activations,
+    weight_rows,
+)
+
+__all__ = ["A_FORMS", "B_FORMS", "GemmSpec", "SpecError", "operand_layouts"]
+
+A_FORMS = ("rows", "transposed")
+B_FORMS = ("packed", "rows", "transposed")
+DATAFLOW_CHOICES = ("ws", "os", "auto")
+LARGEST = 1 << 24           # of a dimension; keeps every byte count within 32 bits of address arithmetic
+
+
+class SpecError(ValueError):
+    """A GEMM that cannot be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GemmSpec:
+    """C = requantize(A · B + bias), for `batch` independent pairs of matrices.
+
+    Attributes
+    ----------
+    m, n, k : int
+        M rows of activations, N outputs, K reduction.
+    batch : int
+        Independent matrices of the same shape; bias and scales are shared.
+    a : str
+        "rows": A is given as M×K. "transposed": as K×M.
+    b : str
+        "packed": constant weights in tiles of the array. "rows": K×N. "transposed": N×K (int8 weights only).
+    dataflow : str
+        "ws", "os" or "auto".
+    bias : bool
+        Add an int32 bias to each output channel.
+    per_channel : bool
+        A float32 scale for each output channel, instead of one for all.
+    relu : bool
+        Clamp at zero from below.
+    """
+
+    m: int
+    n: int
+    k: int
+    batch: int = 1
+    a: str = "rows"
+    b: str = "packed"
+    dataflow: str = "auto"
+    bias: bool = False
+    per_channel: bool = False
+    relu: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("m", "n", "k", "batch"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"GemmSpec.{name} must be an integer, not {value!r}")
+            self._must(name, 1 <= value <= LARGEST, f"between 1 and {LARGEST}")
+        self._must("a", self.a in A_FORMS, f"one of {', '.join(A_FORMS)}")
+        self._must("b", self.b in B_FORMS, f"one of {', '.join(B_FORMS)}")
+        self._must("dataflow", self.dataflow in DATAFLOW_CHOICES, f"one of {', '.join(DATAFLOW_CHOICES)}")
+
+    def _must(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise SpecError(f"GemmSpec.{name} must be {rule}, not {getattr(self, name)!r}")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the whole batch."""
+        return self.batch * self.m * self.n * self.k
+
+    @property
+    def has_parameters(self) -> bool:
+        """True if the vector unit reads biases or scales from memory."""
+        return self.bias or self.per_channel
+
+
+def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> dict[str, MatrixLayout]:
+    """Return the DRAM layout of each operand of a GEMM: "a", "b", "c", and "parameters" if it has any.
+
+    The rows of a layout are those of the matrix as it is given, so A transposed has K rows.
+    """
+    m, n, k, batch = spec.m, spec.n, spec.k, spec.batch
+    if spec.b == "transposed" and config.weight.bits != 8:
+        raise SpecError(f"GemmSpec.b must be 'packed' or 'rows' with {config.weight_format} weights, not 'transposed'")
+    rows, columns = (m, k) if spec.a == "rows" else (k, m)
+    if (spec.a == "rows") == (dataflow == "ws"):
+        a = row_activations(config, rows, columns, batch)
+    else:
+        a = column_matrix(config, rows, columns, config.rows, batch)
+    if spec.b == "packed":
+        b = packed_weights(config, k, n, batch)
+    elif spec.b == "rows":
+        b = weight_rows(config, k, n, batch)
+    else:
+        b = column_matrix(config, n, k, config.columns, batch)
+    layouts = {"a": a, "b": b, "c": output_rows(config, m, n, batch)}
+    if spec.has_parameters:
+        layouts["parameters"] = parameter_rows(config, n)
+    return layouts
