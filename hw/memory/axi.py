@@ -10,7 +10,10 @@ from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
 from hw.ports import ADDRESS_WIDTH, ErrorReport, descriptor_layout
 
-__all__ = ["BURST_INCR", "CACHE_MODIFIABLE", "BlockCheck", "BurstSplitter", "block_layout", "burst_layout", "first_bytes"]
+__all__ = [
+    "BURST_INCR", "CACHE_MODIFIABLE", "SCRATCHPAD_WIDTH", "BlockCheck", "BurstSplitter", "block_layout", "burst_layout",
+    "first_bytes", "place_layout",
+]
 
 BURST_INCR = 0b01
 CACHE_MODIFIABLE = 0b0011       # normal memory, not cached: bridges may merge and split
@@ -41,6 +44,16 @@ def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout({
         "dram_addr": 32, "wrapped": 1, "length": ceil_log2(max(2, config.burst_beats)), "addr": SCRATCHPAD_WIDTH, "stride": 24,
         "tail": ceil_log2(config.beat_bytes), "transpose": 1, "row_end": 1, "last": 1,
+    })
+
+
+def place_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return what a scratchpad byte address says: byte of a beat, beat (lane) of a line, line; `beyond` is zero within range."""
+    beat_log2, line_log2 = ceil_log2(config.beat_bytes), ceil_log2(config.line_bytes)
+    line_width = ceil_log2(config.scratchpad_lines)
+    return data.StructLayout({
+        "byte": beat_log2, "lane": line_log2 - beat_log2, "line": line_width,
+        "beyond": SCRATCHPAD_WIDTH - line_width - line_log2,
     })
 
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
-from hw.memory.axi import BURST_INCR, CACHE_MODIFIABLE, SCRATCHPAD_WIDTH, BlockCheck, BurstSplitter, burst_layout, first_bytes
+from hw.memory.axi import BURST_INCR, CACHE_MODIFIABLE, BlockCheck, BurstSplitter, burst_layout, first_bytes, place_layout
 from hw.memory.fifo import StreamFIFO
 from hw.memory.transposer import Transposer
 from hw.ports import AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
@@ -138,9 +138,7 @@ class LoadUnit(wiring.Component):
         ]
 
         # The write: what leaves the transposer comes before the plain beats behind it.
-        place = Signal(data.StructLayout({
-            "byte": beat_log2, "lane": ceil_log2(lanes), "line": ceil_log2(config.scratchpad_lines),
-            "beyond": SCRATCHPAD_WIDTH - ceil_log2(config.scratchpad_bytes)}))
+        place = Signal(place_layout(config))
         plain = Signal()
         placing = Signal()
         outside = Signal()
