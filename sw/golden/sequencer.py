@@ -117,6 +117,8 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
         if opcode is None:
             raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, int(code[pc]) & 0xFF)
         alu = _ALU.get(opcode)
+        if (alu is not None and max(b, c) >= REGISTERS) or (opcode == Opcode.LOOP and b >= REGISTERS):
+            raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, opcode)
         if alu is not None:
             value = alu(registers[b], (registers[c] + imm) & WORD)
             if 0 < a < REGISTERS:
@@ -167,4 +169,4 @@ def _decode(word: int) -> tuple[Opcode | None, int, int, int, int]:
         values[part.name] = word & ((1 << part.width) - 1)
         word >>= part.width
     opcode = Opcode(values["opcode"]) if values["opcode"] in OPCODES else None
-    return opcode, values["a"], values["b"] % REGISTERS, values["c"] % REGISTERS, values["imm"]
+    return opcode, values["a"], values["b"], values["c"], values["imm"]

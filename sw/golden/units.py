@@ -10,11 +10,13 @@ from numpy.lib.stride_tricks import as_strided
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, ErrorCause, VectorOp
+from sw.layout import round_up
 
 __all__ = ["Refusal", "State", "run_load", "run_matrix", "run_store", "run_vector"]
 
 Fields = Mapping[str, int]
-ADDRESS_MASK = 0xFFFF_FFFF
+ADDRESS_SPACE = 1 << 32
+PAGE = 4096                 # no burst crosses a multiple of it
 FLOAT32_EXACT = 1 << 24     # integers up to here are exact in float32, sums included
 
 
@@ -74,45 +76,60 @@ def _check_block(config: AcceleratorConfig, fields: Fields) -> None:
         _aligned(fields[name], config.beat_bytes)
 
 
-def _dram_row(state: State, fields: Fields, row: int, size: int, cause: ErrorCause) -> int:
-    """Return the first byte of a DRAM row of `size` bytes, checked against the memory."""
-    start = (fields["dram_addr"] + row * fields["dram_stride"]) & ADDRESS_MASK
-    beat = state.config.beat_bytes
+def _check_dram(state: State, start: int, size: int, cause: ErrorCause) -> None:
+    """Check a row of `size` bytes in DRAM; what is reported is where its first burst beyond the end starts."""
+    if start >= ADDRESS_SPACE:
+        raise Refusal(ErrorCause.BAD_SIZE, start % ADDRESS_SPACE)
     if start + size > len(state.memory):
-        raise Refusal(cause, max(start, len(state.memory) // beat * beat))
-    return start
+        raise Refusal(cause, max(start, len(state.memory) // PAGE * PAGE))
+    if start + size > ADDRESS_SPACE:
+        raise Refusal(ErrorCause.BAD_SIZE, 0)
+
+
+def _check_scratchpad(state: State, start: int, size: int) -> None:
+    """Check whole beats of the scratchpad; what is reported is the first one outside."""
+    if start + size > len(state.scratchpad):
+        raise Refusal(ErrorCause.SCRATCHPAD_RANGE, max(start, len(state.scratchpad)))
 
 
 def run_load(state: State, fields: Fields) -> None:
-    """DRAM → scratchpad; whole beats, zero past the end of a row."""
-    config, beat = state.config, state.config.beat_bytes
-    _check_block(config, fields)
+    """DRAM → scratchpad; whole beats, zero past the end of a row and, turned around, past the last row."""
+    beat = state.config.beat_bytes
+    _check_block(state.config, fields)
     rows, row_bytes, addr, stride = (fields[name] for name in ("rows", "row_bytes", "addr", "stride"))
-    width = ceil_div(row_bytes, beat) * beat
-    block = np.zeros((rows, width), np.uint8)
+    width = round_up(row_bytes, beat)
+    turned = np.zeros((width, round_up(rows, beat)), np.uint8) if fields["transpose"] else None
     for i in range(rows):
-        start = _dram_row(state, fields, i, width, ErrorCause.BUS_READ)
-        block[i, :row_bytes] = state.memory[start:start + row_bytes]
-    if fields["transpose"]:
-        turned = np.zeros((row_bytes, ceil_div(rows, beat) * beat), np.uint8)
-        turned[:, :rows] = block[:, :row_bytes].T
-        block = turned
-    for i, row in enumerate(block):
-        start = addr + i * stride
-        _inside(start, start + len(row) - beat, beat, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
-        state.scratchpad[start:start + len(row)] = row
+        start = fields["dram_addr"] + i * fields["dram_stride"]
+        _check_dram(state, start, width, ErrorCause.BUS_READ)
+        row = state.memory[start:start + row_bytes]
+        if turned is not None:
+            turned[:row_bytes, i] = row
+            continue
+        place = addr + i * stride
+        _check_scratchpad(state, place, width)
+        state.scratchpad[place:place + row_bytes] = row
+        state.scratchpad[place + row_bytes:place + width] = 0
+    if turned is None:
+        return
+    for first_column in range(0, row_bytes, beat):                  # block by block, as the transposer gives them
+        for first_row in range(0, rows, beat):
+            for j in range(first_column, min(first_column + beat, row_bytes)):
+                place = addr + j * stride + first_row
+                _check_scratchpad(state, place, beat)
+                state.scratchpad[place:place + beat] = turned[j, first_row:first_row + beat]
 
 
 def run_store(state: State, fields: Fields) -> None:
     """Scratchpad → DRAM; only the bytes of a row are written."""
-    config, beat = state.config, state.config.beat_bytes
-    _check_block(config, fields)
+    _check_block(state.config, fields)
     row_bytes = fields["row_bytes"]
-    width = ceil_div(row_bytes, beat) * beat
+    width = round_up(row_bytes, state.config.beat_bytes)
     for i in range(fields["rows"]):
         source = fields["addr"] + i * fields["stride"]
-        _inside(source, source + width - beat, beat, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
-        start = _dram_row(state, fields, i, row_bytes, ErrorCause.BUS_WRITE)
+        _check_scratchpad(state, source, width)
+        start = fields["dram_addr"] + i * fields["dram_stride"]
+        _check_dram(state, start, width, ErrorCause.BUS_WRITE)
         state.memory[start:start + row_bytes] = state.scratchpad[source:source + row_bytes]
         state.counters["bytes_written"] += row_bytes
 
