@@ -10,8 +10,8 @@ from hw.presets import PRESETS
 __all__ = ["PAGES", "write_pages"]
 
 _REGISTERS_INTRODUCTION = f"""AXI4-Lite, 32 bits, a window of {regs.REGISTER_SPACE} bytes.
-Access: R read only, RW read and write, W write a one for a pulse, RW1C hardware sets a bit and writing a one clears it. An access to any other offset, or a write to an R register,
-is answered with SLVERR.
+Access: R read only, RW read and write, W write a one for a pulse, RW1C hardware sets a bit and writing a one clears it.
+An access to any other offset, or a write to an R register, is answered with SLVERR.
 """
 _ISA_SIZES = f"""Registers: {isa.REGISTERS} of 32 bits, r0 reads as zero; the {isa.ARGUMENTS} argument registers are copied to
 r{isa.FIRST_ARGUMENT} and up at the doorbell. Semaphores: {isa.SEMAPHORES}, each counts to {isa.SEMAPHORE_MAX}.
