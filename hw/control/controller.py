@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.control.counters import EventCounters
 from hw.control.csr import CsrBank
-from hw.control.fetch import InstructionFetch
+from hw.control.fetch import LINE_BYTES, InstructionFetch
 from hw.control.queue import CommandQueue
 from hw.control.semaphores import Semaphores
 from hw.control.sequencer import Sequencer
@@ -25,9 +25,9 @@ class Controller(wiring.Component):
     """Everything between the registers and the units.
 
     The doorbell (CONTROL.start; ignored while busy) clears counters, semaphores, queues and error, and starts the sequencer at
-    PROGRAM_ADDR; until the arguments are copied, 32 cycles, further register writes are held back. A command goes from the
-    sequencer to an idle unit two cycles after its GO executes where its semaphores need no waiting, three if they are
-    asked for; a semaphore signalled by `done` in cycle 0 lets a waiting command be offered in cycle 2.
+    PROGRAM_ADDR (MISALIGNED if that is no multiple of 64); until the arguments are copied, 32 cycles, further register writes
+    are held back. A command is offered to an idle unit in the cycle after its GO executes, or one later if it waits for
+    semaphores; a semaphore signalled by `done` in cycle 0 lets a waiting command be offered in cycle 2.
 
     On the first error, all is stopped as `Supervisor` says. QUEUES, WAITING, SEMAPHORES and PC show the state at the stop until
     the next doorbell. A unit's error is put down to the oldest command that the unit has not finished.
@@ -84,7 +84,7 @@ class Controller(wiring.Component):
         m.submodules.fetch = fetch = InstructionFetch(bus_width=config.bus_width, lines=config.command_lines)
         m.submodules.sequencer = sequencer = Sequencer()
         m.submodules.semaphores = semaphores = Semaphores(len(Unit) + 1)
-        m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 2)
+        m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 3)
         m.submodules.counters = counters = EventCounters(
             {"macs": peak, "macs_gated": peak, "bytes_read": 2 * config.beat_bytes, "bytes_written": config.beat_bytes})
         queues = {unit: CommandQueue(unit, depth=config.queue_depth) for unit in Unit}
@@ -130,16 +130,20 @@ class Controller(wiring.Component):
             supervisor.progress.eq(Cat(fetch.beat, self.load_beat, self.store_beat, sequencer.executed,
                                        *(port.done for port in units.values())).any()),
         ]
-        self._elaborate_faults(m, supervisor, sequencer, semaphores, queues)
+        self._elaborate_faults(m, csr, supervisor, sequencer, semaphores, queues)
         self._elaborate_status(m, csr, supervisor, sequencer, semaphores, queues)
         self._elaborate_counters(m, csr, counters, supervisor, sequencer, fetch, queues)
         return m
 
-    def _elaborate_faults(self, m: Module, supervisor: Supervisor, sequencer: Sequencer, semaphores: Semaphores,
+    def _elaborate_faults(self, m: Module, csr: CsrBank, supervisor: Supervisor, sequencer: Sequencer, semaphores: Semaphores,
                           queues: dict[Unit, CommandQueue]) -> None:
-        """Collect errors: semaphore overflow, then the units, then the sequencer."""
-        overflow, *unit_faults, sequencer_fault = supervisor.faults
+        """Collect errors: a bad start, semaphore overflow, then the units, then the sequencer."""
+        bad_start, overflow, *unit_faults, sequencer_fault = supervisor.faults
         m.d.comb += [
+            bad_start.valid.eq(sequencer.starting & csr.program_addr.addr[:ceil_log2(LINE_BYTES)].any()),
+            bad_start.cause.eq(ErrorCause.MISALIGNED),
+            bad_start.unit.eq(SEQUENCER_UNIT),
+            bad_start.addr.eq(csr.program_addr),
             overflow.valid.eq(semaphores.overflow),
             overflow.cause.eq(ErrorCause.SEMAPHORE_OVERFLOW),
             overflow.unit.eq(semaphores.overflow_port),

@@ -79,7 +79,7 @@ class InstructionFetch(wiring.Component):
     Members
     -------
     start : In(1), program_addr : In(32), program_length : In(32)
-        Empty the cache and latch the program's first byte (a multiple of 64) and length in instructions. Only while not `busy`.
+        Empty the cache and latch the program's first byte (rounded down to a line) and length in instructions. Only while not `busy`.
     enable : In(1)
         Lines may be requested.
     instruction : In(InstructionPort)
@@ -124,7 +124,7 @@ class InstructionFetch(wiring.Component):
 
         base, length = Signal(ADDRESS_WIDTH), Signal(PC_WIDTH)
         with m.If(self.start):
-            m.d.sync += [base.eq(self.program_addr), length.eq(self.program_length)]
+            m.d.sync += [base.eq(self.program_addr & -LINE_BYTES), length.eq(self.program_length)]
 
         # Look-up: words, tags and flags of the next cycle's line are sampled by the same edge, so that they fit together.
         pc = Signal(PC_WIDTH)
