@@ -60,8 +60,15 @@ class Simulator {
 
     void reset() {
         top_->rst = 1;
-        for (int i = 0; i < RESET_CYCLES; ++i) step();
-        memory.check_reset(cycle, side_);
+        memory.out = {};
+        drive();
+        for (int i = 0; i < RESET_CYCLES; ++i) {
+            evaluate(0);
+            sample();
+            evaluate(1);
+            ++cycle;
+        }
+        memory.reset(cycle, side_);
         top_->rst = 0;
     }
 

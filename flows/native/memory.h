@@ -139,8 +139,15 @@ template <unsigned BYTES> class Memory {
         out.wready = !writes_.empty() && write_credit_ >= ONE && !stalls();
     }
 
-    // AXI: a master keeps its valids low during reset.
-    void check_reset(uint64_t now, const MasterSide<BYTES>& m) {
+    // Forget every transaction, as a reset does. A master keeps its valids low meanwhile.
+    void reset(uint64_t now, const MasterSide<BYTES>& m) {
+        for (auto& queue : queues_) queue.clear();
+        writes_.clear();
+        responses_.clear();
+        reads_ = 0;
+        current_ = -1;
+        ar_waits_ = aw_waits_ = w_waits_ = false;
+        out = {};
         if (m.arvalid) complain(now, "ARVALID is high during reset");
         if (m.awvalid) complain(now, "AWVALID is high during reset");
         if (m.wvalid) complain(now, "WVALID is high during reset");
