@@ -1,0 +1,119 @@
+"""The sequencer alone, with every instruction at hand: commands, tokens, precise errors, and its cycles exactly."""
+
+from typing import Any
+
+import pytest
+from amaranth import Module
+
+from hw.control.sequencer import Sequencer
+from hw.isa import DESCRIPTORS, ErrorCause, Unit
+from sw.assembler import Assembler
+from tb.control.interpreter import Command, Trace, interpret
+from tb.control.programs import MISTAKES, random_program
+from tb.sim import simulate
+
+
+def execute(words: list[int], arguments: list[int]) -> tuple[int, dict[Unit, list[Command]], Any]:
+    """Run a program with ideal surroundings; return cycles from the first look-up to the stop, commands, and the error."""
+    dut = Sequencer()
+    m = Module()
+    m.submodules.dut = dut
+    m.d.comb += [dut.acquire.grant.eq(dut.acquire.valid), dut.idle.eq(1)]
+    m.d.comb += [getattr(dut, unit.name.lower()).ready.eq(1) for unit in Unit]
+    commands: dict[Unit, list[Command]] = {unit: [] for unit in Unit}
+    cycles, error = 0, None
+
+    async def bench(ctx: Any) -> None:
+        nonlocal cycles, error
+        port = dut.instruction
+        ctx.set(dut.arguments, arguments)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        ctx.set(dut.run, 1)
+        starting = 0
+        while ctx.get(dut.starting):
+            starting += 1
+            await ctx.tick()
+        assert starting == dut.start_cycles
+        ctx.set(dut.arguments, [0] * 16)
+        pc = 0
+        while True:
+            ctx.set(port.pc, pc)
+            ctx.set(port.hit, pc < len(words))
+            ctx.set(port.beyond, pc >= len(words))
+            ctx.set(port.word.as_value(), words[pc] if pc < len(words) else 0)
+            cycles += 1
+            for unit in Unit:
+                go = getattr(dut, unit.name.lower())
+                if ctx.get(go.valid):
+                    entry = ctx.get(go.payload)
+                    fields = {field.name: getattr(entry.descriptor, field.name) for field in DESCRIPTORS[unit]}
+                    commands[unit].append(Command(entry.pc, fields, entry.wait, entry.signal))
+            if ctx.get(dut.error):
+                error = (ctx.get(dut.report.cause), ctx.get(dut.pc), ctx.get(dut.report.addr))
+                return
+            if ctx.get(dut.halted):
+                return
+            pc = ctx.get(port.next_pc)
+            await ctx.tick()
+
+    simulate(m, bench)
+    return cycles, commands, error
+
+
+def check(words: list[int], arguments: list[int]) -> Trace:
+    """Run a program and compare everything with the interpreter."""
+    trace = interpret(words, arguments)
+    cycles, commands, error = execute(words, arguments)
+    assert commands == trace.commands
+    assert error == (None if trace.cause == ErrorCause.NONE else (trace.cause, trace.pc, trace.addr))
+    if error is None:
+        assert cycles == trace.executed + trace.hazards + 1
+    return trace
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_programs(seed: int) -> None:
+    arguments = [seed * 0x1234_5677 + i & 0xFFFF_FFFF for i in range(15)] + [seed % 3]
+    trace = check([int(w) for w in random_program(1000 + seed, statements=60).words()], arguments)
+    assert trace.cause == ErrorCause.NONE
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(mistake: str, seed: int) -> None:
+    trace = check([int(w) for w in random_program(seed, statements=24, mistake=mistake).words()], [0] * 16)
+    expected = {"stray_end": ErrorCause.LOOP_STACK, "too_deep": ErrorCause.LOOP_STACK, "run_away": ErrorCause.PROGRAM_COUNTER}
+    assert trace.cause == expected.get(mistake, ErrorCause.ILLEGAL_INSTRUCTION)
+
+
+def test_loops_run_as_often_as_they_say() -> None:
+    """2³² − 1 more than one is none; a skipped loop may be nested anywhere; END costs nothing."""
+    asm = Assembler()
+    asm.set("r1", -1)
+    with asm.loop("r1", 1):
+        asm.word(0)
+    for count in (1, 2, 5):
+        with asm.loop(count):
+            asm.add("r2", "r2", imm=1)
+            asm.set("store.rows", "r2")
+            asm.go(Unit.STORE)
+            with asm.loop("r20"):
+                asm.word(0)
+    asm.halt()
+    trace = check([int(w) for w in asm.words()], [0] * 16)
+    assert [command.fields["rows"] for command in trace.commands[Unit.STORE]] == list(range(1, 9))
+
+
+def test_registers_and_descriptors_start_at_zero_and_r0_stays() -> None:
+    asm = Assembler()
+    asm.set("r0", 5)
+    for i in range(16):
+        asm.add("vector.scale", f"r{i}", f"r{16 + i}")
+        asm.go(Unit.VECTOR)
+    asm.go(Unit.MATRIX)
+    asm.halt()
+    arguments = [0xFFFF_FF00 + i for i in range(16)]
+    trace = check([int(w) for w in asm.words()], arguments)
+    assert [command.fields["scale"] for command in trace.commands[Unit.VECTOR]] == arguments
