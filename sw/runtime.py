@@ -1,6 +1,7 @@
 """From a GEMM to its result: compile it for a config, hand its operands to a session, read its output as a matrix."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from hw.isa import INSTRUCTION_BYTES
 from sw.device import Result, Session
+from sw.kernels.case import GemmCase
 from sw.kernels.gemm import gemm_arguments, gemm_code
 from sw.kernels.plan import Plan
 from sw.kernels.spec import GemmSpec
@@ -16,7 +18,7 @@ from sw.layout import round_up
 from sw.mapper import choose_plan
 from sw.program import ADDRESS_SPACE, Program, ProgramError, Region
 
-__all__ = ["compile_gemm", "gemm_args", "place_operands", "read_output", "reference_gemm", "run_gemm"]
+__all__ = ["compile_case", "compile_gemm", "gemm_args", "place_operands", "read_output", "reference_gemm", "run_case", "run_gemm"]
 
 PAGE = 4096                 # regions start at pages: bursts need not be cut at a 4 KiB boundary more than once a page
 
@@ -154,6 +156,18 @@ def run_gemm(session: Session, program: Program, spec: GemmSpec, *, a: npt.NDArr
     place_operands(session, program, spec, a=a, b=b, bias=bias, scale=per_channel)
     result = session.run(program, gemm_args(program, None if spec.per_channel else scale))
     return read_output(program, result.outputs), result
+
+
+def compile_case(config: AcceleratorConfig, case: GemmCase, *, dataflow: str | None = None, base: int = 0) -> Program:
+    """Return the program of a case: weights given as "packed" and all biases and scales are constants in it."""
+    spec = case.spec if dataflow is None else replace(case.spec, dataflow=dataflow)
+    return compile_gemm(config, spec, base=base, b=case.b if spec.b == "packed" else None, name=case.name, bias=case.bias,
+                        scale=case.scale if spec.per_channel else None)
+
+
+def run_case(session: Session, program: Program, case: GemmCase) -> tuple[npt.NDArray[np.int8], Result]:
+    """Run a case's program; return its (batch, M, N) int8 result, without the batch where it is 1, and the run's Result."""
+    return run_gemm(session, program, case.spec, a=case.a, b=case.b, bias=case.bias, scale=case.scale)
 
 
 def reference_gemm(a: npt.NDArray[Any], b: npt.NDArray[Any], *, scale: Any, bias: npt.NDArray[Any] | None = None,

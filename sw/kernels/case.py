@@ -1,0 +1,48 @@
+"""A GEMM with its data: what a workload is made of."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.formats import Format
+from sw.kernels.spec import GemmSpec
+
+__all__ = ["GemmCase", "random_case"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GemmCase:
+    """One GEMM and its operands.
+
+    Attributes
+    ----------
+    name : str
+    spec : GemmSpec
+    a, b : ndarray
+        (batch, M, K) and (batch, K, N) int8, without the batch where it is 1; whatever storage form `spec` asks for.
+    scale : float32, or (N,) float32 ndarray with `spec.per_channel`
+    bias : (N,) int32 ndarray, or None without `spec.bias`
+    """
+
+    name: str
+    spec: GemmSpec
+    a: npt.NDArray[np.int8]
+    b: npt.NDArray[np.int8]
+    scale: Any
+    bias: npt.NDArray[np.int32] | None = None
+
+
+def random_case(name: str, spec: GemmSpec, weight: Format, seed: int) -> GemmCase:
+    """Return a GEMM on random data whose outputs use the whole range of int8, with a few that saturate."""
+    rng = np.random.default_rng(seed)
+    lead = () if spec.batch == 1 else (spec.batch,)
+    a = rng.integers(-128, 128, (*lead, spec.m, spec.k)).astype(np.int8)
+    b = rng.integers(weight.minimum, weight.maximum + 1, (*lead, spec.k, spec.n)).astype(np.int8)
+    deviation = 74.0 * weight.maximum / 3 ** 0.5 * spec.k ** 0.5         # of a sum: uniform operands
+    scale: Any = np.float32(50.0 / deviation)
+    if spec.per_channel:
+        scale = (scale * rng.uniform(0.5, 1.5, spec.n)).astype(np.float32)
+    bias = rng.integers(-int(deviation), int(deviation) + 1, spec.n).astype(np.int32) if spec.bias else None
+    return GemmCase(name=name, spec=spec, a=a, b=b, scale=scale, bias=bias)
