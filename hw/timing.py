@@ -2,8 +2,13 @@
 
 from hw.config import AcceleratorConfig, ceil_div
 
-__all__ = ["REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY", "vector_cycles"]
+__all__ = [
+    "LOAD_LATENCY", "REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY", "STORE_LATENCY", "load_cycles", "store_cycles",
+    "vector_cycles",
+]
 
+LOAD_LATENCY = 3            # of the load unit, from a command to its address (2) and from a beat to the scratchpad (1)
+STORE_LATENCY = 4           # of the store unit, from a command to the cycle in which its first beat leaves
 REQUANTIZE_LATENCY = 6      # of a requantization lane
 REQUANTIZE_SCALE_DELAY = 3  # of those, the cycles before the scale is used
 
@@ -21,3 +26,26 @@ def vector_cycles(config: AcceleratorConfig, *, m: int, n: int, bias_en: bool, p
     lines = (bias_en + per_channel) * ceil_div(4 * columns, config.line_bytes)
     fetching = groups * (lines + 1) + (groups - 1) * (1 + REQUANTIZE_SCALE_DELAY) if lines else 0
     return slices + fetching + 4 + REQUANTIZE_LATENCY
+
+
+def load_cycles(config: AcceleratorConfig, *, rows: int, row_bytes: int, transpose: bool, memory_latency: int) -> int:
+    """Return the cycles of a load command when nothing stalls, from the one that takes the command to the one of `done`.
+
+    One cycle a beat. When transposed, one for each row of each column of blocks, padded to whole blocks, and the last block
+    leaves while none enters. Commands that are taken in time overlap but for their beats (a transposed command with a transposed
+    one only). `memory_latency` counts from the address handshake to the first beat. A burst of n beats, n = 1 when transposed,
+    holds its place for memory_latency + n + 2 cycles; it takes `outstanding_reads` · n ≥ that many for the full rate.
+    """
+    beat = config.beat_bytes
+    beats = ceil_div(row_bytes, beat)
+    steps = beats * ceil_div(rows, beat) * beat + beat if transpose else rows * beats
+    return LOAD_LATENCY + memory_latency + steps
+
+
+def store_cycles(config: AcceleratorConfig, *, rows: int, row_bytes: int, memory_latency: int) -> int:
+    """Return the cycles of a store command when nothing stalls, from the one that takes the command to the one of `done`.
+
+    One cycle a beat; commands that are taken in time overlap but for their beats. `memory_latency` counts from the last beat of a
+    burst to its response.
+    """
+    return STORE_LATENCY + rows * ceil_div(row_bytes, config.beat_bytes) + memory_latency

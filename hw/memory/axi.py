@@ -119,8 +119,8 @@ class BurstSplitter(wiring.Component):
     walked by columns of beats, from the top down, in bursts of one beat; the scratchpad address of the beat of row i then is
     i bytes after that of row 0, and the next column's `beat_bytes` strides further.
 
-    Scratchpad addresses are not checked here, but they are right up to and including the first one that is out of range. A burst
-    that would start beyond 32 bits of DRAM address is marked `wrapped`; what follows it is meaningless.
+    Scratchpad addresses are not checked here, but they are right up to and including the first one that is out of range. Bursts
+    that would start beyond 32 bits of DRAM address, and those that follow one in the inner loop, are marked `wrapped`.
 
     Parameters
     ----------
@@ -174,16 +174,17 @@ class BurstSplitter(wiring.Component):
 
         after = Signal(position)                                            # what follows in the inner loop, and in the outer one
         after_start = Signal(position)
+        beyond = here.dram & (1 << ADDRESS_WIDTH)                            # once there, it stays there
         with m.If(block.transpose):
             m.d.comb += [
-                after.dram.eq(here.dram + block.dram_stride),
+                after.dram.eq((here.dram + block.dram_stride) | beyond),
                 after.scratchpad.eq(here.scratchpad + 1),
                 after_start.dram.eq(start.dram + beat_bytes),
                 after_start.scratchpad.eq(start.scratchpad + (block.stride << beat_log2)),
             ]
         with m.Else():
             m.d.comb += [
-                after.dram.eq(here.dram + (beats << beat_log2)),
+                after.dram.eq((here.dram + (beats << beat_log2)) | beyond),
                 after.scratchpad.eq(here.scratchpad + (beats << beat_log2)),
                 after_start.dram.eq(start.dram + block.dram_stride),
                 after_start.scratchpad.eq(start.scratchpad + block.stride),

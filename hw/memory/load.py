@@ -12,6 +12,7 @@ from hw.memory.axi import BURST_INCR, CACHE_MODIFIABLE, BlockCheck, BurstSplitte
 from hw.memory.fifo import StreamFIFO
 from hw.memory.transposer import Transposer
 from hw.ports import AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
+from hw.timing import LOAD_LATENCY
 
 __all__ = ["LoadUnit"]
 
@@ -31,7 +32,7 @@ class LoadUnit(wiring.Component):
     Errors, each reported when all older commands are done: BAD_SIZE (rows or row_bytes zero, with that size; or the block goes
     beyond 32 bits of DRAM address, with the low bits of the first address beyond), MISALIGNED (dram_addr, dram_stride, addr or
     stride is no multiple of the beat, with its value), SCRATCHPAD_RANGE (with the first address outside), BUS_READ (RRESP is not
-    OKAY, with the address of the burst). After an error or on `abort` no address is issued, the beats on their way are taken
+    OKAY, with the address of the beat). After an error or on `abort` no address is issued, the beats on their way are taken
     and dropped, and then `busy` falls.
 
     Parameters
@@ -48,7 +49,7 @@ class LoadUnit(wiring.Component):
         A beat is taken from the bus in this cycle.
     """
 
-    latency = 3
+    latency = LOAD_LATENCY
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
@@ -65,6 +66,7 @@ class LoadUnit(wiring.Component):
         beat_log2 = ceil_log2(config.beat_bytes)
         lanes = config.line_bytes // config.beat_bytes
         flush = Signal()                                    # after an error, or on abort
+        beat_taken = Signal()                               # the beat at hand has been used
 
         check = BlockCheck(config, Unit.LOAD)
         splitter = BurstSplitter(config)
@@ -84,29 +86,32 @@ class LoadUnit(wiring.Component):
             unit.command.ready.eq(Mux(check.fault, ~unit.busy, splitter.i.ready) & ~flush),
         ]
 
-        # Address side: a burst goes at once to the address channel and into the FIFO of those that await their data.
+        # Address side: a burst goes at once to the address channel and into the FIFO of those that await their data. One beyond
+        # the address space goes into the FIFO alone, and fails when its turn comes.
         request = splitter.o.payload
         address_free = Signal()
         m.d.comb += [
             address_free.eq(~bus.arvalid | bus.arready),
             in_flight.i.payload.eq(request),
-            in_flight.i.valid.eq(splitter.o.valid & ~request.wrapped & address_free & ~flush),
-            splitter.o.ready.eq(in_flight.i.ready & ~request.wrapped & address_free & ~flush),
+            in_flight.i.valid.eq(splitter.o.valid & address_free & ~flush),
+            splitter.o.ready.eq(in_flight.i.ready & address_free & ~flush),
             bus.arsize.eq(beat_log2),
             bus.arburst.eq(BURST_INCR),
             bus.arcache.eq(CACHE_MODIFIABLE),
         ]
         with m.If(address_free):
-            m.d.sync += bus.arvalid.eq(in_flight.i.valid & in_flight.i.ready)
+            m.d.sync += bus.arvalid.eq(in_flight.i.valid & in_flight.i.ready & ~request.wrapped)
         with m.If(address_free & in_flight.i.valid):
             m.d.sync += [bus.araddr.eq(request.dram_addr), bus.arlen.eq(request.length)]
 
         # Data side: a register, then the first burst of the FIFO tells where the beat goes.
+        burst = in_flight.o.payload
+        missing = Signal()                                  # the next beat was never asked for
         beat_valid = Signal()
         beat = Signal(data.StructLayout({"data": config.bus_width, "resp": 2}), reset_less=True)
-        beat_taken = Signal()
         m.d.comb += [
-            bus.rready.eq(~beat_valid | beat_taken),
+            missing.eq(in_flight.o.valid & burst.wrapped),
+            bus.rready.eq(~beat_valid | (beat_taken & ~missing)),
             self.beat.eq(bus.rvalid & bus.rready),
         ]
         with m.If(bus.rready):
@@ -114,13 +119,14 @@ class LoadUnit(wiring.Component):
         with m.If(self.beat):
             m.d.sync += [beat.data.eq(bus.rdata), beat.resp.eq(bus.rresp)]
 
-        burst = in_flight.o.payload
         index = Signal(range(config.burst_beats))           # of the beat in its burst
         burst_end = Signal()
+        present = Signal()
         failed = Signal()
         m.d.comb += [
             burst_end.eq(index == burst.length),
-            failed.eq(beat_valid & (beat.resp != 0)),
+            present.eq(beat_valid | missing),
+            failed.eq(missing | (beat_valid & (beat.resp != 0))),
             in_flight.o.ready.eq(beat_taken & burst_end),
         ]
         with m.If(beat_taken):
@@ -128,7 +134,7 @@ class LoadUnit(wiring.Component):
 
         source, turned = transposer.i.payload, transposer.o.payload
         m.d.comb += [
-            transposer.i.valid.eq(beat_valid & burst.transpose & ~flush),
+            transposer.i.valid.eq(present & burst.transpose & ~flush),
             source.data.eq(beat.data),
             source.addr.eq(burst.addr),
             source.stride.eq(burst.stride),
@@ -146,7 +152,7 @@ class LoadUnit(wiring.Component):
         tail = Signal(beat_log2)
         kept = Signal(config.beat_bytes)
         m.d.comb += [tail.eq(Mux(burst_end, burst.tail, 0)), kept.eq(first_bytes(tail, config.beat_bytes))]
-        m.d.comb += plain.eq(beat_valid & ~burst.transpose & ~failed & ~transposer.busy & ~flush)
+        m.d.comb += plain.eq(present & ~burst.transpose & ~failed & ~transposer.busy & ~flush)
         with m.If(transposer.busy):
             m.d.comb += [
                 place.eq(turned.addr),
@@ -167,7 +173,7 @@ class LoadUnit(wiring.Component):
             self.write.mask.eq(((1 << config.beat_bytes) - 1) << (place.lane << beat_log2)),
             transposer.o.ready.eq(Mux(turned.write, self.write.valid & self.write.ready, ~flush)),
             beat_taken.eq(Mux(burst.transpose & ~flush, transposer.i.valid & transposer.i.ready,
-                              beat_valid & (flush | (plain & self.write.valid & self.write.ready)))),
+                              present & (flush | (plain & self.write.valid & self.write.ready)))),
             unit.done.eq(Mux(transposer.busy, transposer.o.valid & transposer.o.ready & turned.last,
                              plain & beat_taken & burst_end & burst.last)),
         ]
@@ -186,15 +192,8 @@ class LoadUnit(wiring.Component):
             m.d.comb += [
                 noted.eq(burst.transpose | ~transposer.busy),
                 stopping.eq(~burst.transpose & ~transposer.busy),
-                found.cause.eq(ErrorCause.BUS_READ),
-                found.addr.eq(burst.dram_addr),
-            ]
-        with m.Elif(splitter.o.valid & request.wrapped):
-            m.d.comb += [
-                noted.eq(~in_flight.o.valid & ~transposer.busy),
-                stopping.eq(noted),
-                found.cause.eq(ErrorCause.BAD_SIZE),
-                found.addr.eq(request.dram_addr),
+                found.cause.eq(Mux(missing, ErrorCause.BAD_SIZE, ErrorCause.BUS_READ)),
+                found.addr.eq(burst.dram_addr + (index << beat_log2)),
             ]
         with m.Elif(unit.command.valid & check.fault):
             m.d.comb += [noted.eq(~unit.busy), stopping.eq(noted), found.eq(check.report)]

@@ -11,6 +11,7 @@ from hw.isa import ErrorCause, Unit
 from hw.memory.axi import BURST_INCR, CACHE_MODIFIABLE, BlockCheck, BurstSplitter, burst_layout, place_layout
 from hw.memory.fifo import StreamFIFO
 from hw.ports import AxiWritePort, ErrorReport, ScratchpadReadPort, UnitPort
+from hw.timing import STORE_LATENCY
 
 __all__ = ["OUTSTANDING_WRITES", "StoreUnit"]
 
@@ -48,7 +49,7 @@ class StoreUnit(wiring.Component):
         Bytes strobed in it; 0 when none leaves.
     """
 
-    latency = 3
+    latency = STORE_LATENCY
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config

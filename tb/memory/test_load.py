@@ -7,96 +7,170 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import ErrorCause
-from hw.memory.load import LoadUnit
-from tb.memory.blocks import Bytes, load_block, random_block
-from tb.sim import AxiMemory, put_all, simulate
+from hw.timing import load_cycles
+from tb.memory.blocks import Block, Bytes, beats_of, load_block, random_block
+from tb.memory.dma import CONFIGS, DRAM_BYTES, LoadBench
 
-DRAM_BYTES = 32768
-CONFIGS = {
-    "b64": AcceleratorConfig(bus_width=64, scratchpad_bytes=8192, burst_beats=4, outstanding_reads=3),
-    "b128": AcceleratorConfig(bus_width=128, scratchpad_bytes=8192, outstanding_reads=16),
-    "b128-wide-line": AcceleratorConfig(bus_width=128, rows=32, scratchpad_bytes=8192, burst_beats=5, outstanding_reads=1),
-    "b512": AcceleratorConfig(bus_width=512, scratchpad_bytes=32768, burst_beats=256, outstanding_reads=8),
-}
+BEAT = CONFIGS["b128"].beat_bytes
+SCRATCHPAD = CONFIGS["b128"].scratchpad_bytes
+GOOD: Block = {"dram_addr": 4096 - BEAT, "dram_stride": 4 * BEAT, "rows": 3, "row_bytes": 3 * BEAT - 5, "addr": 512,
+               "stride": 4 * BEAT, "transpose": 0}
 
 
-class Bench:
-    """A load unit, a memory behind it, and a scratchpad that takes its writes."""
+def some_blocks(name: str, seed: object, count: int) -> list[Block]:
+    """Return random blocks, transposed and plain."""
+    rng = random.Random(f"{name} {seed}")
+    most = 6 if CONFIGS[name].bus_width == 512 else 40
+    return [random_block(rng, CONFIGS[name], DRAM_BYTES, transpose=rng.random() < 0.4, most_beats=most) for _ in range(count)]
 
-    def __init__(self, config: AcceleratorConfig, *, stall: float, seed: int, latency: int = 8):
-        self.config, self.stall, self.seed = config, stall, seed
-        self.dut = LoadUnit(config)
-        self.memory = AxiMemory(DRAM_BYTES, config.bus_width, latency=latency, stall=stall, seed=seed,
-                                burst_beats=config.burst_beats)
-        self.scratchpad: Bytes = np.random.default_rng(seed + 1).integers(0, 256, config.scratchpad_bytes, dtype=np.uint8)
-        self.accepted: list[int] = []               # cycles
-        self.done: list[int] = []
-        self.beats: list[int] = []
-        self.stable: list[Bytes] = []               # the scratchpad at each done
-        self.refused = 0
 
-    async def scratchpad_side(self, ctx: Any) -> None:
-        """Take the writes, and note the cycles of events."""
-        rng, port, line = random.Random(self.seed), self.dut.write, self.config.line_bytes
-        unit, ready, cycle = self.dut.unit, True, 0
-        ctx.set(port.ready, ready)
-        sampled = (port.valid, port.addr, port.data, port.mask, unit.done, self.dut.beat, unit.command.valid, unit.command.ready)
-        async for _, _, valid, addr, data, mask, done, beat, offered, taken in ctx.tick().sample(*sampled):
-            if valid and ready:
-                for lane, byte in enumerate(data.to_bytes(line, "little")):
-                    if mask >> lane & 1:
-                        self.scratchpad[addr * line + lane] = byte
-            self.refused += valid and not ready
-            if done:
-                self.done.append(cycle)
-                self.stable.append(self.scratchpad.copy())
-            if beat:
-                self.beats.append(cycle)
-            if offered and taken:
-                self.accepted.append(cycle)
-            cycle += 1
-            ready = rng.random() >= self.stall
-            ctx.set(port.ready, ready)
-
-    def run(self, blocks: list[dict[str, int]], *testbenches: Any) -> None:
-        """Send the blocks, wait until the unit is idle (or what `testbenches` want)."""
-        async def idle(ctx: Any) -> None:
-            await ctx.tick().until(self.dut.unit.error | (self.dut.unit.done & (len(self.done) == len(blocks) - 1)))
-
-        async def finish(ctx: Any) -> None:
-            while len(self.done) < len(blocks):
-                assert not ctx.get(self.dut.unit.error)
-                await ctx.tick()
-            await ctx.tick()
-            assert not ctx.get(self.dut.unit.busy)
-
-        simulate(self.dut, put_all(self.dut.unit.command, blocks, stall=self.stall / 2, seed=self.seed),
-                 *(testbenches or (finish,)), seed=self.seed, deadline=40_000,
-                 background=(self.memory.read(self.dut.bus), self.memory.check_read(self.dut.bus), self.scratchpad_side))
+def check_states(bench: LoadBench, blocks: list[Block], expected: Bytes, first: int = 0) -> None:
+    """Compare the scratchpad after each `done`, from the `first` on, with what the blocks make of `expected`."""
+    for index, (got, block) in enumerate(zip(bench.states[first:], blocks, strict=True)):
+        load_block(block, bench.memory.data, expected, bench.config.beat_bytes)
+        wrong = np.flatnonzero(got != expected)
+        assert not len(wrong), f"after block {index} {block}: first wrong bytes {wrong[:8]}"
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_random_blocks(name: str, stall: float) -> None:
-    config, seed = CONFIGS[name], 7
-    rng = random.Random(f"{name} {stall}")
-    bench = Bench(config, stall=stall, seed=seed)
-    most = 6 if config.bus_width == 512 else 40
-    blocks = [random_block(rng, config, DRAM_BYTES, transpose=rng.random() < 0.4, most_beats=most) for _ in range(24)]
-    expected = bench.scratchpad.copy()
-    states = []
-    for block in blocks:
-        load_block(block, bench.memory.data, expected, config.beat_bytes)
-        states.append(expected.copy())
-    bench.run(blocks)
-    for index, (got, want) in enumerate(zip(bench.stable, states, strict=True)):
-        wrong = np.flatnonzero(got != want)
-        assert not len(wrong), f"after block {index} {blocks[index]}: first wrong bytes {wrong[:8]}"
-    assert len(bench.beats) == sum(b["rows"] * -(-b["row_bytes"] // config.beat_bytes) for b in blocks)
+    config = CONFIGS[name]
+    blocks = some_blocks(name, stall, 24)
+    bench = LoadBench(config, stall=stall, seed=7)
+    before = bench.scratchpad.copy()
+    bench.run_blocks(blocks)
+    check_states(bench, blocks, before)
+    assert len(bench.beats) == sum(beats_of(block, config.beat_bytes) for block in blocks)
     assert bench.memory.most_in_flight == config.outstanding_reads
-    kinds = Counter((b["transpose"], b["row_bytes"] % config.beat_bytes != 0) for b in blocks)
+    kinds = Counter((block["transpose"], block["row_bytes"] % config.beat_bytes != 0) for block in blocks)
     assert len(kinds) == 4
     if stall:
-        assert bench.refused and bench.memory.stalls
+        assert bench.refused
+        assert bench.memory.stalls
+
+
+@pytest.mark.parametrize("latency", [1, 20])
+@pytest.mark.parametrize("transpose", [0, 1])
+@pytest.mark.parametrize("name", ["b128", "b512"])
+def test_cycles_of_one_command(name: str, transpose: int, latency: int) -> None:
+    config = AcceleratorConfig(**{**CONFIGS[name].to_dict(), "outstanding_reads": 32})
+    beat = config.beat_bytes
+    for rows, beats in ((1, 1), (1, 4), (9, 1), (4, 5), (beat + 1, 2)):
+        block = {**GOOD, "rows": rows, "row_bytes": beats * beat - 1, "transpose": transpose, "addr": 0, "dram_addr": 0,
+                 "stride": beat * ceil_div(rows, beat)}
+        bench = LoadBench(config, latency=latency)
+        bench.run_blocks([block])
+        assert bench.done[0] - bench.accepted[0] + 1 == load_cycles(
+            config, rows=rows, row_bytes=block["row_bytes"], transpose=bool(transpose), memory_latency=latency)
+
+
+@pytest.mark.parametrize("transpose", [0, 1])
+def test_commands_follow_each_other_without_a_gap(transpose: int) -> None:
+    config = AcceleratorConfig(**{**CONFIGS["b128"].to_dict(), "outstanding_reads": 32})
+    beat, latency = config.beat_bytes, 20
+    shapes = [(beat, 2), (2 * beat, 1), (beat, 3)] if transpose else [(1, 1), (7, 1), (1, 30), (5, 3), (1, 1), (2, 17)]
+    blocks = [{**GOOD, "rows": rows, "row_bytes": beats * beat, "transpose": transpose, "addr": 0, "dram_addr": 0}
+              for rows, beats in shapes]
+    bench = LoadBench(config, latency=latency)
+    bench.run_blocks(blocks)
+    assert bench.beats == list(range(bench.beats[0], bench.beats[0] + sum(beats_of(block, beat) for block in blocks)))
+
+
+def test_few_bursts_in_flight_limit_the_rate() -> None:
+    config = AcceleratorConfig(bus_width=128, burst_beats=4, outstanding_reads=3, scratchpad_bytes=8192)
+    latency, bursts = 20, 24
+    bench = LoadBench(config, latency=latency)
+    bench.run_blocks([{**GOOD, "dram_addr": 0, "rows": 1, "row_bytes": bursts * 4 * BEAT, "addr": 0}])
+    # Each of the three places is held from the address to the last beat: latency + 4 + 2 cycles.
+    assert bench.done[0] - bench.accepted[0] + 1 == (bursts // 3) * (latency + 6) + 1 + 2 * 4
+
+
+WRONG = {
+    "no-rows": ({"rows": 0}, ErrorCause.BAD_SIZE, 0),
+    "no-bytes": ({"row_bytes": 0}, ErrorCause.BAD_SIZE, 0),
+    "dram-addr": ({"dram_addr": 1}, ErrorCause.MISALIGNED, 1),
+    "dram-stride": ({"dram_stride": BEAT + 8}, ErrorCause.MISALIGNED, BEAT + 8),
+    "addr": ({"addr": 24}, ErrorCause.MISALIGNED, 24),
+    "stride": ({"stride": 12}, ErrorCause.MISALIGNED, 12),
+    "start-outside": ({"addr": SCRATCHPAD + 64}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + 64),
+    "end-outside": ({"addr": SCRATCHPAD - 2 * BEAT}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
+    "row-outside": ({"stride": SCRATCHPAD - 512}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
+    "far-outside": ({"stride": (1 << 24) - BEAT, "addr": 512}, ErrorCause.SCRATCHPAD_RANGE, (1 << 24) - BEAT + 512),
+    "column-outside": ({"transpose": 1, "stride": 4096}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + 512),
+    "row-wraps": ({"dram_addr": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 0),
+    "stride-wraps": ({"dram_stride": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 4096 - 2 * BEAT),
+    "column-wraps": ({"dram_addr": (1 << 32) - 8 * BEAT, "transpose": 1}, ErrorCause.BAD_SIZE, 0),
+    "bus": ({"dram_addr": 16384}, ErrorCause.BUS_READ, 16384 + BEAT),
+    "bus-transposed": ({"dram_addr": 16384, "transpose": 1}, ErrorCause.BUS_READ, 16384 + BEAT),
+}
+
+
+@pytest.mark.parametrize(("before", "stall"), [("plain", 0.5), ("transposed", 0.0)])
+@pytest.mark.parametrize("case", WRONG)
+def test_error_stops_after_the_older_commands(case: str, before: str, stall: float) -> None:
+    changes, cause, addr = WRONG[case]
+    bench = LoadBench(CONFIGS["b128"], stall=stall, seed=3)
+    bench.memory.faults[16384 + BEAT] = 2
+    older = [GOOD, {**GOOD, "transpose": int(before == "transposed")}]
+    again = [{**GOOD, "transpose": 1}, {**GOOD, "addr": 2048}]
+    unit, state = bench.dut.unit, bench.scratchpad.copy()
+
+    async def commands(ctx: Any) -> None:
+        await bench.send(ctx, [*older, {**GOOD, **changes}])
+        ctx.set(unit.command.payload, GOOD)
+        ctx.set(unit.command.valid, 1)
+        while not ctx.get(unit.error):
+            await ctx.tick()
+        ctx.set(unit.command.valid, 0)
+        assert len(bench.done) == len(older)
+        assert (ctx.get(unit.report.cause), ctx.get(unit.report.addr)) == (cause, addr)
+        await ctx.tick()
+        reads = len(bench.memory.reads) + ctx.get(bench.dut.bus.arvalid)
+        await bench.settle(ctx)
+        assert len(bench.memory.reads) == reads
+        assert ctx.get(unit.error)
+        check_states(bench, older, state)
+        await bench.abort(ctx)
+        state[:] = bench.scratchpad
+        await bench.send(ctx, again)
+        await bench.settle(ctx)
+        check_states(bench, again, state, first=len(older))
+
+    bench.run(commands)
+    assert len(bench.done) == len(older) + len(again)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["b64", "b128"])
+def test_abort_at_any_time(name: str, stall: float) -> None:
+    rng = random.Random(f"{name} {stall}")
+    bench = LoadBench(CONFIGS[name], stall=stall, seed=5)
+    bus, unit = bench.dut.bus, bench.dut.unit
+    seen: Counter[str] = Counter()
+
+    async def commands(ctx: Any) -> None:
+        for turn in range(30):
+            for field, value in some_blocks(name, turn, 1)[0].items():
+                ctx.set(unit.command.payload[field], value)
+            ctx.set(unit.command.valid, 1)
+            await ctx.tick().repeat(rng.randint(1, 60))
+            ctx.set(unit.command.valid, rng.random() < 0.5)       # commands offered during the abort are not taken
+            seen["address up"] += ctx.get(bus.arvalid) and not ctx.get(bus.arready)
+            seen["in flight"] += ctx.get(unit.busy)
+            taken = len(bench.accepted)
+            await bench.abort(ctx)
+            assert len(bench.accepted) <= taken + 1
+            ctx.set(unit.command.valid, 0)
+            await bench.settle(ctx)
+            blocks, state, first = some_blocks(name, -turn, 2), bench.scratchpad.copy(), len(bench.states)
+            if turn % 10 == 0:
+                await bench.send(ctx, blocks)
+                await bench.settle(ctx)
+                check_states(bench, blocks, state, first)
+
+    bench.run(commands)
+    assert seen["in flight"] > 15
+    assert seen["address up"] or not stall

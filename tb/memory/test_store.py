@@ -1,91 +1,155 @@
 """The store unit against a plain description of what a store does, with an AXI memory that checks the rules of the bus."""
 
 import random
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hw.config import AcceleratorConfig
-from hw.memory.store import StoreUnit
-from tb.memory.blocks import Bytes, random_block, store_block
-from tb.sim import AxiMemory, put_all, simulate
+from hw.isa import ErrorCause
+from hw.timing import store_cycles
+from tb.memory.blocks import Block, beats_of, random_block, store_block
+from tb.memory.dma import CONFIGS, DRAM_BYTES, StoreBench
 
-DRAM_BYTES = 32768
-CONFIGS = {
-    "b64": AcceleratorConfig(bus_width=64, scratchpad_bytes=8192, burst_beats=4),
-    "b128": AcceleratorConfig(bus_width=128, scratchpad_bytes=8192),
-    "b128-wide-line": AcceleratorConfig(bus_width=128, rows=32, scratchpad_bytes=8192, burst_beats=5),
-    "b512": AcceleratorConfig(bus_width=512, scratchpad_bytes=32768, burst_beats=256),
-}
+BEAT = CONFIGS["b128"].beat_bytes
+SCRATCHPAD = CONFIGS["b128"].scratchpad_bytes
+GOOD: Block = {"dram_addr": 4096 - BEAT, "dram_stride": 4 * BEAT, "rows": 3, "row_bytes": 3 * BEAT - 5, "addr": 512,
+               "stride": 4 * BEAT}
 
 
-class Bench:
-    """A store unit, a memory behind it, and a scratchpad that it reads."""
+def some_blocks(name: str, seed: object, count: int) -> list[Block]:
+    """Return random blocks."""
+    rng = random.Random(f"{name} {seed}")
+    return [random_block(rng, CONFIGS[name], DRAM_BYTES) for _ in range(count)]
 
-    def __init__(self, config: AcceleratorConfig, *, stall: float, seed: int, latency: int = 8):
-        self.config, self.stall, self.seed = config, stall, seed
-        self.dut = StoreUnit(config)
-        self.memory = AxiMemory(DRAM_BYTES, config.bus_width, latency=latency, stall=stall, seed=seed,
-                                burst_beats=config.burst_beats)
-        self.scratchpad: Bytes = np.random.default_rng(seed + 1).integers(0, 256, config.scratchpad_bytes, dtype=np.uint8)
-        self.accepted: list[int] = []               # cycles
-        self.done: list[int] = []
-        self.beats: list[int] = []
-        self.bytes_written = 0
-        self.refused = 0
 
-    async def scratchpad_side(self, ctx: Any) -> None:
-        """Give the lines asked for, for one cycle each, and note the cycles of events."""
-        rng, port, line = random.Random(self.seed), self.dut.read, self.config.line_bytes
-        unit, ready, cycle = self.dut.unit, True, 0
-        ctx.set(port.ready, ready)
-        sampled = (port.valid, port.addr, unit.done, self.dut.beat, self.dut.bytes_written, unit.command.valid, unit.command.ready)
-        async for _, _, valid, addr, done, beat, count, offered, taken in ctx.tick().sample(*sampled):
-            granted = valid and ready
-            self.refused += valid and not ready
-            value = self.scratchpad[addr * line:(addr + 1) * line].tobytes() if granted else rng.randbytes(line)
-            ctx.set(port.data, int.from_bytes(value, "little"))
-            if done:
-                self.done.append(cycle)
-            if beat:
-                self.beats.append(cycle)
-            self.bytes_written += count
-            if offered and taken:
-                self.accepted.append(cycle)
-            cycle += 1
-            ready = rng.random() >= self.stall
-            ctx.set(port.ready, ready)
-
-    def run(self, blocks: list[dict[str, int]], *testbenches: Any) -> None:
-        """Send the blocks, wait until all are done and the unit is idle (or what `testbenches` want)."""
-        async def finish(ctx: Any) -> None:
-            while len(self.done) < len(blocks):
-                assert not ctx.get(self.dut.unit.error)
-                await ctx.tick()
-            await ctx.tick()
-            assert not ctx.get(self.dut.unit.busy)
-
-        blocks = [{k: v for k, v in block.items() if k != "transpose"} for block in blocks]
-        simulate(self.dut, put_all(self.dut.unit.command, blocks, stall=self.stall / 2, seed=self.seed),
-                 *(testbenches or (finish,)), seed=self.seed, deadline=40_000,
-                 background=(self.memory.write(self.dut.bus), *self.memory.check_write(self.dut.bus), self.scratchpad_side))
+def check_dram(bench: StoreBench, blocks: list[Block], expected: Any) -> None:
+    """Compare DRAM with what the blocks make of `expected`."""
+    for block in blocks:
+        store_block(block, expected, bench.scratchpad)
+    wrong = np.flatnonzero(bench.memory.data != expected)
+    assert not len(wrong), f"first wrong bytes {wrong[:8]}"
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_random_blocks(name: str, stall: float) -> None:
-    config, seed = CONFIGS[name], 7
-    rng = random.Random(f"{name} {stall}")
-    bench = Bench(config, stall=stall, seed=seed)
-    blocks = [random_block(rng, config, DRAM_BYTES) for _ in range(24)]
-    expected = bench.memory.data.copy()
-    for block in blocks:
-        store_block(block, expected, bench.scratchpad)
-    bench.run(blocks)
-    wrong = np.flatnonzero(bench.memory.data != expected)
-    assert not len(wrong), f"first wrong bytes {wrong[:8]}"
-    assert len(bench.beats) == sum(b["rows"] * -(-b["row_bytes"] // config.beat_bytes) for b in blocks)
-    assert bench.bytes_written == bench.memory.bytes_written == sum(b["rows"] * b["row_bytes"] for b in blocks)
+    blocks = some_blocks(name, stall, 24)
+    bench = StoreBench(CONFIGS[name], stall=stall, seed=7)
+    before = bench.memory.data.copy()
+    bench.run_blocks(blocks)
+    check_dram(bench, blocks, before)
+    assert len(bench.beats) == sum(beats_of(block, bench.config.beat_bytes) for block in blocks)
+    assert bench.bytes_written == bench.memory.bytes_written == sum(block["rows"] * block["row_bytes"] for block in blocks)
+    assert any(block["row_bytes"] % bench.config.beat_bytes for block in blocks)
     if stall:
-        assert bench.refused and bench.memory.stalls
+        assert bench.refused
+        assert bench.memory.stalls
+
+
+@pytest.mark.parametrize("latency", [1, 20])
+@pytest.mark.parametrize("name", ["b128", "b512"])
+def test_cycles_of_one_command(name: str, latency: int) -> None:
+    config = CONFIGS[name]
+    for rows, beats in ((1, 1), (1, 9), (9, 1), (4, 5)):
+        block = {**GOOD, "rows": rows, "row_bytes": beats * config.beat_bytes - 1, "addr": 0, "stride": 0, "dram_addr": 0,
+                 "dram_stride": 512}
+        bench = StoreBench(config, latency=latency)
+        bench.run_blocks([block])
+        assert bench.done[0] - bench.accepted[0] + 1 == store_cycles(
+            config, rows=rows, row_bytes=block["row_bytes"], memory_latency=latency)
+
+
+def test_commands_follow_each_other_without_a_gap() -> None:
+    shapes = [(1, 1), (7, 1), (1, 30), (5, 3), (1, 1), (2, 17)]
+    blocks = [{**GOOD, "rows": rows, "row_bytes": beats * BEAT, "addr": 0, "dram_addr": 0} for rows, beats in shapes]
+    bench = StoreBench(CONFIGS["b128"], latency=20)
+    bench.run_blocks(blocks)
+    assert bench.beats == list(range(bench.beats[0], bench.beats[0] + sum(beats_of(block, BEAT) for block in blocks)))
+
+
+WRONG = {
+    "no-rows": ({"rows": 0}, ErrorCause.BAD_SIZE, 0),
+    "no-bytes": ({"row_bytes": 0}, ErrorCause.BAD_SIZE, 0),
+    "dram-addr": ({"dram_addr": 1}, ErrorCause.MISALIGNED, 1),
+    "dram-stride": ({"dram_stride": BEAT + 8}, ErrorCause.MISALIGNED, BEAT + 8),
+    "addr": ({"addr": 24}, ErrorCause.MISALIGNED, 24),
+    "stride": ({"stride": 12}, ErrorCause.MISALIGNED, 12),
+    "start-outside": ({"addr": SCRATCHPAD + 64}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + 64),
+    "end-outside": ({"addr": SCRATCHPAD - 2 * BEAT}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
+    "row-outside": ({"stride": SCRATCHPAD - 512}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
+    "far-outside": ({"stride": (1 << 24) - BEAT, "addr": 512}, ErrorCause.SCRATCHPAD_RANGE, (1 << 24) - BEAT + 512),
+    "row-wraps": ({"dram_addr": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 0),
+    "stride-wraps": ({"dram_stride": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 4096 - 2 * BEAT),
+    "bus": ({"dram_addr": 16384}, ErrorCause.BUS_WRITE, 16384),
+}
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("case", WRONG)
+def test_error_stops_after_the_older_commands(case: str, stall: float) -> None:
+    changes, cause, addr = WRONG[case]
+    bench = StoreBench(CONFIGS["b128"], stall=stall, seed=3, latency=12)
+    bench.memory.faults[16384 + BEAT] = 2
+    older, again = [GOOD, {**GOOD, "dram_addr": 8192}], [GOOD, {**GOOD, "addr": 2048}]
+    unit, state = bench.dut.unit, bench.memory.data.copy()
+
+    async def commands(ctx: Any) -> None:
+        await bench.send(ctx, [*older, {**GOOD, **changes}])
+        ctx.set(unit.command.payload, GOOD)
+        ctx.set(unit.command.valid, 1)
+        while not ctx.get(unit.error):
+            await ctx.tick()
+        ctx.set(unit.command.valid, 0)
+        assert len(bench.done) == len(older)
+        assert (ctx.get(unit.report.cause), ctx.get(unit.report.addr)) == (cause, addr)
+        await ctx.tick()
+        writes = len(bench.memory.writes) + ctx.get(bench.dut.bus.awvalid)
+        await bench.settle(ctx)
+        assert len(bench.memory.writes) == writes
+        assert ctx.get(unit.error)
+        if cause == ErrorCause.MISALIGNED or case in ("no-rows", "no-bytes", "start-outside"):
+            check_dram(bench, older, state)                     # nothing of the bad command was written
+        await bench.abort(ctx)
+        state[:] = bench.memory.data
+        await bench.send(ctx, again)
+        await bench.settle(ctx)
+        check_dram(bench, again, state)
+
+    bench.run(commands)
+    assert len(bench.done) == len(older) + len(again)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["b64", "b128"])
+def test_abort_at_any_time(name: str, stall: float) -> None:
+    rng = random.Random(f"{name} {stall}")
+    bench = StoreBench(CONFIGS[name], stall=stall, seed=5)
+    bus, unit = bench.dut.bus, bench.dut.unit
+    seen: Counter[str] = Counter()
+
+    async def commands(ctx: Any) -> None:
+        for turn in range(30):
+            ctx.set(unit.command.payload, bench.command(some_blocks(name, turn, 1)[0]))
+            ctx.set(unit.command.valid, 1)
+            await ctx.tick().repeat(rng.randint(1, 60))
+            ctx.set(unit.command.valid, rng.random() < 0.5)     # commands offered during the abort are not taken
+            seen["address up"] += ctx.get(bus.awvalid) and not ctx.get(bus.awready)
+            seen["in flight"] += ctx.get(unit.busy)
+            taken, written = len(bench.accepted), bench.memory.bytes_written
+            await bench.abort(ctx)
+            assert len(bench.accepted) <= taken + 1
+            # Only what had been read by then is written: the beats ahead, and the one on its way.
+            assert bench.memory.bytes_written <= written + 6 * bench.config.beat_bytes
+            ctx.set(unit.command.valid, 0)
+            await bench.settle(ctx)
+            if turn % 10 == 0:
+                blocks, state = some_blocks(name, -turn, 2), bench.memory.data.copy()
+                await bench.send(ctx, blocks)
+                await bench.settle(ctx)
+                check_dram(bench, blocks, state)
+
+    bench.run(commands)
+    assert seen["in flight"] > 15
+    assert seen["address up"] or not stall

@@ -1,0 +1,159 @@
+"""Benches around the load and store units: commands in, an AXI memory on one side, a scratchpad on the other."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hw.config import AcceleratorConfig
+from hw.memory.load import LoadUnit
+from hw.memory.store import StoreUnit
+from tb.memory.blocks import Block, Bytes
+from tb.sim import AxiMemory, Bench, put_one, simulate
+
+__all__ = ["CONFIGS", "DRAM_BYTES", "DmaBench", "LoadBench", "StoreBench"]
+
+DRAM_BYTES = 32768
+CONFIGS = {
+    "b64": AcceleratorConfig(bus_width=64, scratchpad_bytes=8192, burst_beats=4, outstanding_reads=3),
+    "b128": AcceleratorConfig(bus_width=128, scratchpad_bytes=8192, outstanding_reads=16),
+    "b128-wide-line": AcceleratorConfig(bus_width=128, rows=32, scratchpad_bytes=8192, burst_beats=5, outstanding_reads=1),
+    "b512": AcceleratorConfig(bus_width=512, scratchpad_bytes=32768, burst_beats=256, outstanding_reads=8),
+}
+
+
+class DmaBench:
+    """What both units have in common.
+
+    Attributes
+    ----------
+    accepted, done, beats : list of int
+        Cycles of the events.
+    refused : int
+        Scratchpad requests that had to wait.
+    """
+
+    def __init__(self, dut: Any, *, stall: float, seed: int, latency: int):
+        self.dut, self.stall, self.seed = dut, stall, seed
+        self.config: AcceleratorConfig = dut.config
+        self.memory = AxiMemory(DRAM_BYTES, self.config.bus_width, latency=latency, stall=stall, seed=seed,
+                                burst_beats=self.config.burst_beats)
+        self.rng = random.Random(seed)
+        self.scratchpad: Bytes = np.random.default_rng(seed + 1).integers(0, 256, self.config.scratchpad_bytes, dtype=np.uint8)
+        self.accepted: list[int] = []
+        self.done: list[int] = []
+        self.beats: list[int] = []
+        self.refused = 0
+
+    async def watch(self, ctx: Any) -> None:
+        """Note the cycles of events."""
+        unit, cycle = self.dut.unit, 0
+        sampled = (unit.done, unit.error, self.dut.beat, unit.command.valid, unit.command.ready)
+        async for _, _, done, error, beat, offered, taken in ctx.tick().sample(*sampled):
+            assert not (done and error)
+            self.done += [cycle] if done else []
+            self.beats += [cycle] if beat else []
+            self.accepted += [cycle] if offered and taken else []
+            cycle += 1
+
+    async def send(self, ctx: Any, blocks: Sequence[Block]) -> None:
+        """Hand over the blocks, with random pauses when stalling."""
+        for block in blocks:
+            while self.rng.random() < self.stall / 2:
+                await ctx.tick()
+            await put_one(ctx, self.dut.unit.command, self.command(block))
+
+    async def settle(self, ctx: Any, bound: int = 10_000) -> int:
+        """Wait until the unit is idle; return the cycles that took."""
+        for waited in range(bound):
+            if not ctx.get(self.dut.unit.busy):
+                return waited
+            await ctx.tick()
+        raise AssertionError(f"still busy after {bound} cycles")
+
+    async def abort(self, ctx: Any) -> None:
+        """Abort, wait until idle, and let go."""
+        ctx.set(self.dut.unit.abort, 1)
+        await ctx.tick()
+        await self.settle(ctx)
+        assert not ctx.get(self.dut.unit.error)
+        ctx.set(self.dut.unit.abort, 0)
+
+    def command(self, block: Block) -> Block:
+        """Return the fields of the unit's descriptor."""
+        return block
+
+    def background(self) -> tuple[Bench, ...]:
+        """Return the models and checkers of this unit."""
+        raise NotImplementedError
+
+    def run(self, bench: Bench) -> None:
+        """Simulate until `bench` has returned."""
+        simulate(self.dut, bench, background=(*self.background(), self.watch), seed=self.seed, deadline=60_000)
+
+    def run_blocks(self, blocks: Sequence[Block]) -> None:
+        """Send the blocks, wait until the unit is idle, and see that all are done."""
+        async def bench(ctx: Any) -> None:
+            await self.send(ctx, blocks)
+            await self.settle(ctx)
+            assert not ctx.get(self.dut.unit.error)
+
+        self.run(bench)
+        assert len(self.done) == len(blocks) > 0
+
+
+class LoadBench(DmaBench):
+    """A load unit; `states` holds the scratchpad as it was after each `done`."""
+
+    def __init__(self, config: AcceleratorConfig, *, stall: float = 0.0, seed: int = 0, latency: int = 8):
+        super().__init__(LoadUnit(config), stall=stall, seed=seed, latency=latency)
+        self.states: list[Bytes] = []
+
+    async def scratchpad_side(self, ctx: Any) -> None:
+        """Take the writes."""
+        rng, port, line, ready = random.Random(self.seed), self.dut.write, self.config.line_bytes, True
+        ctx.set(port.ready, ready)
+        sampled = (port.valid, port.addr, port.data, port.mask, self.dut.unit.done)
+        async for _, _, valid, addr, data, mask, done in ctx.tick().sample(*sampled):
+            if valid and ready:
+                value = np.frombuffer(data.to_bytes(line, "little"), np.uint8)
+                enabled = np.unpackbits(np.frombuffer(mask.to_bytes(-(-line // 8), "little"), np.uint8), bitorder="little")
+                np.copyto(self.scratchpad[addr * line:(addr + 1) * line], value, where=enabled[:line].astype(bool))
+            self.refused += valid and not ready
+            if done:
+                self.states.append(self.scratchpad.copy())
+            ready = rng.random() >= self.stall
+            ctx.set(port.ready, ready)
+
+    def background(self) -> tuple[Bench, ...]:
+        bus = self.dut.bus
+        return self.memory.read(bus), self.memory.check_read(bus), self.scratchpad_side
+
+
+class StoreBench(DmaBench):
+    """A store unit; `bytes_written` is what it says of itself."""
+
+    def __init__(self, config: AcceleratorConfig, *, stall: float = 0.0, seed: int = 0, latency: int = 8):
+        super().__init__(StoreUnit(config), stall=stall, seed=seed, latency=latency)
+        self.bytes_written = 0
+
+    def command(self, block: Block) -> Block:
+        return {name: value for name, value in block.items() if name != "transpose"}
+
+    async def scratchpad_side(self, ctx: Any) -> None:
+        """Give each line asked for, for one cycle."""
+        rng, port, line, ready = random.Random(self.seed), self.dut.read, self.config.line_bytes, True
+        ctx.set(port.ready, ready)
+        async for _, _, valid, addr, count in ctx.tick().sample(port.valid, port.addr, self.dut.bytes_written):
+            granted = valid and ready
+            self.refused += valid and not ready
+            self.bytes_written += count
+            value = self.scratchpad[addr * line:(addr + 1) * line].tobytes() if granted else rng.randbytes(line)
+            ctx.set(port.data, int.from_bytes(value, "little"))
+            ready = rng.random() >= self.stall
+            ctx.set(port.ready, ready)
+
+    def background(self) -> tuple[Bench, ...]:
+        bus = self.dut.bus
+        return self.memory.write(bus), *self.memory.check_write(bus), self.scratchpad_side
