@@ -139,6 +139,9 @@ class Controller(wiring.Component):
                           queues: dict[Unit, CommandQueue]) -> None:
         """Collect errors: a bad start, semaphore overflow, then the units, then the sequencer."""
         bad_start, overflow, *unit_faults, sequencer_fault = supervisor.faults
+        # A signal of its own: were a field of `overflow` driven under an If, its constant fields would become Verilog processes
+        # without a trigger.
+        overflow_pc = Signal(32)
         m.d.comb += [
             bad_start.valid.eq(sequencer.starting & csr.program_addr.addr[:ceil_log2(LINE_BYTES)].any()),
             bad_start.cause.eq(ErrorCause.MISALIGNED),
@@ -148,7 +151,8 @@ class Controller(wiring.Component):
             overflow.cause.eq(ErrorCause.SEMAPHORE_OVERFLOW),
             overflow.unit.eq(semaphores.overflow_port),
             overflow.addr.eq(semaphores.overflow_index),
-            overflow.pc.eq(sequencer.pc),
+            overflow_pc.eq(sequencer.pc),
+            overflow.pc.eq(overflow_pc),
             sequencer_fault.valid.eq(sequencer.error),
             sequencer_fault.cause.eq(sequencer.report.cause),
             sequencer_fault.unit.eq(SEQUENCER_UNIT),
@@ -165,20 +169,22 @@ class Controller(wiring.Component):
                 fault.addr.eq(port.report.addr),
             ]
             with m.If(semaphores.overflow_port == unit):
-                m.d.comb += overflow.pc.eq(queue.oldest_pc)
+                m.d.comb += overflow_pc.eq(queue.oldest_pc)
 
     def _elaborate_status(self, m: Module, csr: CsrBank, supervisor: Supervisor, sequencer: Sequencer, semaphores: Semaphores,
                           queues: dict[Unit, CommandQueue]) -> None:
         """Connect the registers that show state, and the interrupt."""
+        saturated = Signal()
         with m.If(supervisor.begin):
-            m.d.sync += csr.status.saturated.eq(0)
+            m.d.sync += saturated.eq(0)
         with m.Elif(supervisor.busy & self.saturated):
-            m.d.sync += csr.status.saturated.eq(1)
+            m.d.sync += saturated.eq(1)
         m.d.comb += [
             csr.hold.eq(sequencer.starting),
             csr.status.busy.eq(supervisor.busy),
             csr.status.done.eq(supervisor.done),
             csr.status.error.eq(supervisor.error),
+            csr.status.saturated.eq(saturated),
             csr.irq_status_set.done.eq(supervisor.done_event),
             csr.irq_status_set.error.eq(supervisor.error_event),
             self.irq.eq((csr.irq_status.as_value() & csr.irq_enable.as_value()).any()),

@@ -79,7 +79,8 @@ class InstructionFetch(wiring.Component):
     Members
     -------
     start : In(1), program_addr : In(32), program_length : In(32)
-        Empty the cache and latch the program's first byte (rounded down to a line) and length in instructions. Only while not `busy`.
+        Empty the cache and latch the program's first byte (rounded down to a line) and length in instructions. Only while not
+        `busy`.
     enable : In(1)
         Lines may be requested.
     instruction : In(InstructionPort)
