@@ -6,8 +6,17 @@ T tiles are R×C tiles of stationary operand; M, N, K as everywhere: M tokens, N
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import Dataflow
 
-__all__ = ["ENGINES", "EngineInfo", "os_cycles", "os_tiles", "scale_sim_os_fold", "scale_sim_ws_fold", "ws_cycles", "ws_tiles"]
+__all__ = [
+    "COMMAND_LATENCY", "ENGINES", "OPERAND_LATENCY", "RESULT_LATENCY", "EngineInfo", "matrix_command_cycles",
+    "matrix_command_latency", "os_cycles", "os_tiles", "scale_sim_os_fold", "scale_sim_ws_fold", "ws_cycles", "ws_tiles",
+]
+
+# The systolic engine around its mesh.
+COMMAND_LATENCY = 3     # from the cycle in which a command is taken to its first preload slot (OS: one more to its first slot)
+OPERAND_LATENCY = 2     # from the issue of a slot (its reads are granted) to the slot on the mesh's input
+RESULT_LATENCY = 1      # from a command's last result row to `done`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,3 +84,47 @@ def scale_sim_os_fold(rows: int, columns: int, k: int) -> int:
     has left through the foot, R + 1 cycles later.
     """
     return k + rows + columns - 2
+
+
+def _tile_slots(config: AcceleratorConfig, m: int, n: int, k: int, dataflow: Dataflow) -> list[tuple[int, int, int]]:
+    """Return (tiles, slots streamed, slots preloaded or drained) for each kind of tile of a command: the first kind comes first.
+
+    Weight-stationary tiles preload their valid rows only; output-stationary tiles always drain R rows.
+    """
+    columns = ceil_div(n, config.columns)
+    depth, along = (config.rows, k) if dataflow == Dataflow.WS else (config.os_depth, k)
+    kinds = [(along // depth, depth), (1, along % depth)]
+    if dataflow == Dataflow.WS:
+        return [(columns * count, m, size) for count, size in kinds if count and size]
+    results = columns * ceil_div(m, config.rows)
+    return [(results * count, size, config.rows) for count, size in kinds if count and size]
+
+
+def matrix_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, dataflow: Dataflow, serialize: bool = False) -> int:
+    """Return the cycles from one command to the next in an unbroken run of such commands, operands never waiting.
+
+    A WS tile costs max(M, valid rows of K), since the next one's preload hides behind it; an OS tile costs max(steps, R), since the
+    last one's drain hides behind it. With `serialize`, what `ws_cycles` and `os_cycles` say of single tiles. Where the last
+    tile of a command is shorter than COMMAND_LATENCY, up to COMMAND_LATENCY − 1 cycles more.
+
+    After another command: a WS tile streams once the tile before it has streamed and its own rows are preloaded, which
+    starts when the tile before it starts to stream (after an OS tile: when that has streamed, and R slots of drain pass first).
+    """
+    kinds = _tile_slots(config, m, n, k, dataflow)
+    if serialize:
+        return sum(tiles * (streamed + other + config.rows + config.columns - 1) for tiles, streamed, other in kinds)
+    return sum(tiles * max(streamed, other) for tiles, streamed, other in kinds)
+
+
+def matrix_command_latency(config: AcceleratorConfig, m: int, n: int, k: int, dataflow: Dataflow, serialize: bool = False) -> int:
+    """Return the cycles of a command alone, from the one in which it is taken to `done`, operands never waiting.
+
+    To `matrix_command_cycles` come what nothing hides, the first preload (WS) or the last drain (OS), and the ways into the array
+    and out of it.
+    """
+    first_slot = COMMAND_LATENCY + (dataflow == Dataflow.OS) + OPERAND_LATENCY
+    cycles = matrix_command_cycles(config, m, n, k, dataflow, serialize)
+    if serialize:
+        return first_slot + cycles - 1 + RESULT_LATENCY
+    _, streamed, other = _tile_slots(config, m, n, k, dataflow)[0]
+    return first_slot + cycles + min(streamed, other) + config.rows + config.columns - 2 + RESULT_LATENCY

@@ -91,7 +91,8 @@ class Mesh(wiring.Component):
 
     def _row_control(self, row: MeshRow, r: int, control: data.View) -> list:
         """Return the assignments that make row r's control word; only here is `load_row` compared, once for each row."""
-        copied = [row.control[name].eq(control[name]) for name in pe_control_layout(self.spec.dataflows).members if name != "load"]
+        names = pe_control_layout(self.spec.dataflows).members.keys() - {"load"}
+        copied = [row.control[name].eq(control[name]) for name in sorted(names)]
         if "ws" in self.spec.dataflows:
             copied.append(row.control.load.eq(control.load & (control.load_row == r)))
         return copied
