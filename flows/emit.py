@@ -25,6 +25,7 @@ TOP = "heddle"
 _YOSYS = (
     "proc -nomux -norom",
     "memory_collect",
+    "delete s:0",                                       # zero-width wires, which Verilog does not have
     "attrmap -remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding",
     "attrmap -modattr -remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding",
     "write_verilog -norename",
