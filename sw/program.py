@@ -127,8 +127,9 @@ class Program:
 
     @property
     def memory_bytes(self) -> int:
-        """Least DRAM that holds the code and every region, in bytes."""
-        return max([self.code_addr + self.code_bytes, *(region.addr + region.size for region in self.regions)])
+        """Least DRAM that holds the code and every region, in bytes; a multiple of 64, since code is fetched in such lines."""
+        end = max([self.code_addr + self.code_bytes, *(region.addr + region.size for region in self.regions)])
+        return -(-end // REGION_ALIGNMENT) * REGION_ALIGNMENT
 
     def region(self, name: str) -> Region:
         """Return the region called `name`."""
