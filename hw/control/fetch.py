@@ -195,7 +195,8 @@ class InstructionFetch(wiring.Component):
             m.d.sync += bus.arvalid.eq(0)
 
         # Lines arrive in the order of their requests.
-        beat_index, failed, arrived, bad = Signal(range(beats)), Signal(), Signal(), Signal()
+        beat_index = Signal(max(1, beat_width))         # of one bit where a line is one beat: no zero-width register in Verilog
+        failed, arrived, bad = Signal(), Signal(), Signal()
         m.d.comb += [
             bus.rready.eq(1),
             self.beat.eq(bus.rvalid),
