@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import ceil_power_of_two
+from hw.config import ceil_log2
 from hw.errors import ConfigError
 
 __all__ = ["LeadingZeroCount"]
@@ -15,7 +15,8 @@ __all__ = ["LeadingZeroCount"]
 class LeadingZeroCount(wiring.Component):
     """Leading-zero count: how many zeros stand above the most significant one.
 
-    A tree: each node joins the counts of two halves with one multiplexer, so the depth is log₂(width). Combinational.
+    A binary search: each level looks whether the upper half of what is left is zero, and goes on with the half that holds the
+    answer. It is as small as the count can be made, and all in words, which simulates fast. Combinational.
 
     Parameters
     ----------
@@ -42,19 +43,19 @@ class LeadingZeroCount(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        # Ones below the input end the count at `width`. A node over 2**k bits holds 0 … 2**k: its top bit says "all zero".
-        padding = ceil_power_of_two(self._width) - self._width
-        padded = Cat(C((1 << padding) - 1, padding), self.i)
-        nodes: list[Value] = [~bit for bit in padded]
-        level = 0
-        while len(nodes) > 1:
-            level += 1
-            joined: list[Value] = []
-            for index in range(0, len(nodes), 2):
-                low, high = nodes[index], nodes[index + 1]
-                count = Signal(level + 1, name=f"zeros_{1 << level}_{index // 2}")
-                m.d.comb += count.eq(Mux(high[-1], Cat(low[:-1], ~low[-1], low[-1]), high))
-                joined.append(count)
-            nodes = joined
-        m.d.comb += self.o.eq(nodes[0])
+        # A one below the input ends the count at `width`, so that the search always finds one.
+        levels = ceil_log2(self._width + 1)
+        left: Value = Cat(C(1 << ((1 << levels) - self._width - 1), (1 << levels) - self._width), self.i)
+        count: list[Value] = []
+        for level in reversed(range(levels)):
+            half = 1 << level
+            empty = Signal(name=f"upper_{half}_empty")
+            rest = Signal(half, name=f"left_{half}")
+            m.d.comb += [
+                empty.eq(~left[half:].any()),
+                rest.eq(Mux(empty, left[:half], left[half:])),
+            ]
+            count.insert(0, empty)
+            left = rest
+        m.d.comb += self.o.eq(Cat(count))
         return m

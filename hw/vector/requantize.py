@@ -15,6 +15,8 @@ from hw.formats import FP32
 
 __all__ = ["RequantizeLane"]
 
+INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
+
 
 class RequantizeLane(wiring.Component):
     """Requantization lane: y = saturate_int8(rne(float32(sat32(acc + bias)) · scale)), then max(y, 0) with `relu`.
@@ -79,7 +81,7 @@ class RequantizeLane(wiring.Component):
         overflow = wide[32] ^ wide[31]
         m.d.comb += wide.eq(self.acc + self.bias)
         with m.If(self.enable):
-            m.d.sync += total.eq(Mux(overflow, Cat((~wide[32]).replicate(31), wide[32]), wide[:32]))
+            m.d.sync += total.eq(Mux(overflow, Mux(wide[32], INT32_MIN, INT32_MAX), wide))
 
         m.d.comb += [
             to_float.enable.eq(self.enable),

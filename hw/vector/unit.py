@@ -22,8 +22,9 @@ class VectorUnit(wiring.Component):
     """Vector unit: one command after the other, each n-group (reads its parameters) → m → slices of `vector_lanes` columns.
 
     Walker → row reader → lanes → writer form one pipeline, one slice a cycle; a write that is not accepted holds it. Between
-    two groups of a command with parameters it waits until every slice inside has been scaled. `hw.timing.vector_cycles` says how long
-    a command takes when no port stalls. Bytes of the output beyond column n are not written.
+    two groups of a command with parameters it waits until every slice inside has been scaled. `hw.timing.vector_cycles` says how
+    long a command takes when no port stalls. Bytes of the output beyond column n are not written. A command's outputs must not
+    lie on the parameters of its own later groups: those may be fetched before the outputs are written.
 
     Errors are precise: all slices before the first violation are written, nothing after. A command is checked for op, m, n and
     alignment (addr and stride to the output slot, parameter addresses to the line) before anything else, then each parameter

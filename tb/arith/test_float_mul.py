@@ -49,9 +49,9 @@ def test_random_pairs(fmt, count, spread, stall):
 
 def test_around_the_smallest_normal_value():
     rng = random.Random(5)
-    a = random_words(FP32, 4000, rng)
-    a = [word & 0x807F_FFFF | rng.randint(1, 126) << 23 for word in a]
-    b = [word & 0x007F_FFFF | 127 - (other >> 23 & 255) << 23 for word, other in zip(random_words(FP32, 4000, rng), a, strict=True)]
+    exponents = [rng.randint(1, 126) for _ in range(4000)]     # of pairs whose products lie between 2^-127 and 2^-125
+    a = [rng.getrandbits(32) & 0x807F_FFFF | exponent << 23 for exponent in exponents]
+    b = [rng.getrandbits(23) | 127 - exponent << 23 for exponent in exponents]
     a += [0x0080_0000, 0x0080_0000, 0x00FF_FFFF, 0x00FF_FFFF]      # 2^-126 · (1 − 2^-24), and products that round up to 2^-126
     b += [0x3F7F_FFFF, 0x3F80_0000, 0x3F00_0000, 0x3F00_0001]
     got = check(FP32, a, b)

@@ -23,7 +23,7 @@ def check(width: int, fmt: FloatFormat, words: list[int], *, stall: float = 0.0,
     return integers
 
 
-@pytest.mark.parametrize("fmt", (*TINY_FORMATS, E5M4), ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("fmt", [*TINY_FORMATS, E5M4], ids=lambda fmt: fmt.name)
 @pytest.mark.parametrize("width", [2, 3, 4, 8, 13, 20])
 def test_every_word(width, fmt):
     check(width, fmt, list(range(1 << fmt.bits)))

@@ -26,7 +26,7 @@ def whole_range(width: int) -> list[int]:
     return list(range(-(1 << (width - 1)), 1 << (width - 1)))
 
 
-@pytest.mark.parametrize("fmt", (*FORMATS, *TINY_FORMATS), ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("fmt", [*FORMATS, *TINY_FORMATS], ids=lambda fmt: fmt.name)
 @pytest.mark.parametrize("width", [2, 3, 8])
 def test_every_integer(width, fmt):
     check(width, fmt, whole_range(width), stall=0.1, seed=width)

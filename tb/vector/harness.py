@@ -33,6 +33,7 @@ class Ports:
     accumulator: npt.NDArray[np.int32]
     stall: float = 0.0
     seed: int = 0
+    only: str | None = None                 # the port that stalls; None: all
     refused: dict[str, int] = field(default_factory=lambda: {"acc": 0, "read": 0, "write": 0})
 
     def __post_init__(self) -> None:
@@ -55,7 +56,7 @@ class Ports:
 
         async def bench(ctx: Any) -> None:
             while True:
-                ready = {name: self._rng.random() >= self.stall for name in ports}
+                ready = {name: self.only not in (None, name) or self._rng.random() >= self.stall for name in ports}
                 for name, port in ports.items():
                     ctx.set(port.ready, ready[name])
                 sampled = [signal for port in ports.values() for signal in (port.valid, port.addr)]
@@ -84,66 +85,74 @@ class Outcome:
     refused: dict[str, int]                 # accesses that had to wait, by port
 
 
-def run_commands(ports: Ports, commands: Sequence[Mapping[str, int]], *, abort_after: int | None = None) -> Outcome:
+def run_commands(ports: Ports, commands: Sequence[Mapping[str, int]], *, aborts: Sequence[int] = ()) -> Outcome:
     """Run `commands` back to back on a fresh unit and return what happened; the memories of `ports` change in place.
 
-    With `abort_after`, `abort` rises that many cycles after the first command was offered; the unit must be idle 3 cycles later,
-    and then does all the commands.
+    Before that, for each number in `aborts`, they are started and aborted that many cycles later; the unit must be idle, and stay
+    silent, within 3 cycles.
     """
     dut = VectorUnit(ports.config)
+    unit = dut.unit
     outcome = Outcome(cycles=[], error=None, refused=ports.refused)
-    taken: list[int] = []
-    cycle = 0
 
-    async def queue(ctx: Any) -> None:
-        nonlocal cycle
-        aborted = abort_after is None
-        pending = list(commands)
-        while len(outcome.cycles) < len(commands):
-            ctx.set(dut.unit.command.valid, bool(pending))
+    async def run(ctx: Any) -> None:
+        for limit in aborts:
+            await queue(ctx, limit)
+            await abort(ctx)
+        outcome.cycles.clear()
+        await queue(ctx, None)
+        if outcome.error is not None:
+            await refuse(ctx)
+            await abort(ctx)
+        await silence(ctx)
+
+    async def queue(ctx: Any, limit: int | None) -> None:
+        """Offer the commands until all are done, or an error, or `limit` cycles."""
+        pending, taken, cycle = list(commands), [], 0
+        outcome.cycles.clear()
+        while len(outcome.cycles) < len(commands) and outcome.error is None and cycle != limit:
+            ctx.set(unit.command.valid, bool(pending))
             if pending:
-                ctx.set(dut.unit.command.p, pending[0])
-            _, _, ready, done, error, report = await ctx.tick().sample(
-                dut.unit.command.ready, dut.unit.done, dut.unit.error, dut.unit.report)
+                ctx.set(unit.command.p, pending[0])
+            _, _, ready, done, error, report, busy = await ctx.tick().sample(
+                unit.command.ready, unit.done, unit.error, unit.report, unit.busy)
             cycle += 1
             if done:
                 outcome.cycles.append(cycle - taken[len(outcome.cycles)])
+            assert busy == (len(taken) > len(outcome.cycles) and not error)
             if pending and ready:
                 taken.append(cycle)
                 pending.pop(0)
-            if not aborted and cycle >= abort_after:
-                await abort(ctx)
-                aborted, pending = True, list(commands)
-                taken.clear()
-                outcome.cycles.clear()
-            elif error:
+            if error:
                 outcome.error = (report.cause, report.addr)
-                await refuse(ctx)
-                return
-        ctx.set(dut.unit.command.valid, 0)
-        for _ in range(20):
-            _, _, done, busy, writing = await ctx.tick().sample(dut.unit.done, dut.unit.busy, dut.write.valid)
-            assert not done and not busy and not writing
+        ctx.set(unit.command.valid, 0)
 
     async def refuse(ctx: Any) -> None:
         """Check that a stopped unit holds its report, takes no command, and touches no memory."""
-        ctx.set(dut.unit.command.valid, 1)
+        ctx.set(unit.command.valid, 1)
         for _ in range(20):
             _, _, ready, error, report, *touched = await ctx.tick().sample(
-                dut.unit.command.ready, dut.unit.error, dut.unit.report, dut.write.valid, dut.acc.valid, dut.read.valid)
-            assert error and not ready and not any(touched)
+                unit.command.ready, unit.error, unit.report, dut.write.valid, dut.acc.valid, dut.read.valid)
+            assert (error, ready, *touched) == (1, 0, 0, 0, 0)
             assert (report.cause, report.addr) == outcome.error
-        await abort(ctx)
-        assert not ctx.get(dut.unit.error)
+        ctx.set(unit.command.valid, 0)
 
     async def abort(ctx: Any) -> None:
-        ctx.set(dut.unit.command.valid, 0)
-        ctx.set(dut.unit.abort, 1)
+        ctx.set(unit.abort, 1)
         await ctx.tick().repeat(3)
-        assert not ctx.get(dut.unit.busy) and not ctx.get(dut.write.valid) and not ctx.get(dut.unit.command.ready)
-        ctx.set(dut.unit.abort, 0)
+        ctx.set(unit.command.valid, 1)
+        assert not ctx.get(unit.command.ready)
+        ctx.set(unit.command.valid, 0)
+        await silence(ctx)
+        ctx.set(unit.abort, 0)
 
-    stable = [] if abort_after is not None else [
+    async def silence(ctx: Any) -> None:
+        signals = (unit.done, unit.error, unit.busy, dut.write.valid, dut.acc.valid, dut.read.valid)
+        for _ in range(10):
+            _, _, *values = await ctx.tick().sample(*signals)
+            assert not any(values)
+
+    stable = [] if aborts else [
         check_stable(dut.write.valid, dut.write.ready, dut.write.addr, dut.write.data, dut.write.mask, name="write")]
-    simulate(dut, queue, background=[ports.serve(dut), *stable], seed=ports.seed, deadline=50_000)
+    simulate(dut, run, background=[ports.serve(dut), *stable], seed=ports.seed, deadline=50_000)
     return outcome
