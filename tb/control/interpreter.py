@@ -32,18 +32,23 @@ class Trace:
     commands : dict of Unit to list of Command
     signals : list of int
         Masks of the SIGNAL instructions.
+    fences : list of dict of Unit to int
+        Commands queued before each FENCE.
     counts : list of int
         Semaphores at the end.
     executed, hazards : int
         Instructions executed, HALT included; cycles that decode loses to a register just written or a LOOP just begun.
     depth : int
         Deepest nesting of running loops.
+    opcodes : set of int
+        Those executed.
     cause, pc, addr
         How it ended: NONE at a HALT.
     """
 
     commands: dict[Unit, list[Command]] = field(default_factory=lambda: {unit: [] for unit in Unit})
     signals: list[int] = field(default_factory=list)
+    fences: list[dict[Unit, int]] = field(default_factory=list)
     counts: list[int] = field(default_factory=lambda: [0] * 16)
     executed: int = 0
     hazards: int = 0
@@ -139,7 +144,9 @@ def interpret(words: Sequence[int], arguments: Sequence[int] = (), *, base: int 
                 following = start
         elif op == SIGNAL:
             trace.signals.append(low)
-        elif op not in (HALT, WAIT, FENCE):
+        elif op == FENCE:
+            trace.fences.append({unit: len(commands) for unit, commands in trace.commands.items()})
+        elif op not in (HALT, WAIT):
             return stop(ErrorCause.ILLEGAL_INSTRUCTION, op)
         takes = low if op in GO or op == WAIT else 0
         gives = high if op in GO else low if op == SIGNAL else 0

@@ -96,7 +96,7 @@ class System:
         simulate(self.dut, bench, background=background, seed=self.seed, deadline=deadline)
 
     def check_commands(self, trace: Trace, *, complete: bool) -> None:
-        """Check what the units have seen: the right commands, in order, none before its semaphores were signalled."""
+        """Check what the units have seen: the right commands, in order, none before its semaphores or across a fence."""
         for unit, model in self.units.items():
             expected = [command.fields for command in trace.commands[unit]]
             assert model.commands == expected[:len(model.commands)], unit
@@ -104,8 +104,12 @@ class System:
                 assert len(model.commands) == len(expected) == model.finished, unit
         free = [sum(mask >> i & 1 for mask in trace.signals) for i in range(16)]
         given, taken = [0] * 16, [0] * 16
+        done, fences = dict.fromkeys(Unit, 0), [*trace.fences]
         for kind, unit, number in self.events:
             command: Command = trace.commands[unit][number]
+            while fences and kind == "start" and number >= fences[0][unit]:
+                assert done == fences.pop(0), f"{unit.name} command {number} did not wait for the fence before it"
+            done[unit] += kind == "done"
             for i in range(16):
                 if kind == "start":
                     taken[i] += command.wait >> i & 1
