@@ -1,8 +1,9 @@
 """What every block bench needs of Amaranth's simulator: one clock, a deadline, stream drivers and checkers, an AXI memory."""
 
+import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from amaranth.sim import Simulator
 
 __all__ = ["AxiMemory", "Bench", "check_stable", "check_stream", "get_all", "get_one", "put_all", "put_one", "simulate"]
 
-Bench = Callable[[Any], Awaitable[None]]
+Bench = Callable[[Any], Coroutine[Any, Any, None]]
 """A testbench of Amaranth's simulator: an async function of the simulator context."""
 
 OKAY, SLVERR = 0, 2
@@ -45,11 +46,20 @@ def simulate(dut: Any, *testbenches: Bench, background: Iterable[Bench] = (), se
             await ctx.tick()
         raise TimeoutError(f"no end within {deadline} cycles")
 
+    started: list[Coroutine[Any, Any, None]] = []
+
+    def kept(bench: Bench) -> Bench:
+        async def run(ctx: Any) -> None:
+            started.append(bench(ctx))
+            await started[-1]
+
+        return run
+
     simulator.add_testbench(watch, background=True)
     for bench in background:
-        simulator.add_testbench(bench, background=True)
+        simulator.add_testbench(kept(bench), background=True)
     for bench in testbenches:
-        simulator.add_testbench(bench)
+        simulator.add_testbench(kept(bench))
     try:
         if vcd is None:
             simulator.run()
@@ -59,6 +69,11 @@ def simulate(dut: Any, *testbenches: Bench, background: Iterable[Bench] = (), se
     except BaseException as error:
         error.add_note(f"seed {seed}, cycle {cycles}")
         raise
+    finally:
+        # A bench that is left waiting in `until` or `repeat` complains when it is closed: here, rather than some time later.
+        for coroutine in started:
+            with contextlib.suppress(RuntimeError):
+                coroutine.close()
     return cycles
 
 

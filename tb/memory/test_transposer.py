@@ -1,0 +1,47 @@
+"""The byte transposer by itself: blocks turned, padded and tagged, one beat a cycle."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hw.config import AcceleratorConfig
+from hw.memory.transposer import Transposer
+from tb.sim import check_stream, get_all, put_all, simulate
+
+CONFIGS = {"b64": AcceleratorConfig(bus_width=64), "b128": AcceleratorConfig(bus_width=128)}
+
+
+@pytest.mark.parametrize(("stall_in", "stall_out"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_blocks(name: str, stall_in: float, stall_out: float) -> None:
+    config, rng = CONFIGS[name], random.Random(f"{name} {stall_in} {stall_out}")
+    size, dut = config.beat_bytes, Transposer(config)
+    sent, want, blocks = [], [], 16
+    for number in range(blocks):
+        rows = rng.choice((size, rng.randint(1, size)))
+        tail, last, stride = rng.choice((0, rng.randrange(size))), rng.random() < 0.4 or number == blocks - 1, size * number
+        block = np.zeros((size, size), np.uint8)
+        block[:rows] = np.frombuffer(rng.randbytes(rows * size), np.uint8).reshape(rows, size)
+        for row in range(rows):
+            sent.append({"data": int.from_bytes(block[row].tobytes(), "little"), "addr": 1000 * number + row, "stride": stride,
+                         "tail": tail, "end": row == rows - 1, "last": last and row == rows - 1})
+        for column in range(size):
+            want.append((int.from_bytes(block[:, column].tobytes(), "little"), 1000 * number + column * stride,
+                         tail == 0 or column < tail, last and column == size - 1))
+    got: list[Any] = []
+    settled = []
+
+    async def idle(ctx: Any) -> None:
+        while len(got) < len(want):
+            settled.append(ctx.get(dut.busy))
+            await ctx.tick()
+        assert not ctx.get(dut.busy)
+
+    cycles = simulate(dut, put_all(dut.i, sent, stall=stall_in, seed=1), get_all(dut.o, len(want), got, stall=stall_out, seed=2),
+                      idle, background=[check_stream(dut.o)], seed=1)
+    assert [(beat.data, beat.addr, bool(beat.write), bool(beat.last)) for beat in got] == want
+    assert any(settled)
+    if not stall_in and not stall_out:
+        assert cycles <= (blocks + 1) * size + 3
