@@ -87,7 +87,7 @@ class CommandQueue(wiring.Component):
         push_command, push_order = commands.write_port(), order.write_port()
         head, oldest = commands.read_port(domain="comb"), order.read_port(domain="comb")
 
-        # Commands from `taken_index` on wait; those of `order` before them have been taken and are not done.
+        # `commands` holds the `queued` ones that wait; `order` those and, before them, the `taken` ones that are not done.
         last_index, head_index = Signal(range(depth)), Signal(range(depth))
         newest_index, oldest_index = Signal(range(remembered)), Signal(range(remembered))
         queued, taken = Signal(range(depth + 1)), Signal(range(IN_FLIGHT + 1))

@@ -31,7 +31,8 @@ class Semaphores(wiring.Component):
 
     At most one request is granted in a cycle: the lowest-numbered one whose semaphores are all above zero. Signals of all ports
     are added in the cycle in which they come, and can be taken from the next cycle on. A count that would pass SEMAPHORE_MAX
-    stays as it is and raises `overflow` for that cycle.
+    stays as it is and raises `overflow` for that cycle. Of two queues that wait for the same semaphore either may get it, so
+    a program gives each semaphore one consumer.
 
     Parameters
     ----------

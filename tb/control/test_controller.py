@@ -24,13 +24,13 @@ def arguments_of(seed: int) -> list[int]:
     return [rng.getrandbits(32) for _ in range(15)] + [rng.randrange(3)]
 
 
-SEEDS, STATEMENTS = 2, 60
+SEEDS, STATEMENTS = 2, 40
 CASES = [
     dict(bus_width=128, lines=4, stall=0.3, unit_stall=0.5, longest=40, depth=2),
     dict(bus_width=64, lines=8, stall=0.0, longest=4),
     dict(bus_width=512, lines=4, latency=1, room=1, longest=10, depth=3),
     dict(bus_width=256, lines=32, latency=30, longest=1),
-    dict(bus_width=128, lines=8, stall=0.5, latency=2, longest=100, depth=16),
+    dict(bus_width=128, lines=8, stall=0.5, latency=2, longest=70, depth=16),
 ]
 
 
@@ -79,7 +79,7 @@ def words_of(asm: Assembler) -> npt.NDArray[np.uint64]:
     return asm.words()
 
 
-GOOD = random_program(7, statements=16).words()
+GOOD = random_program(7, statements=8).words()
 
 
 async def run_good(system: System, ctx: Any) -> None:
@@ -285,7 +285,7 @@ def test_memory_that_never_answers() -> None:
     system.run(bench, memory, memory=False, stops=True)
 
 
-@pytest.mark.parametrize("moment", [0, 1, 5, 31, 32, 33, 50, 80, 150])
+@pytest.mark.parametrize("moment", [0, 5, 31, 33, 50, 150])
 def test_abort_at_any_time(moment: int) -> None:
     system = System(stall=0.2, unit_stall=0.2, longest=50, seed=moment)
     asm = Assembler()
