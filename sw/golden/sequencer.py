@@ -5,6 +5,7 @@ What a command does is `sw.golden.device`'s business; when it does it is `sw.per
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,8 @@ __all__ = ["SEQUENCER", "Event", "Fault", "mask_bits", "run_sequencer"]
 SEQUENCER = 4               # the unit number of the sequencer in the ERROR register
 WORD = 0xFFFF_FFFF
 HALF = 0xFFFF
+LINE = 8                    # instructions of a fetched line
+LOOPED = -1                 # the instruction before was a LOOP
 
 _ALU: dict[Opcode, Callable[[int, int], int]] = {
     Opcode.ADD: lambda a, b: (a + b) & WORD,
@@ -72,6 +75,11 @@ class Event:
         The queue of a command.
     fields : dict of str to int
         The descriptor of a command; empty otherwise.
+    issued : int
+        Cycles that the sequencer has spent up to and including it, were nothing to wait for: one for each instruction, one more
+        where it reads the register that the instruction before it writes, or follows a LOOP.
+    lines : tuple of (int, int)
+        Lines of 8 instructions entered since the last event: line, and `issued` before its first instruction.
     """
 
     opcode: Opcode
@@ -81,6 +89,8 @@ class Event:
     signal: int = 0
     unit: Unit | None = None
     fields: Mapping[str, int] = field(default_factory=dict)
+    issued: int = 0
+    lines: tuple[tuple[int, int], ...] = ()
 
 
 def mask_bits(mask: int) -> list[int]:
@@ -108,12 +118,25 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
         registers[FIRST_ARGUMENT + index] = value
     descriptors: dict[Unit, dict[str, int]] = {unit: {f.name: 0 for f in fields} for unit, fields in DESCRIPTORS.items()}
     loops: list[list[int]] = []
-    pc, executed = 0, 0
+    pc, executed, issued, written, line = 0, 0, 0, 0, -1
+    lines: list[tuple[int, int]] = []
+
+    def event(**parts: Any) -> Event:
+        entered = tuple(lines)
+        lines.clear()
+        assert opcode is not None
+        return Event(opcode=opcode, pc=pc, executed=executed, issued=issued, lines=entered, **parts)
+
     while True:
         if pc >= len(instructions):
             raise Fault(ErrorCause.PROGRAM_COUNTER, SEQUENCER, pc, pc)
         opcode, a, b, c, imm = instructions[pc]
+        if pc // LINE != line:
+            line = pc // LINE
+            lines.append((line, issued))
         executed += 1
+        issued += 1 + (written != 0 and (written == LOOPED or written in (b, c)))
+        written = 0
         if opcode is None:
             raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, int(code[pc]) & 0xFF)
         alu = _ALU.get(opcode)
@@ -122,7 +145,7 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
         if alu is not None:
             value = alu(registers[b], (registers[c] + imm) & WORD)
             if 0 < a < REGISTERS:
-                registers[a] = value
+                registers[a], written = value, a
             elif a in _FIELD_OF:
                 unit, name, mask = _FIELD_OF[a]
                 descriptors[unit][name] = value & mask
@@ -131,7 +154,7 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
             pc += 1
         elif opcode in _UNITS:
             unit = _UNITS[opcode]
-            yield Event(opcode, pc, executed, imm & HALF, imm >> 16, unit, dict(descriptors[unit]))
+            yield event(wait=imm & HALF, signal=imm >> 16, unit=unit, fields=dict(descriptors[unit]))
             pc += 1
         elif opcode == Opcode.LOOP:
             count = (registers[b] + (imm & HALF)) & WORD
@@ -142,6 +165,7 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
             else:
                 pc += 1
                 loops.append([pc, count])
+                written = LOOPED
         elif opcode == Opcode.END:
             if not loops:
                 raise Fault(ErrorCause.LOOP_STACK, SEQUENCER, pc, opcode)
@@ -150,13 +174,13 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
             if loops[-1][1] == 0:
                 loops.pop()
         elif opcode == Opcode.SIGNAL:
-            yield Event(opcode, pc, executed, signal=imm & HALF)
+            yield event(signal=imm & HALF)
             pc += 1
         elif opcode == Opcode.WAIT:
-            yield Event(opcode, pc, executed, wait=imm & HALF)
+            yield event(wait=imm & HALF)
             pc += 1
         else:
-            yield Event(opcode, pc, executed)
+            yield event()
             if opcode == Opcode.HALT:
                 return
             pc += 1
