@@ -103,8 +103,8 @@ def _tile_slots(config: AcceleratorConfig, m: int, n: int, k: int, dataflow: Dat
 def matrix_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, dataflow: Dataflow, serialize: bool = False) -> int:
     """Return the cycles from one command to the next in an unbroken run of such commands, operands never waiting.
 
-    A WS tile costs max(M, valid rows of K), since the next one's preload hides behind it; an OS tile costs max(steps, R), since the
-    last one's drain hides behind it. With `serialize`, what `ws_cycles` and `os_cycles` say of single tiles. Where the last
+    A WS tile costs max(M, valid rows of K), since the next one's preload hides behind it; an OS tile costs max(steps, R), since
+    the last one's drain hides behind it. With `serialize`, what `ws_cycles` and `os_cycles` say of single tiles. Where the last
     tile of a command is shorter than COMMAND_LATENCY, up to COMMAND_LATENCY − 1 cycles more.
 
     After another command: a WS tile streams once the tile before it has streamed and its own rows are preloaded, which

@@ -21,7 +21,7 @@ def pe_control_layout(dataflows: tuple[str, ...]) -> data.StructLayout:
     accumulator before that, `last` copies the new sum into the drain register, `shift` moves the drain chain down by
     one row. `first` and `last` come only with `accumulate`; `shift` may come with any of the three.
     """
-    fields = {}
+    fields: dict[str, int] = {}
     if "ws" in dataflows:
         fields |= {"select": 1, "load": 1}
     if "os" in dataflows:

@@ -74,8 +74,9 @@ def test_square_mesh_meets_the_verified_timing(n: int, tiles: int, m: int, last:
 @pytest.mark.parametrize("tiles", [1, 7])
 def test_without_overlap_folds_are_those_of_scale_sim(rows: int, columns: int, length: int, tiles: int) -> None:
     """A constant per fold apart: the register at the foot (WS), the drain of R rows and that register (OS)."""
-    assert ws_cycles(rows, columns, tiles, length, serialize=True) == tiles * (scale_sim_ws_fold(rows, columns, length) + 1)
-    assert os_cycles(rows, columns, tiles, length, serialize=True) == tiles * (scale_sim_os_fold(rows, columns, length) + rows + 1)
+    ws_fold, os_fold = scale_sim_ws_fold(rows, columns, length), scale_sim_os_fold(rows, columns, length)
+    assert ws_cycles(rows, columns, tiles, length, serialize=True) == tiles * (ws_fold + 1)
+    assert os_cycles(rows, columns, tiles, length, serialize=True) == tiles * (os_fold + rows + 1)
 
 
 @pytest.mark.parametrize("dataflows", [BOTH, ("ws",), ("os",)], ids="-".join)
@@ -116,4 +117,5 @@ def test_each_block_is_emitted_once() -> None:
     names = [line.split("(")[0].split()[1] for line in text.splitlines() if line.startswith("module ")]
     assert len(names) == len(set(names)) == 6
     assert sum(name.startswith("pe_mac") for name in names) == 1
-    assert text.count(" pe_mac_a8_w8_p22_wsos ") == 16 and text.count(" mesh_row_16_mac_a8_w8_p22_wsos ") == 16
+    assert text.count(" pe_mac_a8_w8_p22_wsos ") == 16
+    assert text.count(" mesh_row_16_mac_a8_w8_p22_wsos ") == 16

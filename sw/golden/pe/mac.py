@@ -47,16 +47,16 @@ class MacModel:
         self.drain: Ints = np.zeros(shape, np.int64)
 
     def _wrap(self, value: Ints) -> Ints:
-        half = 1 << (self.psum_width - 1)
+        half = np.int64(1 << (self.psum_width - 1))
         return (value + half) % (2 * half) - half
 
     def step(self, control: SlotControl, activation: Ints, weight: Ints, psum: Ints) -> Ints:
         """Act on one slot: operands broadcast to the shape of the PEs; return psum_out, int64 (undefined where the PE's is)."""
         drained = self.drain
         used = weight if control.accumulate else self.stationary[control.select]
-        product = np.asarray(activation, np.int64) * used
+        product: Ints = np.asarray(activation, np.int64) * used
         if control.accumulate:
-            self.acc = self._wrap(product + (0 if control.first else self.acc))
+            self.acc = self._wrap(product if control.first else self.acc + product)
         if control.last:
             self.drain = self.acc
         elif control.shift:

@@ -1,0 +1,144 @@
+"""A bench around a matrix engine: a scratchpad that stalls at will, a recorder of what the engine does, random legal commands."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import Dataflow
+from tb.sim import put_one
+
+__all__ = ["EngineBench", "random_command"]
+
+
+def random_command(config: AcceleratorConfig, rng: random.Random, largest: int = 12) -> dict[str, int]:
+    """Return a matrix command whose operands and results lie inside the memories; operands may overlap."""
+    dataflow = Dataflow[rng.choice(config.dataflows).upper()]
+    m, n, k = (rng.choice([1, rng.randint(1, largest), rng.randint(1, largest)]) for _ in range(3))
+    steps, along = (m, k) if dataflow == Dataflow.WS else (k, m)
+    fields = {"m": m, "n": n, "k": k, "dataflow": int(dataflow), "accumulate": rng.randrange(2),
+              "serialize": int(rng.random() < 0.2)}
+    for operand, slot, count, groups in (
+            ("activation", config.activation_slot_bytes, steps, ceil_div(along, config.rows)),
+            ("weight", config.weight_slot_bytes, k, ceil_div(n, config.columns))):
+        room = config.scratchpad_bytes // slot
+        stride = rng.randint(0, min(2 * groups, (room - 1) // 2 // max(1, count - 1)))
+        tile_stride = rng.randint(0, (room - 1) // 2 // max(1, groups - 1))
+        spare = room - 1 - stride * (count - 1) - tile_stride * (groups - 1)
+        fields |= {f"{operand}_addr": rng.randint(0, spare) * slot, f"{operand}_stride": stride * slot,
+                   f"{operand}_tile_stride": tile_stride * slot}
+    groups = ceil_div(n, config.columns)
+    tile_stride = rng.randint(0, (config.accumulator_rows - m) // max(1, groups - 1))
+    fields |= {"acc_tile_stride": tile_stride if groups > 1 else rng.randrange(1 << 16),
+               "acc_addr": rng.randint(0, config.accumulator_rows - m - (groups - 1) * tile_stride)}
+    return fields
+
+
+class EngineBench:
+    """Drives one engine and records what it does, cycle by cycle.
+
+    Parameters
+    ----------
+    dut : engine
+    scratchpad : ndarray
+        uint8, shape (scratchpad_bytes,).
+    stall : float
+        Probability in each cycle that a read port is not ready, each on its own.
+    one_port : bool
+        The two operands are in one bank: the weight port waits while the activation port reads.
+    seed : int
+        Of the stalls.
+
+    Attributes
+    ----------
+    taken, done : list of int
+        Cycles in which commands were taken, and of `done` pulses.
+    rows : list of (cycle, row, accumulate, psums)
+        What was written to the accumulator.
+    active : list of int
+        Cycles in which a slot was issued.
+    macs, macs_gated, stalls, split : int
+        Sums; refused requests; cycles in which just one of two operand reads was granted.
+    error_cycle : int or None
+        First cycle with `error`.
+    """
+
+    def __init__(self, dut: Any, scratchpad: npt.NDArray[np.uint8], *, stall: float = 0.0, one_port: bool = False, seed: int = 0):
+        self.dut, self.scratchpad, self.stall, self.one_port = dut, scratchpad, stall, one_port
+        self.taken: list[int] = []
+        self.done: list[int] = []
+        self.rows: list[tuple[int, int, int, list[int]]] = []
+        self.active: list[int] = []
+        self.macs = self.macs_gated = self.stalls = self.split = 0
+        self.error_cycle: int | None = None
+        self.cycle = 0
+        self._rng = random.Random(seed)
+
+    def _line(self, addr: int) -> int:
+        size = self.dut.config.line_bytes
+        return int.from_bytes(self.scratchpad[addr * size:(addr + 1) * size].tobytes(), "little")
+
+    async def memory(self, ctx: Any) -> None:
+        """Serve both read ports; data is there for one cycle only."""
+        ports = (self.dut.activation, self.dut.weight)
+        bits = 8 * self.dut.config.line_bytes
+        while True:
+            for port in ports:
+                ctx.set(port.ready, self._rng.random() >= self.stall)
+            if self.one_port and ctx.get(ports[0].valid):
+                ctx.set(ports[1].ready, 0)
+            lines, granted = [], []
+            for port in ports:
+                valid, ready = ctx.get(port.valid), ctx.get(port.ready)
+                granted.append(valid & ready)
+                self.stalls += valid & ~ready & 1
+                lines.append(self._line(ctx.get(port.addr)) if valid & ready else self._rng.getrandbits(bits))
+            self.split += ctx.get(ports[0].valid) and ctx.get(ports[1].valid) and sum(granted) == 1
+            await ctx.tick()
+            for port, line in zip(ports, lines, strict=True):
+                ctx.set(port.data, line)
+
+    async def record(self, ctx: Any) -> None:
+        """Record everything that leaves the engine."""
+        dut = self.dut
+        watched = (dut.unit.command.valid, dut.unit.command.ready, dut.unit.done, dut.unit.error, dut.active, dut.macs,
+                   dut.macs_gated, dut.acc.valid, dut.acc.addr, dut.acc.accumulate, dut.acc.data)
+        async for _, _, valid, ready, done, error, active, macs, gated, *acc in ctx.tick().sample(*watched):
+            if valid and ready:
+                self.taken.append(self.cycle)
+            if done:
+                self.done.append(self.cycle)
+            if error and self.error_cycle is None:
+                self.error_cycle = self.cycle
+            if active:
+                self.active.append(self.cycle)
+                assert macs + gated == dut.config.rows * dut.config.columns
+            else:
+                assert macs == gated == 0
+            self.macs += macs
+            self.macs_gated += gated
+            if acc[0]:
+                self.rows.append((self.cycle, acc[1], acc[2], [acc[3][c] for c in range(dut.config.columns)]))
+            self.cycle += 1
+
+    def feed(self, commands: Sequence[dict[str, int]], *, stall: float = 0.0) -> Any:
+        """Return a testbench that sends `commands`, with pauses of probability `stall` a cycle, and waits for the end of them."""
+        rng = random.Random(len(commands))
+
+        async def bench(ctx: Any) -> None:
+            for command in commands:
+                while rng.random() < stall:
+                    await ctx.tick()
+                await put_one(ctx, self.dut.unit.command, command)
+            await self.until_idle(ctx)
+
+        return bench
+
+    async def until_idle(self, ctx: Any) -> None:
+        """Wait until the unit is not busy, or shows an error."""
+        while ctx.get(self.dut.unit.busy) and not ctx.get(self.dut.unit.error):
+            await ctx.tick()
+        await ctx.tick()
