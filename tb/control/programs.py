@@ -2,10 +2,13 @@
 
 import random
 
+import numpy as np
+import numpy.typing as npt
+
 from hw.isa import DESTINATIONS, LOOP_DEPTH, OPCODES, SEMAPHORES, Opcode, Unit
 from sw.assembler import Assembler
 
-__all__ = ["MISTAKES", "random_program"]
+__all__ = ["MISTAKES", "random_program", "words_of"]
 
 ALU = sorted(op for op, info in OPCODES.items() if info.kind == "alu")
 CORNERS = (0, 1, 2, 31, 32, 255, 0xFFFF, 0x10000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF)
@@ -20,6 +23,12 @@ def random_program(seed: int, *, statements: int, mistake: str | None = None) ->
     are waited for. So program order is a legal order of execution, whatever the units' timing.
     """
     return _Writer(random.Random(seed), mistake).write(statements)
+
+
+def words_of(asm: Assembler) -> npt.NDArray[np.uint64]:
+    """Return the program with a HALT at its end."""
+    asm.halt()
+    return asm.words()
 
 
 class _Writer:

@@ -14,9 +14,10 @@ from tb.control.interpreter import Command, Trace
 from tb.control.units import UnitModel
 from tb.sim import AxiMemory, Bench, check_stream, simulate
 
-__all__ = ["BASE", "System"]
+__all__ = ["BASE", "DONE", "ERROR", "System"]
 
 BASE = 0x1FC0                  # the second line lies in another 4-KiB page
+DONE, ERROR = 0b010, 0b100     # bits of STATUS
 
 
 class System:

@@ -126,6 +126,24 @@ def test_latency_and_reading_ahead(bus_width: int, latency: int) -> None:
     reader.run(bench)
 
 
+def test_lines_are_read_ahead_round_and_round_the_cache() -> None:
+    reader = Reader(lines=4)
+    port = reader.dut.instruction
+
+    async def bench(ctx: Any) -> None:
+        await reader.start(ctx, 8 * 14)
+        for pc in range(0, 8 * 14, 8):
+            ctx.set(port.next_pc, pc)
+            await ctx.tick()
+            assert ctx.get(port.hit) or pc == 0
+            await ctx.tick().repeat(40)
+        await reader.drain(ctx)
+
+    reader.run(bench)
+    assert reader.dut.ahead == 1
+    assert len(reader.memory.reads) == 14
+
+
 def test_no_line_beyond_the_program_is_read() -> None:
     reader = Reader(lines=32)
 
