@@ -1,17 +1,27 @@
-"""The mapper: tile sizes, loop order and dataflow of a GEMM, by a closed-form estimate of its cycles."""
+"""The mapper: dataflow, loop order and tiles of a GEMM. A closed form ranks all mappings, the model of `sw.perf` the best few."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hw.config import AcceleratorConfig, ceil_div
-from sw.kernels.plan import Mapping, Plan, PlanError, make_plan
+from hw.timing import vector_cycles
+from sw.kernels.gemm import gemm_code
+from sw.kernels.plan import FIELD_LIMIT, Mapping, Plan, PlanError, make_plan
 from sw.kernels.spec import GemmSpec
 from sw.kernels.tiles import Extent, OperandTile, TileShape, granularity
+from sw.layout import round_up
+from sw.perf import MemoryModel, predict_code
 
 __all__ = ["Estimate", "MappingError", "choose_plan", "estimate", "ranked_plans"]
 
-LATENCY = 40                # cycles from a load's first address to its first beat, about
-COMMAND = 12                # cycles from a semaphore to the first work of the command that waits for it, about
+RINGS = (4, 3, 2)           # slots of the streamed operand, the best first
+FINALISTS = 8               # plans that the model runs
+LARGEST_TRIAL = 400         # steps of a plan that the model runs; longer ones are decided by the closed form, which is good there
+BEAT_PRICE = 1 / 64         # cycles that a beat read is worth: between plans of about the same speed, the one that reads less
+LOAD_OVERHEAD = 12          # cycles between a free slot and the matrix command that uses its next contents, besides the memory
+STEP_INSTRUCTIONS = 36      # cycles that the sequencer spends on a step, about
+TILE_INSTRUCTIONS = 44      # and on a tile besides its steps
+START = 90                  # from the doorbell to the first load, about, besides the memory
 
 
 class MappingError(ValueError):
@@ -20,98 +30,124 @@ class MappingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Cycles of a plan, about: of the whole, and of one step's matrix command and loads."""
+    """What the closed form says of a plan.
+
+    Attributes
+    ----------
+    cycles : float
+        Of the whole.
+    beats : float
+        Read from memory.
+    """
 
     cycles: float
-    matrix: float
-    inner_load: float
-    outer_load: float
+    beats: float
 
 
-def _sizes(extent: Extent) -> tuple[int, float]:
-    """Return the size of the first tile and the mean over all tiles."""
-    return min(extent.total, extent.tile), extent.total / extent.count
+def _mean(extent: Extent) -> float:
+    """Return the mean size of the tiles along an extent."""
+    return extent.total / extent.count
 
 
-def _beats(config: AcceleratorConfig, tile: OperandTile) -> tuple[float, float]:
-    """Return the beats of an operand's first tile, and the mean of all."""
-    first_rows, mean_rows = _sizes(tile.rows)
-    first_bytes, mean_bytes = _sizes(tile.row_bytes)
-    return (first_rows * ceil_div(first_bytes, config.beat_bytes), mean_rows * ceil_div(int(mean_bytes), config.beat_bytes))
+def _beats(config: AcceleratorConfig, tile: OperandTile) -> float:
+    """Return the beats of an operand's tile, on average; short transposed blocks are padded to whole ones."""
+    rows, beats = _mean(tile.rows), round_up(round(_mean(tile.row_bytes)), config.beat_bytes) / config.beat_bytes
+    if tile.transpose:
+        return round_up(round(rows), config.beat_bytes) * beats
+    return rows * beats
 
 
-def _matrix_cycles(config: AcceleratorConfig, plan: Plan) -> tuple[float, float]:
-    """Return the engine's cycles on the first step, and the mean of all."""
+def _matrix_cycles(config: AcceleratorConfig, plan: Plan) -> float:
+    """Return the engine's cycles of a step, on average."""
     spec, tile = plan.spec, plan.mapping.tile
     streamed, grouped = ("m", "k") if plan.mapping.dataflow == "ws" else ("k", "m")
 
-    def cycles(m: float, n: float, k: float) -> float:
-        sizes = {"m": m, "k": k}
-        groups = ceil_div(int(n), config.columns) * ceil_div(int(sizes[grouped]), config.rows)
-        return groups * max(sizes[streamed], config.rows)
-
-    first = cycles(min(spec.m, tile.m), min(spec.n, tile.n), min(spec.k, tile.k))
-    whole = 1.0
-    for dim, side in (("n", config.columns), (grouped, config.rows)):
+    def summed(dim: str, least: int, side: int) -> float:
         total, size = getattr(spec, dim), getattr(tile, dim)
-        whole *= sum(ceil_div(min(size, total - start), side) for start in range(0, total, size))
-    total, size = getattr(spec, streamed), getattr(tile, streamed)
-    whole *= sum(max(min(size, total - start), config.rows) for start in range(0, total, size))
-    return first, whole / (plan.counts["m"] * plan.counts["n"] * plan.counts["k"])
+        pieces = [(total // size, size), (1, total % size)]
+        return sum(count * max(ceil_div(piece, side), least) for count, piece in pieces if piece)
+
+    if not plan.separate:                           # operands in one bank: a slot of each in turn
+        turns = summed(streamed, config.rows, 1) + (config.rows if plan.mapping.dataflow == "ws" else getattr(spec, streamed))
+        whole = summed("n", 1, config.columns) * summed(grouped, 1, config.rows) * turns
+        return whole / (plan.counts["m"] * plan.counts["n"] * plan.counts["k"])
+    whole = summed("n", 1, config.columns) * summed(grouped, 1, config.rows) * summed(streamed, config.rows, 1)
+    return whole / (plan.counts["m"] * plan.counts["n"] * plan.counts["k"])
 
 
-def estimate(config: AcceleratorConfig, plan: Plan) -> Estimate:
-    """Return an estimate of a plan's cycles: filling, the slowest resource in each step and tile, and draining."""
-    counts, spec = plan.counts, plan.spec
-    first_matrix, matrix = _matrix_cycles(config, plan)
-    first_inner, inner = _beats(config, plan.tiles[plan.inner_operand])
-    first_outer, outer = _beats(config, plan.tiles[plan.outer_operand])
-    _, store = _beats(config, plan.tiles["c"])
-    slices = config.columns // config.vector_lanes
-    vector = spec.m * ceil_div(spec.n, config.columns) * slices / (counts["m"] * counts["n"])
-    if "parameters" in plan.tiles:
-        inner += _beats(config, plan.tiles["parameters"])[1] / counts["k"]
-    if not plan.separate:
-        matrix *= 1.25
-    # Loads run at most `inner_slots` steps ahead: a step is as long as its work, or as the loads plus what the ring cannot hide.
-    hidden = LATENCY / plan.mapping.inner_slots
-    step_first = max(matrix, inner + outer + hidden)
-    step_rest = max(matrix, inner + hidden)
-    tile_floor = max(vector + COMMAND, store + COMMAND)
-    panel = max(counts["k"] * step_first, tile_floor) + (counts[plan.inner] - 1) * max(counts["k"] * step_rest, tile_floor)
-    fill = first_inner + first_outer + 3 * LATENCY + 2 * config.rows + config.columns
-    drain = vector + store + 2 * LATENCY + first_matrix - matrix
-    cycles = fill + spec.batch * counts[plan.mapping.outer] * panel + drain
-    return Estimate(cycles=cycles, matrix=matrix, inner_load=inner, outer_load=outer)
+def estimate(config: AcceleratorConfig, plan: Plan, memory: MemoryModel | None = None) -> Estimate:
+    """Return an estimate of a plan: filling, then the slowest resource in each step and each tile, then draining."""
+    latency = (memory or MemoryModel()).latency
+    bandwidth = (memory or MemoryModel()).bandwidth
+    counts, spec, mapping, tiles = plan.counts, plan.spec, plan.mapping, plan.tiles
+    matrix = _matrix_cycles(config, plan)
+    inner, outer = (_beats(config, tiles[name]) / bandwidth for name in (plan.inner_operand, plan.outer_operand))
+    parameters = _beats(config, tiles["parameters"]) / bandwidth if "parameters" in tiles else 0.0
+    store = _beats(config, tiles["c"]) / bandwidth
+    vector = vector_cycles(config, m=max(1, spec.m // counts["m"]), n=max(1, spec.n // counts["n"]), bias_en=spec.bias,
+                           per_channel=spec.per_channel)
+    drain = config.rows * (1 if mapping.dataflow == "ws" else 2) + config.columns
+    # A slot of the ring: drained, loaded again, used; the other slots' steps must cover that.
+    turnaround = drain + latency + LOAD_OVERHEAD
+    others = mapping.inner_slots - 1
+    inner += parameters / counts["k"]
+    first_steps = counts["k"] * max(matrix, inner + outer, (turnaround + inner + outer) / others, STEP_INSTRUCTIONS)
+    later_steps = counts["k"] * max(matrix, inner, (turnaround + inner) / others, STEP_INSTRUCTIONS)
+    floor = max(vector + drain + LOAD_OVERHEAD, (store + latency + vector) / 2 + LOAD_OVERHEAD, TILE_INSTRUCTIONS)
+    loaded = 1 if mapping.resident else counts[plan.inner]          # inner tiles with which the outer operand is loaded
+    panel = loaded * max(first_steps, floor) + (counts[plan.inner] - loaded) * max(later_steps, floor)
+    panels = spec.batch * counts[mapping.outer]
+    fill = START + 2 * latency + inner + outer + config.rows
+    tail = drain + vector + store + latency
+    beats = panels * counts["k"] * (loaded * outer + counts[plan.inner] * inner)
+    return Estimate(cycles=fill + panels * panel + tail, beats=beats)
 
 
-def _candidates(total: int, step: int, limit: int) -> list[int]:
-    """Return tile sizes to try: `step` times powers of two and three, up to `total`, which fits as it is."""
-    sizes = set()
-    for factor in (1, 3):
-        size = step * factor
-        while size < min(total, limit):
-            sizes.add(size)
-            size *= 2
-    if total <= limit:
-        sizes.add(total)
-    return sorted(sizes) or [min(total, step)]
+# Candidates ---------------------------------------------------------------------------------------------------
+
+
+def _sizes(total: int, step: int, limit: int) -> list[int]:
+    """Return tile sizes to try: `step` times powers of two, equal parts of `total` rounded up to `step`, and all of it."""
+    sizes = {total, *(step << i for i in range(16)), *(round_up(ceil_div(total, parts), step) for parts in range(2, 9))}
+    return sorted(size for size in sizes if size <= limit and (size < total or size == total))
 
 
 def _mappings(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> Iterator[Mapping]:
+    """Yield mappings to try, without regard to the scratchpad."""
     step = granularity(config, spec, dataflow)
     half = config.accumulator_rows // 2
-    step_m = max(step.m, min(config.rows, spec.m)) if dataflow == "ws" and step.m == 1 else step.m
-    step_k = step.k if dataflow == "ws" else max(step.k, ceil_div(config.rows, step.k) * step.k)
-    for tile_n in _candidates(spec.n, step.n, half * config.columns):
-        for tile_m in _candidates(spec.m, step_m, half // ceil_div(tile_n, config.columns)):
-            for tile_k in _candidates(spec.k, step_k, (1 << 16) - 1):
-                for outer in ("m", "n"):
-                    yield Mapping(dataflow=dataflow, outer=outer, tile=TileShape(m=tile_m, n=tile_n, k=tile_k))
+    least_m = max(step.m, min(config.rows, spec.m)) if step.m == 1 else step.m
+    least_k = round_up(max(step.k, min(config.rows, spec.k)), step.k)
+    for tile_n in _sizes(spec.n, step.n, half * config.columns):
+        for tile_m in _sizes(spec.m, least_m, half // ceil_div(tile_n, config.columns)):
+            for tile_k in _sizes(spec.k, least_k, FIELD_LIMIT):
+                tile = TileShape(m=tile_m, n=tile_n, k=tile_k)
+                yield from (Mapping(dataflow=dataflow, outer=outer, tile=tile) for outer in "mn")
+                if tile_k < spec.k:
+                    yield Mapping(dataflow=dataflow, outer="m", tile=tile, resident=False)
 
 
-def ranked_plans(config: AcceleratorConfig, spec: GemmSpec, keep: int = 8) -> list[tuple[float, Plan]]:
-    """Return the best plans by estimate, at most `keep`, best first.
+def _fit(config: AcceleratorConfig, spec: GemmSpec, mapping: Mapping) -> Plan:
+    """Return the plan with the longest ring that fits, in banks of its own if there is one."""
+    fitting: Plan | None = None
+    refused: PlanError | None = None
+    for slots in RINGS:
+        try:
+            plan = make_plan(config, spec, replace(mapping, inner_slots=slots))
+        except PlanError as error:
+            refused = error
+            continue
+        if plan.separate:
+            return plan
+        fitting = fitting or plan
+    if fitting is None:
+        assert refused is not None
+        raise refused
+    return fitting
+
+
+def ranked_plans(config: AcceleratorConfig, spec: GemmSpec, memory: MemoryModel | None = None) -> list[tuple[Estimate, Plan]]:
+    """Return every plan with its estimate, best first.
 
     Raises
     ------
@@ -119,24 +155,41 @@ def ranked_plans(config: AcceleratorConfig, spec: GemmSpec, keep: int = 8) -> li
         If there is none.
     """
     dataflows = config.dataflows if spec.dataflow == "auto" else (spec.dataflow,)
-    found: list[tuple[float, int, Plan]] = []
-    reason = f"GemmSpec.dataflow must be one of {', '.join(config.dataflows)} for this config, not {spec.dataflow!r}"
+    if not set(dataflows) <= set(config.dataflows):
+        raise MappingError(f"GemmSpec.dataflow must be one of {', '.join(config.dataflows)} for this config, "
+                           f"not {spec.dataflow!r}")
+    found: list[tuple[Estimate, Plan]] = []
+    reason = f"a tile needs more than {config.accumulator_rows // 2} accumulator rows"
     for dataflow in dataflows:
-        if dataflow not in config.dataflows:
-            continue
         for mapping in _mappings(config, spec, dataflow):
             try:
-                plan = make_plan(config, spec, mapping)
+                plan = _fit(config, spec, mapping)
             except PlanError as error:
                 reason = str(error)
                 continue
-            found.append((estimate(config, plan).cycles, len(found), plan))
+            found.append((estimate(config, plan, memory), plan))
     if not found:
         raise MappingError(f"no tiling of {spec.m}×{spec.n}×{spec.k} fits this config: {reason}")
-    found.sort(key=lambda entry: entry[:2])
-    return [(cycles, plan) for cycles, _, plan in found[:keep]]
+    found.sort(key=lambda entry: entry[0].cycles + BEAT_PRICE * entry[0].beats)
+    return found
 
 
-def choose_plan(config: AcceleratorConfig, spec: GemmSpec) -> Plan:
-    """Return the plan with the fewest estimated cycles."""
-    return ranked_plans(config, spec, keep=1)[0][1]
+def choose_plan(config: AcceleratorConfig, spec: GemmSpec, memory: MemoryModel | None = None) -> Plan:
+    """Return the plan with the fewest cycles: of the best by estimate, the best by the model of `sw.perf`.
+
+    Raises
+    ------
+    MappingError
+        If no plan fits the config.
+    """
+    finalists = ranked_plans(config, spec, memory)[:FINALISTS]
+
+    def price(entry: tuple[Estimate, Plan]) -> float:
+        guess, plan = entry
+        steps = spec.batch * plan.counts["m"] * plan.counts["n"] * plan.counts["k"]
+        cycles = guess.cycles
+        if steps <= LARGEST_TRIAL and len(finalists) > 1:
+            cycles = predict_code(config, gemm_code(config, plan), {}, memory).cycles
+        return cycles + BEAT_PRICE * guess.beats
+
+    return min(finalists, key=price)[1]

@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+import numpy as np
+import numpy.typing as npt
+
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import ARGUMENTS, INSTRUCTION_BYTES, SEMAPHORES, Dataflow, Opcode, Unit
+from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Dataflow, Opcode, Unit
 from hw.timing import vector_cycles
 from sw.golden.sequencer import Event, mask_bits, run_sequencer
 from sw.program import Program
 
-__all__ = ["MemoryModel", "Prediction", "predict"]
+__all__ = ["MemoryModel", "Prediction", "predict", "predict_code"]
 
 START_CYCLES = 34           # from the doorbell to the first look-up: registers cleared, arguments copied
+FETCH_START = 4             # from the doorbell to the request of the first line
 LINE_BYTES = 64             # of an instruction line
 LINES_AHEAD = 4             # lines on their way at once
 FETCH_LATENCY = 4           # of a line, besides memory: request, address, last beat, hit
@@ -185,22 +189,25 @@ class _Model:
         self.macs += m * n * k
         rows, columns = config.rows, config.columns
         n_groups = ceil_div(n, columns)
+        shared = self._same_bank(f)
         if f["dataflow"] == Dataflow.WS:
             first_rows, last_rows = min(k, rows), (k - 1) % rows + 1
-            tiles, last_cost = n_groups * ceil_div(k, rows), max(m, last_rows)
+            cost = int.__add__ if shared else max           # in one bank, weights are loaded when no activation is read
+            tiles, last_cost = n_groups * ceil_div(k, rows), cost(m, last_rows)
             start = max(self.streamed, max(at + 3, self.stream_start) + first_rows, self.drained)
-            whole = n_groups * ((ceil_div(k, rows) - 1) * max(m, rows) + max(m, last_rows))
-            self.streamed = start + whole - max(m, first_rows) + m
+            whole = n_groups * ((ceil_div(k, rows) - 1) * cost(m, rows) + last_cost)
+            self.streamed = start + whole - cost(m, first_rows) + m
             before, self.stream_start = self.stream_start, self.streamed - m
             done = self.streamed + rows + columns + 1
         else:
             runs = ceil_div(k, config.os_depth)
             tiles = n_groups * ceil_div(m, rows)
             first_run, last_run = min(k, config.os_depth), (k - 1) % config.os_depth + 1
-            last_cost = max(last_run, rows)
-            whole = (runs - 1) * max(config.os_depth, rows) + last_cost
-            first_end = max(max(self.streamed, at + 4) + first_run, self.drained)
-            self.streamed = first_end + tiles * whole - max(first_run, rows)
+            slots = 2 if shared else 1                      # in one bank, the operands of a step are read in turn
+            last_cost = max(slots * last_run, rows)
+            whole = (runs - 1) * max(slots * config.os_depth, rows) + last_cost
+            first_end = max(max(self.streamed, at + 4) + slots * first_run, self.drained)
+            self.streamed = first_end + tiles * whole - max(slots * first_run, rows)
             before, self.stream_start = self.stream_start, self.streamed - last_run
             tiles *= runs
             self.drained = self.streamed + rows
@@ -208,6 +215,17 @@ class _Model:
         # The next command is taken when the last tile has been handed on, that is, when the one before it began to stream.
         self.matrix_next = max(at + 2, (self.stream_start - last_cost if tiles > 1 else before) + 1)
         return at, done
+
+    def _same_bank(self, f: Mapping[str, int]) -> bool:
+        """Return whether the operands of a matrix command share a scratchpad bank."""
+        m, k, bank = f["m"], f["k"], self.config.scratchpad_bank_bytes
+        along, groups = (m, ceil_div(k, self.config.rows)) if f["dataflow"] == Dataflow.WS else (k, ceil_div(m, self.config.rows))
+        banks = []
+        for name, steps, tiles in (("activation", along, groups), ("weight", k, ceil_div(f["n"], self.config.columns))):
+            first = f[f"{name}_addr"]
+            last = first + (steps - 1) * f[f"{name}_stride"] + (tiles - 1) * f[f"{name}_tile_stride"]
+            banks.append(range(first // bank, last // bank + 1))
+        return max(banks[0].start, banks[1].start) < min(banks[0].stop, banks[1].stop)
 
     def ready(self, unit: Unit) -> float:
         """Return when a unit can take another command."""
@@ -258,15 +276,20 @@ def predict(config: AcceleratorConfig, program: Program, args: Mapping[str, int]
     memory : MemoryModel or None
         By default 32 cycles of latency, one beat a cycle.
     """
+    values = {index: (args or {}).get(name, 0) for name, index in program.arguments.items()}
+    return predict_code(config, program.code, values, memory)
+
+
+def predict_code(config: AcceleratorConfig, code: npt.NDArray[np.uint64], arguments: Mapping[int, int],
+                 memory: MemoryModel | None = None) -> Prediction:
+    """Return the cycles of instructions with these arguments (CSR index → value); see `predict`."""
     memory = memory or MemoryModel()
-    values = {index: (args or {}).get(name, 0) for name, index in program.arguments.items() if index < ARGUMENTS}
     model = _Model(config, memory)
-    per_line = LINE_BYTES // INSTRUCTION_BYTES
-    fetch = _Fetch(config, memory, model, ceil_div(len(program.code), per_line))
+    fetch = _Fetch(config, memory, model, ceil_div(len(code) * INSTRUCTION_BYTES, LINE_BYTES))
     now = float(START_CYCLES)
     issued = 0
-    fetch.enter(0, 4.0)
-    for event in run_sequencer(program.code, values):
+    fetch.enter(0, FETCH_START)
+    for event in run_sequencer(code, arguments):
         for line, at in event.lines:
             now = fetch.enter(line, now + at - issued)
             issued = at

@@ -14,7 +14,8 @@ One panel of the outer operand stays in the scratchpad, in chunks of K, while th
             store                                               waits OUT_FULL, signals OUT_FREE
 
 The outer operand needs no semaphore of its own: loads run in order, and one that follows the inner load of step s starts when
-step s − inner_slots is done, which used the slot before or later (the ring has at least inner_slots slots and a whole panel).
+step s − inner_slots is done, which used the slot before or later (its ring has at least inner_slots slots, and a whole panel).
+Where no panel fits, the outer operand streams by as well: its chunks are loaded for every inner tile.
 """
 
 from enum import IntEnum
@@ -69,7 +70,7 @@ class _Gemm:
         self.slot_bytes = {name: round_up(tile.slot_bytes, config.line_bytes) for name, tile in plan.tiles.items()}
         spec, shape = plan.spec, plan.mapping.tile
         self.elements = {dim: Extent(dim=dim, total=getattr(spec, dim), tile=getattr(shape, dim)) for dim in "mnk"}
-        self.panel_walk = plan.slots[self.outer] > plan.counts["k"]
+        self.panel_walk = plan.mapping.resident and plan.slots[self.outer] > plan.counts["k"]
 
     # Helpers --------------------------------------------------------------------------------------------------
 
@@ -135,7 +136,9 @@ class _Gemm:
         emitter, plan, chunks = self.emitter, self.plan, self.plan.counts["k"]
         self._move(emitter.reg("inner chunk"), emitter.reg("inner tile"))
         emitter.start(self._extents("k"))
-        if not load_outer:
+        if load_outer:
+            self._move(emitter.reg("outer chunk"), emitter.reg("outer tile"))
+        else:
             self._move(emitter.reg(f"{self.outer} slot"), emitter.reg("panel slot") if self.panel_walk else "r0")
         self._step(first=True, last=chunks == 1, load_outer=load_outer)
         if chunks > 2:
@@ -185,15 +188,17 @@ class _Gemm:
     def _panel(self) -> None:
         """One outer tile."""
         emitter, plan, outer_dim = self.emitter, self.plan, self.plan.mapping.outer
-        self._move(emitter.reg("outer chunk"), emitter.reg("outer tile"))
         self._move(emitter.reg("inner tile"), emitter.reg(self.inner))
         self._move(emitter.reg("c tile"), emitter.reg("c panel"))
         self._parameters_start(outer_dim == "m")
         emitter.start(self._extents(plan.inner))
-        self._tile(load_outer=True)
-        if plan.counts[plan.inner] > 1:
-            with self.asm.loop(plan.counts[plan.inner] - 1):
-                self._tile(load_outer=False)
+        inner_count = plan.counts[plan.inner]
+        if plan.mapping.resident:
+            self._tile(load_outer=True)
+            inner_count -= 1
+        if inner_count:
+            with self.asm.loop(inner_count):
+                self._tile(load_outer=not plan.mapping.resident)
         if self.panel_walk:
             self._move(emitter.reg("panel slot"), emitter.reg(f"{self.outer} slot"))
         emitter.advance(self._extents(outer_dim))

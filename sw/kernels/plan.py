@@ -37,6 +37,8 @@ class Mapping:
     outer : str
         "m": a panel of A stays while the tiles of B stream by, "n": the other way round.
     tile : TileShape
+    resident : bool
+        False: no panel stays, both operands stream by (where a panel is too large).
     inner_slots : int
         Ring of the streamed operand, in tiles.
     """
@@ -44,6 +46,7 @@ class Mapping:
     dataflow: str
     outer: str
     tile: TileShape
+    resident: bool = True
     inner_slots: int = 2
 
 
@@ -129,8 +132,12 @@ def make_plan(config: AcceleratorConfig, spec: GemmSpec, mapping: Mapping) -> Pl
     if spec.has_parameters:
         tiles["parameters"] = parameter_tile(config, spec, layouts["parameters"], tile)
     inner_operand, outer_operand = ("b", "a") if mapping.outer == "m" else ("a", "b")
-    outer_count = spec.batch * counts[mapping.outer]
-    panel = max(counts["k"], mapping.inner_slots) if outer_count > 1 else counts["k"]
+    if not mapping.resident:
+        panel = mapping.inner_slots
+    elif spec.batch * counts[mapping.outer] == 1:
+        panel = counts["k"]
+    else:
+        panel = max(counts["k"], mapping.inner_slots)
     slots = {inner_operand: mapping.inner_slots, outer_operand: panel, "c": 2, "parameters": 2}
     if panel > LARGEST_RING:
         raise PlanError(f"Mapping.tile.k must give at most {LARGEST_RING} tiles, not {panel}")
