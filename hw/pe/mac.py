@@ -43,9 +43,8 @@ class MacPE(PE):
 
     def _stationary_weight(self, m: Module) -> Value:
         """Make the two stationary registers; return the one that multiplies in this slot."""
-        # With reset: rows beyond a ragged tile are not preloaded and meet zero activations, which must give zero from the start.
-        stationary_0 = Signal(signed(self.weight_width))
-        stationary_1 = Signal(signed(self.weight_width))
+        stationary_0 = Signal(signed(self.weight_width), reset_less=True)
+        stationary_1 = Signal(signed(self.weight_width), reset_less=True)
         with m.If(self.control.load & self.control.select):
             m.d.sync += stationary_0.eq(self.weight)
         with m.If(self.control.load & ~self.control.select):
