@@ -119,8 +119,8 @@ class BurstSplitter(wiring.Component):
     walked by columns of beats, from the top down, in bursts of one beat; the scratchpad address of the beat of row i then is
     i bytes after that of row 0, and the next column's `beat_bytes` strides further.
 
-    Scratchpad addresses are not checked here, but they are right up to and including the first one that is out of range. Bursts
-    that would start beyond 32 bits of DRAM address, and those that follow one in the inner loop, are marked `wrapped`.
+    Scratchpad addresses are not checked here, but they are right up to and including the first one that is out of range. The
+    first burst that would start beyond 32 bits of DRAM address, and all that follow in its block, are marked `wrapped`.
 
     Parameters
     ----------
@@ -179,14 +179,14 @@ class BurstSplitter(wiring.Component):
             m.d.comb += [
                 after.dram.eq((here.dram + block.dram_stride) | beyond),
                 after.scratchpad.eq(here.scratchpad + 1),
-                after_start.dram.eq(start.dram + beat_bytes),
+                after_start.dram.eq((start.dram + beat_bytes) | beyond),
                 after_start.scratchpad.eq(start.scratchpad + (block.stride << beat_log2)),
             ]
         with m.Else():
             m.d.comb += [
                 after.dram.eq((here.dram + (beats << beat_log2)) | beyond),
                 after.scratchpad.eq(here.scratchpad + (beats << beat_log2)),
-                after_start.dram.eq(start.dram + block.dram_stride),
+                after_start.dram.eq((start.dram + block.dram_stride) | beyond),
                 after_start.scratchpad.eq(start.scratchpad + block.stride),
             ]
 

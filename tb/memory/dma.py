@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from amaranth import *
 
 from hw.config import AcceleratorConfig
 from hw.memory.load import LoadUnit
@@ -34,8 +35,12 @@ class DmaBench:
         Scratchpad requests that had to wait.
     """
 
-    def __init__(self, dut: Any, *, stall: float, seed: int, latency: int):
+    def __init__(self, dut: Any, port: Any, *, stall: float, seed: int, latency: int):
         self.dut, self.stall, self.seed = dut, stall, seed
+        self.granting = Signal(init=1)
+        self.top = Module()
+        self.top.submodules.dut = dut
+        self.top.d.comb += port.ready.eq(port.valid & self.granting)      # as the scratchpad has it
         self.config: AcceleratorConfig = dut.config
         self.memory = AxiMemory(DRAM_BYTES, self.config.bus_width, latency=latency, stall=stall, seed=seed,
                                 burst_beats=self.config.burst_beats)
@@ -73,12 +78,18 @@ class DmaBench:
         raise AssertionError(f"still busy after {bound} cycles")
 
     async def abort(self, ctx: Any) -> None:
-        """Abort, wait until idle, and let go."""
+        """Abort, wait until idle, and let go; see that no burst is issued meanwhile."""
         ctx.set(self.dut.unit.abort, 1)
+        issued = self.issued(ctx)
         await ctx.tick()
         await self.settle(ctx)
+        assert self.issued(ctx) == issued
         assert not ctx.get(self.dut.unit.error)
         ctx.set(self.dut.unit.abort, 0)
+
+    def issued(self, ctx: Any) -> int:
+        """Return how many bursts have been issued, one that is up and not taken included."""
+        raise NotImplementedError
 
     def command(self, block: Block) -> Block:
         """Return the fields of the unit's descriptor."""
@@ -90,7 +101,7 @@ class DmaBench:
 
     def run(self, bench: Bench) -> None:
         """Simulate until `bench` has returned."""
-        simulate(self.dut, bench, background=(*self.background(), self.watch), seed=self.seed, deadline=60_000)
+        simulate(self.top, bench, background=(*self.background(), self.watch), seed=self.seed, deadline=60_000)
 
     def run_blocks(self, blocks: Sequence[Block]) -> None:
         """Send the blocks, wait until the unit is idle, and see that all are done."""
@@ -107,24 +118,26 @@ class LoadBench(DmaBench):
     """A load unit; `states` holds the scratchpad as it was after each `done`."""
 
     def __init__(self, config: AcceleratorConfig, *, stall: float = 0.0, seed: int = 0, latency: int = 8):
-        super().__init__(LoadUnit(config), stall=stall, seed=seed, latency=latency)
+        dut = LoadUnit(config)
+        super().__init__(dut, dut.write, stall=stall, seed=seed, latency=latency)
         self.states: list[Bytes] = []
 
     async def scratchpad_side(self, ctx: Any) -> None:
         """Take the writes."""
-        rng, port, line, ready = random.Random(self.seed), self.dut.write, self.config.line_bytes, True
-        ctx.set(port.ready, ready)
-        sampled = (port.valid, port.addr, port.data, port.mask, self.dut.unit.done)
-        async for _, _, valid, addr, data, mask, done in ctx.tick().sample(*sampled):
-            if valid and ready:
+        rng, port, line = random.Random(self.seed), self.dut.write, self.config.line_bytes
+        sampled = (port.valid, port.ready, port.addr, port.data, port.mask, self.dut.unit.done)
+        async for _, _, valid, ready, addr, data, mask, done in ctx.tick().sample(*sampled):
+            if ready:
                 value = np.frombuffer(data.to_bytes(line, "little"), np.uint8)
                 enabled = np.unpackbits(np.frombuffer(mask.to_bytes(-(-line // 8), "little"), np.uint8), bitorder="little")
                 np.copyto(self.scratchpad[addr * line:(addr + 1) * line], value, where=enabled[:line].astype(bool))
             self.refused += valid and not ready
             if done:
                 self.states.append(self.scratchpad.copy())
-            ready = rng.random() >= self.stall
-            ctx.set(port.ready, ready)
+            ctx.set(self.granting, rng.random() >= self.stall)
+
+    def issued(self, ctx: Any) -> int:
+        return len(self.memory.reads) + ctx.get(self.dut.bus.arvalid)
 
     def background(self) -> tuple[Bench, ...]:
         bus = self.dut.bus
@@ -135,7 +148,8 @@ class StoreBench(DmaBench):
     """A store unit; `bytes_written` is what it says of itself."""
 
     def __init__(self, config: AcceleratorConfig, *, stall: float = 0.0, seed: int = 0, latency: int = 8):
-        super().__init__(StoreUnit(config), stall=stall, seed=seed, latency=latency)
+        dut = StoreUnit(config)
+        super().__init__(dut, dut.read, stall=stall, seed=seed, latency=latency)
         self.bytes_written = 0
 
     def command(self, block: Block) -> Block:
@@ -143,16 +157,17 @@ class StoreBench(DmaBench):
 
     async def scratchpad_side(self, ctx: Any) -> None:
         """Give each line asked for, for one cycle."""
-        rng, port, line, ready = random.Random(self.seed), self.dut.read, self.config.line_bytes, True
-        ctx.set(port.ready, ready)
-        async for _, _, valid, addr, count in ctx.tick().sample(port.valid, port.addr, self.dut.bytes_written):
-            granted = valid and ready
+        rng, port, line = random.Random(self.seed), self.dut.read, self.config.line_bytes
+        sampled = (port.valid, port.ready, port.addr, self.dut.bytes_written)
+        async for _, _, valid, ready, addr, count in ctx.tick().sample(*sampled):
             self.refused += valid and not ready
             self.bytes_written += count
-            value = self.scratchpad[addr * line:(addr + 1) * line].tobytes() if granted else rng.randbytes(line)
+            value = self.scratchpad[addr * line:(addr + 1) * line].tobytes() if ready else rng.randbytes(line)
             ctx.set(port.data, int.from_bytes(value, "little"))
-            ready = rng.random() >= self.stall
-            ctx.set(port.ready, ready)
+            ctx.set(self.granting, rng.random() >= self.stall)
+
+    def issued(self, ctx: Any) -> int:
+        return len(self.memory.writes) + ctx.get(self.dut.bus.awvalid)
 
     def background(self) -> tuple[Bench, ...]:
         bus = self.dut.bus

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hw.config import AcceleratorConfig
 from hw.isa import ErrorCause
 from hw.timing import store_cycles
 from tb.memory.blocks import Block, beats_of, random_block, store_block
@@ -16,6 +17,7 @@ BEAT = CONFIGS["b128"].beat_bytes
 SCRATCHPAD = CONFIGS["b128"].scratchpad_bytes
 GOOD: Block = {"dram_addr": 4096 - BEAT, "dram_stride": 4 * BEAT, "rows": 3, "row_bytes": 3 * BEAT - 5, "addr": 512,
                "stride": 4 * BEAT}
+MANY: Block = {**GOOD, "dram_addr": 0, "rows": 100, "stride": 0}        # more bursts than can be in flight
 
 
 def some_blocks(name: str, seed: object, count: int) -> list[Block]:
@@ -97,17 +99,16 @@ def test_error_stops_after_the_older_commands(case: str, stall: float) -> None:
 
     async def commands(ctx: Any) -> None:
         await bench.send(ctx, [*older, {**GOOD, **changes}])
-        ctx.set(unit.command.payload, GOOD)
+        ctx.set(unit.command.payload, MANY)
         ctx.set(unit.command.valid, 1)
         while not ctx.get(unit.error):
             await ctx.tick()
         ctx.set(unit.command.valid, 0)
         assert len(bench.done) == len(older)
         assert (ctx.get(unit.report.cause), ctx.get(unit.report.addr)) == (cause, addr)
-        await ctx.tick()
-        writes = len(bench.memory.writes) + ctx.get(bench.dut.bus.awvalid)
+        issued = bench.issued(ctx)
         await bench.settle(ctx)
-        assert len(bench.memory.writes) == writes
+        assert bench.issued(ctx) == issued
         assert ctx.get(unit.error)
         if cause == ErrorCause.MISALIGNED or case in ("no-rows", "no-bytes", "start-outside"):
             check_dram(bench, older, state)                     # nothing of the bad command was written
@@ -119,6 +120,23 @@ def test_error_stops_after_the_older_commands(case: str, stall: float) -> None:
 
     bench.run(commands)
     assert len(bench.done) == len(older) + len(again)
+
+
+def test_far_end_of_the_largest_scratchpad() -> None:
+    largest = 1 << 24
+    bench = StoreBench(AcceleratorConfig(bus_width=128, scratchpad_bytes=largest), seed=1)
+    unit = bench.dut.unit
+    block = {**GOOD, "dram_addr": 0, "rows": 2, "row_bytes": 8 * BEAT, "addr": largest - 8 * BEAT, "stride": largest - BEAT}
+
+    async def commands(ctx: Any) -> None:
+        await bench.send(ctx, [block])
+        while not ctx.get(unit.error):
+            await ctx.tick()
+        assert ctx.get(unit.report.addr) == 2 * largest - 9 * BEAT
+        await bench.settle(ctx)
+
+    bench.run(commands)
+    assert bench.bytes_written == block["row_bytes"]
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])

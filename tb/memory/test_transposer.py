@@ -45,3 +45,25 @@ def test_random_blocks(name: str, stall_in: float, stall_out: float) -> None:
     assert any(settled)
     if not stall_in and not stall_out:
         assert cycles <= (blocks + 1) * size + 3
+
+
+def test_a_command_that_arrives_slowly_is_not_slowed_down_further() -> None:
+    config, rows = CONFIGS["b64"], 10 * 8
+    dut, got, taken = Transposer(config), [], []
+    sent = [{"data": row, "addr": 0, "stride": 0, "tail": 0, "end": row == rows - 1, "last": row == rows - 1}
+            for row in range(rows)]
+
+    async def watch(ctx: Any) -> None:
+        cycle = 0
+        async for _, _, valid, ready in ctx.tick().sample(dut.i.valid, dut.i.ready):
+            cycle += 1
+            taken.extend([cycle] if valid and ready else [])
+
+    cycles = simulate(dut, put_all(dut.i, sent, stall=0.5, seed=1), get_all(dut.o, rows, got, seed=2), background=[watch], seed=1)
+    rng, pauses = random.Random(1), 0               # as put_all draws them
+    for _ in range(rows):
+        while rng.random() < 0.5:
+            pauses += 1
+    assert pauses > rows // 2
+    assert taken[-1] <= rows + pauses + 1
+    assert cycles <= taken[-1] + 8 + 2
