@@ -102,6 +102,7 @@ class _Generator:
         config = self.config
         dataflow = Dataflow[self.rng.choice(config.dataflows).upper()]
         m, n, k = (self._int(1, self.longest) for _ in range(3))
+        n = min(n, thread.acc_rows // m * config.columns)
         steps, groups = (m, ceil_div(k, config.rows)) if dataflow == Dataflow.WS else (k, ceil_div(m, config.rows))
         activation = self._walk(thread.activation, thread.area_bytes, steps, groups, config.activation_slot_bytes)
         n_groups = ceil_div(n, config.columns)
@@ -123,7 +124,7 @@ class _Generator:
     def vector(self, thread: _Thread) -> dict[str, int]:
         config = self.config
         m, n = self._int(1, self.longest), self._int(1, self.longest)
-        groups = min(ceil_div(n, config.columns), thread.area_bytes // config.parameter_slot_bytes)
+        groups = min(ceil_div(n, config.columns), thread.area_bytes // config.parameter_slot_bytes, thread.acc_rows // m)
         n = min(n, groups * config.columns)
         acc_tile_stride = self._int(m, max(m, thread.acc_rows // groups))
         slot = config.output_slot_bytes
