@@ -1,5 +1,6 @@
 """Writes the generated pages of `docs/`: registers, instruction set, presets. Run it with `python -m flows.docs`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hw import isa, regs
@@ -20,7 +21,7 @@ Loops nest {isa.LOOP_DEPTH} deep.
 _NOTE = "*Generated from `{source}` by `make docs`; edit that.*\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
@@ -39,7 +40,7 @@ def _bits(fields: tuple[isa.Field, ...]) -> list[tuple[str, isa.Field]]:
 def registers_page() -> str:
     """Return docs/registers.md."""
     text = ["# Registers\n", _NOTE.format(source="hw/regs.py"), _REGISTERS_INTRODUCTION]
-    rows: list[tuple[object, ...]] = []
+    rows = []
     for register in regs.REGISTERS:
         fields = "; ".join(f"**{field.name}** [{bits}] {field.doc}" for bits, field in _bits(register.fields))
         rows.append((f"`{register.offset:#05x}`", f"`{register.name}`", register.access, f"{register.reset:#x}", register.doc,
