@@ -214,7 +214,8 @@ class AcceleratorConfig:
         for name in fields:
             if name not in known:
                 raise ConfigError(f"AcceleratorConfig has no field {name!r} (it has {', '.join(sorted(known))})")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
 
     @classmethod
     def from_json(cls, text: str) -> "AcceleratorConfig":
