@@ -172,20 +172,26 @@ def _rows(config: AcceleratorConfig, batch: int, rows: int, columns: int, *, bit
                         size=batch * positions * pitch)
 
 
-def row_activations(config: AcceleratorConfig, rows: int, columns: int, batch: int = 1) -> MatrixLayout:
+def row_activations(config: AcceleratorConfig, rows: int, columns: int, batch: int = 1, *, apart: bool = False) -> MatrixLayout:
     """Return the layout of activations whose columns feed the array's R rows: slots of R elements along each row.
 
     That is A as M×K for a weight-stationary command (columns are K), or as K×M for an output-stationary one (columns are M).
+    With `apart`, each slot starts at a beat.
     """
-    return _rows(config, batch, rows, columns, column_group=config.rows, column_slot_bytes=config.activation_slot_bytes)
+    slot = max(config.activation_slot_bytes, config.beat_bytes if apart else 0)
+    return _rows(config, batch, rows, columns, column_group=config.rows, column_slot_bytes=slot)
 
 
-def column_matrix(config: AcceleratorConfig, rows: int, columns: int, row_group: int, batch: int = 1) -> MatrixLayout:
+def column_matrix(config: AcceleratorConfig, rows: int, columns: int, row_group: int, batch: int = 1, *,
+                  apart: int = 0) -> MatrixLayout:
     """Return the layout of a matrix that is transposed on its way in: row groups become slots, columns become rows.
 
     That is A as K×M for weight-stationary (groups of R along K), A as M×K for output-stationary (groups of R along M), and B
-    as N×K for both (groups of C along N).
+    as N×K for both (groups of C along N). With `apart`, each group of that many columns starts at a beat.
     """
+    if apart:
+        slot = round_up(apart, config.beat_bytes)
+        return _rows(config, batch, rows, columns, row_group=row_group, column_group=apart, column_slot_bytes=slot)
     return _rows(config, batch, rows, columns, row_group=row_group)
 
 

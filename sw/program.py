@@ -1,7 +1,8 @@
 """A compiled kernel: instructions, the memory that they touch, and their arguments.
 
-File format (version 1): one safetensors file. Its metadata holds `format` ("heddle-program"), `version`, and `program`, a JSON
-object with every field but the arrays; its tensors are `code` (uint64) and `region.<i>` (uint8) for each region with data.
+File format (version 1): one safetensors file. Its metadata has one entry, `heddle`: a JSON object with `format`
+("heddle-program"), `version`, and `program`, every field but the arrays; its tensors are `code` (uint64) and `region.<i>`
+(uint8) for each region with data. The same program gives the same bytes.
 """
 
 import itertools
@@ -19,10 +20,14 @@ from safetensors.numpy import save_file
 from hw.isa import ARGUMENTS, INSTRUCTION_BYTES
 from sw.layout import MatrixLayout
 
-__all__ = ["PROGRAM_VERSION", "Program", "ProgramError", "Region", "load_program", "save_program"]
+__all__ = [
+    "PROGRAM_VERSION", "Program", "ProgramError", "Region", "load_program", "parse_parts", "read_container", "save_program",
+    "write_container",
+]
 
 PROGRAM_VERSION = 1
 FILE_FORMAT = "heddle-program"
+METADATA_KEY = "heddle"
 ROLES = ("input", "output", "constant", "scratch")
 REGION_ALIGNMENT = 64
 ADDRESS_SPACE = 1 << 32
@@ -218,7 +223,7 @@ class Program:
 def save_program(program: Program, path: str | Path) -> None:
     """Write `program` to one file."""
     arrays, fields = program.to_parts()
-    save_file(arrays, path, metadata={"format": FILE_FORMAT, "version": str(PROGRAM_VERSION), "program": json.dumps(fields)})
+    write_container(path, FILE_FORMAT, PROGRAM_VERSION, arrays, {"program": fields})
 
 
 def load_program(path: str | Path, config_digest: str | None = None) -> Program:
@@ -236,23 +241,30 @@ def load_program(path: str | Path, config_digest: str | None = None) -> Program:
         If the file is truncated, holds something else, is of another version or for another config.
     """
     arrays, metadata = read_container(path, FILE_FORMAT, PROGRAM_VERSION)
-    program = parse_parts(path, arrays, metadata["program"])
+    program = parse_parts(path, arrays, metadata)
     if config_digest is not None and program.config_digest != config_digest:
         raise ProgramError(f"{path} must be compiled for config {config_digest}, not {program.config_digest}")
     return program
 
 
-def parse_parts(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], text: str) -> Program:
+def parse_parts(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any]) -> Program:
     """Return the Program in the parts of the file `path`; anything missing is a ProgramError that names the file."""
     try:
-        return Program.from_parts(arrays, json.loads(text))
+        return Program.from_parts(arrays, metadata["program"])
     except ProgramError as error:
         raise ProgramError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProgramError(f"{path} must hold a whole program, not this: {error!r}") from None
 
 
-def read_container(path: str | Path, file_format: str, version: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+def write_container(path: str | Path, file_format: str, version: int, arrays: dict[str, npt.NDArray[Any]],
+                    parts: Mapping[str, Any]) -> None:
+    """Write one of our safetensors files; `parts` are plain JSON types."""
+    header = json.dumps({"format": file_format, "version": version, **parts}, sort_keys=True)
+    save_file(arrays, path, metadata={METADATA_KEY: header})
+
+
+def read_container(path: str | Path, file_format: str, version: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Return tensors and metadata of one of our safetensors files, its format and version checked.
 
     Raises
@@ -264,12 +276,14 @@ def read_container(path: str | Path, file_format: str, version: int) -> tuple[di
         raise ProgramError(f"{path} must be a {file_format} file, but there is none")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             found = metadata.get("format")
             if found != file_format:
                 raise ProgramError(f"{path} must be a {file_format} file, not {found or 'another safetensors file'}")
-            if metadata.get("version") != str(version):
+            if metadata.get("version") != version:
                 raise ProgramError(f"{path} must be of version {version}, not {metadata.get('version')}")
             return {name: file.get_tensor(name) for name in file.keys()}, metadata
-    except SafetensorError as error:
+    except ProgramError:
+        raise
+    except (SafetensorError, ValueError, AttributeError) as error:
         raise ProgramError(f"{path} must be a whole {file_format} file, not a truncated or foreign one ({error})") from None

@@ -1,11 +1,10 @@
 """Replay cases: a memory snapshot, a Program and its arguments in one file; and where two runs of one first differ.
 
-File format (version 1): one safetensors file. Its metadata holds `format` ("heddle-replay"), `version`, `case`, a JSON object
-(`config`, `args`, `memory_bytes`, `note`), and `program` as a Program file has it; its tensors are those of the Program file,
-and `memory`: the snapshot as a zlib stream, uint8.
+File format (version 1): one safetensors file. Its metadata has one entry, `heddle`: a JSON object with `format`
+("heddle-replay"), `version`, `case` (`config`, `args`, `memory_bytes`, `note`), and `program` as a Program file has it; its
+tensors are those of the Program file, and `memory`: the snapshot as a zlib stream, uint8.
 """
 
-import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
 
 from hw.config import AcceleratorConfig
 from hw.isa import Unit
 from sw.device import Device, DeviceError, Session
 from sw.golden.device import GoldenDevice
 from sw.golden.sequencer import Event
-from sw.program import Program, ProgramError, Region, parse_parts, read_container
+from sw.program import Program, ProgramError, Region, parse_parts, read_container, write_container
 
 __all__ = ["REPLAY_VERSION", "Mismatch", "ReplayCase", "compare", "load_case", "replay", "save_case"]
 
@@ -88,8 +86,7 @@ def save_case(case: ReplayCase, path: str | Path) -> None:
     arrays, program = case.program.to_parts()
     snapshot = np.frombuffer(zlib.compress(np.ascontiguousarray(case.memory).tobytes(), 1), np.uint8)
     fields = {"config": case.config.to_dict(), "args": dict(case.args), "memory_bytes": len(case.memory), "note": case.note}
-    save_file({**arrays, "memory": snapshot}, path, metadata={
-        "format": FILE_FORMAT, "version": str(REPLAY_VERSION), "program": json.dumps(program), "case": json.dumps(fields)})
+    write_container(path, FILE_FORMAT, REPLAY_VERSION, {**arrays, "memory": snapshot}, {"program": program, "case": fields})
 
 
 def load_case(path: str | Path) -> ReplayCase:
@@ -102,10 +99,10 @@ def load_case(path: str | Path) -> ReplayCase:
     """
     arrays, metadata = read_container(path, FILE_FORMAT, REPLAY_VERSION)
     try:
-        fields = json.loads(metadata["case"])
+        fields = metadata["case"]
         config = AcceleratorConfig.from_dict(fields["config"])
         memory = np.frombuffer(zlib.decompress(arrays.pop("memory").tobytes()), np.uint8).copy()
-        case = ReplayCase(config=config, program=parse_parts(path, arrays, metadata["program"]), args=fields["args"],
+        case = ReplayCase(config=config, program=parse_parts(path, arrays, metadata), args=fields["args"],
                           memory=memory, note=fields["note"])
         if len(memory) != fields["memory_bytes"]:
             raise ProgramError(f"memory must be {fields['memory_bytes']} bytes, not {len(memory)}")
@@ -113,7 +110,7 @@ def load_case(path: str | Path) -> ReplayCase:
         case.program.argument_values(case.args)
     except ProgramError as error:
         raise ProgramError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise ProgramError(f"{path} must hold a whole replay case, not this: {error!r}") from None
     return case
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div
-from sw.kernels.spec import GemmSpec, operand_layouts
+from sw.kernels.spec import GemmSpec, groups_apart, operand_layouts
 from sw.kernels.tiles import (
     OperandTile,
     TileShape,
@@ -115,6 +115,8 @@ def make_plan(config: AcceleratorConfig, spec: GemmSpec, mapping: Mapping) -> Pl
         counts[dim] = ceil_div(total, size)
         if size % least and counts[dim] > 1:
             raise PlanError(f"Mapping.tile.{dim} must be a multiple of {least}, not {size}")
+        if dim == "m" and size > least and groups_apart(config, spec):
+            raise PlanError(f"Mapping.tile.m must be at most {least} (groups of A lie apart), not {size}")
         if counts[dim] > LOOP_LIMIT:
             raise PlanError(f"Mapping.tile.{dim} must give at most {LOOP_LIMIT} tiles, not {counts[dim]}")
         if min(size, total) > FIELD_LIMIT:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
 from sw.layout import (
     MatrixLayout,
     column_matrix,
@@ -13,7 +13,7 @@ from sw.layout import (
     weight_rows,
 )
 
-__all__ = ["A_FORMS", "B_FORMS", "GemmSpec", "SpecError", "operand_layouts"]
+__all__ = ["A_FORMS", "B_FORMS", "GemmSpec", "SpecError", "groups_apart", "operand_layouts"]
 
 A_FORMS = ("rows", "transposed")
 B_FORMS = ("packed", "rows", "transposed")
@@ -85,6 +85,17 @@ class GemmSpec:
         return self.bias or self.per_channel
 
 
+def groups_apart(config: AcceleratorConfig, spec: GemmSpec) -> bool:
+    """Return whether groups of R rows of a transposed A start at beats of their own.
+
+    Tiles start at beats. Where the beat is much wider than the array, the smallest tile of a transposed A (a beat of rows) times
+    the smallest of C (a beat of columns) could be more than the accumulator holds; then tiles of R rows are made possible.
+    """
+    groups = min(ceil_div(spec.n, config.columns), max(1, config.beat_bytes // config.output_slot_bytes))
+    rows = min(spec.m, config.beat_bytes)
+    return spec.a == "transposed" and rows * groups > config.accumulator_rows // 2
+
+
 def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> dict[str, MatrixLayout]:
     """Return the DRAM layout of each operand of a GEMM: "a", "b", "c", and "parameters" if it has any.
 
@@ -94,10 +105,11 @@ def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) ->
     if spec.b == "transposed" and config.weight.bits != 8:
         raise SpecError(f"GemmSpec.b must be 'packed' or 'rows' with {config.weight_format} weights, not 'transposed'")
     rows, columns = (m, k) if spec.a == "rows" else (k, m)
+    apart = groups_apart(config, spec)
     if (spec.a == "rows") == (dataflow == "ws"):
-        a = row_activations(config, rows, columns, batch)
+        a = row_activations(config, rows, columns, batch, apart=apart)
     else:
-        a = column_matrix(config, rows, columns, config.rows, batch)
+        a = column_matrix(config, rows, columns, config.rows, batch, apart=config.rows if apart else 0)
     if spec.b == "packed":
         b = packed_weights(config, k, n, batch)
     elif spec.b == "rows":

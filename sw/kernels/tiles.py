@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div
-from sw.kernels.spec import GemmSpec
+from sw.kernels.spec import GemmSpec, groups_apart
 from sw.layout import MatrixLayout, round_up
 
 __all__ = ["Extent", "OperandTile", "TileShape", "activation_tile", "granularity", "output_tile", "parameter_tile", "weight_tile"]
@@ -101,6 +101,8 @@ def granularity(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> Til
     else:
         m = config.rows if spec.a == "rows" else a_groups
         k = beat if spec.a == "rows" else 1
+    if groups_apart(config, spec):
+        m = config.rows
     if spec.b == "rows":
         n = math.lcm(n, config.columns * max(1, beat // config.weight_slot_bytes))
     elif spec.b == "packed":
@@ -121,10 +123,12 @@ def activation_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLay
     stride = round_up(ceil_div(min(sizes[along]), group) * slot, beat)
     transpose = (spec.a == "rows") != (dataflow == "ws")
     rows, row_bytes = (along_bytes, across_rows) if transpose else (across_rows, along_bytes)
+    steps = {rows.dim: rows.tile * layout.row_stride, row_bytes.dim: row_bytes.tile}
+    if groups_apart(config, spec):
+        steps["m"] = layout.group_stride
     return OperandTile(
         rows=rows, row_bytes=row_bytes, dram_stride=layout.row_stride, transpose=transpose, batch_step=layout.batch_stride,
-        steps={rows.dim: rows.tile * layout.row_stride, row_bytes.dim: row_bytes.tile}, stride=stride,
-        slot_bytes=min(sizes[across]) * stride, engine_stride=stride, engine_tile_stride=slot)
+        steps=steps, stride=stride, slot_bytes=min(sizes[across]) * stride, engine_stride=stride, engine_tile_stride=slot)
 
 
 def weight_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLayout, tile: TileShape) -> OperandTile:
