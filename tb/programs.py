@@ -306,8 +306,7 @@ def wipe_program(config: AcceleratorConfig) -> Program:
         asm.go(Unit.LOAD)
         asm.add("r1", "r1", imm=chunk)
     asm.fence()
-    _queue(asm, Unit.MATRIX, {**fields[Unit.MATRIX], "m": config.accumulator_rows, "n": config.columns, "k": config.rows,
-                              "dataflow": int(Dataflow[config.dataflows[0].upper()])})
+    _queue(asm, Unit.MATRIX, {**fields[Unit.MATRIX], "m": config.accumulator_rows, "n": config.columns, "k": config.rows})
     _queue(asm, Unit.STORE, fields[Unit.STORE])
     asm.halt()
     return _fixed_program(config, "wipe", asm)
@@ -318,7 +317,7 @@ def _harmless(config: AcceleratorConfig) -> dict[Unit, dict[str, int]]:
     beat = config.beat_bytes
     fields = {unit: dict.fromkeys((f.name for f in DESCRIPTORS[unit]), 0) for unit in Unit}
     fields[Unit.LOAD] |= {"rows": 1, "row_bytes": beat}
-    fields[Unit.MATRIX] |= {"m": 1, "n": 1, "k": 1}
+    fields[Unit.MATRIX] |= {"m": 1, "n": 1, "k": 1, "dataflow": int(Dataflow[config.dataflows[0].upper()])}
     fields[Unit.VECTOR] |= {"m": 1, "n": 1, "scale": 0x3F80_0000}
     fields[Unit.STORE] |= {"rows": 1, "row_bytes": beat, "dram_addr": INPUT_BYTES}
     return fields
