@@ -90,14 +90,14 @@ class StoreUnit(wiring.Component):
 
         # Address side: a legal burst goes at once to the channel, to the bursts awaiting data and those awaiting a response.
         request = splitter.o.payload
-        request_place = data.View(place_layout(config), request.addr)
+        first_place = data.View(place_layout(config), request.addr)
         last_place = Signal(place_layout(config))           # of the burst's last beat
         illegal = Signal()
         address_free = Signal()
         issue = Signal()
         m.d.comb += [
             last_place.eq(request.addr + (request.length << beat_log2)),
-            illegal.eq(request.wrapped | (request_place.beyond != 0) | (last_place.beyond != 0)),
+            illegal.eq(request.wrapped | (last_place.beyond != 0)),
             address_free.eq(~bus.awvalid | bus.awready),
             issue.eq(splitter.o.valid & ~illegal & address_free & bursts.i.ready & responses.i.ready & ~flush),
             splitter.o.ready.eq(issue),
@@ -176,7 +176,7 @@ class StoreUnit(wiring.Component):
             with m.Else():
                 m.d.comb += [
                     found.cause.eq(ErrorCause.SCRATCHPAD_RANGE),
-                    found.addr.eq(Mux(request_place.beyond != 0, request.addr, config.scratchpad_bytes)),
+                    found.addr.eq(Mux(first_place.beyond != 0, request.addr, config.scratchpad_bytes)),
                 ]
         with m.Elif(unit.command.valid & check.fault):
             m.d.comb += [stopping.eq(~unit.busy), found.eq(check.report)]

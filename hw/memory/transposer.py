@@ -98,10 +98,10 @@ class Transposer(wiring.Component):
 
         row_in = Signal(8 * size)
         m.d.comb += row_in.eq(Mux(padding, 0, source.data))
-        with m.If(moving):
-            for i, row in enumerate(rows):
-                above = rows[i + 1] if i + 1 < size else row_in
-                m.d.sync += row.eq(Mux(leftwards, Cat(row[8:], row_in.word_select(i, 8)), above))
+        with m.If(moving & leftwards):
+            m.d.sync += [row.eq(Cat(row[8:], row_in[8 * i:8 * i + 8])) for i, row in enumerate(rows)]
+        with m.Elif(moving):
+            m.d.sync += [row.eq(below) for row, below in zip(rows, [*rows[1:], row_in], strict=True)]
 
         m.d.comb += [
             turned.data.eq(Mux(leftwards, Cat(row[:8] for row in rows), rows[0])),

@@ -17,9 +17,9 @@ __all__ = ["CONFIGS", "DRAM_BYTES", "DmaBench", "LoadBench", "StoreBench"]
 
 DRAM_BYTES = 32768
 CONFIGS = {
-    "b64": AcceleratorConfig(bus_width=64, scratchpad_bytes=8192, burst_beats=4, outstanding_reads=3),
+    "b64": AcceleratorConfig(bus_width=64, scratchpad_bytes=8192, burst_beats=5, outstanding_reads=3),
     "b128": AcceleratorConfig(bus_width=128, scratchpad_bytes=8192, outstanding_reads=16),
-    "b128-wide-line": AcceleratorConfig(bus_width=128, rows=32, scratchpad_bytes=8192, burst_beats=5, outstanding_reads=1),
+    "b128-wide-line": AcceleratorConfig(bus_width=128, rows=32, scratchpad_bytes=8192, burst_beats=1, outstanding_reads=1),
     "b512": AcceleratorConfig(bus_width=512, scratchpad_bytes=32768, burst_beats=256, outstanding_reads=8),
 }
 
