@@ -1,0 +1,52 @@
+"""The command line, `heddle`: one module of `flows.commands` for each command."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from flows.native_sim import BusError
+from flows.toolchain import ToolError
+from sw.device import DeviceError
+from sw.models.minilm import ModelMissing
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "list": "presets, engines, processing elements, formats, workloads",
+    "emit": "write the Verilog of a config",
+    "run": "run a GEMM or a workload on the RTL, compared with the golden device",
+    "replay": "run a saved case again and name the first mismatch",
+}
+"""Command → one line; its module has `add_arguments(parser)` and `run(args) -> bool`."""
+
+HELD, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0 if it held, 1 if not or if the device or a tool failed, 2 if the request was impossible."""
+    parser = argparse.ArgumentParser(prog="heddle", description="LLM-accelerator RTL from Python, held bit-exact to numpy golden models.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        module = importlib.import_module(f"flows.commands.{name}")
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args(arguments)
+    try:
+        return HELD if args.run(args) else FAILED
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        return _say(error, REFUSED)
+    except (ToolError, DeviceError, BusError, ModelMissing, OSError) as error:
+        return _say(error, FAILED)
+    except KeyboardInterrupt:
+        return _say(KeyboardInterrupt("interrupted"), INTERRUPTED)
+
+
+def _say(error: BaseException, status: int) -> int:
+    print(f"heddle: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the commands share: which config is meant, and how results are shown."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hw.config import AcceleratorConfig
+from hw.errors import ConfigError
+from hw.presets import preset_named
+
+__all__ = ["add_config_arguments", "add_json_argument", "config_from", "console", "log", "print_json"]
+
+console = Console(highlight=False)
+"""Tables for people, on standard output."""
+log = Console(stderr=True, highlight=False)
+"""Progress and remarks."""
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add PRESET, `--config` and `--set`."""
+    parser.add_argument("preset", nargs="?", metavar="PRESET", help="a preset of `heddle list`")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a JSON file with fields of AcceleratorConfig, instead of a preset")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+                        help="change one field; may be given several times")
+
+
+def config_from(args: argparse.Namespace) -> AcceleratorConfig:
+    """Return the config that the arguments name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset or field, the file cannot be read, or the result is impossible.
+    """
+    if (args.preset is None) == (args.config is None):
+        raise ConfigError("give either a PRESET or --config FILE")
+    if args.config is not None:
+        try:
+            config = AcceleratorConfig.from_json(args.config.read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--config must be a readable file, not {str(args.config)!r}: {error}") from None
+    else:
+        config = preset_named(args.preset)
+    changes = dict(_change(text) for text in args.changes)
+    return dataclasses.replace(config, **changes) if changes else config
+
+
+def _change(text: str) -> tuple[str, Any]:
+    kinds = {field.name: field.type for field in dataclasses.fields(AcceleratorConfig)}
+    name, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"--set must be KEY=VALUE, not {text!r}")
+    if name not in kinds:
+        raise ConfigError(f"--set must name one of {', '.join(sorted(kinds))}, not {name!r}")
+    if kinds[name] is int:
+        try:
+            return name, int(value, 0)
+        except ValueError:
+            raise ConfigError(f"--set {name} must be an integer, not {value!r}") from None
+    return name, value if kinds[name] is str else tuple(part for part in value.split(",") if part)
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    json.dump(answer, sys.stdout, indent=2)
+    sys.stdout.write("\n")

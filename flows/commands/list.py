@@ -1,0 +1,47 @@
+"""`heddle list`: presets, engines, processing elements, formats, workloads."""
+
+import argparse
+
+from rich.table import Table
+
+from flows.commands.common import add_json_argument, console, print_json
+from hw.engines import ENGINES
+from hw.formats import FORMATS
+from hw.presets import PRESETS
+from sw.workloads import WORKLOADS
+
+__all__ = ["add_arguments", "catalogue", "run"]
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Return kind → name → one line."""
+    from hw.pe import PE_TYPES
+
+    return {
+        "presets": {name: f"{c.engine}, {c.rows}×{c.columns} {c.activation_format}×{c.weight_format}, {' and '.join(c.dataflows)}, "
+                          f"{c.scratchpad_bytes // 1024} KiB scratchpad, {c.bus_width}-bit bus" for name, c in PRESETS.items()},
+        "engines": {name: engine.doc for name, engine in ENGINES.items()},
+        "pes": {name: (pe.__doc__ or "").strip().split("\n")[0] for name, pe in PE_TYPES.items()},
+        "formats": {name: fmt.doc for name, fmt in FORMATS.items()},
+        "workloads": {name: workload.doc for name, workload in WORKLOADS.items()},
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Print everything that can be named."""
+    kinds = catalogue()
+    if args.json:
+        print_json(kinds)
+        return True
+    for kind, entries in kinds.items():
+        table = Table(title=kind, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2))
+        for name, line in entries.items():
+            table.add_row(f"[cyan]{name}[/]", line)
+        console.print(table)
+        console.print()
+    return True

@@ -1,0 +1,119 @@
+"""`heddle run`: a GEMM or a workload on the RTL, every output byte compared with the golden device."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
+from flows.measure import Measurement, measure
+from flows.native_sim import MemoryTiming
+from flows.rtl_device import RtlDevice
+from flows.verilated import VARIANTS
+from hw.config import AcceleratorConfig
+from sw.perf import MemoryModel
+from sw.workloads import Workload, gemm_workload, workload_named
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_config_arguments(parser)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--gemm", metavar="M,N,K", help="one GEMM on random data: M rows of activations, N outputs, K reduction")
+    what.add_argument("--workload", metavar="NAME", help="a workload of `heddle list`")
+    parser.add_argument("--device", choices=("rtl", "golden"), default="rtl", help="what runs it (default: %(default)s)")
+    parser.add_argument("--dataflow", choices=("ws", "os", "auto"), default="auto",
+                        help="weight-stationary, output-stationary, or the faster of both for each GEMM (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of random operands and of stalls (default: %(default)s)")
+    parser.add_argument("--text", help="input of a workload on real text, instead of its own")
+    parser.add_argument("--memory-latency", type=int, default=32, metavar="CYCLES", help="of a read (default: %(default)s)")
+    parser.add_argument("--memory-bandwidth", type=float, default=1.0, metavar="BEATS", help="per cycle, at most 1 (default: 1)")
+    parser.add_argument("--stall", type=float, default=0.0, metavar="P",
+                        help="probability with which each bus channel holds back in a cycle (default: 0)")
+    parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves of the first GEMM to FILE, .vcd or .fst")
+    parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build",
+                        help="; ".join(f"{name}: {variant.doc}" for name, variant in VARIANTS.items()) + " (default: %(default)s)")
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Run it, print the table, and return whether everything matched."""
+    config = config_from(args)
+    workload = workload_named(args.workload) if args.workload else gemm_workload(*_shape(args.gemm))
+    timing = MemoryTiming(latency=args.memory_latency, bandwidth=args.memory_bandwidth, stall=args.stall, seed=args.seed)
+    if args.waves is not None and args.device == "golden":
+        raise ValueError("--waves needs --device rtl: the golden device has no signals")
+    found = _simulate(args, config, workload, timing)
+    answer = {"config": config.digest(), "workload": workload.name, "device": args.device, **found.to_json()}
+    if args.json:
+        print_json(answer)
+    else:
+        _show(args, found, answer)
+    return found.match is not False
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    try:
+        m, n, k = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--gemm must be M,N,K, three whole numbers, not {text!r}") from None
+    return m, n, k
+
+
+def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Workload, timing: MemoryTiming) -> Measurement:
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} cycles"),
+                  TimeElapsedColumn(), console=log, transient=True, disable=not log.is_terminal) as progress:
+        task = progress.add_task("build", total=1)
+
+        def started(name: str, cycles: int) -> None:
+            progress.update(task, description=name, total=cycles, completed=0)
+
+        device = None
+        if args.device == "rtl":
+            device = RtlDevice(config, timing=timing, variant=args.build, waves=args.waves,
+                               progress=lambda cycles: progress.update(task, completed=cycles))
+            before = time.perf_counter()
+            _ = device.build
+            if time.perf_counter() - before > 5:
+                log.print(f"simulator built in {time.perf_counter() - before:.0f} s")
+        return measure(workload, config, device, dataflow=args.dataflow, seed=args.seed, text=args.text,
+                       memory=MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth), started=started)
+
+
+def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) -> None:
+    """Print the table, and below it what holds for the whole run."""
+    table = Table(title=f"{answer['workload']} on {args.preset or args.config} ({args.device})", title_justify="left")
+    table.add_column("layer")
+    for head in ("M×N×K", "cycles", "utilization", "bytes read", "written", "match", "sim cycles/s"):
+        table.add_column(head, justify="right")
+    peak = found.config.peak_macs_per_cycle
+    for gemm in found.gemms:
+        shape = f"{gemm.m}×{gemm.n}×{gemm.k}" + (f" ×{gemm.batch}" if gemm.batch > 1 else "")
+        table.add_row(gemm.name, shape, *_cells(gemm.cycles, gemm.macs, peak, gemm.counters, gemm.seconds), _verdict(gemm.match),
+                      f"{gemm.cycles / gemm.seconds:,.0f}" if gemm.seconds else "–")
+    table.add_section()
+    table.add_row("total", "", *_cells(answer["cycles"], answer["macs"], peak, answer["counters"], answer["run_seconds"]),
+                  _verdict(found.match), f"{answer['sim_cycles_per_second']:,.0f}" if answer["cycles"] else "–", style="bold")
+    console.print(table)
+    for name, value in found.extra.items():
+        console.print(f"{name}: {value:.6g}")
+    for gemm in found.gemms:
+        if gemm.replay:
+            console.print(f"[red]{gemm.name} differs from the golden device[/]; see: heddle replay {gemm.replay}")
+    if args.waves is not None:
+        console.print(f"waves of {found.gemms[0].name}: {args.waves}")
+
+
+def _cells(cycles: int, macs: int, peak: int, counters: dict[str, int], seconds: float) -> tuple[str, ...]:
+    del seconds
+    return (f"{cycles:,}" if cycles else "–", f"{macs / cycles / peak:.1%}" if cycles else "–",
+            f"{counters.get('bytes_read', 0):,}" if cycles else "–", f"{counters.get('bytes_written', 0):,}")
+
+
+def _verdict(match: bool | None) -> str:
+    return {True: "[green]bit-exact[/]", False: "[red]DIFFERS[/]", None: "–"}[match]
