@@ -1,0 +1,92 @@
+"""The performance model against the formulas that it composes, and the mapper's closed form against the model."""
+
+import dataclasses
+
+import pytest
+
+from hw.engines import matrix_command_cycles
+from hw.isa import Dataflow
+from hw.presets import PRESETS
+from hw.timing import vector_cycles
+from sw.kernels.case import random_case
+from sw.kernels.gemm import gemm_code
+from sw.kernels.plan import Mapping, make_plan
+from sw.kernels.spec import GemmSpec
+from sw.kernels.tiles import TileShape
+from sw.mapper import choose_plan, estimate, ranked_plans
+from sw.perf import MemoryModel, predict, predict_code
+from sw.runtime import compile_case, gemm_args
+from tb.sw.configs import CONFIGS
+
+SHAPES = [GemmSpec(m=512, n=512, k=512, bias=True, per_channel=True), GemmSpec(m=128, n=768, k=768, bias=True, per_channel=True)]
+
+
+def predicted(config, spec, plan=None, **memory) -> int:
+    """Return the predicted cycles of a GEMM."""
+    return predict_code(config, gemm_code(config, plan or choose_plan(config, spec)), {}, MemoryModel(**memory)).cycles
+
+
+@pytest.mark.parametrize(("spec", "goal"), list(zip(SHAPES, (0.97, 0.95), strict=True)), ids=str)
+def test_goals_of_the_default_accelerator(spec, goal):
+    config = PRESETS["systolic-16x16"]
+    assert spec.macs / predicted(config, spec) / config.peak_macs_per_cycle >= goal
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os"])
+def test_a_long_gemm_is_its_engine_cycles(dataflow):
+    """Where loads hide, the whole takes what the engine's formula says, plus little."""
+    config = PRESETS["systolic-8x8"]
+    spec = GemmSpec(m=128, n=128, k=128, dataflow=dataflow)
+    plan = choose_plan(config, spec)
+    tile, steps = plan.mapping.tile, plan.counts["m"] * plan.counts["n"] * plan.counts["k"]
+    engine = steps * matrix_command_cycles(config, tile.m, tile.n, tile.k, Dataflow[dataflow.upper()])
+    assert engine <= predicted(config, spec, plan) <= 1.03 * engine + 600
+
+
+def test_a_gemm_with_little_k_is_its_vector_cycles():
+    config = PRESETS["systolic-16x16"]
+    spec = GemmSpec(m=512, n=256, k=1, bias=True)
+    plan = choose_plan(config, spec)
+    tile = plan.mapping.tile
+    vector = plan.counts["m"] * plan.counts["n"] * vector_cycles(config, m=tile.m, n=tile.n, bias_en=True, per_channel=False)
+    assert vector < predicted(config, spec, plan) < 1.25 * vector + 600
+
+
+def test_memory_matters():
+    """Latency costs little where it is hidden; bandwidth costs much where it is needed."""
+    config, spec = PRESETS["systolic-16x16"], SHAPES[1]
+    fast, slow = predicted(config, spec, latency=8), predicted(config, spec, latency=128)
+    assert fast < slow < 1.08 * fast
+    vector = GemmSpec(m=1, n=768, k=768)
+    whole, half = predicted(config, vector), predicted(config, vector, bandwidth=0.5)
+    assert 1.7 * whole < half < 2.3 * whole
+
+
+def test_shared_banks_cost():
+    spec = GemmSpec(m=32, n=32, k=32, dataflow="os")
+    config = CONFIGS["systolic-8x8"]
+    one = dataclasses.replace(config, scratchpad_banks=1)
+    mapping = Mapping(dataflow="os", outer="m", tile=TileShape(m=32, n=32, k=32))
+    cycles = [predicted(c, spec, make_plan(c, spec, mapping)) for c in (config, one)]
+    assert cycles[1] > cycles[0] + 16 * 32 * 0.9
+
+
+def test_prediction_says_what_units_do():
+    config = PRESETS["systolic-8x8"]
+    case = random_case("busy", GemmSpec(m=24, n=40, k=64, bias=True), config.weight, 1)
+    program = compile_case(config, case)
+    found = predict(config, program, gemm_args(program, case.scale))
+    assert found.macs == case.spec.macs
+    assert set(found.busy) == {"load", "matrix", "vector", "store"}
+    assert all(0 < busy < found.cycles for busy in found.busy.values())
+
+
+@pytest.mark.parametrize("name", ["systolic-4x4", "systolic-16x16", "systolic-32x32"])
+@pytest.mark.parametrize("dataflow", ["ws", "os"])
+def test_closed_form_follows_the_model(name, dataflow):
+    """The best plans by estimate are the best by the model: within 10 % over the first plans of a short GEMM."""
+    config, spec = PRESETS[name], GemmSpec(m=96, n=128, k=160, bias=True, per_channel=True, dataflow=dataflow)
+    for guess, plan in ranked_plans(config, spec)[:4]:
+        assert guess == estimate(config, plan)
+        cycles = predicted(config, spec, plan)
+        assert abs(guess.cycles - cycles) < 0.1 * cycles
