@@ -58,10 +58,11 @@ class Walker(wiring.Component):
         config, command = self.config, self.command
         lanes, slices, slots = config.vector_lanes, slices_per_row(config), slots_per_line(config)
 
-        # One bit more than the fields: a step adds less than the whole field to an address that was in range.
-        group_row = Signal(17, reset_less=True)
+        # An address is one bit wider than the fields: a step adds less than 2**field to one that was in range, so it cannot wrap.
+        # The first of a group needs no such bit: it is stepped from only when it was in range.
+        group_row = Signal(16, reset_less=True)
         row = Signal(17, reset_less=True)
-        group_addr = Signal(25, reset_less=True)
+        group_addr = Signal(24, reset_less=True)
         addr = Signal(25, reset_less=True)
         rows_left = Signal(16, reset_less=True)
         group_columns = Signal(16, reset_less=True)         # columns from this group on

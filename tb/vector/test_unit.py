@@ -153,7 +153,7 @@ def bad_commands(config: AcceleratorConfig) -> dict[str, tuple[dict[str, int], E
         "output-first": ({"addr": size}, ErrorCause.SCRATCHPAD_RANGE),
         "output-row": ({"addr": size - 4 * line, "stride": line}, ErrorCause.SCRATCHPAD_RANGE),
         "output-group": ({"addr": size - slot, "stride": 0}, ErrorCause.SCRATCHPAD_RANGE),
-        "output-wrap": ({"addr": 0, "stride": (1 << 24) - slot}, ErrorCause.SCRATCHPAD_RANGE),
+        "output-wrap": ({"addr": 2 * slot, "stride": (1 << 24) - slot}, ErrorCause.SCRATCHPAD_RANGE),
         "output-end": ({"addr": (1 << 24) - slot, "stride": (1 << 24) - slot}, ErrorCause.SCRATCHPAD_RANGE),
         "bias-first": ({"bias_addr": size}, ErrorCause.SCRATCHPAD_RANGE),
         "bias-group": ({"bias_addr": size - 2 * parameters}, ErrorCause.SCRATCHPAD_RANGE),
@@ -177,6 +177,17 @@ def test_errors_are_reported_and_precise(name, stall):
         assert outcome.error is not None
         assert outcome.error[0] == cause
         assert len(outcome.cycles) == 1                     # the command before it is done, the one after it not taken
+
+
+@pytest.mark.parametrize(("fields", "addr"), [
+    ({"addr": (1 << 24) - 4}, 1 << 24), ({"addr": (1 << 24) - 8}, None), ({"bias_addr": (1 << 24) - 16}, 1 << 24),
+    ({"scale_addr": (1 << 24) - 16}, 1 << 24), ({"scale_addr": (1 << 24) - 32, "bias_addr": (1 << 24) - 32}, None)])
+def test_the_end_of_the_largest_scratchpad(fields, addr):
+    config = AcceleratorConfig(scratchpad_bytes=1 << 24)
+    ports = Ports(config=config, scratchpad=np.zeros(1 << 24, np.uint8), accumulator=np.ones((256, 4), np.int32))
+    two_groups = command(m=1, n=8, bias_en=1, per_channel=1, acc_tile_stride=1)
+    error = check(ports, [two_groups | fields]).error
+    assert error == (None if addr is None else (ErrorCause.SCRATCHPAD_RANGE, addr))
 
 
 @pytest.mark.parametrize("flags", [{"bias_en": 0}, {"per_channel": 0}, {"bias_en": 0, "per_channel": 0}])
