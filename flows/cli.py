@@ -25,7 +25,8 @@ HELD, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 if it held, 1 if not or if the device or a tool failed, 2 if the request was impossible."""
-    parser = argparse.ArgumentParser(prog="heddle", description="LLM-accelerator RTL from Python, held bit-exact to numpy golden models.")
+    parser = argparse.ArgumentParser(
+        prog="heddle", description="LLM-accelerator RTL from Python, held bit-exact to numpy golden models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, line in COMMANDS.items():
         command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")

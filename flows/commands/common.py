@@ -29,7 +29,8 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add PRESET, `--config` and `--set`."""
     parser.add_argument("preset", nargs="?", metavar="PRESET", help="a preset of `heddle list`")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a JSON file with fields of AcceleratorConfig, instead of a preset")
+    parser.add_argument("--config", type=Path, metavar="FILE",
+                        help="a JSON file with fields of AcceleratorConfig, instead of a preset")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
                         help="change one field; may be given several times")
 

@@ -5,6 +5,7 @@ import argparse
 from rich.table import Table
 
 from flows.commands.common import add_json_argument, console, print_json
+from hw.config import AcceleratorConfig
 from hw.engines import ENGINES
 from hw.formats import FORMATS
 from hw.presets import PRESETS
@@ -18,13 +19,17 @@ def catalogue() -> dict[str, dict[str, str]]:
     from hw.pe import PE_TYPES
 
     return {
-        "presets": {name: f"{c.engine}, {c.rows}×{c.columns} {c.activation_format}×{c.weight_format}, {' and '.join(c.dataflows)}, "
-                          f"{c.scratchpad_bytes // 1024} KiB scratchpad, {c.bus_width}-bit bus" for name, c in PRESETS.items()},
+        "presets": {name: _summary(config) for name, config in PRESETS.items()},
         "engines": {name: engine.doc for name, engine in ENGINES.items()},
         "pes": {name: (pe.__doc__ or "").strip().split("\n")[0] for name, pe in PE_TYPES.items()},
         "formats": {name: fmt.doc for name, fmt in FORMATS.items()},
         "workloads": {name: workload.doc for name, workload in WORKLOADS.items()},
     }
+
+
+def _summary(config: AcceleratorConfig) -> str:
+    return (f"{config.engine}, {config.rows}×{config.columns} {config.activation_format}×{config.weight_format}, "
+            f"{' and '.join(config.dataflows)}, {config.scratchpad_bytes // 1024} KiB scratchpad, {config.bus_width}-bit bus")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
