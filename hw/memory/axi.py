@@ -48,13 +48,10 @@ def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def place_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return what a scratchpad byte address says: byte of a beat, beat (lane) of a line, line; `beyond` is zero within range."""
-    beat_log2, line_log2 = ceil_log2(config.beat_bytes), ceil_log2(config.line_bytes)
-    line_width = ceil_log2(config.scratchpad_lines)
+    """Return what a scratchpad byte address says: `offset` in bytes in a `line`; `beyond` is zero within range."""
+    offset_width, line_width = ceil_log2(config.line_bytes), ceil_log2(config.scratchpad_lines)
     return data.StructLayout({
-        "byte": beat_log2, "lane": line_log2 - beat_log2, "line": line_width,
-        "beyond": SCRATCHPAD_WIDTH - line_width - line_log2,
-    })
+        "offset": offset_width, "line": line_width, "beyond": SCRATCHPAD_WIDTH - line_width - offset_width})
 
 
 def first_bytes(tail: Value, count: int) -> Value:

@@ -170,7 +170,7 @@ class LoadUnit(wiring.Component):
             self.write.valid.eq(placing & ~outside),
             self.write.addr.eq(place.line),
             self.write.data.eq(written.replicate(lanes)),
-            self.write.mask.eq(((1 << config.beat_bytes) - 1) << (place.lane << beat_log2)),
+            self.write.mask.eq(((1 << config.beat_bytes) - 1) << place.offset),
             transposer.o.ready.eq(Mux(turned.write, self.write.valid & self.write.ready, ~flush)),
             beat_taken.eq(Mux(burst.transpose & ~flush, transposer.i.valid & transposer.i.ready,
                               present & (flush | (plain & self.write.valid & self.write.ready)))),

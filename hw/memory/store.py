@@ -123,7 +123,7 @@ class StoreUnit(wiring.Component):
         room = Signal()
         asked = Signal()
         arriving = Signal()                                 # the beat asked for in the last cycle
-        arriving_lane = Signal(place.lane.shape(), reset_less=True)
+        arriving_offset = Signal(place.offset.shape(), reset_less=True)
         arriving_bytes = Signal(range(beat_bytes + 1), reset_less=True)
         arriving_last = Signal(reset_less=True)
         m.d.comb += [
@@ -139,13 +139,13 @@ class StoreUnit(wiring.Component):
         with m.If(asked):
             m.d.sync += [
                 index.eq(Mux(burst_end, 0, index + 1)),
-                arriving_lane.eq(place.lane),
+                arriving_offset.eq(place.offset),
                 arriving_bytes.eq(Mux(flush, 0, Mux(burst_end & (burst.tail != 0), burst.tail, beat_bytes))),
                 arriving_last.eq(burst_end),
             ]
         m.d.comb += [
             beats.i.valid.eq(arriving),
-            beats.i.p.data.eq(self.read.data.word_select(arriving_lane, config.bus_width)),
+            beats.i.p.data.eq(self.read.data.word_select(arriving_offset[beat_log2:], config.bus_width)),
             beats.i.p.bytes.eq(arriving_bytes),
             beats.i.p.last.eq(arriving_last),
         ]
