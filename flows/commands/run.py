@@ -93,7 +93,7 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
                   box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     peak = found.config.peak_macs_per_cycle
     table.add_column("layer", no_wrap=True)
-    for head in ("M×N×K", "cycles", "util", "read", "written", "match", "sim kHz"):
+    for head in ("M×N×K", "cycles", "util", "KiB in", "KiB out", "match", "kHz"):
         table.add_column(head, justify="right", no_wrap=True)
     for gemm in found.gemms:
         shape = f"{gemm.m}×{gemm.n}×{gemm.k}" + (f" ×{gemm.batch}" if gemm.batch > 1 else "")
@@ -103,6 +103,8 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
     table.add_row("total", "", *_cells(answer["cycles"], answer["macs"] / peak, answer["counters"]), _verdict(found.match),
                   _rate(answer["cycles"], answer["run_seconds"]), style="bold")
     console.print(table)
+    console.print("util: useful MACs / cycles / peak, from doorbell to interrupt; match: every byte of memory against the golden")
+    console.print("device; kHz: thousand simulated cycles a second")
     for name, value in found.extra.items():
         console.print(f"{name}: {value:.6g}")
     for gemm in found.gemms:
@@ -113,10 +115,11 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
 
 
 def _cells(cycles: int, ideal: float, counters: dict[str, int]) -> tuple[str, ...]:
-    """Return cycles, utilization, bytes read, bytes written; a dash for what the golden device does not know."""
+    """Return cycles, utilization, KiB read, KiB written; a dash for what the golden device does not know."""
+    kib_out = f"{counters['bytes_written'] / 1024:,.1f}"
     if not cycles:
-        return "–", "–", "–", f"{counters.get('bytes_written', 0):,}"
-    return f"{cycles:,}", f"{ideal / cycles:.1%}", f"{counters['bytes_read']:,}", f"{counters['bytes_written']:,}"
+        return "–", "–", "–", kib_out
+    return f"{cycles:,}", f"{ideal / cycles:.1%}", f"{counters['bytes_read'] / 1024:,.1f}", kib_out
 
 
 def _rate(cycles: int, seconds: float) -> str:
