@@ -80,36 +80,35 @@ class Ports:
 class Outcome:
     """What a unit did with a list of commands."""
 
-    cycles: list[int]                       # of each command done, from the one that takes it to the one of `done`
-    error: tuple[int, int] | None           # cause and address of the report
-    refused: dict[str, int]                 # accesses that had to wait, by port
+    cycles: list[int] = field(default_factory=list)     # of each command done, from the one that takes it to the one of `done`
+    error: tuple[int, int] | None = None                # cause and address of the report
 
 
-def run_commands(ports: Ports, commands: Sequence[Mapping[str, int]], *, aborts: Sequence[int] = ()) -> Outcome:
-    """Run `commands` back to back on a fresh unit and return what happened; the memories of `ports` change in place.
+def run_commands(ports: Ports, *batches: Sequence[Mapping[str, int]], aborts: Sequence[int] = ()) -> list[Outcome]:
+    """Run each batch of commands back to back on one unit and return what happened; the memories of `ports` change in place.
 
-    Before that, for each number in `aborts`, they are started and aborted that many cycles later; the unit must be idle, and stay
-    silent, within 3 cycles.
+    A batch ends with its last command or with an error, which is aborted. Before each, for every number in `aborts`, the batch
+    is started and aborted that many cycles later; the unit must be idle, and stay silent, within 3 cycles.
     """
     dut = VectorUnit(ports.config)
     unit = dut.unit
-    outcome = Outcome(cycles=[], error=None, refused=ports.refused)
+    outcomes: list[Outcome] = []
 
     async def run(ctx: Any) -> None:
-        for limit in aborts:
-            await queue(ctx, limit)
-            await abort(ctx)
-        outcome.cycles.clear()
-        await queue(ctx, None)
-        if outcome.error is not None:
-            await refuse(ctx)
-            await abort(ctx)
-        await silence(ctx)
+        for commands in batches:
+            for limit in aborts:
+                await queue(ctx, commands, limit)
+                await abort(ctx)
+            outcomes.append(await queue(ctx, commands, None))
+            if outcomes[-1].error is not None:
+                await refuse(ctx, outcomes[-1].error)
+                await abort(ctx)
+            await silence(ctx)
 
-    async def queue(ctx: Any, limit: int | None) -> None:
+    async def queue(ctx: Any, commands: Sequence[Mapping[str, int]], limit: int | None) -> Outcome:
         """Offer the commands until all are done, or an error, or `limit` cycles."""
+        outcome = Outcome()
         pending, taken, cycle = list(commands), [], 0
-        outcome.cycles.clear()
         while len(outcome.cycles) < len(commands) and outcome.error is None and cycle != limit:
             ctx.set(unit.command.valid, bool(pending))
             if pending:
@@ -126,15 +125,16 @@ def run_commands(ports: Ports, commands: Sequence[Mapping[str, int]], *, aborts:
             if error:
                 outcome.error = (report.cause, report.addr)
         ctx.set(unit.command.valid, 0)
+        return outcome
 
-    async def refuse(ctx: Any) -> None:
+    async def refuse(ctx: Any, reported: tuple[int, int]) -> None:
         """Check that a stopped unit holds its report, takes no command, and touches no memory."""
         ctx.set(unit.command.valid, 1)
-        for _ in range(20):
+        for _ in range(6):
             _, _, ready, error, report, *touched = await ctx.tick().sample(
                 unit.command.ready, unit.error, unit.report, dut.write.valid, dut.acc.valid, dut.read.valid)
             assert (error, ready, *touched) == (1, 0, 0, 0, 0)
-            assert (report.cause, report.addr) == outcome.error
+            assert (report.cause, report.addr) == reported
         ctx.set(unit.command.valid, 0)
 
     async def abort(ctx: Any) -> None:
@@ -148,11 +148,11 @@ def run_commands(ports: Ports, commands: Sequence[Mapping[str, int]], *, aborts:
 
     async def silence(ctx: Any) -> None:
         signals = (unit.done, unit.error, unit.busy, dut.write.valid, dut.acc.valid, dut.read.valid)
-        for _ in range(10):
+        for _ in range(6):
             _, _, *values = await ctx.tick().sample(*signals)
             assert not any(values)
 
     stable = [] if aborts else [
         check_stable(dut.write.valid, dut.write.ready, dut.write.addr, dut.write.data, dut.write.mask, name="write")]
     simulate(dut, run, background=[ports.serve(dut), *stable], seed=ports.seed, deadline=50_000)
-    return outcome
+    return outcomes

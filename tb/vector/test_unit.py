@@ -41,11 +41,11 @@ def memories(config: AcceleratorConfig, seed: int, stall: float = 0.0) -> Ports:
 
 
 def random_command(config: AcceleratorConfig, rng: random.Random, **fixed: int) -> dict[str, int]:
-    """Return a legal command of at most about a hundred slices."""
+    """Return a legal command of at most about sixty slices."""
     n = fixed.get("n", rng.randint(1, 3 * config.columns))
     groups = ceil_div(n, config.columns)
     slices = ceil_div(n, config.vector_lanes)
-    m = fixed.get("m", rng.randint(1, max(1, min(20, 100 // slices))))
+    m = fixed.get("m", rng.randint(1, max(1, min(20, 60 // slices))))
     slot, line = config.output_slot_bytes, config.line_bytes
     stride = slot * rng.choice((groups, groups + rng.randint(0, 3)))
     half = config.scratchpad_bytes // 2                     # parameters in one half, outputs in the other
@@ -65,19 +65,21 @@ def random_command(config: AcceleratorConfig, rng: random.Random, **fixed: int) 
     return command(**(fields | fixed))
 
 
-def check(ports: Ports, commands: list[dict[str, int]], **options: Any) -> Outcome:
-    """Run `commands` on the unit and on the definition; the memories and the error must agree."""
+def check(ports: Ports, *batches: list[dict[str, int]], **options: Any) -> list[Outcome]:
+    """Run batches of commands on the unit and on the definition; the memories and the errors must agree."""
     scratchpad, accumulator = ports.scratchpad.copy(), ports.accumulator.copy()
-    outcome = run_commands(ports, commands, **options)
-    error = None
-    try:
-        for one in commands:
-            run_vector(ports.config, one, scratchpad, accumulator)
-    except VectorCommandError as violation:
-        error = (violation.cause, violation.addr)
-    assert outcome.error == error
+    outcomes = run_commands(ports, *batches, **options)
+    errors: list[tuple[int, int] | None] = []
+    for commands in batches:
+        errors.append(None)
+        try:
+            for one in commands:
+                run_vector(ports.config, one, scratchpad, accumulator)
+        except VectorCommandError as violation:
+            errors[-1] = (violation.cause, violation.addr)
+    assert [outcome.error for outcome in outcomes] == errors
     np.testing.assert_array_equal(ports.scratchpad, scratchpad)
-    return outcome
+    return outcomes
 
 
 def formula(config: AcceleratorConfig, one: dict[str, int]) -> int:
@@ -91,14 +93,14 @@ def test_random_commands(config, stall):
     rng = random.Random(17)
     ports = memories(config, 17, stall)
     before = ports.scratchpad.copy()
-    commands = [random_command(config, rng) for _ in range(8)]
+    commands = [random_command(config, rng) for _ in range(6)]
     commands += [random_command(config, rng, bias_en=bias, per_channel=scales, n=2 * config.columns + 1)
                  for bias in (0, 1) for scales in (0, 1)]
-    outcome = check(ports, commands)
+    (outcome,) = check(ports, commands)
     assert len(outcome.cycles) == len(commands)
     assert not np.array_equal(before, ports.scratchpad)
     if stall:
-        assert min(outcome.refused.values()) > 10
+        assert min(ports.refused.values()) > 10
         assert all(cycles >= formula(config, one) for cycles, one in zip(outcome.cycles, commands, strict=True))
     else:
         assert outcome.cycles == [formula(config, one) for one in commands]
@@ -120,7 +122,7 @@ def test_ragged_last_group_writes_no_byte_beyond_n(columns):
 def test_many_rows_at_one_slice_a_cycle():
     config = CONFIGS["c4-lanes4"]
     one = command(m=200, n=4, stride=4, scale=0x3F80_0000)
-    assert check(memories(config, 2), [one]).cycles == [200 + formula(config, one | {"m": 1}) - 1]
+    assert check(memories(config, 2), [one])[0].cycles == [200 + formula(config, one | {"m": 1}) - 1]
 
 
 @pytest.mark.parametrize("port", ["acc", "read", "write"])
@@ -128,9 +130,9 @@ def test_a_stall_of_one_port_alone(port):
     config = CONFIGS["c4-lanes2"]
     ports = memories(config, 5, stall=0.6)
     ports.only = port
-    outcome = check(ports, [random_command(config, random.Random(seed), bias_en=1, per_channel=1) for seed in range(6)])
-    assert outcome.refused[port] > 20
-    assert sum(outcome.refused.values()) == outcome.refused[port]
+    check(ports, [random_command(config, random.Random(seed), bias_en=1, per_channel=1) for seed in range(6)])
+    assert ports.refused[port] > 10
+    assert sum(ports.refused.values()) == ports.refused[port]
 
 
 def bad_commands(config: AcceleratorConfig) -> dict[str, tuple[dict[str, int], ErrorCause]]:
@@ -167,16 +169,15 @@ def bad_commands(config: AcceleratorConfig) -> dict[str, tuple[dict[str, int], E
     return {name: (good | fields, cause) for name, (fields, cause) in cases.items()}
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("name", bad_commands(CONFIGS["c4-lanes2"]))
+@pytest.mark.parametrize(("name", "stall"), [("c4-lanes2", 0.0), ("c12-lanes4-line16", 0.4), ("c1-lanes1", 0.2)])
 def test_errors_are_reported_and_precise(name, stall):
-    for config in (CONFIGS["c4-lanes2"], CONFIGS["c12-lanes4-line16"]):
-        bad, cause = bad_commands(config)[name]
-        first = random_command(config, random.Random(4), m=3)
-        outcome = check(memories(config, 4, stall), [first, bad, first])
-        assert outcome.error is not None
-        assert outcome.error[0] == cause
-        assert len(outcome.cycles) == 1                     # the command before it is done, the one after it not taken
+    config = CONFIGS[name]
+    good = random_command(config, random.Random(4), m=2)
+    cases = bad_commands(config)
+    outcomes = check(memories(config, 4, stall), *([good, bad, good] for bad, _ in cases.values()))
+    reported = {name: outcome.error[0] for name, outcome in zip(cases, outcomes, strict=True) if outcome.error is not None}
+    assert reported == {name: cause for name, (_, cause) in cases.items()}
+    assert all(len(outcome.cycles) == 1 for outcome in outcomes)        # the one before is done, the one after not taken
 
 
 @pytest.mark.parametrize(("fields", "addr"), [
@@ -186,8 +187,8 @@ def test_the_end_of_the_largest_scratchpad(fields, addr):
     config = AcceleratorConfig(scratchpad_bytes=1 << 24)
     ports = Ports(config=config, scratchpad=np.zeros(1 << 24, np.uint8), accumulator=np.ones((256, 4), np.int32))
     two_groups = command(m=1, n=8, bias_en=1, per_channel=1, acc_tile_stride=1)
-    error = check(ports, [two_groups | fields]).error
-    assert error == (None if addr is None else (ErrorCause.SCRATCHPAD_RANGE, addr))
+    (outcome,) = check(ports, [two_groups | fields])
+    assert outcome.error == (None if addr is None else (ErrorCause.SCRATCHPAD_RANGE, addr))
 
 
 @pytest.mark.parametrize("flags", [{"bias_en": 0}, {"per_channel": 0}, {"bias_en": 0, "per_channel": 0}])
@@ -195,18 +196,18 @@ def test_unused_parameter_addresses_are_not_checked(flags):
     config = CONFIGS["c4-lanes4"]
     unused = {name: 0xFF_FFFF for flag, name in (("bias_en", "bias_addr"), ("per_channel", "scale_addr")) if flag in flags}
     one = random_command(config, random.Random(6), bias_en=1, per_channel=1) | flags | unused
-    assert check(memories(config, 6), [one]).error is None
+    assert check(memories(config, 6), [one])[0].error is None
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_abort_in_any_cycle(stall):
     config = CONFIGS["c4-lanes2"]
-    good = command(m=4, n=9, addr=1024, stride=16, acc_tile_stride=5, bias_en=1, per_channel=1, bias_addr=64, scale_addr=256)
+    good = command(m=3, n=9, addr=1024, stride=16, acc_tile_stride=5, bias_en=1, per_channel=1, bias_addr=64, scale_addr=256)
     commands = [good, good | {"addr": 2048, "per_channel": 0, "scale": 0x3C00_0000, "relu": 1}]
-    outcome = check(memories(config, 9, stall), commands, aborts=range(1, 80))
+    (outcome,) = check(memories(config, 9, stall), commands, aborts=range(1, 64))
     assert len(outcome.cycles) == 2
     if not stall:
-        assert 40 < outcome.cycles[0] < 79                  # so that some of the aborts hit each state of the first command
+        assert 40 < outcome.cycles[0] < 60                  # so that some of the aborts hit each state of the first command
 
 
 def test_the_lane_is_emitted_once():
