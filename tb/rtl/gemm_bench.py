@@ -15,6 +15,7 @@ from sw.kernels.spec import GemmSpec
 from sw.runtime import compile_gemm, gemm_args, place_operands, read_output, reference_gemm
 
 CONFIG = AcceleratorConfig.from_json(os.environ["HEDDLE_BENCH_CONFIG"])
+SHAPE = tuple(int(size) for size in os.environ.get("HEDDLE_BENCH_GEMM", "9,11,13").split(","))
 
 
 class HostView:
@@ -89,8 +90,9 @@ class TB:
 async def a_gemm_comes_out_right(dut):
     tb = TB(dut)
     await tb.reset()
+    m, n, k = SHAPE
     for seed, dataflow in enumerate(CONFIG.dataflows):
-        await tb.gemm(GemmSpec(m=9, n=11, k=13, dataflow=dataflow), seed)
+        await tb.gemm(GemmSpec(m=m, n=n, k=k, dataflow=dataflow), seed)
 
 
 @cocotb.test()

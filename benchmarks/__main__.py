@@ -1,0 +1,44 @@
+"""`python -m benchmarks [NAME ...]`: run benchmarks, print a table of each, and keep the figures in build/benchmarks.json."""
+
+import argparse
+import json
+import os
+import platform
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import emission, prediction, simulation, utilization
+from flows.cache import cache_root
+from flows.toolchain import versions
+
+BENCHMARKS = {"utilization": utilization.rows, "prediction": prediction.rows, "simulation": simulation.rows, "emission": emission.rows}
+
+
+def main() -> None:
+    """Run what was asked for, or everything."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; default all")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            parser.error(f"benchmark must be one of {', '.join(BENCHMARKS)}, not {name!r}")
+    console = Console(highlight=False)
+    found = {"machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", "tools": versions()}
+    for name in names:
+        rows = found[name] = BENCHMARKS[name]()
+        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+        for head in rows[0]:
+            table.add_column(head, justify="left" if isinstance(rows[0][head], str) else "right")
+        for row in rows:
+            table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+                            for value in row.values()))
+        console.print(table)
+        console.print()
+    file = cache_root() / "benchmarks.json"
+    file.write_text(json.dumps(found, indent=2) + "\n")
+    console.print(f"kept in {file}")
+
+
+if __name__ == "__main__":
+    main()
