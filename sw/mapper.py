@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.timing import vector_cycles
@@ -174,8 +175,9 @@ def ranked_plans(config: AcceleratorConfig, spec: GemmSpec, memory: MemoryModel 
     return found
 
 
+@lru_cache(maxsize=256)
 def choose_plan(config: AcceleratorConfig, spec: GemmSpec, memory: MemoryModel | None = None) -> Plan:
-    """Return the plan with the fewest cycles: of the best by estimate, the best by the model of `sw.perf`.
+    """Return the plan with the fewest cycles: of the best by estimate, the best by the model of `sw.perf`. Remembered.
 
     Raises
     ------

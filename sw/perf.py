@@ -4,6 +4,7 @@ Commands are taken in program order, each unit keeping its own clock. What a uni
 `hw.engines` and `hw.timing` say how long, this file says when it can start. Goal: within 2 % of the RTL.
 """
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.engines import COMMAND_LATENCY, OPERAND_LATENCY, RESULT_LATENCY
 from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Dataflow, Opcode, Unit
-from hw.timing import vector_cycles
+from hw.timing import LOAD_LATENCY, STORE_LATENCY, vector_cycles
 from sw.golden.sequencer import Event, mask_bits, run_sequencer
 from sw.program import Program
 
@@ -28,9 +30,6 @@ IN_FLIGHT = 4               # commands that a unit may have taken and not finish
 OFFER = 1                   # from a command's arrival at the head of its queue, or its semaphores' grant, to its offer
 SIGNAL = 1                  # from `done` to the cycle in which its semaphores can be granted
 BURST_HOLD = 2              # cycles that a read burst holds its place besides latency and beats
-LOAD_ADDRESS = 2            # from a load command to its first address
-LOAD_WRITE = 1              # from a beat to the scratchpad, and `done`
-STORE_DATA = 3              # from a store command to the cycle before its first beat
 HALT_CYCLES = 2             # from the last `done` to the stop
 
 
@@ -86,8 +85,8 @@ class _Fetch:
         if known is not None and known[0] == line:
             return known[1]
         self.bus = max(now + self.delay, self.bus) + self.beats
-        if self.model.bus + self.beats > self.bus:          # loads wait for the line's beats
-            self.model.bus += self.beats
+        if self.model.read_bus + self.beats > self.bus:     # loads wait for the line's beats
+            self.model.read_bus += self.beats
         self.there[slot] = line, self.bus
         return self.bus
 
@@ -131,111 +130,98 @@ class _Model:
     def __init__(self, config: AcceleratorConfig, memory: MemoryModel):
         self.config, self.memory = config, memory
         self.queues = {unit: _Queue(config.queue_depth) for unit in Unit}
+        self.next = dict.fromkeys(Unit, 0.0)    # when each unit can take another command
         self.semaphores: list[list[float]] = [[] for _ in range(SEMAPHORES)]
-        self.bus = 0.0              # end of the last read beat
+        self.read_bus = 0.0         # end of the last read beat
         self.turned = 0.0           # end of the last transposed beat; plain ones come after it
-        self.load_next = 0.0        # when the load unit can take another command
         self.write_bus = 0.0
         self.streamed = 0.0         # cycle after the last slot that the matrix engine issued
         self.stream_start = 0.0     # cycle in which its last tile began to stream
-        self.matrix_next = 0.0      # when the matrix engine can take another command
         self.drained = 0.0          # when its last output-stationary tile has left the psum chain
-        self.vector_free = 0.0
         self.macs = 0
 
-    # Units: from the cycle in which a command can be taken to (taken, done) --------------------------------------
+    # Units: from the cycle in which a command is taken to the one of `done` ------------------------------------------
 
-    def load(self, at: float, f: Mapping[str, int]) -> tuple[float, float]:
+    def load(self, at: float, fields: Mapping[str, int]) -> float:
         """One beat a cycle, less where short bursts do not cover the latency."""
-        config, memory = self.config, self.memory
-        beats = ceil_div(f["row_bytes"], config.beat_bytes)
-        if f["transpose"]:
-            bursts, total, longest = beats * f["rows"], beats * f["rows"], 1
-        else:
-            bursts, total = f["rows"] * ceil_div(beats, config.burst_beats), f["rows"] * beats
-            longest = min(beats, config.burst_beats)
+        config, memory, rows = self.config, self.memory, fields["rows"]
+        beats = ceil_div(fields["row_bytes"], config.beat_bytes)
+        longest = 1 if fields["transpose"] else min(beats, config.burst_beats)
+        bursts = rows * (beats if fields["transpose"] else ceil_div(beats, config.burst_beats))
         held = (memory.latency + BURST_HOLD + longest) / config.outstanding_reads
-        duration = max(total / memory.bandwidth, bursts * held, bursts)
-        first = at + LOAD_ADDRESS + memory.latency
-        if not f["transpose"]:
-            self.bus = max(self.bus, first, self.turned) + duration
-            done = self.bus + LOAD_WRITE
+        duration = max(rows * beats / memory.bandwidth, bursts * held, bursts)
+        first = at + LOAD_LATENCY - 1 + memory.latency
+        if fields["transpose"]:
+            steps = beats * ceil_div(rows, config.beat_bytes) * config.beat_bytes
+            self.read_bus = max(self.read_bus, first) + max(duration, steps)
+            self.turned = done = self.read_bus + config.beat_bytes
         else:
-            whole = beats * ceil_div(f["rows"], config.beat_bytes) * config.beat_bytes
-            self.bus = max(self.bus, first) + max(duration, whole)
-            self.turned = self.bus + config.beat_bytes
-            done = self.turned + LOAD_WRITE
-        # The splitter takes the next command when it has given the last burst of this one.
-        taken_next = max(at + bursts, self.bus - config.outstanding_reads * max(longest / memory.bandwidth, held))
-        self.load_next = taken_next
-        return at, done
+            self.read_bus = done = max(self.read_bus, first, self.turned) + duration
+        # The next command is taken when the last burst of this one has its place.
+        places = config.outstanding_reads * max(longest / memory.bandwidth, held)
+        self.next[Unit.LOAD] = max(at + bursts, self.read_bus - places)
+        return done + 1
 
-    def store(self, at: float, f: Mapping[str, int]) -> tuple[float, float]:
+    def store(self, at: float, fields: Mapping[str, int]) -> float:
         """One beat a cycle; the response comes a latency after the last."""
-        beats = f["rows"] * ceil_div(f["row_bytes"], self.config.beat_bytes)
-        self.write_bus = max(self.write_bus, at + STORE_DATA) + beats / self.memory.bandwidth
-        return at, self.write_bus + self.memory.latency
+        beats = fields["rows"] * ceil_div(fields["row_bytes"], self.config.beat_bytes)
+        self.write_bus = max(self.write_bus, at + STORE_LATENCY - 1) + beats / self.memory.bandwidth
+        return self.write_bus + self.memory.latency
 
-    def vector(self, at: float, f: Mapping[str, int]) -> tuple[float, float]:
+    def vector(self, at: float, fields: Mapping[str, int]) -> float:
         """One command after the other."""
-        cycles = vector_cycles(self.config, m=f["m"], n=f["n"], bias_en=bool(f["bias_en"]), per_channel=bool(f["per_channel"]))
-        done = at + cycles - 1
-        self.vector_free = done
-        return at, done
+        cycles = vector_cycles(self.config, m=fields["m"], n=fields["n"], bias_en=bool(fields["bias_en"]),
+                               per_channel=bool(fields["per_channel"]))
+        self.next[Unit.VECTOR] = at + cycles - 1
+        return at + cycles - 1
 
-    def matrix(self, at: float, f: Mapping[str, int]) -> tuple[float, float]:
-        """Tiles back to back: see `hw.engines.matrix_command_cycles`."""
-        config, m, n, k = self.config, f["m"], f["n"], f["k"]
-        self.macs += m * n * k
-        rows, columns = config.rows, config.columns
-        n_groups = ceil_div(n, columns)
-        shared = self._same_bank(f)
-        if f["dataflow"] == Dataflow.WS:
-            first_rows, last_rows = min(k, rows), (k - 1) % rows + 1
-            cost = int.__add__ if shared else max           # in one bank, weights are loaded when no activation is read
-            tiles, last_cost = n_groups * ceil_div(k, rows), cost(m, last_rows)
-            start = max(self.streamed, max(at + 3, self.stream_start) + first_rows, self.drained)
-            whole = n_groups * ((ceil_div(k, rows) - 1) * cost(m, rows) + last_cost)
-            self.streamed = start + whole - cost(m, first_rows) + m
-            before, self.stream_start = self.stream_start, self.streamed - m
-            done = self.streamed + rows + columns + 1
-        else:
-            runs = ceil_div(k, config.os_depth)
-            tiles = n_groups * ceil_div(m, rows)
-            first_run, last_run = min(k, config.os_depth), (k - 1) % config.os_depth + 1
-            slots = 2 if shared else 1                      # in one bank, the operands of a step are read in turn
-            last_cost = max(slots * last_run, rows)
-            whole = (runs - 1) * max(slots * config.os_depth, rows) + last_cost
-            first_end = max(max(self.streamed, at + 4) + slots * first_run, self.drained)
-            self.streamed = first_end + tiles * whole - max(slots * first_run, rows)
-            before, self.stream_start = self.stream_start, self.streamed - last_run
-            tiles *= runs
-            self.drained = self.streamed + rows
-            done = self.drained + rows + columns + 1
+    def matrix(self, at: float, fields: Mapping[str, int]) -> float:
+        """Tiles back to back, as `hw.engines.matrix_command_cycles` says, and what passes from command to command."""
+        self.macs += fields["m"] * fields["n"] * fields["k"]
+        before = self.stream_start
+        tiles, last_cost = (self._ws if fields["dataflow"] == Dataflow.WS else self._os)(at, fields)
         # The next command is taken when the last tile has been handed on, that is, when the one before it began to stream.
-        self.matrix_next = max(at + 2, (self.stream_start - last_cost if tiles > 1 else before) + 1)
-        return at, done
+        self.next[Unit.MATRIX] = max(at + 2, (self.stream_start - last_cost if tiles > 1 else before) + 1)
+        last_row = self.streamed if fields["dataflow"] == Dataflow.WS else self.drained
+        return last_row + self.config.rows + self.config.columns - 2 + OPERAND_LATENCY + RESULT_LATENCY
 
-    def _same_bank(self, f: Mapping[str, int]) -> bool:
+    def _ws(self, at: float, fields: Mapping[str, int]) -> tuple[int, int]:
+        """Stream a weight-stationary command; return its tiles and the cycles of the last one."""
+        rows, m, k = self.config.rows, fields["m"], fields["k"]
+        cost = operator.add if self._same_bank(fields) else max     # in one bank, weights wait until no activation is read
+        first_rows, last_rows = min(k, rows), (k - 1) % rows + 1
+        groups, k_groups = ceil_div(fields["n"], self.config.columns), ceil_div(k, rows)
+        loaded = max(at + COMMAND_LATENCY, self.stream_start) + first_rows
+        start = max(self.streamed, loaded, self.drained)
+        whole = groups * ((k_groups - 1) * cost(m, rows) + cost(m, last_rows))
+        self.streamed = start + whole - cost(m, first_rows) + m
+        self.stream_start = self.streamed - m
+        return groups * k_groups, cost(m, last_rows)
+
+    def _os(self, at: float, fields: Mapping[str, int]) -> tuple[int, int]:
+        """Stream an output-stationary command; return its tiles and the cycles of the last one."""
+        rows, depth, k = self.config.rows, self.config.os_depth, fields["k"]
+        slots = 2 if self._same_bank(fields) else 1                 # in one bank, the operands of a step are read in turn
+        first_run, last_run, runs = slots * min(k, depth), slots * ((k - 1) % depth + 1), ceil_div(k, depth)
+        results = ceil_div(fields["n"], self.config.columns) * ceil_div(fields["m"], rows)
+        whole = (runs - 1) * max(slots * depth, rows) + max(last_run, rows)
+        first_end = max(max(self.streamed, at + COMMAND_LATENCY + 1) + first_run, self.drained)
+        self.streamed = first_end + results * whole - max(first_run, rows)
+        self.stream_start = self.streamed - last_run
+        self.drained = self.streamed + rows
+        return results * runs, max(last_run, rows)
+
+    def _same_bank(self, fields: Mapping[str, int]) -> bool:
         """Return whether the operands of a matrix command share a scratchpad bank."""
-        m, k, bank = f["m"], f["k"], self.config.scratchpad_bank_bytes
-        along, groups = (m, ceil_div(k, self.config.rows)) if f["dataflow"] == Dataflow.WS else (k, ceil_div(m, self.config.rows))
+        m, k, bank = fields["m"], fields["k"], self.config.scratchpad_bank_bytes
+        along, across = (m, k) if fields["dataflow"] == Dataflow.WS else (k, m)
+        groups, n_groups = ceil_div(across, self.config.rows), ceil_div(fields["n"], self.config.columns)
         banks = []
-        for name, steps, tiles in (("activation", along, groups), ("weight", k, ceil_div(f["n"], self.config.columns))):
-            first = f[f"{name}_addr"]
-            last = first + (steps - 1) * f[f"{name}_stride"] + (tiles - 1) * f[f"{name}_tile_stride"]
+        for name, steps, tiles in (("activation", along, groups), ("weight", k, n_groups)):
+            first = fields[f"{name}_addr"]
+            last = first + (steps - 1) * fields[f"{name}_stride"] + (tiles - 1) * fields[f"{name}_tile_stride"]
             banks.append(range(first // bank, last // bank + 1))
         return max(banks[0].start, banks[1].start) < min(banks[0].stop, banks[1].stop)
-
-    def ready(self, unit: Unit) -> float:
-        """Return when a unit can take another command."""
-        if unit == Unit.LOAD:
-            return self.load_next
-        if unit == Unit.VECTOR:
-            return self.vector_free
-        if unit == Unit.MATRIX:
-            return self.matrix_next
-        return 0.0
 
     # Commands ---------------------------------------------------------------------------------------------------
 
@@ -257,9 +243,9 @@ class _Model:
         offered = queue.head(pushed)
         if event.wait:
             offered = self.granted(event.wait, offered) + OFFER
-        at = max(offered, queue.place(), self.ready(event.unit))
-        taken, done = getattr(self, event.unit.name.lower())(at, event.fields)
-        queue.finish(taken, done)
+        taken = max(offered, queue.place(), self.next[event.unit])
+        run = {Unit.LOAD: self.load, Unit.MATRIX: self.matrix, Unit.VECTOR: self.vector, Unit.STORE: self.store}[event.unit]
+        queue.finish(taken, run(taken, event.fields))
         self.signal(event.signal, queue.done[-1] + SIGNAL)
 
 

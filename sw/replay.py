@@ -21,7 +21,7 @@ from sw.golden.device import GoldenDevice
 from sw.golden.sequencer import Event
 from sw.program import Program, ProgramError, Region, parse_parts, read_container, write_container
 
-__all__ = ["REPLAY_VERSION", "Mismatch", "ReplayCase", "compare", "load_case", "replay", "save_case"]
+__all__ = ["REPLAY_VERSION", "Mismatch", "Replay", "ReplayCase", "compare", "load_case", "replay", "save_case"]
 
 REPLAY_VERSION = 1
 FILE_FORMAT = "heddle-replay"
