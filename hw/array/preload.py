@@ -32,8 +32,6 @@ class PreloadSequencer(wiring.Component):
         Weight slots; `load` is high in the cycle of a grant, and the slot is for array row `row`.
     bank : Out(1)
         Stationary register to load.
-    blocked : In(1)
-        The weight port is not free: an OS tile streams.
     drained : In(1)
         Nothing is left in the array, which a serialized tile waits for.
     halt : In(1)
@@ -53,7 +51,6 @@ class PreloadSequencer(wiring.Component):
             "load": Out(1),
             "row": Out(range(config.rows)),
             "bank": Out(1),
-            "blocked": In(1),
             "drained": In(1),
             "halt": In(1),
             "loaded": Out(1),
@@ -72,7 +69,7 @@ class PreloadSequencer(wiring.Component):
             self.request.line.eq(cursor.line),
             self.request.offset.eq(cursor.offset),
             self.request.count.eq(tile.columns),
-            self.request.valid.eq(wanted & ~cursor.beyond & ~self.blocked & ~self.halt & (self.drained | ~tile.serialize)),
+            self.request.valid.eq(wanted & ~cursor.beyond & ~self.halt & (self.drained | ~tile.serialize)),
             self.load.eq(self.request.valid & self.request.ready),
             self.bank.eq(tile.bank),
             self.fault.eq(wanted & cursor.beyond),

@@ -98,7 +98,6 @@ class SystolicEngine(wiring.Component):
         m.d.comb += [
             mesh.activation.eq(fetch_activation.lanes),
             mesh.weight.eq(fetch_weight.lanes),
-            preload.blocked.eq(stream.os),
             preload.drained.eq(drained & ~stream.loaded),
             stream.drained.eq(drained),
             stream.drain_left.eq(drain.left),
@@ -129,7 +128,7 @@ class SystolicEngine(wiring.Component):
 
     def _operands(self, m: Module, preload: PreloadSequencer, stream: StreamSequencer, fetch_activation: OperandFetch,
                   fetch_weight: OperandFetch) -> None:
-        """Give the weight port to the stream sequencer while it holds an OS tile, else to the preload sequencer."""
+        """Give the weight port to the stream sequencer while it holds an OS tile, for which preload waits."""
         connect(m, fetch=fetch_activation.read, scratchpad=flipped(self.activation))
         connect(m, fetch=fetch_weight.read, scratchpad=flipped(self.weight))
         connect(m, stream=stream.activation, fetch=fetch_activation.request)

@@ -14,10 +14,11 @@ from tb.sim import put_one
 __all__ = ["EngineBench", "random_command"]
 
 
-def random_command(config: AcceleratorConfig, rng: random.Random, largest: int = 12) -> dict[str, int]:
+def random_command(config: AcceleratorConfig, rng: random.Random) -> dict[str, int]:
     """Return a matrix command whose operands and results lie inside the memories; operands may overlap."""
     dataflow = Dataflow[rng.choice(config.dataflows).upper()]
-    m, n, k = (rng.choice([1, rng.randint(1, largest), rng.randint(1, largest)]) for _ in range(3))
+    m, n, k = (1 if rng.random() < 0.2 else rng.randint(1, largest)
+               for largest in (2 * config.rows + 1, 3 * config.columns, max(3 * config.rows, 2 * config.os_depth + 1)))
     steps, along = (m, k) if dataflow == Dataflow.WS else (k, m)
     fields = {"m": m, "n": n, "k": k, "dataflow": int(dataflow), "accumulate": rng.randrange(2),
               "serialize": int(rng.random() < 0.2)}

@@ -7,30 +7,13 @@ import pytest
 from hw.errors import ConfigError
 from hw.pe import PE_TYPES, PESpec
 from hw.pe.mac import MacPE
-from sw.golden.pe import PE_MODELS, SlotControl
+from sw.golden.pe import PE_MODELS
+from tb.pe.slots import random_control, random_operand
 from tb.sim import simulate
 
 WIDTHS = [(8, 8, 24), (8, 4, 16), (8, 4, 12), (2, 3, 5)]
 DATAFLOWS = [("ws", "os"), ("os", "ws"), ("ws",), ("os",)]
-SLOTS = 1500
-
-
-def random_control(rng: np.random.Generator, dataflows: tuple[str, ...]) -> SlotControl:
-    """Return a legal control word of a build with `dataflows`; idle slots included."""
-    fields = {}
-    if "ws" in dataflows:
-        fields |= {"select": int(rng.integers(2)), "load": int(rng.random() < 0.3)}
-    if "os" in dataflows:
-        accumulate = int(rng.random() < 0.6)
-        fields |= {"accumulate": accumulate, "shift": int(rng.random() < 0.4),
-                   "first": accumulate & int(rng.random() < 0.2), "last": accumulate & int(rng.random() < 0.2)}
-    return SlotControl(**fields)
-
-
-def random_operand(rng: np.random.Generator, width: int) -> int:
-    """Return a two's complement value, extremes often."""
-    low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
-    return int(rng.choice([low, high, 0])) if rng.random() < 0.2 else int(rng.integers(low, high + 1))
+SLOTS = 800
 
 
 @pytest.mark.parametrize("dataflows", DATAFLOWS, ids="-".join)
@@ -43,7 +26,7 @@ def test_random_slots(kind: str, widths: tuple[int, int, int], dataflows: tuple[
     compared = {"product": 0, "drain": 0}
 
     async def bench(ctx):
-        started = 0
+        summed = False                                   # the drain register has been written
         for _ in range(SLOTS):
             control = random_control(rng, dataflows)
             activation, weight, psum = (random_operand(rng, width) for width in widths)
@@ -57,17 +40,17 @@ def test_random_slots(kind: str, widths: tuple[int, int, int], dataflows: tuple[
             assert ctx.get(dut.activation_out) == activation
             assert ctx.get(dut.weight_out) == weight
             assert ctx.get(dut.control_out.as_value()) == dut.control.shape().const(word).as_value().value
-            if control.shift and started > 1:
+            if control.shift and summed:
                 assert ctx.get(dut.psum_out) == expected
                 compared["drain"] += 1
             elif "ws" in dataflows and not control.accumulate and not control.shift:
                 assert ctx.get(dut.psum_out) == expected
                 compared["product"] += 1
-            started += control.first
+            summed |= bool(control.last)
 
     simulate(dut, bench, seed=1)
-    assert ("os" not in dataflows) or compared["drain"] > 100
-    assert ("ws" not in dataflows) or compared["product"] > 100
+    assert ("os" not in dataflows) or compared["drain"] > 50
+    assert ("ws" not in dataflows) or compared["product"] > 50
 
 
 def test_registries_agree() -> None:
