@@ -12,7 +12,18 @@ from benchmarks import emission, prediction, simulation, utilization
 from flows.cache import cache_root
 from flows.toolchain import versions
 
-BENCHMARKS = {"utilization": utilization.rows, "prediction": prediction.rows, "simulation": simulation.rows, "emission": emission.rows}
+BENCHMARKS = {
+    "utilization": utilization.rows,
+    "prediction": prediction.rows,
+    "simulation": simulation.rows,
+    "emission": emission.rows,
+}
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def main() -> None:
@@ -31,8 +42,7 @@ def main() -> None:
         for head in rows[0]:
             table.add_column(head, justify="left" if isinstance(rows[0][head], str) else "right")
         for row in rows:
-            table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-                            for value in row.values()))
+            table.add_row(*map(_cell, row.values()))
         console.print(table)
         console.print()
     file = cache_root() / "benchmarks.json"

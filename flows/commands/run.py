@@ -15,6 +15,7 @@ from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
 from flows.verilated import VARIANTS
 from hw.config import AcceleratorConfig
+from sw.mapper import choose_plan
 from sw.perf import MemoryModel
 from sw.workloads import Workload, gemm_workload, workload_named
 
@@ -48,6 +49,10 @@ def run(args: argparse.Namespace) -> bool:
     config = config_from(args)
     workload = workload_named(args.workload) if args.workload else gemm_workload(*_shape(args.gemm))
     timing = MemoryTiming(latency=args.memory_latency, bandwidth=args.memory_bandwidth, stall=args.stall, seed=args.seed)
+    if args.dataflow not in ("auto", *config.dataflows):
+        raise ValueError(f"--dataflow must be auto or one of {', '.join(config.dataflows)} for this config, not {args.dataflow!r}")
+    for _, spec in workload.shapes:     # what cannot be mapped is refused before anything is built
+        choose_plan(config, spec)
     if args.waves is not None and args.device == "golden":
         raise ValueError("--waves needs --device rtl: the golden device has no signals")
     found = _simulate(args, config, workload, timing)

@@ -66,6 +66,10 @@ class GemmSpec:
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"GemmSpec.{name} must be an integer, not {value!r}")
             self._must(name, 1 <= value <= LARGEST, f"between 1 and {LARGEST}")
+        size = self.batch * (self.m * self.k + self.k * self.n + self.m * self.n)
+        if size >= 1 << 32:
+            raise SpecError(f"a GEMM's matrices must fit into 32 bits of address together, not {size} bytes "
+                            f"({self.m}×{self.n}×{self.k}, batch {self.batch})")
         self._must("a", self.a in A_FORMS, f"one of {', '.join(A_FORMS)}")
         self._must("b", self.b in B_FORMS, f"one of {', '.join(B_FORMS)}")
         self._must("dataflow", self.dataflow in DATAFLOW_CHOICES, f"one of {', '.join(DATAFLOW_CHOICES)}")
