@@ -41,8 +41,8 @@ def program(text: str, *, name: str = "probe", code_addr: int = 0, arguments: di
 
 
 def operands(seed: int = 0) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(seed)
-    return {name: random.integers(-128, 128, shape, np.int8) for name, shape in (("a", (SPEC.m, SPEC.k)), ("b", (SPEC.k, SPEC.n)))}
+    random, shapes = np.random.default_rng(seed), {"a": (SPEC.m, SPEC.k), "b": (SPEC.k, SPEC.n)}
+    return {name: random.integers(-128, 128, shape, np.int8) for name, shape in shapes.items()}
 
 
 def test_a_gemm_is_the_golden_one_and_is_counted(session):
