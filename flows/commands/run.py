@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> bool:
     workload = workload_named(args.workload) if args.workload else gemm_workload(*_shape(args.gemm))
     timing = MemoryTiming(latency=args.memory_latency, bandwidth=args.memory_bandwidth, stall=args.stall, seed=args.seed)
     if args.dataflow not in ("auto", *config.dataflows):
-        raise ValueError(f"--dataflow must be auto or one of {', '.join(config.dataflows)} for this config, not {args.dataflow!r}")
+        legal = ', '.join(config.dataflows)
+        raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
     for _, spec in workload.shapes:     # what cannot be mapped is refused before anything is built
         choose_plan(config, spec)
     if args.waves is not None and args.device == "golden":
