@@ -1,6 +1,7 @@
 """Verilog of an accelerator: one file, the same bytes every time, each shared block once."""
 
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -30,6 +31,8 @@ _YOSYS = (
     "attrmap -modattr -remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding",
     "write_verilog -norename",
 )
+_CLEARED_WORD = re.compile(r"^    (\w+|\\\S+ )\[(\d+)\] = (\d+'(?:h0+|d0));\n", re.MULTILINE)
+_CLEARED_MEMORY = re.compile(rf"^  initial begin\n(?:{_CLEARED_WORD.pattern.replace('^', '')}){{16,}}  end\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +72,22 @@ def _yosys(rtlil: str) -> str:
     if done.returncode:
         raise ToolError(f"yosys could not write the Verilog: {done.stderr.strip()}")
     return done.stdout
+
+
+def _clear_memories_in_loops(verilog: str) -> str:
+    """Replace initial blocks that clear a memory word by word, which are most of the text and of what a simulator compiles."""
+    blocks = itertools.count()
+
+    def loop(block: re.Match[str]) -> str:
+        words = _CLEARED_WORD.findall(block[0])
+        names, zeros = {name for name, _, _ in words}, {zero for _, _, zero in words}
+        if len(names) != 1 or len(zeros) != 1 or [int(index) for _, index, _ in words] != list(range(len(words))):
+            return block[0]
+        name, zero = *names, *zeros
+        return (f"  initial begin : clear_{next(blocks)}\n    integer i;\n    for (i = 0; i < {len(words)}; i = i + 1)\n"
+                f"      {name}[i] = {zero};\n  end\n")
+
+    return _CLEARED_MEMORY.sub(loop, verilog)
 
 
 def ports_of(component: Any) -> list[dict[str, Any]]:
@@ -118,7 +137,7 @@ def to_verilog(component: Any, name: str) -> str:
     while len(texts) <= len(platform.blocks):  # a shared block may share blocks of its own
         shared_name, block = list(platform.blocks.items())[len(texts) - 1]
         texts.append(_to_rtlil(block, shared_name, platform))
-    return _yosys("\n".join(texts))
+    return _clear_memories_in_loops(_yosys("\n".join(texts)))
 
 
 def _tools() -> dict[str, str]:

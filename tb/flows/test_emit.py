@@ -8,6 +8,7 @@ import sys
 import pytest
 from amaranth import Module
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from flows.emit import ports_of, to_verilog
@@ -63,6 +64,33 @@ def test_shared_blocks_appear_once():
     assert modules(nested) == ["heddle", "inverter", "twice"]
     assert nested.count("inverter ") == 2  # the instances
     assert "input clk" in nested.split("module inverter")[1]
+
+
+class Memories(Inverter):
+    """One memory that starts cleared, one that does not."""
+
+    def elaborate(self, platform):
+        m = Module()
+        for name, init in (("cleared", []), ("filled", [0] * 15 + [1])):
+            m.submodules[name] = memory = Memory(shape=32, depth=16, init=init)
+            memory.write_port()
+            port = memory.read_port(domain="comb")
+            m.d.comb += port.addr.eq(self.i)
+            m.d.comb += self.o[name == "filled"].eq(port.data[0])
+        return m
+
+
+def test_cleared_memories_are_cleared_in_a_loop():
+    verilog = to_verilog(Memories(), "heddle")
+    assert """  initial begin : clear_0
+    integer i;
+    for (i = 0; i < 16; i = i + 1)
+      cleared[i] = 32'd0;
+  end
+""" in verilog
+    assert "cleared[0] =" not in verilog
+    assert "filled[15] = 32'd1;" in verilog
+    assert "filled[0] = 32'd0;" in verilog
 
 
 def test_bytes_do_not_depend_on_the_hash_seed():
