@@ -192,6 +192,12 @@ class Program:
             if region.role == "constant" and region.data is not None:
                 memory[region.addr:region.addr + region.size] = region.data
 
+    def overlaps(self, other: "Program") -> bool:
+        """Return whether any byte belongs to both programs."""
+        mine, theirs = ([(p.code_addr, p.code_addr + p.code_bytes), *((r.addr, r.addr + r.size) for r in p.regions)]
+                        for p in (self, other))
+        return any(first < end and start < last for first, last in mine for start, end in theirs)
+
     def read_outputs(self, memory: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint8]]:
         """Return a copy of each output region in `memory`, flat uint8."""
         return {r.name: memory[r.addr:r.addr + r.size].copy() for r in self.regions if r.role == "output"}

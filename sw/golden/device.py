@@ -51,7 +51,7 @@ class GoldenSession:
         arguments = program.argument_values(args)
         if not any(known is program for known in self._placed):
             program.place(self.memory)
-            self._placed.append(program)
+        self._placed = [program, *(known for known in self._placed if known is not program and not known.overlaps(program))]
         counters = dict.fromkeys(("instructions", "macs", "bytes_written", "saturations"), 0)
         state = State(config=self.config, memory=self.memory, scratchpad=self._scratchpad, accumulator=self._accumulator,
                       counters=counters)

@@ -215,8 +215,11 @@ def test_impossible_gemms():
     with pytest.raises(MappingError, match=r"^GemmSpec\.dataflow must be one of ws for this config, not 'os'$"):
         choose_plan(CONFIGS["ws-only"], dataclasses.replace(spec, dataflow="os"))
     assert choose_plan(CONFIGS["ws-only"], spec).mapping.dataflow == "ws"
-    with pytest.raises(ProgramError, match=r"^gemm 1000000x1000000x16 must lie within 32 bits of address, but c would end at 0x"):
-        compile_gemm(CONFIGS["systolic-16x16"], GemmSpec(m=1_000_000, n=1_000_000, k=16))
+    with pytest.raises(SpecError, match=r"^a GEMM's matrices must fit into 32 bits of address together, not 1000032000000 bytes "):
+        GemmSpec(m=1_000_000, n=1_000_000, k=16)
+    for base, what in ((0xFFFF_F000, "b would end at 0x100000010"), (0xFFFF_D000, "its code would start at 0x100000000")):
+        with pytest.raises(ProgramError, match=rf"^gemm 4x4x4 must lie within 32 bits of address, but {what}$"):
+            compile_gemm(CONFIGS["systolic-4x4"], spec, base=base)
     with pytest.raises(ProgramError, match=r"^base must be a multiple of 4096, not 64$"):
         compile_gemm(CONFIGS["systolic-4x4"], spec, base=64)
 

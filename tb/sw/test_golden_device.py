@@ -265,6 +265,19 @@ def test_session_keeps_memories_between_runs():
     assert len(session.memory) == 0
 
 
+def test_programs_that_share_memory_are_placed_again():
+    first = small_program("set store.rows, 1\nset store.row_bytes, 1\nset store.dram_addr, 4096\nstore\nhalt")
+    second = small_program("halt")
+    assert first.overlaps(second)
+    session = GoldenDevice(CONFIGS["systolic-4x4"]).open(1 << 14)
+    for program, count in ((first, 5), (second, 1), (first, 5), (first, 5)):
+        assert session.run(program).counters["instructions"] == count
+        assert session.memory[0] == program.code[0] & 0xFF
+    apart = Program(name="apart", config_digest=first.config_digest, code=first.code, code_addr=8192, regions=())
+    assert not first.overlaps(apart)
+    assert not apart.overlaps(first)
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("wait 3\nhalt", ("head", "WAIT at instruction 0 waits for semaphore 3", "all zero")),
     ("signal 1\nsignal 1\nset r1, 1\nload wait 1, 2\nhalt", ("tail", "LOAD at instruction 3 waits for semaphore 2", "s1=1")),
