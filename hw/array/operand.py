@@ -59,7 +59,9 @@ class OperandFetch(wiring.Component):
         with m.If(request.valid & request.ready):
             m.d.sync += [offset.eq(request.offset), count.eq(request.count)]
 
-        slot = data.View(self.layout, self.read.data.word_select(offset, self.slot_bits)[:self.layout.size])
+        # An array of slices: of `word_select` Amaranth would follow every pair of bits when it looks for loops.
+        slots = Array(self.read.data[first:first + self.layout.size] for first in range(0, len(self.read.data), self.slot_bits))
+        slot = data.View(self.layout, slots[offset])
         with m.If(arriving):
             for lane in range(self.layout.length):
                 m.d.sync += self.lanes[lane].eq(Mux(lane < count, slot[lane], 0))
