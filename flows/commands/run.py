@@ -109,8 +109,8 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
     table.add_row("total", "", *_cells(answer["cycles"], answer["macs"] / peak, answer["counters"]), _verdict(found.match),
                   _rate(answer["cycles"], answer["run_seconds"]), style="bold")
     console.print(table)
-    console.print("util: useful MACs / cycles / peak, doorbell to interrupt; match: every byte of memory")
-    console.print("against the golden device; kHz: thousand simulated cycles a second")
+    console.print("util: useful MACs / cycles / peak, from doorbell to interrupt")
+    console.print("match: all of memory against the golden device; kHz: thousand simulated cycles a second")
     for name, value in found.extra.items():
         console.print(f"{name}: {value:.6g}")
     for gemm in found.gemms:
