@@ -110,7 +110,7 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
                   _rate(answer["cycles"], answer["run_seconds"]), style="bold")
     console.print(table)
     console.print("util: useful MACs / cycles / peak, from doorbell to interrupt")
-    console.print("match: all of memory against the golden device; kHz: thousand simulated cycles a second")
+    console.print("match: memory against the golden device; kHz: thousand simulated cycles/s")
     for name, value in found.extra.items():
         console.print(f"{name}: {value:.6g}")
     for gemm in found.gemms:
