@@ -8,10 +8,31 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import Dataflow
+from hw.isa import DESCRIPTORS, Dataflow, Unit
 from tb.sim import put_one
 
-__all__ = ["EngineBench", "random_command"]
+__all__ = ["CONFIGS", "SMALL", "EngineBench", "command_of", "memory_image", "random_command"]
+
+SMALL = {"scratchpad_bytes": 1024, "scratchpad_banks": 4, "accumulator_rows": 32, "os_depth": 5, "bus_width": 64}
+CONFIGS = {
+    "4x4": AcceleratorConfig(**SMALL),
+    "3x5": AcceleratorConfig(rows=3, columns=5, vector_lanes=5, **SMALL),
+    "5x2-w4": AcceleratorConfig(rows=5, columns=2, vector_lanes=2, weight_format="int4", **SMALL),
+    "2x4-ws": AcceleratorConfig(rows=2, dataflows=("ws",), **SMALL),
+    "4x3-os-w4": AcceleratorConfig(columns=3, vector_lanes=3, dataflows=("os",), weight_format="int4", **SMALL),
+    "1x1": AcceleratorConfig(rows=1, columns=1, vector_lanes=1, **SMALL),
+}
+
+
+def memory_image(config: AcceleratorConfig, seed: int) -> np.ndarray:
+    """Return random contents of the scratchpad, uint8 (scratchpad_bytes,)."""
+    return np.random.default_rng(seed).integers(0, 256, config.scratchpad_bytes, dtype=np.uint8)
+
+
+def command_of(m: int, n: int, k: int, dataflow: Dataflow, **others: int) -> dict[str, int]:
+    """Return a command of this size that reads slot 0 again and again and writes the rows from 0 on."""
+    fields = dict.fromkeys((field.name for field in DESCRIPTORS[Unit.MATRIX]), 0)
+    return fields | {"m": m, "n": n, "k": k, "dataflow": int(dataflow)} | others
 
 
 def random_command(config: AcceleratorConfig, rng: random.Random) -> dict[str, int]:
