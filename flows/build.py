@@ -4,8 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.toolchain import fst_headers
-from flows.verilated import VARIANTS, build_model, check_waves
+from flows.verilated import VARIANTS, build_model, check_options
 
 __all__ = ["NativeBuild", "build_native"]
 
@@ -60,16 +59,12 @@ def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast
     ToolError
         If a tool is missing or refuses the source.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
-    check_waves(waves)
-    if waves == ".fst":
-        fst_headers()
+    check_options(variant, waves)
     started = time.perf_counter()
     how = VARIANTS[variant]
     library, fresh = build_model(
-        "native", f"{label}-{variant}", verilog, top, verilator_options=how.verilator, compiler_options=how.compiler, waves=waves,
-        vpi=False, main=_NATIVE / "harness.cpp", companions=(_NATIVE / "memory.h",),
+        "native", f"{label}-{variant}", verilog, top, variant=variant, waves=waves, vpi=False, control="",
+        main=_NATIVE / "harness.cpp", companions=(_NATIVE / "memory.h",),
         defines=(f"-DHEDDLE_BUS_BYTES={bus_width // 8}", *(("-DHEDDLE_SNAPSHOTS",) if how.flat else ())),
         link=("-shared", "-Wl,-Bsymbolic"), output="libmodel.so")
     return NativeBuild(library=library, snapshots=how.flat, waves=waves, fresh=fresh, seconds=time.perf_counter() - started)

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(error: BaseException, status: int) -> int:
-    print(f"heddle: {error}", file=sys.stderr)
+    print("\n".join([f"heddle: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
     return status
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.toolchain import ToolError, fst_headers, python_library
-from flows.verilated import VARIANTS, build_model, check_waves
+from flows.toolchain import ToolError, python_library
+from flows.verilated import build_model, check_options
 
 __all__ = ["BenchResult", "CocotbBuild", "build_cocotb", "run_cocotb"]
 
@@ -85,21 +85,16 @@ def build_cocotb(verilog: str, top: str, *, visible: Mapping[str, Sequence[str]]
     """
     import cocotb_tools.config
 
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
-    check_waves(waves)
-    if waves == ".fst":
-        fst_headers()
+    check_options(variant, waves)
     python_library()
     names = [(top, port) for port in _ports(verilog, top)]
     names += [(module, signal) for module, signals in (visible or {}).items() for signal in signals]
     control = "".join(f'public_flat_rw -module "{module}" -var "{signal}"\n' for module, signal in names)
     libraries = Path(cocotb_tools.config.libs_dir)
     main = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
-    how = VARIANTS[variant]
     program, fresh = build_model(
-        "cocotb", f"{label}-{variant}", verilog, top, verilator_options=how.verilator, compiler_options=how.compiler, waves=waves,
-        vpi=True, main=main, companions=(), defines=(), control=control, output=top,
+        "cocotb", f"{label}-{variant}", verilog, top, variant=variant, waves=waves, vpi=True, control=control,
+        main=main, companions=(), defines=(), output=top,
         link=(f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator"))
     return CocotbBuild(program=program, top=top, waves=waves, fresh=fresh)
 

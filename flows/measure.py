@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.cache import cache_root
+from flows.native_sim import BusError
 from flows.rtl_device import RtlDevice
 from hw.config import AcceleratorConfig
-from sw.device import Result
+from sw.device import DeviceError, Result
 from sw.golden.device import GoldenDevice
 from sw.kernels.case import GemmCase
 from sw.perf import MemoryModel, predict
@@ -22,7 +23,7 @@ from sw.replay import ReplayCase, save_case
 from sw.runtime import compile_case, gemm_args, place_operands, read_output
 from sw.workloads import Workload
 
-__all__ = ["GemmMeasurement", "Measurement", "measure"]
+__all__ = ["GemmMeasurement", "Measurement", "measure", "save_replay"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +113,7 @@ def measure(workload: Workload, config: AcceleratorConfig, device: RtlDevice | N
     text : str or None
         Input of a workload on real text.
     memory : MemoryModel or None
-        What the prediction takes the memory for.
+        What mapping and prediction take the memory for.
     started : function of (str, int), or None
         Called with name and predicted cycles when a GEMM starts to be simulated.
     """
@@ -123,7 +124,7 @@ def measure(workload: Workload, config: AcceleratorConfig, device: RtlDevice | N
         found.build_seconds = time.perf_counter() - before
 
     def gemm(case: GemmCase) -> npt.NDArray[np.int8]:
-        program = compile_case(config, case, dataflow=dataflow)
+        program = compile_case(config, case, dataflow=dataflow, memory=memory)
         args = gemm_args(program, None if case.spec.per_channel else float(case.scale))
         predicted = predict(config, program, args, memory).cycles
         if started is not None:
@@ -131,13 +132,20 @@ def measure(workload: Workload, config: AcceleratorConfig, device: RtlDevice | N
         golden = _run(GoldenDevice(config).open(program.memory_bytes), program, case, args)
         result, match, seconds, replay = golden.result, None, 0.0, None
         if device is not None:
+            to_replay = ReplayCase(config=config, program=program, args=args, memory=golden.before, note=case.name,
+                                   timing=asdict(device.timing))
             session = device.open(program.memory_bytes)
-            rtl = _run(session, program, case, args)
+            try:
+                rtl = _run(session, program, case, args)
+            except (DeviceError, BusError) as error:
+                error.add_note(f"see: heddle replay {save_replay(to_replay)}")
+                raise
+            finally:
+                session.close()
             result, seconds = rtl.result, rtl.seconds
             match = bool(np.array_equal(rtl.after, golden.after))
-            session.close()
             if not match:
-                replay = _save(ReplayCase(config=config, program=program, args=args, memory=golden.before, note=case.name))
+                replay = save_replay(to_replay)
         spec = case.spec
         found.gemms.append(GemmMeasurement(
             name=case.name, m=spec.m, n=spec.n, k=spec.k, batch=spec.batch, macs=spec.macs, cycles=result.cycles,
@@ -165,7 +173,8 @@ def _run(session: Any, program: Program, case: GemmCase, args: dict[str, int]) -
     return _Run(result, before, session.memory.copy(), time.perf_counter() - started)
 
 
-def _save(case: ReplayCase) -> str:
+def save_replay(case: ReplayCase) -> str:
+    """Save a case that failed in the cache folder and return its path."""
     folder: Path = cache_root() / "replay"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{case.config.digest()}-{case.program.name.replace(' ', '-')}.replay"

@@ -90,7 +90,7 @@ class RtlSession:
         """Write code and constants, unless they are there since an earlier run and no other program has had their place."""
         if not any(known is program for known in self._placed):
             program.place(self.memory)
-        self._placed = [program, *(known for known in self._placed if known is not program and not _overlap(known, program))]
+        self._placed = [program, *(known for known in self._placed if known is not program and not known.overlaps(program))]
 
     def _start(self, program: Program, arguments: Mapping[int, int]) -> None:
         write = self.registers.write
@@ -142,13 +142,6 @@ class RtlSession:
             f"{remark}waiting for semaphores: {', '.join(waiting) or 'none'}; commands queued: {queues}; "
             f"semaphores: {semaphores}",
             cause=ErrorCause.WATCHDOG, pc=pc, addr=0, kernel=kernel)
-
-
-def _overlap(one: Program, other: Program) -> bool:
-    """Return whether any byte belongs to both programs."""
-    first, second = ([(p.code_addr, p.code_addr + p.code_bytes), *((r.addr, r.addr + r.size) for r in p.regions)]
-                     for p in (one, other))
-    return any(begin < end and start < stop for begin, stop in first for start, end in second)
 
 
 class RtlDevice:

@@ -8,9 +8,10 @@ from typing import Any
 from rich.table import Table
 
 from flows.commands.common import add_json_argument, console, print_json
+from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
 from flows.verilated import VARIANTS
-from sw.replay import compare, load_case, replay
+from sw.replay import ReplayCase, compare, load_case, replay
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,7 +28,8 @@ def run(args: argparse.Namespace) -> bool:
     """Run both, print the first difference, and return whether there is none."""
     case = load_case(args.case)
     golden = replay(case)
-    session = RtlDevice(case.config, variant=args.build, waves=args.waves).open(len(case.memory))
+    device = RtlDevice(case.config, timing=_timing(case), variant=args.build, waves=args.waves)
+    session = device.open(len(case.memory))
     session.sim.log_writes()
     rtl = replay(case, session)
     mismatch = compare(case, golden, rtl.memory, session.sim.written())
@@ -43,6 +45,14 @@ def run(args: argparse.Namespace) -> bool:
     else:
         _show(answer)
     return bool(answer["match"])
+
+
+def _timing(case: ReplayCase) -> MemoryTiming:
+    """Return the memory behaviour under which the case was saved."""
+    try:
+        return MemoryTiming(**case.timing)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"the case's timing must have fields of MemoryTiming, not {', '.join(case.timing)}") from None
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,12 @@ def run(args: argparse.Namespace) -> bool:
     if args.dataflow not in ("auto", *config.dataflows):
         legal = ', '.join(config.dataflows)
         raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
+    memory = MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth)
     for _, spec in workload.shapes:     # what cannot be mapped is refused before anything is built
-        choose_plan(config, spec)
+        choose_plan(config, replace(spec, dataflow=args.dataflow), memory)
     if args.waves is not None and args.device == "golden":
         raise ValueError("--waves needs --device rtl: the golden device has no signals")
-    found = _simulate(args, config, workload, timing)
+    found = _simulate(args, config, workload, timing, memory)
     answer = {"config": config.digest(), "workload": workload.name, "device": args.device, **found.to_json()}
     if args.json:
         print_json(answer)
@@ -73,7 +75,8 @@ def _shape(text: str) -> tuple[int, int, int]:
     return m, n, k
 
 
-def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Workload, timing: MemoryTiming) -> Measurement:
+def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Workload, timing: MemoryTiming,
+              memory: MemoryModel) -> Measurement:
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} cycles"),
                   TimeElapsedColumn(), console=log, transient=True, disable=not log.is_terminal) as progress:
         task = progress.add_task("build", total=1)
@@ -90,7 +93,7 @@ def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Wor
             if time.perf_counter() - before > 5:
                 log.print(f"simulator built in {time.perf_counter() - before:.0f} s")
         return measure(workload, config, device, dataflow=args.dataflow, seed=args.seed, text=args.text,
-                       memory=MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth), started=started)
+                       memory=memory, started=started)
 
 
 def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) -> None:
