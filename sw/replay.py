@@ -1,8 +1,8 @@
 """Replay cases: a memory snapshot, a Program and its arguments in one file; and where two runs of one first differ.
 
 File format (version 1): one safetensors file. Its metadata has one entry, `heddle`: a JSON object with `format`
-("heddle-replay"), `version`, `case` (`config`, `args`, `memory_bytes`, `note`), and `program` as a Program file has it; its
-tensors are those of the Program file, and `memory`: the snapshot as a zlib stream, uint8.
+("heddle-replay"), `version`, `case` (`config`, `args`, `memory_bytes`, `note`, `timing`), and `program` as a Program file has it;
+its tensors are those of the Program file, and `memory`: the snapshot as a zlib stream, uint8.
 """
 
 import zlib
@@ -43,6 +43,8 @@ class ReplayCase:
         DRAM before the run, uint8; operands included, code and constants need not be.
     note : str
         Where it comes from, for people.
+    timing : dict of str to float
+        How the memory behaved: the fields of the simulator's `MemoryTiming`; empty for the default.
     """
 
     config: AcceleratorConfig
@@ -50,6 +52,7 @@ class ReplayCase:
     args: Mapping[str, int]
     memory: npt.NDArray[np.uint8]
     note: str = ""
+    timing: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +88,8 @@ def save_case(case: ReplayCase, path: str | Path) -> None:
     """Write `case` to one file."""
     arrays, program = case.program.to_parts()
     snapshot = np.frombuffer(zlib.compress(np.ascontiguousarray(case.memory).tobytes(), 1), np.uint8)
-    fields = {"config": case.config.to_dict(), "args": dict(case.args), "memory_bytes": len(case.memory), "note": case.note}
+    fields = {"config": case.config.to_dict(), "args": dict(case.args), "memory_bytes": len(case.memory), "note": case.note,
+              "timing": dict(case.timing)}
     write_container(path, FILE_FORMAT, REPLAY_VERSION, {**arrays, "memory": snapshot}, {"program": program, "case": fields})
 
 
@@ -103,7 +107,7 @@ def load_case(path: str | Path) -> ReplayCase:
         config = AcceleratorConfig.from_dict(fields["config"])
         memory = np.frombuffer(zlib.decompress(arrays.pop("memory").tobytes()), np.uint8).copy()
         case = ReplayCase(config=config, program=parse_parts(path, arrays, metadata), args=fields["args"],
-                          memory=memory, note=fields["note"])
+                          memory=memory, note=fields["note"], timing=fields["timing"])
         if len(memory) != fields["memory_bytes"]:
             raise ProgramError(f"memory must be {fields['memory_bytes']} bytes, not {len(memory)}")
         case.program.check(config.digest(), len(memory))

@@ -16,6 +16,7 @@ from sw.kernels.plan import Plan
 from sw.kernels.spec import GemmSpec
 from sw.layout import round_up
 from sw.mapper import choose_plan
+from sw.perf import MemoryModel
 from sw.program import ADDRESS_SPACE, Program, ProgramError, Region
 
 __all__ = ["compile_case", "compile_gemm", "gemm_args", "place_operands", "read_output", "reference_gemm", "run_case", "run_gemm"]
@@ -25,7 +26,7 @@ PAGE = 4096                 # regions start at pages: bursts need not be cut at 
 
 def compile_gemm(config: AcceleratorConfig, spec: GemmSpec, *, base: int = 0, b: npt.NDArray[Any] | None = None,
                  bias: npt.NDArray[Any] | None = None, scale: npt.NDArray[Any] | None = None, name: str | None = None,
-                 plan: Plan | None = None) -> Program:
+                 plan: Plan | None = None, memory: MemoryModel | None = None) -> Program:
     """Return the program of a GEMM.
 
     Parameters
@@ -43,6 +44,8 @@ def compile_gemm(config: AcceleratorConfig, spec: GemmSpec, *, base: int = 0, b:
         Kernel's name; by default its shape.
     plan : Plan or None
         A mapping chosen already.
+    memory : MemoryModel or None
+        The memory that the mapping is chosen for.
 
     Raises
     ------
@@ -51,7 +54,7 @@ def compile_gemm(config: AcceleratorConfig, spec: GemmSpec, *, base: int = 0, b:
     """
     if base < 0 or base % PAGE:
         raise ProgramError(f"base must be a multiple of {PAGE}, not {base!r}")
-    plan = choose_plan(config, spec) if plan is None else plan
+    plan = choose_plan(config, spec, memory) if plan is None else plan
     name = name or f"gemm {spec.m}x{spec.n}x{spec.k}" + (f" x{spec.batch}" if spec.batch > 1 else "")
     constants = {}
     if b is not None:
@@ -158,11 +161,12 @@ def run_gemm(session: Session, program: Program, spec: GemmSpec, *, a: npt.NDArr
     return read_output(program, result.outputs), result
 
 
-def compile_case(config: AcceleratorConfig, case: GemmCase, *, dataflow: str | None = None, base: int = 0) -> Program:
+def compile_case(config: AcceleratorConfig, case: GemmCase, *, dataflow: str | None = None, base: int = 0,
+                 memory: MemoryModel | None = None) -> Program:
     """Return the program of a case: weights given as "packed" and all biases and scales are constants in it."""
     spec = case.spec if dataflow is None else replace(case.spec, dataflow=dataflow)
     return compile_gemm(config, spec, base=base, b=case.b if spec.b == "packed" else None, name=case.name, bias=case.bias,
-                        scale=case.scale if spec.per_channel else None)
+                        scale=case.scale if spec.per_channel else None, memory=memory)
 
 
 def run_case(session: Session, program: Program, case: GemmCase) -> tuple[npt.NDArray[np.int8], Result]:

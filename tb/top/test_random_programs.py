@@ -1,14 +1,18 @@
 """Random legal programs in volume: native RTL against the golden device, over configs that differ in everything."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
+from flows.measure import save_replay
 from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
 from hw.config import AcceleratorConfig
 from hw.presets import PRESETS
 from sw.device import DeviceError
 from sw.golden.device import GoldenDevice
+from sw.replay import ReplayCase
 from tb.programs import faulty_programs, random_program, wipe_program
 
 MEMORY = 1 << 18
@@ -34,9 +38,12 @@ def test_memory_after_every_program_is_the_golden_one(config, timing):
     compared = 0
     for seed in range(40):
         program = random_program(config, seed).program
+        before = golden.memory.copy()
         expected = golden.run(program)
         result = rtl.run(program)
-        np.testing.assert_array_equal(rtl.memory, golden.memory, err_msg=f"seed {seed}")
+        if not np.array_equal(rtl.memory, golden.memory):
+            case = ReplayCase(config=config, program=program, args={}, memory=before, note=f"seed {seed}", timing=asdict(timing))
+            pytest.fail(f"seed {seed} differs; if its first run does: heddle replay {save_replay(case)}")
         compared += int(np.count_nonzero(expected.outputs["output"]))
         assert result.cycles > 0
         assert result.counters["macs"] == expected.counters["macs"]
