@@ -10,7 +10,7 @@ from hw.isa import Dataflow
 
 __all__ = [
     "COMMAND_LATENCY", "ENGINES", "OPERAND_LATENCY", "RESULT_LATENCY", "EngineInfo", "matrix_command_cycles",
-    "matrix_command_latency", "os_cycles", "os_tiles", "scale_sim_os_fold", "scale_sim_ws_fold", "ws_cycles", "ws_tiles",
+    "matrix_command_latency", "os_cycles", "scale_sim_os_fold", "scale_sim_ws_fold", "ws_cycles",
 ]
 
 # The systolic engine around its mesh.
@@ -34,16 +34,6 @@ ENGINES: dict[str, EngineInfo] = {
         doc="R×C mesh, weight- and output-stationary by command, stationary operand double-buffered",
         source="Gemmini, TPU v1; cycle formula verified by simulation (generalized here to R×C)"),
 }
-
-
-def ws_tiles(config: AcceleratorConfig, n: int, k: int) -> int:
-    """Return the number of weight tiles of a K×N operand: ⌈K/R⌉·⌈N/C⌉."""
-    return ceil_div(k, config.rows) * ceil_div(n, config.columns)
-
-
-def os_tiles(config: AcceleratorConfig, m: int, n: int) -> int:
-    """Return the number of output tiles of an M×N result: ⌈M/R⌉·⌈N/C⌉."""
-    return ceil_div(m, config.rows) * ceil_div(n, config.columns)
 
 
 def ws_cycles(rows: int, columns: int, tiles: int, m: int, serialize: bool = False) -> int:
@@ -72,7 +62,8 @@ def os_cycles(rows: int, columns: int, tiles: int, k: int, serialize: bool = Fal
 def scale_sim_ws_fold(rows: int, columns: int, m: int) -> int:
     """Return SCALE-Sim's cycles of one weight-stationary fold, M + 2R + C − 2.
 
-    Conversion: it counts one cycle less than `ws_cycles(…, tiles=1)`, which counts the register at the array's foot too.
+    Conversion: it counts one cycle less than `ws_cycles(…, tiles=1)`, which counts the register at the array's foot too. A
+    command with `serialize` therefore takes ⌈K/R⌉·⌈N/C⌉ folds of this + 1 cycle, whatever M, N and K.
     """
     return m + 2 * rows + columns - 2
 
@@ -81,7 +72,8 @@ def scale_sim_os_fold(rows: int, columns: int, k: int) -> int:
     """Return SCALE-Sim's cycles of one output-stationary fold, K + R + C − 2.
 
     Conversion: it stops at the last multiply-accumulate of the last PE; `os_cycles(…, tiles=1)` goes on until the last result
-    has left through the foot, R + 1 cycles later.
+    has left through the foot, R + 1 cycles later. A command with `serialize` and K ≤ os_depth therefore takes ⌈M/R⌉·⌈N/C⌉ folds
+    of this + R + 1 cycles, whatever M, N and K.
     """
     return k + rows + columns - 2
 
@@ -89,7 +81,7 @@ def scale_sim_os_fold(rows: int, columns: int, k: int) -> int:
 def _tile_slots(config: AcceleratorConfig, m: int, n: int, k: int, dataflow: Dataflow) -> list[tuple[int, int, int]]:
     """Return (tiles, slots streamed, slots preloaded or drained) for each kind of tile of a command: the first kind comes first.
 
-    Weight-stationary tiles preload their valid rows only; output-stationary tiles always drain R rows.
+    Weight-stationary tiles preload their valid rows only, unless serialized; output-stationary tiles always drain R rows.
     """
     columns = ceil_div(n, config.columns)
     depth, along = (config.rows, k) if dataflow == Dataflow.WS else (config.os_depth, k)
@@ -104,15 +96,16 @@ def matrix_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, dat
     """Return the cycles from one command to the next in an unbroken run of such commands, operands never waiting.
 
     A WS tile costs max(M, valid rows of K), since the next one's preload hides behind it; an OS tile costs max(steps, R), since
-    the last one's drain hides behind it. With `serialize`, what `ws_cycles` and `os_cycles` say of single tiles. Where the last
-    tile of a command is shorter than COMMAND_LATENCY, up to COMMAND_LATENCY − 1 cycles more.
+    the last one's drain hides behind it. Where the last tile of a command is shorter than COMMAND_LATENCY, up to
+    COMMAND_LATENCY − 1 cycles more. With `serialize`, each tile costs what `ws_cycles` and `os_cycles` say of a single one,
+    always: a WS tile then preloads R rows, those past K idle.
 
     After another command: a WS tile streams once the tile before it has streamed and its own rows are preloaded, which
     starts when the tile before it starts to stream (after an OS tile: when that has streamed, and R slots of drain pass first).
     """
     kinds = _tile_slots(config, m, n, k, dataflow)
     if serialize:
-        return sum(tiles * (streamed + other + config.rows + config.columns - 1) for tiles, streamed, other in kinds)
+        return sum(tiles * (streamed + 2 * config.rows + config.columns - 1) for tiles, streamed, _ in kinds)
     return sum(tiles * max(streamed, other) for tiles, streamed, other in kinds)
 
 

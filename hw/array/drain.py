@@ -17,7 +17,8 @@ __all__ = ["DrainSequencer"]
 class DrainSequencer(wiring.Component):
     """In the R cycles after `start`, shifts the drain chain down and tags the rows: row R − 1 first, valid rows only.
 
-    A new tile may start in the cycle of the last shift.
+    Latency: 1 cycle from `start` to the first shift, R to the last. Initiation interval: R, since a new tile may start in the
+    cycle of the last shift.
 
     Parameters
     ----------

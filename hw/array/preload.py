@@ -18,8 +18,9 @@ __all__ = ["PreloadSequencer"]
 class PreloadSequencer(wiring.Component):
     """Holds one tile; requests its weight slots, valid rows only, and passes it on with the last grant.
 
-    A WS tile takes as many cycles as it has valid rows, an OS tile passes in the next cycle. The tile that comes next is taken
-    in the cycle in which this one is passed on.
+    Latency, from the cycle in which a tile is taken to the one in which it is passed on, grants never waiting: as many cycles as
+    it has valid rows (WS; with `serialize` R, idle ones after the valid rows, so that every fold takes what SCALE-Sim says), 1
+    (OS). Initiation interval: the same, since the next tile is taken in the cycle in which this one is passed on.
 
     Parameters
     ----------
@@ -62,8 +63,11 @@ class PreloadSequencer(wiring.Component):
         m = Module()
         m.submodules.cursor = cursor = SlotCursor(self.config, slot_bytes=self.config.weight_slot_bytes)
         tile = Signal(tile_layout(self.config))
-        rows_left = Signal.like(tile.rows)
-        wanted = self.loaded & (rows_left != 0)
+        slots_left = Signal.like(tile.rows)
+        valid_row = self.row < tile.rows
+        pending = self.loaded & (slots_left != 0)
+        wanted = pending & valid_row
+        passed = Signal()                               # one slot more is done: loaded, or idle after the valid rows
 
         m.d.comb += [
             self.request.line.eq(cursor.line),
@@ -71,6 +75,7 @@ class PreloadSequencer(wiring.Component):
             self.request.count.eq(tile.columns),
             self.request.valid.eq(wanted & ~cursor.beyond & ~self.halt & (self.drained | ~tile.serialize)),
             self.load.eq(self.request.valid & self.request.ready),
+            passed.eq(self.load | (pending & ~valid_row)),
             self.bank.eq(tile.bank),
             self.fault.eq(wanted & cursor.beyond),
             self.report.cause.eq(ErrorCause.SCRATCHPAD_RANGE),
@@ -78,12 +83,12 @@ class PreloadSequencer(wiring.Component):
             cursor.step.eq(self.load),
             cursor.stride.eq(tile.weight_stride),
         ]
-        with m.If(self.load):
-            m.d.sync += [self.row.eq(self.row + 1), rows_left.eq(rows_left - 1)]
+        with m.If(passed):
+            m.d.sync += [self.row.eq(self.row + 1), slots_left.eq(slots_left - 1)]
 
         m.d.comb += [
             self.o.p.eq(tile),
-            self.o.valid.eq(self.loaded & ((rows_left == 0) | (self.load & (rows_left == 1)))),
+            self.o.valid.eq(self.loaded & ((slots_left == 0) | (passed & (slots_left == 1)))),
             self.i.ready.eq(~self.loaded | (self.o.valid & self.o.ready)),
             cursor.base.eq(self.i.p.weight_addr),
         ]
@@ -94,6 +99,8 @@ class PreloadSequencer(wiring.Component):
             m.d.sync += [
                 tile.eq(self.i.p),
                 self.row.eq(0),
-                rows_left.eq(Mux(is_os(self.config, self.i.p.dataflow), 0, self.i.p.rows)),
+                slots_left.eq(Mux(self.i.p.serialize, self.config.rows, self.i.p.rows)),
             ]
+            with m.If(is_os(self.config, self.i.p.dataflow)):
+                m.d.sync += slots_left.eq(0)
         return m

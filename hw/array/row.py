@@ -16,6 +16,9 @@ __all__ = ["MeshRow"]
 class MeshRow(wiring.Component):
     """C PEs; activation and control pass to the right, weights and psums go down, one cycle for each PE.
 
+    Latency: what enters PE c in one cycle leaves it downwards in the next; a slot whose activation enters in cycle s is met by
+    PE c in cycle s + c. Initiation interval: 1 slot a cycle.
+
     Parameters
     ----------
     spec : PESpec

@@ -19,7 +19,10 @@ class StreamSequencer(wiring.Component):
     """Holds one tile and issues its slots, one a cycle, each in the cycle in which the last of its reads is granted.
 
     A WS slot needs an activation slot; an OS slot an activation and a weight slot, which may be granted in different cycles
-    (operands in the same bank). The tile that comes next is taken in the cycle of the last slot.
+    (operands in the same bank).
+
+    Latency: the first slot is issued in the cycle after the tile was taken, grants never waiting and no drain in the way.
+    Initiation interval: a tile of S slots every S cycles, since the next one is taken in the cycle of the last slot.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class SystolicEngine(wiring.Component):
                                                          └──▶ rows + tags of ResultPipeline ─▶ accumulator
 
     All that a slot does is decided in the cycle in which it is issued; operands, control and tags then travel in step, so
-    that bubbles do no harm. Cycle formulas stand in `hw.engines` (`matrix_cycles`, `matrix_latency`).
+    that bubbles do no harm. Cycle formulas stand in `hw.engines` (`matrix_command_cycles`, `matrix_command_latency`).
 
     Errors are precise: raised when all earlier commands are done, so the oldest command that is not done is at fault.
 

@@ -41,6 +41,10 @@ class MacPE(PE):
         with m.Elif(control.shift):
             m.d.sync += drain.eq(self.psum)
 
+    def multiply(self, weight: Value) -> Value:
+        """Return activation · weight, of activation_width + weight_width bits; a PE with another product overrides this."""
+        return self.activation * weight
+
     def _stationary_weight(self, m: Module) -> Value:
         """Make the two stationary registers; return the one that multiplies in this slot."""
         stationary_0 = Signal(signed(self.weight_width), reset_less=True)
@@ -56,7 +60,7 @@ class MacPE(PE):
         product = Signal(signed(self.activation_width + self.weight_width))
         total = Signal(signed(self.psum_width))
         m.d.comb += [
-            product.eq(self.activation * weight),
+            product.eq(self.multiply(weight)),
             total.eq(addend + product),
         ]
         return total

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +9,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, ErrorCause, VectorOp
+from sw.golden.pe import PEModel, pe_model
+from sw.golden.pe.base import largest
 from sw.layout import round_up
 
 __all__ = ["Refusal", "State", "run_load", "run_matrix", "run_store", "run_vector"]
@@ -17,7 +18,6 @@ __all__ = ["Refusal", "State", "run_load", "run_matrix", "run_store", "run_vecto
 Fields = Mapping[str, int]
 ADDRESS_SPACE = 1 << 32
 PAGE = 4096                 # no burst crosses a multiple of it
-FLOAT32_EXACT = 1 << 24     # integers up to here are exact in float32, sums included
 
 
 class Refusal(Exception):
@@ -166,7 +166,7 @@ def _activations(state: State, fields: Fields) -> npt.NDArray[np.int8]:
 
 
 def run_matrix(state: State, fields: Fields) -> None:
-    """Scratchpad × scratchpad → accumulator; every addition of a psum saturates to acc_width."""
+    """Scratchpad × scratchpad → accumulator, psums as the config's PE makes them; every addition saturates to acc_width."""
     config, m, n, k = state.config, fields["m"], fields["n"], fields["k"]
     if 0 in (m, n, k):
         raise Refusal(ErrorCause.BAD_SIZE, 0)
@@ -183,34 +183,31 @@ def run_matrix(state: State, fields: Fields) -> None:
     state.counters["macs"] += m * n * k
 
     step = config.rows if fields["dataflow"] == Dataflow.WS else config.os_depth
-    dtype: Any = np.float32 if k << (config.activation.bits + config.weight.bits - 2) <= FLOAT32_EXACT else np.float64
-    activations = _activations(state, fields).astype(dtype)
-    largest = float(np.abs(activations).max())
+    model = pe_model(config)
+    activations = _activations(state, fields)
     for j in range(groups):
-        weights: npt.NDArray[np.floating] = np.zeros((k, config.columns), dtype)
+        weights = np.zeros((k, config.columns), np.int8)
         used = min(config.columns, n - j * config.columns)
         weights[:, :used] = _elements(slots[:, j:j + 1], used, config.weight.bits)[:, 0]
         first = fields["acc_addr"] + j * fields["acc_tile_stride"]
         rows = state.accumulator[first:first + m]
-        bound = k * largest * float(np.abs(weights).max())
-        _accumulate(state, rows, activations, weights, step, bool(fields["accumulate"]), bound)
+        _accumulate(state, rows, model, activations, weights, step, bool(fields["accumulate"]))
 
 
-def _accumulate(state: State, rows: npt.NDArray[np.int64], activations: npt.NDArray[np.floating],
-                weights: npt.NDArray[np.floating], step: int, accumulate: bool, bound: float) -> None:
-    """Add activations @ weights to accumulator rows, in place, `step` of k at a time as the array does.
+def _accumulate(state: State, rows: npt.NDArray[np.int64], model: PEModel, activations: npt.NDArray[np.int8],
+                weights: npt.NDArray[np.int8], step: int, accumulate: bool) -> None:
+    """Add activations × weights to accumulator rows, in place, `step` of k at a time as the array does.
 
-    Where no sum can leave acc_width, whatever the order (`bound` is the largest magnitude of the product), one product does it.
+    Where psums are exact and no sum can leave acc_width, whatever the order, one product does it.
     """
     high = (1 << (state.config.acc_width - 1)) - 1
-    if accumulate:
-        bound += float(np.abs(rows).max())
-    if bound <= high:
-        product = (activations @ weights).astype(np.int64)
+    bound = len(weights) * largest(activations) * largest(weights) + (largest(rows) if accumulate else 0)
+    if model.exact and bound <= high:
+        product = model.product(activations, weights)
         rows[:] = rows + product if accumulate else product
         return
     for start in range(0, len(weights), step):
-        psum = (activations[:, start:start + step] @ weights[start:start + step]).astype(np.int64)
+        psum = model.product(activations[:, start:start + step], weights[start:start + step])
         total = rows + psum if accumulate or start else psum
         rows[:] = np.clip(total, -high - 1, high)
         state.counters["saturations"] += int((rows != total).any(axis=1).sum())

@@ -1,5 +1,6 @@
 """A bench around a matrix engine: a scratchpad that stalls at will, a recorder of what the engine does, random legal commands."""
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +10,13 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import DESCRIPTORS, Dataflow, Unit
+from hw.pe import PE_TYPES
 from tb.sim import put_one
 
 __all__ = ["CONFIGS", "SMALL", "EngineBench", "command_of", "memory_image", "random_command"]
 
 SMALL = {"scratchpad_bytes": 1024, "scratchpad_banks": 4, "accumulator_rows": 32, "os_depth": 5, "bus_width": 64}
-CONFIGS = {
+_SHAPES = {
     "4x4": AcceleratorConfig(**SMALL),
     "3x5": AcceleratorConfig(rows=3, columns=5, vector_lanes=5, **SMALL),
     "5x2-w4": AcceleratorConfig(rows=5, columns=2, vector_lanes=2, weight_format="int4", **SMALL),
@@ -22,6 +24,9 @@ CONFIGS = {
     "4x3-os-w4": AcceleratorConfig(columns=3, vector_lanes=3, dataflows=("os",), weight_format="int4", **SMALL),
     "1x1": AcceleratorConfig(rows=1, columns=1, vector_lanes=1, **SMALL),
 }
+CONFIGS = {name if config.pe == kind else f"{name}-{kind}": dataclasses.replace(config, pe=kind)
+           for kind in PE_TYPES for name, config in _SHAPES.items()}
+"""Every shape with every PE; the default one goes without saying."""
 
 
 def memory_image(config: AcceleratorConfig, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.array.mesh import Mesh
+from sw.golden.pe import PEModel
 from tb.sim import Bench
 
 __all__ = ["Slot", "os_schedule", "play", "ws_schedule"]
@@ -30,8 +31,9 @@ def _at(slots: list[Slot], cycle: int) -> Slot:
     return slots[cycle]
 
 
-def ws_schedule(activations: Sequence[Ints], weights: Sequence[Ints], *, latency: int, serialize: bool = False) -> list[Slot]:
-    """Return the slots of the products activations[t] (M, R) @ weights[t] (R, C), each as early as it can be.
+def ws_schedule(activations: Sequence[Ints], weights: Sequence[Ints], *, model: PEModel, latency: int,
+                serialize: bool = False) -> list[Slot]:
+    """Return the slots of the products activations[t] (M, R) × weights[t] (R, C) of `model`, each as early as it can be.
 
     Tile t's rows are preloaded after those of tile t − 1 and after the last use of the stationary registers by tile t − 2; it
     streams after its own preload and after tile t − 1. With `serialize` its preload follows the last result of tile t − 1.
@@ -48,16 +50,17 @@ def ws_schedule(activations: Sequence[Ints], weights: Sequence[Ints], *, latency
             slot.control |= {"load": 1, "load_row": row, "select": (tile + 1) % 2}
         preloaded = start + len(b)
         first = max(preloaded, streamed)
-        for step, word in enumerate(a):
+        for step, (word, result) in enumerate(zip(a, model.product(a, b), strict=True)):
             slot = _at(slots, first + step)
-            slot.activation, slot.result = word, word @ b
+            slot.activation, slot.result = word, result
             slot.control["select"] = tile % 2
         streamed_before, streamed = streamed, first + len(a)
     return slots
 
 
-def os_schedule(activations: Sequence[Ints], weights: Sequence[Ints], *, latency: int, serialize: bool = False) -> list[Slot]:
-    """Return the slots of the products activations[t] (R, K) @ weights[t] (K, C), each as early as it can be.
+def os_schedule(activations: Sequence[Ints], weights: Sequence[Ints], *, model: PEModel, latency: int,
+                serialize: bool = False) -> list[Slot]:
+    """Return the slots of the products activations[t] (R, K) × weights[t] (K, C) of `model`, each as early as it can be.
 
     A tile streams after tile t − 1; its last step is not before the last drain step of tile t − 1. With `serialize` its first
     step follows the last result of tile t − 1.
@@ -75,7 +78,7 @@ def os_schedule(activations: Sequence[Ints], weights: Sequence[Ints], *, latency
         for row in range(rows):
             slot = _at(slots, streamed + row)
             slot.control["shift"] = 1
-            slot.result = (a @ b)[rows - 1 - row]
+            slot.result = model.product(a, b)[rows - 1 - row]
         drained = streamed + rows
     return slots
 

@@ -11,6 +11,7 @@ from hw.engines import os_cycles, scale_sim_os_fold, scale_sim_ws_fold, ws_cycle
 from hw.pe import PE_TYPES, PESpec
 from hw.pe.base import pe_control_layout
 from sw.golden.array.mesh import MeshModel
+from sw.golden.pe import PE_MODELS
 from tb.array.schedules import Slot, os_schedule, play, ws_schedule
 from tb.pe.slots import random_control
 from tb.sim import simulate
@@ -35,41 +36,51 @@ def random_tiles(rng: np.random.Generator, count: int, *shape: int) -> list[np.n
     return [rng.integers(-128, 128, shape) for _ in range(count)]
 
 
-@pytest.mark.parametrize("serialize", [False, True])
-@pytest.mark.parametrize(("rows", "columns", "tiles", "m"), shapes(9, 1))
-def test_ws_takes_the_cycles_of_the_formula(rows: int, columns: int, tiles: int, m: int, serialize: bool) -> None:
+def last_cycle_ws(rows: int, columns: int, tiles: int, m: int, kind: str, serialize: bool = False) -> int:
+    """Run T random weight-stationary tiles of M rows through a mesh; return the cycle in which the last row leaves it."""
     rng = np.random.default_rng(rows * 1000 + columns * 100 + tiles * 10 + m)
-    dut = make(rows, columns)
+    dut = make(rows, columns, kind=kind)
     slots = ws_schedule(random_tiles(rng, tiles, m, rows), random_tiles(rng, tiles, rows, columns),
-                        latency=dut.latency, serialize=serialize)
+                        model=PE_MODELS[kind](psum_width=PSUM_WIDTH), latency=dut.latency, serialize=serialize)
     seen: list[int] = []
     simulate(dut, play(dut, slots, seen))
     assert len(seen) == tiles * m
     assert seen[0] == 2 * rows + columns - 1         # column 0 alone, before the deskew, is there C − 1 cycles earlier: 2R
-    assert seen[-1] + 1 == ws_cycles(rows, columns, tiles, m, serialize)
+    return seen[-1]
 
 
+@pytest.mark.parametrize("kind", PE_TYPES)
+@pytest.mark.parametrize("serialize", [False, True])
+@pytest.mark.parametrize(("rows", "columns", "tiles", "m"), shapes(9, 1))
+def test_ws_takes_the_cycles_of_the_formula(rows: int, columns: int, tiles: int, m: int, serialize: bool, kind: str) -> None:
+    assert last_cycle_ws(rows, columns, tiles, m, kind, serialize) + 1 == ws_cycles(rows, columns, tiles, m, serialize)
+
+
+@pytest.mark.parametrize("kind", PE_TYPES)
 @pytest.mark.parametrize("serialize", [False, True])
 @pytest.mark.parametrize(("rows", "columns", "tiles", "k"), shapes(9, 2))
-def test_os_takes_the_cycles_of_the_formula(rows: int, columns: int, tiles: int, k: int, serialize: bool) -> None:
+def test_os_takes_the_cycles_of_the_formula(rows: int, columns: int, tiles: int, k: int, serialize: bool, kind: str) -> None:
     rng = np.random.default_rng(rows * 1000 + columns * 100 + tiles * 10 + k)
-    dut = make(rows, columns)
+    dut = make(rows, columns, kind=kind)
     slots = os_schedule(random_tiles(rng, tiles, rows, k), random_tiles(rng, tiles, k, columns),
-                        latency=dut.latency, serialize=serialize)
+                        model=PE_MODELS[kind](psum_width=PSUM_WIDTH), latency=dut.latency, serialize=serialize)
     seen: list[int] = []
     simulate(dut, play(dut, slots, seen))
     assert len(seen) == tiles * rows
     assert seen[-1] + 1 == os_cycles(rows, columns, tiles, k, serialize)
 
 
-@pytest.mark.parametrize("n", [1, 4, 16])
-@pytest.mark.parametrize(("tiles", "m", "last", "utilization"), [(3, 4, 22, 0.522), (5, 16, 90, 0.879)])
-def test_square_mesh_meets_the_verified_timing(n: int, tiles: int, m: int, last: int, utilization: float) -> None:
-    """3N + (T−1)·max(M,N) + M − 1 cycles; the two points were verified elsewhere for N = 4."""
+@pytest.mark.parametrize("kind", PE_TYPES)
+@pytest.mark.parametrize(("n", "tiles", "m", "last", "utilization"), [
+    (4, 3, 4, 22, 0.522), (4, 5, 16, 90, 0.879), (8, 4, 32, 150, None), (8, 3, 2, 40, None), (16, 2, 64, 174, None)])
+def test_square_mesh_meets_the_verified_timing(n: int, tiles: int, m: int, last: int, utilization: float | None,
+                                               kind: str) -> None:
+    """N×N: 3N + (T−1)·max(M,N) + M − 1 cycles; five points whose last cycle was verified elsewhere, simulated here."""
+    assert last_cycle_ws(n, n, tiles, m, kind) == last
     cycles = ws_cycles(n, n, tiles, m)
+    assert cycles - 1 == last
     assert cycles == 3 * n + (tiles - 1) * max(m, n) + m - 1
-    if n == 4:
-        assert cycles - 1 == last
+    if utilization is not None:
         assert tiles * m / cycles == pytest.approx(utilization, abs=5e-4)
 
 

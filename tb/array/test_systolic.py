@@ -13,6 +13,7 @@ from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.isa import Dataflow
+from hw.pe import PE_TYPES
 from sw.golden.array.systolic import result_rows
 from tb.array.engine import CONFIGS, SMALL, EngineBench, memory_image, random_command
 from tb.sim import simulate
@@ -71,5 +72,5 @@ def test_golden_model_multiplies(dataflow: Dataflow) -> None:
 def test_registry_and_bad_configs() -> None:
     assert ENGINES["systolic"] is SystolicEngine
     assert ENGINES.keys() == engines.ENGINES.keys()
-    with pytest.raises(ConfigError, match=r"^PESpec\.kind must be one of mac, not 'cam'$"):
+    with pytest.raises(ConfigError, match=rf"^PESpec\.kind must be one of {', '.join(PE_TYPES)}, not 'cam'$"):
         SystolicEngine(AcceleratorConfig(pe="cam"))

@@ -10,6 +10,7 @@ from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines import matrix_command_cycles, matrix_command_latency
 from hw.isa import Dataflow
+from hw.pe import PE_TYPES
 from tb.array.engine import CONFIGS, SMALL, EngineBench, command_of, memory_image
 from tb.sim import put_one, simulate
 
@@ -90,11 +91,23 @@ def test_latency_constants_are_those_of_the_blocks() -> None:
     assert TileSequencer.latency + 1 == engines.COMMAND_LATENCY
 
 
-@pytest.mark.parametrize(("rows", "columns", "m", "k", "n"), [(4, 4, 9, 12, 8), (3, 5, 1, 9, 5), (2, 4, 7, 2, 4)])
-def test_without_overlap_the_engine_takes_the_folds_of_scale_sim(rows: int, columns: int, m: int, k: int, n: int) -> None:
-    """⌈K/R⌉⌈N/C⌉ folds of M + 2R + C − 2 (WS, K a multiple of R), ⌈M/R⌉⌈N/C⌉ of K + R + C − 2 (OS), a constant per fold apart."""
-    config = AcceleratorConfig(rows=rows, columns=columns, vector_lanes=columns, **(SMALL | {"os_depth": 16}))
-    ws_folds, os_folds = ceil_div(k, rows) * ceil_div(n, columns), ceil_div(m, rows) * ceil_div(n, columns)
-    ws_fold, os_fold = engines.scale_sim_ws_fold(rows, columns, m), engines.scale_sim_os_fold(rows, columns, k)
-    assert matrix_command_cycles(config, m, n, k, Dataflow.WS, True) == ws_folds * (ws_fold + 1)
-    assert matrix_command_cycles(config, m, n, k, Dataflow.OS, True) == os_folds * (os_fold + rows + 1)
+@pytest.mark.parametrize("kind", PE_TYPES)
+@pytest.mark.parametrize(("rows", "columns", "m", "k", "n"), [
+    (4, 4, 9, 12, 8), (3, 5, 1, 9, 5), (2, 4, 7, 2, 4), (4, 4, 9, 13, 7), (3, 5, 4, 1, 6), (5, 2, 1, 16, 3), (1, 1, 2, 3, 2),
+    (4, 3, 7, 6, 1)])
+def test_without_overlap_the_engine_takes_the_folds_of_scale_sim(rows: int, columns: int, m: int, k: int, n: int,
+                                                                 kind: str) -> None:
+    """Whatever M, N, K: ⌈K/R⌉⌈N/C⌉ folds of M + 2R + C − 2 (WS), ⌈M/R⌉⌈N/C⌉ of K + R + C − 2 (OS), a constant per fold apart.
+
+    The constants: the register at the array's foot (WS), and with it the R rows of drain (OS).
+    """
+    config = AcceleratorConfig(pe=kind, rows=rows, columns=columns, vector_lanes=columns, **(SMALL | {"os_depth": 16}))
+    totals = {
+        Dataflow.WS: ceil_div(k, rows) * ceil_div(n, columns) * (engines.scale_sim_ws_fold(rows, columns, m) + 1),
+        Dataflow.OS: ceil_div(m, rows) * ceil_div(n, columns) * (engines.scale_sim_os_fold(rows, columns, k) + rows + 1)}
+    for dataflow, total in totals.items():
+        assert matrix_command_cycles(config, m, n, k, dataflow, True) == total
+        dut = SystolicEngine(config)
+        bench = EngineBench(dut, memory_image(config, 0))
+        simulate(dut, bench.feed([command_of(m, n, k, dataflow, serialize=1)] * 3), background=[bench.memory, bench.record])
+        assert set(np.diff(bench.done)) == {total}

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from flows.cli import main
+from hw.pe import PE_TYPES
 from hw.presets import PRESETS
 from sw.workloads import WORKLOADS
 
@@ -80,7 +81,8 @@ def test_a_config_from_a_file_and_single_fields_change_the_run(capsys, tmp_path)
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--set", "row=3"], r"--set must name one of .*, not 'row'"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--set", "rows=many"], r"--set rows must be an integer, not 'many'"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--set", "rows=0"], r"AcceleratorConfig\.rows must be between 1 and 256, not 0"),
-    (["run", "systolic-4x4", "--gemm", "8,8,8", "--set", "pe=analog"], r"AcceleratorConfig\.pe must be one of mac, not 'analog'"),
+    (["run", "systolic-4x4", "--gemm", "8,8,8", "--set", "pe=analog"],
+     rf"AcceleratorConfig\.pe must be one of {', '.join(PE_TYPES)}, not 'analog'"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--set", "dataflows=ws", "--dataflow", "os"],
      r"--dataflow must be auto or one of ws for this config, not 'os'"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--memory-latency", "0"], r"MemoryTiming\.latency must be .*, not 0"),

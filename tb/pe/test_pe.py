@@ -7,7 +7,7 @@ import pytest
 from hw.errors import ConfigError
 from hw.pe import PE_TYPES, PESpec
 from hw.pe.mac import MacPE
-from sw.golden.pe import PE_MODELS
+from sw.golden.pe import PE_MODELS, SlotControl
 from tb.pe.slots import random_control, random_operand
 from tb.sim import simulate
 
@@ -53,6 +53,43 @@ def test_random_slots(kind: str, widths: tuple[int, int, int], dataflows: tuple[
     assert ("ws" not in dataflows) or compared["product"] > 50
 
 
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (3, 7, 2), (4, 16, 5)])
+@pytest.mark.parametrize("kind", PE_TYPES)
+def test_product_of_a_tile_is_what_the_slots_add_up_to(kind: str, m: int, k: int, n: int) -> None:
+    """Golden models agree with themselves: `product`, k rows of PEs (WS), and k steps of m×n PEs with their drain (OS)."""
+    rng, width = np.random.default_rng(k), 24
+    activations, weights = rng.integers(-128, 128, (m, k)), rng.integers(-8, 8, (k, n))
+    product = PE_MODELS[kind](psum_width=width).product(activations.astype(np.int8), weights.astype(np.int8))
+    assert product.shape == (m, n)
+    assert product.dtype == np.int64
+
+    for row, expected in zip(activations, product, strict=True):
+        psum = np.zeros(n, np.int64)
+        for activation, weight in zip(row, weights, strict=True):
+            pes = PE_MODELS[kind]((n,), psum_width=width)
+            pes.step(SlotControl(load=1, select=1), np.int64(0), weight, psum)
+            psum = pes.step(SlotControl(select=0), activation, np.zeros(n, np.int64), psum)
+        assert list(psum) == list(expected)
+
+    pes = PE_MODELS[kind]((m, n), psum_width=width)
+    for step in range(k):
+        control = SlotControl(accumulate=1, first=int(step == 0), last=int(step == k - 1))
+        pes.step(control, activations[:, step:step + 1], weights[step:step + 1], np.int64(0))
+    assert (pes.step(SlotControl(shift=1), np.int64(0), np.int64(0), np.int64(0)) == product).all()
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(2, 9, 3), (5, 1100, 2)])
+def test_exact_models_multiply_matrices(m: int, k: int, n: int) -> None:
+    """What a model that calls itself exact promises: also where float32 would round."""
+    exact = [kind for kind, model in PE_MODELS.items() if model.exact]
+    assert exact
+    activations, weights = np.full((m, k), -128, np.int8), np.full((k, n), -128, np.int8)
+    activations[0, 0] = weights[0, 0] = 127
+    for kind in exact:
+        product = PE_MODELS[kind](psum_width=40).product(activations, weights)
+        assert (product == activations.astype(np.int64) @ weights.astype(np.int64)).all()
+
+
 def test_registries_agree() -> None:
     assert set(PE_MODELS) == set(PE_TYPES)
 
@@ -71,7 +108,7 @@ def test_bad_parameters(change: dict, message: str) -> None:
 
 
 def test_unknown_kind() -> None:
-    with pytest.raises(ConfigError, match=r"^PESpec\.kind must be one of mac, not 'cam'$"):
+    with pytest.raises(ConfigError, match=rf"^PESpec\.kind must be one of {', '.join(PE_TYPES)}, not 'cam'$"):
         PESpec(kind="cam", activation_width=8, weight_width=8, psum_width=24, dataflows=("ws",))
 
 

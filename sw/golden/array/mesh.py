@@ -3,13 +3,11 @@
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
 from sw.golden.pe import PE_MODELS, SlotControl
+from sw.golden.pe.base import Ints
 
 __all__ = ["MeshModel"]
-
-Ints = npt.NDArray[np.int64]
 
 
 class MeshModel:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from hw.isa import Dataflow
+from sw.golden.pe import pe_model
 
 __all__ = ["result_rows"]
 
@@ -29,6 +30,7 @@ def result_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpa
     WS: n-group → k-group → m. OS: n-group → m-group → run of at most os_depth steps, rows of a group from the last to the first.
     """
     c, rows, columns = command, config.rows, config.columns
+    model = pe_model(config)
 
     def activation(step: int, group: int, valid: int) -> Ints:
         addr = c["activation_addr"] + step * c["activation_stride"] + group * c["activation_tile_stride"]
@@ -48,11 +50,12 @@ def result_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpa
             if c["dataflow"] == Dataflow.WS:
                 tile = weights(g * rows, valid_rows, j, valid_columns)
                 for m in range(c["m"]):
-                    yield acc_addr + m, int(c["accumulate"] or g > 0), activation(m, g, valid_rows)[:valid_rows] @ tile
+                    row = activation(m, g, valid_rows)[None, :valid_rows]
+                    yield acc_addr + m, int(c["accumulate"] or g > 0), model.product(row, tile)[0]
                 continue
             for start in range(0, c["k"], config.os_depth):
                 steps = min(config.os_depth, c["k"] - start)
                 left = np.array([activation(k, g, valid_rows) for k in range(start, start + steps)])
-                sums = left.T @ weights(start, steps, j, valid_columns)
+                sums = model.product(left.T, weights(start, steps, j, valid_columns))
                 for r in reversed(range(valid_rows)):
                     yield acc_addr + g * rows + r, int(c["accumulate"] or start > 0), sums[r]
