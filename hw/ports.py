@@ -8,12 +8,18 @@ from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
 
 __all__ = [
-    "ADDRESS_WIDTH", "AXI_ID_WIDTH", "AccumulatorReadPort", "AccumulatorWritePort", "AxiLitePort", "AxiReadPort",
-    "AxiWritePort", "ErrorReport", "ScratchpadReadPort", "ScratchpadWritePort", "UnitPort", "descriptor_layout",
+    "ADDRESS_WIDTH", "AXI_BURST_INCR", "AXI_CACHE_NORMAL", "AXI_FETCH_ID", "AXI_ID_WIDTH", "AXI_LOAD_ID", "AXI_PAGE_BYTES",
+    "AccumulatorReadPort", "AccumulatorWritePort", "AxiLitePort", "AxiReadPort", "AxiWritePort", "ErrorReport",
+    "ScratchpadReadPort", "ScratchpadWritePort", "UnitPort", "descriptor_layout",
 ]
 
-AXI_ID_WIDTH = 1
 ADDRESS_WIDTH = 32
+
+AXI_ID_WIDTH = 1
+AXI_LOAD_ID, AXI_FETCH_ID = 0, 1
+AXI_BURST_INCR = 0b01
+AXI_CACHE_NORMAL = 0b0011       # normal memory, not cached, bufferable: bridges may merge and split
+AXI_PAGE_BYTES = 4096           # no burst crosses a multiple of it
 
 ErrorReport = data.StructLayout({"cause": 8, "addr": 32})
 """What a unit says when it stops: an `ErrorCause` and the address or size that was wrong."""
@@ -124,7 +130,8 @@ class AccumulatorReadPort(wiring.Signature):
     Members
     -------
     addr : Out(row index), valid : Out(1), ready : In(1)
-        Request; refused (ready low) while the matrix engine uses that bank. Accepted when valid & ready.
+        Request; refused (ready low) in the cycles in which the matrix engine adds to a row of the same bank (valid with
+        `accumulate`); overwriting one does not disturb it. Accepted when valid & ready.
     data : In(C × signed(acc_width))
         The row, in the cycle after the request was accepted, for that cycle only.
     """

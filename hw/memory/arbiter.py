@@ -7,12 +7,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.ports import AxiReadPort
+from hw.ports import AXI_FETCH_ID, AXI_LOAD_ID, AxiReadPort
 
-__all__ = ["FETCH_ID", "LOAD_ID", "ReadArbiter"]
-
-LOAD_ID = 0
-FETCH_ID = 1
+__all__ = ["ReadArbiter"]
 
 
 class ReadArbiter(wiring.Component):
@@ -56,9 +53,9 @@ class ReadArbiter(wiring.Component):
                 m.d.comb += [getattr(bus, name).eq(getattr(port, name))
                              for name in ("arvalid", "araddr", "arlen", "arsize", "arburst", "arcache", "arprot")]
                 m.d.comb += port.arready.eq(bus.arready)
-        m.d.comb += bus.arid.eq(Mux(fetching, FETCH_ID, LOAD_ID))
+        m.d.comb += bus.arid.eq(Mux(fetching, AXI_FETCH_ID, AXI_LOAD_ID))
 
-        for port, number in ((self.load, LOAD_ID), (self.fetch, FETCH_ID)):
+        for port, number in ((self.load, AXI_LOAD_ID), (self.fetch, AXI_FETCH_ID)):
             m.d.comb += [getattr(port, name).eq(getattr(bus, name)) for name in ("rid", "rdata", "rresp", "rlast")]
             with m.If(bus.rid == number):
                 m.d.comb += [port.rvalid.eq(bus.rvalid), bus.rready.eq(port.rready)]

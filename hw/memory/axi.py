@@ -8,16 +8,11 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
-from hw.ports import ADDRESS_WIDTH, ErrorReport, descriptor_layout
+from hw.ports import ADDRESS_WIDTH, AXI_PAGE_BYTES, ErrorReport, descriptor_layout
 
 __all__ = [
-    "BURST_INCR", "CACHE_MODIFIABLE", "SCRATCHPAD_WIDTH", "BlockCheck", "BurstSplitter", "block_layout", "burst_layout",
-    "first_bytes", "place_layout",
+    "SCRATCHPAD_WIDTH", "BlockCheck", "BurstSplitter", "block_layout", "burst_layout", "first_bytes", "place_layout",
 ]
-
-BURST_INCR = 0b01
-CACHE_MODIFIABLE = 0b0011       # normal memory, not cached: bridges may merge and split
-PAGE_BYTES = 4096               # no AXI4 burst crosses a multiple of it
 
 SCRATCHPAD_WIDTH = 25           # one bit more than an address field, so that the first address beyond the end is seen as such
 
@@ -142,7 +137,7 @@ class BurstSplitter(wiring.Component):
         m = Module()
         config = self.config
         beat_bytes, beat_log2 = config.beat_bytes, ceil_log2(config.beat_bytes)
-        page_beats = PAGE_BYTES // beat_bytes
+        page_beats = AXI_PAGE_BYTES // beat_bytes
         fields = block_layout(config).members
         given, burst = self.i.payload, self.o.payload
         position = data.StructLayout({"dram": ADDRESS_WIDTH + 1, "scratchpad": SCRATCHPAD_WIDTH})

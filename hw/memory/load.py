@@ -8,10 +8,10 @@ from amaranth.lib.wiring import Out
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
-from hw.memory.axi import BURST_INCR, CACHE_MODIFIABLE, BlockCheck, BurstSplitter, burst_layout, first_bytes, place_layout
+from hw.memory.axi import BlockCheck, BurstSplitter, burst_layout, first_bytes, place_layout
 from hw.memory.fifo import StreamFIFO
 from hw.memory.transposer import Transposer
-from hw.ports import AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
+from hw.ports import AXI_BURST_INCR, AXI_CACHE_NORMAL, AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
 from hw.timing import LOAD_LATENCY
 
 __all__ = ["LoadUnit"]
@@ -96,8 +96,8 @@ class LoadUnit(wiring.Component):
             in_flight.i.valid.eq(splitter.o.valid & address_free & ~flush),
             splitter.o.ready.eq(in_flight.i.ready & address_free & ~flush),
             bus.arsize.eq(beat_log2),
-            bus.arburst.eq(BURST_INCR),
-            bus.arcache.eq(CACHE_MODIFIABLE),
+            bus.arburst.eq(AXI_BURST_INCR),
+            bus.arcache.eq(AXI_CACHE_NORMAL),
         ]
         with m.If(address_free):
             m.d.sync += bus.arvalid.eq(in_flight.i.valid & in_flight.i.ready & ~request.wrapped)
@@ -141,9 +141,10 @@ class LoadUnit(wiring.Component):
             source.tail.eq(burst.tail),
             source.end.eq(burst.row_end),
             source.last.eq(burst.last),
+            source.bad.eq(failed),
         ]
 
-        # The write: what leaves the transposer comes before the plain beats behind it.
+        # The write: what leaves the transposer comes before the plain beats behind it. A bad block is held back until the flush.
         place = Signal(place_layout(config))
         plain = Signal()
         placing = Signal()
@@ -157,7 +158,7 @@ class LoadUnit(wiring.Component):
             m.d.comb += [
                 place.eq(turned.addr),
                 written.eq(turned.data),
-                placing.eq(transposer.o.valid & turned.write & ~flush),
+                placing.eq(transposer.o.valid & turned.write & ~transposer.bad & ~flush),
             ]
         with m.Else():
             m.d.comb += [
@@ -171,15 +172,15 @@ class LoadUnit(wiring.Component):
             self.write.addr.eq(place.line),
             self.write.data.eq(written.replicate(lanes)),
             self.write.mask.eq(((1 << config.beat_bytes) - 1) << place.offset),
-            transposer.o.ready.eq(Mux(turned.write, self.write.valid & self.write.ready, ~flush)),
+            transposer.o.ready.eq(Mux(turned.write, self.write.valid & self.write.ready, ~transposer.bad & ~flush)),
             beat_taken.eq(Mux(burst.transpose & ~flush, transposer.i.valid & transposer.i.ready,
                               present & (flush | (plain & self.write.valid & self.write.ready)))),
             unit.done.eq(Mux(transposer.busy, transposer.o.valid & transposer.o.ready & turned.last,
                              plain & beat_taken & burst_end & burst.last)),
         ]
 
-        # Errors, the oldest command's first. A failed beat of a transposed command goes on through the transposer like any other,
-        # so that the command before it can leave; `poisoned` then holds the error back until it has.
+        # Errors, the oldest first. A failed beat of a transposed command goes on through the transposer like any other, so that
+        # what came before it can leave; its report is kept (`poisoned`) until its block comes out as bad.
         found = Signal(ErrorReport)
         noted = Signal()
         stopping = Signal()
@@ -187,7 +188,7 @@ class LoadUnit(wiring.Component):
         with m.If(outside):
             m.d.comb += [noted.eq(1), stopping.eq(1), found.cause.eq(ErrorCause.SCRATCHPAD_RANGE), found.addr.eq(place)]
         with m.Elif(poisoned):
-            m.d.comb += stopping.eq(~transposer.ending)
+            m.d.comb += stopping.eq(transposer.bad)
         with m.Elif(failed):
             m.d.comb += [
                 noted.eq(burst.transpose | ~transposer.busy),

@@ -8,9 +8,9 @@ from amaranth.lib.wiring import Out
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
-from hw.memory.axi import BURST_INCR, CACHE_MODIFIABLE, BlockCheck, BurstSplitter, burst_layout, place_layout
+from hw.memory.axi import BlockCheck, BurstSplitter, burst_layout, place_layout
 from hw.memory.fifo import StreamFIFO
-from hw.ports import AxiWritePort, ErrorReport, ScratchpadReadPort, UnitPort
+from hw.ports import AXI_BURST_INCR, AXI_CACHE_NORMAL, AxiWritePort, ErrorReport, ScratchpadReadPort, UnitPort
 from hw.timing import STORE_LATENCY
 
 __all__ = ["OUTSTANDING_WRITES", "StoreUnit"]
@@ -107,8 +107,8 @@ class StoreUnit(wiring.Component):
             responses.i.p.dram_addr.eq(request.dram_addr),
             responses.i.p.last.eq(request.last),
             bus.awsize.eq(beat_log2),
-            bus.awburst.eq(BURST_INCR),
-            bus.awcache.eq(CACHE_MODIFIABLE),
+            bus.awburst.eq(AXI_BURST_INCR),
+            bus.awcache.eq(AXI_CACHE_NORMAL),
         ]
         with m.If(address_free):
             m.d.sync += bus.awvalid.eq(issue)

@@ -17,11 +17,11 @@ def source_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     Fields: `data`; `addr` where byte 0 of the block's first row goes (of interest in the first row of a block only); `stride`
     between the block's columns; `tail`: columns that the block has, 0 for all; `end`: no more rows in this column of blocks;
-    `last` row of the command.
+    `last` row of the command; `bad`: the data are not to be used.
     """
     return data.StructLayout({
         "data": config.bus_width, "addr": SCRATCHPAD_WIDTH, "stride": 24, "tail": ceil_log2(config.beat_bytes),
-        "end": 1, "last": 1,
+        "end": 1, "last": 1, "bad": 1,
     })
 
 
@@ -36,7 +36,8 @@ class Transposer(wiring.Component):
     One beat in and one out in each cycle: an array of B×B bytes is shifted up while even blocks enter as rows, and to the left
     while odd blocks enter as columns, so that the block before leaves the other way. A phase is B steps, and each step takes a
     beat, gives one, or both. A block that ends early is filled up with zero rows by itself, one a cycle. After the last block of
-    a command the array empties in B steps, unless the next command's first beat is there when that phase begins.
+    a command the array empties in B steps, unless the next command's first beat is there when that phase begins. A block with a
+    bad beat turns around like any other, and is bad when it leaves.
 
     Latency B cycles from the first row to the first turned beat; B steps a block, however many of its rows and columns exist.
 
@@ -51,8 +52,8 @@ class Transposer(wiring.Component):
         Exactly B beats a block; `ready` of `i` is combinational on `ready` of `o`, and `valid` of `o` on `valid` of `i`.
     busy : Out(1)
         Something is inside.
-    ending : Out(1)
-        The last block of a command is leaving; beats that enter meanwhile belong to the next command.
+    bad : Out(1)
+        The block that leaves is bad; all beats that came before it are out.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -62,7 +63,7 @@ class Transposer(wiring.Component):
             "i": In(stream.Signature(source_layout(config))),
             "o": Out(stream.Signature(turned_layout(config))),
             "busy": Out(1),
-            "ending": Out(1),
+            "bad": Out(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -70,7 +71,7 @@ class Transposer(wiring.Component):
         size = self.config.beat_bytes
         source, turned = self.i.payload, self.o.payload
         fields = source_layout(self.config).members
-        place = data.StructLayout({name: fields[name] for name in ("addr", "stride", "tail", "last")})
+        place = data.StructLayout({name: fields[name] for name in ("addr", "stride", "tail", "last", "bad")})
 
         rows = [Signal(8 * size, name=f"row_{i}", reset_less=True) for i in range(size)]
         leftwards = Signal()                            # direction of this phase
@@ -85,15 +86,17 @@ class Transposer(wiring.Component):
         moving = Signal()
         taking = Signal()
         phase_end = Signal()
+        entering_bad = Signal()                         # so far, the beat at hand included
         m.d.comb += [
             filling.eq(Mux(step == 0, self.i.valid | (full & ~leaving.last), filling_later)),
             moving.eq((filling | full) & (~filling | padding | self.i.valid) & (~full | self.o.ready)),
             taking.eq(moving & filling & ~padding),
             phase_end.eq(step == size - 1),
+            entering_bad.eq(((step != 0) & entering.bad) | (taking & source.bad)),
             self.i.ready.eq(filling & ~padding & (~full | self.o.ready)),
             self.o.valid.eq(full & (~filling | padding | self.i.valid)),
             self.busy.eq(full | filling_later),
-            self.ending.eq(full & leaving.last),
+            self.bad.eq(full & leaving.bad),
         ]
 
         row_in = Signal(8 * size)
@@ -113,7 +116,7 @@ class Transposer(wiring.Component):
         with m.If(taking):
             with m.If(step == 0):
                 m.d.sync += [entering[name].eq(source[name]) for name in ("addr", "stride", "tail")]
-            m.d.sync += [entering.last.eq(source.last), padding.eq(source.end)]
+            m.d.sync += [entering.last.eq(source.last), entering.bad.eq(entering_bad), padding.eq(source.end)]
         with m.If(moving):
             m.d.sync += [
                 step.eq(step + 1),
@@ -128,5 +131,6 @@ class Transposer(wiring.Component):
                     padding.eq(0),
                     leaving.eq(entering),
                     leaving.last.eq(Mux(padding, entering.last, source.last)),
+                    leaving.bad.eq(entering_bad),
                 ]
         return m

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from hw.config import AcceleratorConfig
-from hw.memory.arbiter import FETCH_ID, ReadArbiter
+from hw.memory.arbiter import ReadArbiter
+from hw.ports import AXI_FETCH_ID
 from tb.sim import AxiMemory, Bench, simulate
 
 CONFIG = AcceleratorConfig(bus_width=64)
@@ -58,9 +59,9 @@ def test_each_master_gets_its_own_beats(stall: float) -> None:
         async for _, _, valid, ready, number, load, fetch in ctx.tick().sample(*sampled):
             if valid and not held:
                 collisions.append(load and fetch)
-                assert (number == FETCH_ID) == fetch
+                assert (number == AXI_FETCH_ID) == fetch
             held = valid and not ready
-            fetches.append(valid and ready and number == FETCH_ID)
+            fetches.append(valid and ready and number == AXI_FETCH_ID)
 
     simulate(dut, *master(dut.load, bursts[0], got[0], stall, 2), *master(dut.fetch, bursts[1], got[1], stall, 3),
              background=[memory.read(dut.bus), memory.check_read(dut.bus), watch], seed=1)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.memory.axi import PAGE_BYTES, BurstSplitter
+from hw.memory.axi import BurstSplitter
+from hw.ports import AXI_PAGE_BYTES
 from tb.memory.blocks import Block, random_block
 from tb.sim import check_stream, get_all, put_all, simulate
 
@@ -56,7 +57,7 @@ def test_bursts_cover_the_block(name: str, stall: float) -> None:
                 bursts.append(burst)
                 count = burst.length + 1
                 assert count <= (1 if burst.transpose else config.burst_beats)
-                assert burst.dram_addr // PAGE_BYTES == (burst.dram_addr + count * beat - 1) // PAGE_BYTES
+                assert burst.dram_addr // AXI_PAGE_BYTES == (burst.dram_addr + count * beat - 1) // AXI_PAGE_BYTES
                 assert not burst.wrapped
                 for i in range(count):
                     end = i == count - 1
@@ -73,7 +74,7 @@ def test_bursts_cover_the_block(name: str, stall: float) -> None:
 def test_bursts_are_as_long_as_they_can_be() -> None:
     config = CONFIGS["b128"]
     dut, got = BurstSplitter(config), []
-    block = {"dram_addr": PAGE_BYTES - 3 * 16, "dram_stride": 0, "rows": 1, "row_beats": 20, "tail": 0, "addr": 0, "stride": 0,
-             "transpose": 0}
+    block = {"dram_addr": AXI_PAGE_BYTES - 3 * 16, "dram_stride": 0, "rows": 1, "row_beats": 20, "tail": 0, "addr": 0,
+             "stride": 0, "transpose": 0}
     simulate(dut, put_all(dut.i, [block]), get_all(dut.o, 4, got), seed=0)
     assert [burst.length + 1 for burst in got] == [3, 7, 7, 3]

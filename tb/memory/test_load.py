@@ -145,6 +145,74 @@ def test_error_stops_after_the_older_commands(case: str, before: str, stall: flo
     assert len(bench.done) == len(older) + len(again)
 
 
+def place_fault(rng: random.Random, block: Block, beat: int, faults: dict[int, int]) -> tuple[ErrorCause, int]:
+    """Make one beat of the block fail, on the bus or by lying beyond the address space; return what must be reported."""
+    columns = ceil_div(block["row_bytes"], beat)
+    offsets = [row * block["dram_stride"] + column * beat for row in range(block["rows"]) for column in range(columns)]
+    if block["transpose"]:
+        offsets.sort(key=lambda offset: offset % block["dram_stride"])      # the order of the bus: columns, from the top down
+    bad = rng.choice(offsets)
+    if bad == 0 or rng.random() < 0.5:
+        faults[block["dram_addr"] + bad] = rng.choice((2, 3))
+        return ErrorCause.BUS_READ, block["dram_addr"] + bad
+    block["dram_addr"] = (1 << 32) - bad
+    return ErrorCause.BAD_SIZE, next(offset for offset in offsets if offset >= bad) - bad
+
+
+def faulty_sequence(rng: random.Random, beat: int) -> list[Block]:
+    """Return small blocks, plain and transposed, many of a single beat or turned block; no two read the same beat."""
+    blocks, addr = [], 0
+    for place in range(rng.randint(1, 5)):
+        rows = rng.choice((1, rng.randint(2, beat), beat, rng.randint(2, beat), rng.randint(beat + 1, 2 * beat)))
+        beats = rng.choice((1, 1, 2))
+        stride = beat * rng.randint(beats, beats + 2)
+        blocks.append({
+            "dram_addr": addr, "dram_stride": stride, "rows": rows,
+            "row_bytes": beats * beat - rng.choice((0, rng.randrange(beat))), "addr": 1024 * place, "stride": 2 * beat,
+            "transpose": int(rng.random() < 0.7)})
+        addr += rows * stride
+    return blocks
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize("name", ["b64", "b128"])
+def test_a_failing_beat_anywhere_is_the_one_reported(name: str, stall: float) -> None:
+    config, rng = CONFIGS[name], random.Random(f"{name} {stall}")
+    beat = config.beat_bytes
+    bench = LoadBench(config, stall=stall, seed=9, latency=1)
+    unit = bench.dut.unit
+    seen: Counter[object] = Counter()
+
+    async def commands(ctx: Any) -> None:
+        for _ in range(150):
+            blocks = faulty_sequence(rng, beat)
+            faulty = rng.randrange(len(blocks))
+            cause, addr = place_fault(rng, blocks[faulty], beat, bench.memory.faults)
+            older, state, first = blocks[:faulty], bench.scratchpad.copy(), len(bench.states)
+            for block in blocks:
+                ctx.set(unit.command.payload, block)
+                ctx.set(unit.command.valid, 1)
+                ready = False
+                while not (ready or ctx.get(unit.error)):
+                    _, _, ready = await ctx.tick().sample(unit.command.ready)
+                ctx.set(unit.command.valid, 0)
+            await bench.settle(ctx)
+            assert ctx.get(unit.error)
+            assert (ErrorCause(ctx.get(unit.report.cause)), ctx.get(unit.report.addr)) == (cause, addr)
+            check_states(bench, older, state, first)
+            await bench.abort(ctx)
+            bench.memory.faults.clear()
+            turned = blocks[faulty]["transpose"]
+            one = blocks[faulty]["rows"] <= beat and blocks[faulty]["row_bytes"] <= beat
+            seen["one block behind a turned one", cause] += one and turned and bool(older) and older[-1]["transpose"]
+            seen["turned" if turned else "plain", cause] += 1
+            seen["not the last"] += faulty < len(blocks) - 1
+
+    bench.run(commands)
+    assert len(seen) == 7
+    assert min(seen.values()) > 0, seen
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["b64", "b128"])
 def test_abort_at_any_time(name: str, stall: float) -> None:

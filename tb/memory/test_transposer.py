@@ -1,4 +1,4 @@
-"""The byte transposer by itself: blocks turned, padded and tagged, one beat a cycle."""
+"""The byte transposer by itself: blocks turned, padded, tagged and marked as bad, one beat a cycle."""
 
 import random
 from typing import Any
@@ -18,20 +18,27 @@ CONFIGS = {"b64": AcceleratorConfig(bus_width=64), "b128": AcceleratorConfig(bus
 def test_random_blocks(name: str, stall_in: float, stall_out: float) -> None:
     config, rng = CONFIGS[name], random.Random(f"{name} {stall_in} {stall_out}")
     size, dut = config.beat_bytes, Transposer(config)
-    sent, want, blocks = [], [], 16
+    sent, want, want_bad, blocks = [], [], [], 16
     for number in range(blocks):
         rows = rng.choice((size, rng.randint(1, size)))
         tail, last, stride = rng.choice((0, rng.randrange(size))), rng.random() < 0.4 or number == blocks - 1, size * number
+        bad = {row for row in range(rows) if rng.random() < 0.5 / rows}
         block = np.zeros((size, size), np.uint8)
         block[:rows] = np.frombuffer(rng.randbytes(rows * size), np.uint8).reshape(rows, size)
         for row in range(rows):
             sent.append({"data": int.from_bytes(block[row].tobytes(), "little"), "addr": 1000 * number + row, "stride": stride,
-                         "tail": tail, "end": row == rows - 1, "last": last and row == rows - 1})
+                         "tail": tail, "end": row == rows - 1, "last": last and row == rows - 1, "bad": row in bad})
+        want_bad += [bool(bad)] * size
         for column in range(size):
             want.append((int.from_bytes(block[:, column].tobytes(), "little"), 1000 * number + column * stride,
                          tail == 0 or column < tail, last and column == size - 1))
     got: list[Any] = []
+    got_bad: list[bool] = []
     settled = []
+
+    async def marks(ctx: Any) -> None:
+        async for _, _, valid, ready, bad in ctx.tick().sample(dut.o.valid, dut.o.ready, dut.bad):
+            got_bad.extend([bool(bad)] if valid and ready else [])
 
     async def idle(ctx: Any) -> None:
         while len(got) < len(want):
@@ -40,8 +47,10 @@ def test_random_blocks(name: str, stall_in: float, stall_out: float) -> None:
         assert not ctx.get(dut.busy)
 
     cycles = simulate(dut, put_all(dut.i, sent, stall=stall_in, seed=1), get_all(dut.o, len(want), got, stall=stall_out, seed=2),
-                      idle, background=[check_stream(dut.o)], seed=1)
+                      idle, background=[check_stream(dut.o), marks], seed=1)
     assert [(beat.data, beat.addr, bool(beat.write), bool(beat.last)) for beat in got] == want
+    assert got_bad == want_bad
+    assert len(set(want_bad)) == 2
     assert any(settled)
     if not stall_in and not stall_out:
         assert cycles <= (blocks + 1) * size + 3
