@@ -3,14 +3,15 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig, ceil_log2
+from hw.memory.bank import MemoryBank
 from hw.ports import AccumulatorReadPort, AccumulatorWritePort
 from hw.share import shared
 
-__all__ = ["Accumulator", "AccumulatorBank", "AccumulatorLane"]
+__all__ = ["Accumulator", "AccumulatorLane"]
 
 
 class AccumulatorLane(wiring.Component):
@@ -62,53 +63,6 @@ class AccumulatorLane(wiring.Component):
         return m
 
 
-class AccumulatorBank(wiring.Component):
-    """One bank: a synchronous read and a write in every cycle; a read of the row that is written gives the new row.
-
-    Parameters
-    ----------
-    rows, row_width : int
-        Depth, and width in bits.
-
-    Members
-    -------
-    read_addr : In(range(rows)), read_en : In(1)
-    read_data : Out(row_width)
-        The row, in the cycle after `read_en`; held until the next read.
-    write_addr : In(range(rows)), write_data : In(row_width), write_en : In(1)
-    """
-
-    latency = 1
-
-    def __init__(self, *, rows: int, row_width: int):
-        self.rows = rows
-        self.row_width = row_width
-        super().__init__({
-            "read_addr": In(range(rows)),
-            "read_en": In(1),
-            "read_data": Out(row_width),
-            "write_addr": In(range(rows)),
-            "write_data": In(row_width),
-            "write_en": In(1),
-        })
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        m.submodules.array = array = memory.Memory(
-            shape=self.row_width, depth=self.rows, init=[], attrs={"ram_style": "block"})
-        write = array.write_port()
-        read = array.read_port(transparent_for=(write,))
-        m.d.comb += [
-            read.addr.eq(self.read_addr),
-            read.en.eq(self.read_en),
-            self.read_data.eq(read.data),
-            write.addr.eq(self.write_addr),
-            write.data.eq(self.write_data),
-            write.en.eq(self.write_en),
-        ]
-        return m
-
-
 class Accumulator(wiring.Component):
     """Banked accumulator rows: overwrite or saturating add of one row in every cycle, and a second reader.
 
@@ -149,9 +103,10 @@ class Accumulator(wiring.Component):
         place = data.StructLayout({"row": ceil_log2(rows), "bank": ceil_log2(config.accumulator_banks)})
         reading, writing = data.View(place, self.read.addr), data.View(place, self.write.addr)
 
-        banks = [AccumulatorBank(rows=rows, row_width=columns * config.acc_width) for _ in range(config.accumulator_banks)]
+        width = columns * config.acc_width
+        banks = [MemoryBank(depth=rows, width=width, transparent=True) for _ in range(config.accumulator_banks)]
         for index, bank in enumerate(banks):
-            m.submodules[f"bank_{index}"] = shared(platform, f"accumulator_bank_r{rows}_w{bank.row_width}", bank)
+            m.submodules[f"bank_{index}"] = shared(platform, f"accumulator_bank_r{rows}_w{width}", bank)
         lanes = [AccumulatorLane(psum_width=config.psum_width, acc_width=config.acc_width) for _ in range(columns)]
         for index, lane in enumerate(lanes):
             m.submodules[f"lane_{index}"] = shared(

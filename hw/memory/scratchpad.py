@@ -3,65 +3,16 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, memory, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.errors import ConfigError
+from hw.memory.bank import MemoryBank
 from hw.ports import ScratchpadReadPort, ScratchpadWritePort
 from hw.share import shared
 
-__all__ = ["Scratchpad", "ScratchpadBank"]
-
-
-class ScratchpadBank(wiring.Component):
-    """One bank: a synchronous read and a byte-masked write in every cycle; infers block RAM.
-
-    A read of the line that is written in the same cycle gives the old line.
-
-    Parameters
-    ----------
-    lines, line_bytes : int
-        Depth, and width in bytes.
-
-    Members
-    -------
-    read_addr : In(range(lines)), read_en : In(1)
-    read_data : Out(8·line_bytes)
-        The line, in the cycle after `read_en`; held until the next read.
-    write_addr : In(range(lines)), write_data : In(8·line_bytes), write_en : In(line_bytes)
-        One enable for each byte.
-    """
-
-    latency = 1
-
-    def __init__(self, *, lines: int, line_bytes: int):
-        self.lines = lines
-        self.line_bytes = line_bytes
-        super().__init__({
-            "read_addr": In(range(lines)),
-            "read_en": In(1),
-            "read_data": Out(8 * line_bytes),
-            "write_addr": In(range(lines)),
-            "write_data": In(8 * line_bytes),
-            "write_en": In(line_bytes),
-        })
-
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        m.submodules.array = array = memory.Memory(
-            shape=8 * self.line_bytes, depth=self.lines, init=[], attrs={"ram_style": "block"})
-        write = array.write_port(granularity=8)
-        read = array.read_port()
-        m.d.comb += [
-            read.addr.eq(self.read_addr),
-            read.en.eq(self.read_en),
-            self.read_data.eq(read.data),
-            write.addr.eq(self.write_addr),
-            write.data.eq(self.write_data),
-            write.en.eq(self.write_en),
-        ]
-        return m
+__all__ = ["Scratchpad"]
 
 
 class Scratchpad(wiring.Component):
@@ -90,7 +41,7 @@ class Scratchpad(wiring.Component):
         If there is no reader or no writer.
     """
 
-    latency = ScratchpadBank.latency
+    latency = MemoryBank.latency
 
     def __init__(self, config: AcceleratorConfig, *, readers: int = 4, writers: int = 2):
         for name, count in (("readers", readers), ("writers", writers)):
@@ -108,7 +59,8 @@ class Scratchpad(wiring.Component):
         lines = config.scratchpad_lines // config.scratchpad_banks
         place = data.StructLayout({"line": ceil_log2(lines), "bank": ceil_log2(config.scratchpad_banks)})
         name = f"scratchpad_bank_l{lines}_b{config.line_bytes}"
-        banks = [ScratchpadBank(lines=lines, line_bytes=config.line_bytes) for _ in range(config.scratchpad_banks)]
+        banks = [MemoryBank(depth=lines, width=8 * config.line_bytes, enables=config.line_bytes)
+                 for _ in range(config.scratchpad_banks)]
         for index, bank in enumerate(banks):
             m.submodules[f"bank_{index}"] = shared(platform, name, bank)
 
