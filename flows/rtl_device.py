@@ -22,7 +22,7 @@ from sw.program import Program
 __all__ = ["WATCHDOG_CYCLES", "RtlDevice", "RtlSession"]
 
 WATCHDOG_CYCLES = 1_000_000
-"""Cycles without progress after which a run counts as hung; no single command takes as long."""
+"""Cycles without progress after which a run counts as hung; a command at work makes progress however long it takes."""
 _CHUNK = 100_000
 _HOST_PATIENCE = 3           # the host gives up where the accelerator's own watchdog should have ended it long ago
 

@@ -3,10 +3,13 @@
 An instruction is 64 bits. A small scalar sequencer runs the program: it does arithmetic on 32 registers of 32 bits, writes the
 fields of four *descriptors* (load, matrix, vector, store), and with GO puts a snapshot of a descriptor, a command, into that
 unit's queue. Descriptor fields keep their values from one GO to the next. The second ALU operand is always r[c] + imm.
+Nothing is truncated: an instruction whose result does not fit its descriptor field stops the program with FIELD_OVERFLOW,
+and ERROR_ADDR shows the result. A register number above 31 where a register is read stops it with ILLEGAL_INSTRUCTION.
 
 Commands in one queue run in order. Between queues only semaphores order them: a command starts when every semaphore of
 its wait mask is above zero (it takes one from each), and adds one to each of its signal mask when it is done. Program order
-itself must be a legal order of execution: a wait may only depend on signals earlier in the program.
+itself must be a legal order of execution: a wait may only depend on signals earlier in the program. A semaphore should have one
+consumer, a queue or the sequencer: of two that wait for the same one, timing would decide which takes a token.
 """
 
 from dataclasses import dataclass
@@ -14,8 +17,8 @@ from enum import IntEnum
 
 __all__ = [
     "ARGUMENTS", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT", "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS",
-    "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "Dataflow", "ErrorCause", "Field", "Opcode",
-    "OpcodeInfo", "Unit", "VectorOp", "destination",
+    "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow", "ErrorCause", "Field",
+    "Opcode", "OpcodeInfo", "Unit", "VectorOp", "destination",
 ]
 
 INSTRUCTION_BYTES = 8
@@ -56,6 +59,10 @@ class Unit(IntEnum):
     MATRIX = 1
     VECTOR = 2
     STORE = 3
+
+
+SEQUENCER = len(Unit)
+"""The unit number, in the ERROR register, of the sequencer and of what is no queue's fault."""
 
 
 class Dataflow(IntEnum):
@@ -219,3 +226,4 @@ class ErrorCause(IntEnum):
     BUS_FETCH = 12
     WATCHDOG = 13
     ABORTED = 14
+    FIELD_OVERFLOW = 15     # a value does not fit the descriptor field

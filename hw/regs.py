@@ -109,14 +109,15 @@ def _registers() -> tuple[Register, ...]:
                  doc="running past it is an error"),
         Register(name="WATCHDOG", offset=0x20, access="RW",
                  fields=_word("cycles without progress after which it stops with cause WATCHDOG; 0: never", "limit"),
-                 doc="ends a hang (progress: a bus beat, an instruction, or a finished command)"),
+                 doc=("ends a hang (progress: an instruction, a bus beat, a step or result row of the matrix unit, a write "
+                      "of the vector unit, or a finished command)")),
         Register(name="ERROR", offset=0x24, access="R", doc="the first error since the doorbell", fields=_bits(
             ("cause", 8, "ErrorCause"),
             ("unit", 3, "0 load, 1 matrix, 2 vector, 3 store, 4 the sequencer"))),
         Register(name="ERROR_PC", offset=0x28, access="R", fields=_word("index of the instruction that queued it", "pc"),
                  doc="which command failed"),
-        Register(name="ERROR_ADDR", offset=0x2C, access="R", fields=_word("address, size or opcode that was wrong", "addr"),
-                 doc="what was wrong"),
+        Register(name="ERROR_ADDR", offset=0x2C, access="R", doc="what was wrong",
+                 fields=_word("address, size, opcode or value that was wrong", "addr")),
         Register(name="PC", offset=0x30, access="R", fields=_word("instruction index", "pc"), doc="where the sequencer is"),
         Register(name="QUEUES", offset=0x34, access="R", doc="commands in each queue, the running ones included", fields=_bits(
             *_per_unit(8, "commands of the {unit} queue"))),

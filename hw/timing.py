@@ -1,16 +1,29 @@
-"""Cycle formulas of the units beside the matrix engine: the one place where they stand, asserted by their benches."""
+"""Cycle formulas of the units beside the matrix engine, and the controller's sizes that decide over cycles.
+
+The one place where they stand; the units' benches assert the formulas.
+"""
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import REGISTERS
 
 __all__ = [
-    "LOAD_LATENCY", "REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY", "STORE_LATENCY", "load_cycles", "store_cycles",
-    "vector_cycles",
+    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY",
+    "START_CYCLES", "STORE_LATENCY", "fetch_ahead", "load_cycles", "store_cycles", "vector_cycles",
 ]
 
+START_CYCLES = REGISTERS    # of the sequencer, in which it clears the registers and copies the arguments, one a cycle
+IN_FLIGHT = 4               # commands that a unit may have taken and not finished
+FETCH_LINE_BYTES = 64       # of an instruction line
+FETCH_FILLS = 4             # instruction lines on their way at once
 LOAD_LATENCY = 3            # of the load unit, from a command to its address (2) and from a beat to the scratchpad (1)
 STORE_LATENCY = 4           # of the store unit, from a command to the cycle in which its first beat leaves
 REQUANTIZE_LATENCY = 6      # of a requantization lane
 REQUANTIZE_SCALE_DELAY = 3  # of those, the cycles before the scale is used
+
+
+def fetch_ahead(lines: int) -> int:
+    """Return how many instruction lines are read ahead of the current one, in a cache of so many lines."""
+    return min(FETCH_FILLS, lines // 4)
 
 
 def vector_cycles(config: AcceleratorConfig, *, m: int, n: int, bias_en: bool, per_channel: bool) -> int:

@@ -103,6 +103,8 @@ class Accelerator(wiring.Component):
             controller.store_beat.eq(store.beat),
             controller.store_bytes.eq(store.bytes_written),
             controller.matrix_active.eq(engine.active),
+            controller.matrix_result.eq(engine.acc.valid),
+            controller.vector_write.eq(vector.write.valid & vector.write.ready),
             controller.macs.eq(engine.macs),
             controller.macs_gated.eq(engine.macs_gated),
             controller.saturated.eq(accumulator.saturated),

@@ -15,18 +15,23 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines import COMMAND_LATENCY, OPERAND_LATENCY, RESULT_LATENCY
 from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Dataflow, Opcode, Unit
-from hw.timing import LOAD_LATENCY, STORE_LATENCY, vector_cycles
+from hw.timing import (
+    FETCH_LINE_BYTES,
+    IN_FLIGHT,
+    LOAD_LATENCY,
+    START_CYCLES,
+    STORE_LATENCY,
+    fetch_ahead,
+    vector_cycles,
+)
 from sw.golden.sequencer import Event, mask_bits, run_sequencer
 from sw.program import Program
 
 __all__ = ["MemoryModel", "Prediction", "predict", "predict_code"]
 
-START_CYCLES = 34           # from the doorbell to the first look-up: registers cleared, arguments copied
+DOORBELL_CYCLES = 2         # from the doorbell to the first look-up, besides the sequencer's start
 FETCH_START = 4             # from the doorbell to the request of the first line
-LINE_BYTES = 64             # of an instruction line
-LINES_AHEAD = 4             # lines on their way at once
 FETCH_LATENCY = 4           # of a line, besides memory: request, address, last beat, hit
-IN_FLIGHT = 4               # commands that a unit may have taken and not finished
 OFFER = 1                   # from a command's arrival at the head of its queue, or its semaphores' grant, to its offer
 SIGNAL = 1                  # from `done` to the cycle in which its semaphores can be granted
 BURST_HOLD = 2              # cycles that a read burst holds its place besides latency and beats
@@ -65,9 +70,9 @@ class _Fetch:
     def __init__(self, config: AcceleratorConfig, memory: MemoryModel, model: "_Model", lines: int):
         self.model = model
         self.lines, self.last = config.command_lines, lines - 1
-        self.beats = ceil_div(LINE_BYTES, config.beat_bytes) / memory.bandwidth
+        self.beats = ceil_div(FETCH_LINE_BYTES, config.beat_bytes) / memory.bandwidth
         self.delay = memory.latency + FETCH_LATENCY
-        self.ahead = min(LINES_AHEAD, config.command_lines // 4)
+        self.ahead = fetch_ahead(config.command_lines)
         self.there: dict[int, tuple[int, float]] = {}       # cache index → line, cycle from which it can be read
         self.bus = 0.0
 
@@ -271,8 +276,8 @@ def predict_code(config: AcceleratorConfig, code: npt.NDArray[np.uint64], argume
     """Return the cycles of instructions with these arguments (CSR index → value); see `predict`."""
     memory = memory or MemoryModel()
     model = _Model(config, memory)
-    fetch = _Fetch(config, memory, model, ceil_div(len(code) * INSTRUCTION_BYTES, LINE_BYTES))
-    now = float(START_CYCLES)
+    fetch = _Fetch(config, memory, model, ceil_div(len(code) * INSTRUCTION_BYTES, FETCH_LINE_BYTES))
+    now = float(DOORBELL_CYCLES + START_CYCLES)
     issued = 0
     fetch.enter(0, FETCH_START)
     for event in run_sequencer(code, arguments):

@@ -285,6 +285,11 @@ def faulty_programs(config: AcceleratorConfig) -> list[FaultyProgram]:
         _faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm: asm.word(0x02 | 250 << 8)),
         _faulty(config, ErrorCause.LOOP_STACK, lambda asm: asm.word(0x11)),
         _faulty(config, ErrorCause.PROGRAM_COUNTER, run_past_the_end),
+        *(_faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm, w=word: asm.word(w))
+          for word in (0x02 | 32 << 16, 0x09 | 255 << 24, 0x10 | 32 << 16)),
+        *(_faulty(config, ErrorCause.FIELD_OVERFLOW, lambda asm, n=name, v=value: asm.set(n, v))
+          for name, value in (("load.addr", 1 << 24), ("matrix.k", 1 << 16), ("matrix.dataflow", 2), ("vector.op", 16),
+                              ("store.stride", -beat))),
     ]
     return programs
 

@@ -9,14 +9,15 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.control.counters import EventCounters
 from hw.control.csr import CsrBank
-from hw.control.fetch import LINE_BYTES, InstructionFetch
+from hw.control.fetch import InstructionFetch
 from hw.control.queue import CommandQueue
 from hw.control.semaphores import Semaphores
 from hw.control.sequencer import Sequencer
-from hw.control.supervisor import SEQUENCER_UNIT, Supervisor
-from hw.isa import ARGUMENTS, SEMAPHORES, ErrorCause, Unit
+from hw.control.supervisor import Supervisor
+from hw.isa import ARGUMENTS, SEMAPHORES, SEQUENCER, ErrorCause, Unit
 from hw.ports import AxiLitePort, AxiReadPort, UnitPort
 from hw.regs import COUNTERS, REGISTER_SPACE
+from hw.timing import FETCH_LINE_BYTES
 
 __all__ = ["Controller"]
 
@@ -31,6 +32,9 @@ class Controller(wiring.Component):
 
     On the first error, all is stopped as `Supervisor` says. QUEUES, WAITING, SEMAPHORES and PC show the state at the stop until
     the next doorbell. A unit's error is put down to the oldest command that the unit has not finished.
+
+    To the watchdog, progress is whatever moves: an executed instruction, a beat on the bus, a step or a result row of the matrix
+    unit, a write of the vector unit, a finished command. So no legal command is too long for it.
 
     Parameters
     ----------
@@ -51,6 +55,8 @@ class Controller(wiring.Component):
         Bytes strobed in that beat.
     matrix_active : In(1), macs, macs_gated : In(0 to rows × columns)
         The matrix unit feeds activations; useful and padding multiply-accumulates of this cycle.
+    matrix_result, vector_write : In(1)
+        A result row enters the accumulator; a write of the vector unit is accepted.
     saturated : In(1)
         An accumulator row saturates.
     irq : Out(1)
@@ -68,6 +74,8 @@ class Controller(wiring.Component):
             "store_beat": In(1),
             "store_bytes": In(range(config.beat_bytes + 1)),
             "matrix_active": In(1),
+            "matrix_result": In(1),
+            "vector_write": In(1),
             "macs": In(macs),
             "macs_gated": In(macs),
             "saturated": In(1),
@@ -93,7 +101,7 @@ class Controller(wiring.Component):
         connect(m, host=flipped(self.s_axil), csr=csr.bus)
         connect(m, fetch=fetch.bus, memory=flipped(self.fetch))
         connect(m, sequencer=sequencer.instruction, fetch=fetch.instruction)
-        connect(m, sequencer=sequencer.acquire, semaphores=semaphores.acquire[SEQUENCER_UNIT])
+        connect(m, sequencer=sequencer.acquire, semaphores=semaphores.acquire[SEQUENCER])
         for unit, queue in queues.items():
             name = unit.name.lower()
             m.submodules[f"{name}_queue"] = queue
@@ -116,7 +124,7 @@ class Controller(wiring.Component):
             sequencer.arguments.eq(Cat(getattr(csr, f"arg{i}") for i in range(ARGUMENTS))),
             sequencer.idle.eq(units_idle),
             semaphores.clear.eq(begin),
-            semaphores.signal[SEQUENCER_UNIT].eq(sequencer.signal),
+            semaphores.signal[SEQUENCER].eq(sequencer.signal),
             fetch.start.eq(begin),
             fetch.program_addr.eq(csr.program_addr),
             fetch.program_length.eq(csr.program_length),
@@ -127,8 +135,8 @@ class Controller(wiring.Component):
             supervisor.pc.eq(sequencer.pc),
             supervisor.limit.eq(csr.watchdog.limit),
             supervisor.drained.eq(~Cat(fetch.busy, *(port.busy for port in units.values())).any()),
-            supervisor.progress.eq(Cat(fetch.beat, self.load_beat, self.store_beat, sequencer.executed,
-                                       *(port.done for port in units.values())).any()),
+            supervisor.progress.eq(Cat(sequencer.executed, fetch.beat, self.load_beat, self.store_beat, self.matrix_active,
+                                       self.matrix_result, self.vector_write, *(port.done for port in units.values())).any()),
         ]
         self._elaborate_faults(m, csr, supervisor, sequencer, semaphores, queues)
         self._elaborate_status(m, csr, supervisor, sequencer, semaphores, queues)
@@ -143,9 +151,9 @@ class Controller(wiring.Component):
         # without a trigger.
         overflow_pc = Signal(32)
         m.d.comb += [
-            bad_start.valid.eq(sequencer.starting & csr.program_addr.addr[:ceil_log2(LINE_BYTES)].any()),
+            bad_start.valid.eq(sequencer.starting & csr.program_addr.addr[:ceil_log2(FETCH_LINE_BYTES)].any()),
             bad_start.cause.eq(ErrorCause.MISALIGNED),
-            bad_start.unit.eq(SEQUENCER_UNIT),
+            bad_start.unit.eq(SEQUENCER),
             bad_start.addr.eq(csr.program_addr),
             overflow.valid.eq(semaphores.overflow),
             overflow.cause.eq(ErrorCause.SEMAPHORE_OVERFLOW),
@@ -155,7 +163,7 @@ class Controller(wiring.Component):
             overflow.pc.eq(overflow_pc),
             sequencer_fault.valid.eq(sequencer.error),
             sequencer_fault.cause.eq(sequencer.report.cause),
-            sequencer_fault.unit.eq(SEQUENCER_UNIT),
+            sequencer_fault.unit.eq(SEQUENCER),
             sequencer_fault.pc.eq(sequencer.pc),
             sequencer_fault.addr.eq(sequencer.report.addr),
         ]

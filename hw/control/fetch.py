@@ -10,17 +10,12 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from hw.control.queue import PC_WIDTH
 from hw.isa import INSTRUCTION_BYTES, INSTRUCTION_FIELDS
-from hw.ports import ADDRESS_WIDTH, AxiReadPort
+from hw.ports import ADDRESS_WIDTH, AXI_BURST_INCR, AXI_CACHE_NORMAL, AXI_FETCH_ID, AxiReadPort
+from hw.timing import FETCH_FILLS, FETCH_LINE_BYTES, fetch_ahead
 
-__all__ = ["FETCH_ID", "LINE_BYTES", "InstructionFetch", "InstructionPort", "instruction_layout"]
+__all__ = ["InstructionFetch", "InstructionPort", "instruction_layout"]
 
-FETCH_ID = 1
-LINE_BYTES = 64
-FILLS = 4            # lines on their way at once
-BURST_INCR = 1
-CACHE_BUFFERABLE = 3  # AxCACHE: normal memory, non-cacheable, bufferable
-
-_LINE_SHIFT = exact_log2(LINE_BYTES // INSTRUCTION_BYTES)
+_LINE_SHIFT = exact_log2(FETCH_LINE_BYTES // INSTRUCTION_BYTES)
 _LINE_WIDTH = PC_WIDTH - _LINE_SHIFT
 
 instruction_layout = data.StructLayout({field.name: field.width for field in INSTRUCTION_FIELDS})
@@ -94,7 +89,7 @@ class InstructionFetch(wiring.Component):
 
     def __init__(self, *, bus_width: int, lines: int):
         self._bus_width, self._lines = bus_width, lines
-        self.ahead = min(FILLS, lines // 4)
+        self.ahead = fetch_ahead(lines)
         super().__init__({
             "start": In(1),
             "program_addr": In(ADDRESS_WIDTH),
@@ -110,14 +105,14 @@ class InstructionFetch(wiring.Component):
         m = Module()
         bus, port = self.bus, self.instruction
         index_width = exact_log2(self._lines)
-        beats = LINE_BYTES * 8 // self._bus_width
+        beats = FETCH_LINE_BYTES * 8 // self._bus_width
         beat_width = exact_log2(beats)
         beat_layout = data.ArrayLayout(instruction_layout, self._bus_width // (8 * INSTRUCTION_BYTES))
         line_layout = data.StructLayout({"index": index_width, "tag": _LINE_WIDTH - index_width})
 
         m.submodules.words = words = Memory(shape=beat_layout, depth=self._lines * beats, init=[])
         m.submodules.tags = tags = Memory(shape=line_layout.members["tag"], depth=self._lines, init=[])
-        m.submodules.order = order = Memory(shape=index_width, depth=FILLS, init=[])
+        m.submodules.order = order = Memory(shape=index_width, depth=FETCH_FILLS, init=[])
         words_in, words_out = words.write_port(), words.read_port()
         tags_in, tags_out, tags_ahead = tags.write_port(), tags.read_port(), tags.read_port(domain="comb")
         order_in, order_out = order.write_port(), order.read_port(domain="comb")
@@ -125,7 +120,7 @@ class InstructionFetch(wiring.Component):
 
         base, length = Signal(ADDRESS_WIDTH), Signal(PC_WIDTH)
         with m.If(self.start):
-            m.d.sync += [base.eq(self.program_addr & -LINE_BYTES), length.eq(self.program_length)]
+            m.d.sync += [base.eq(self.program_addr & -FETCH_LINE_BYTES), length.eq(self.program_length)]
 
         # Look-up: words, tags and flags of the next cycle's line are sampled by the same edge, so that they fit together.
         pc = Signal(PC_WIDTH)
@@ -153,7 +148,7 @@ class InstructionFetch(wiring.Component):
         ahead = Signal(line_layout)
         ahead_known, wanted, wanted_ahead, request = Signal(), Signal(), Signal(), Signal()
         requested = Signal(line_layout)
-        fills = Signal(range(FILLS + 1))
+        fills = Signal(range(FETCH_FILLS + 1))
         fault = Signal()
         flags_ahead = Cat(present.bit_select(ahead.index, 1), coming.bit_select(ahead.index, 1))
         m.d.comb += [
@@ -164,20 +159,20 @@ class InstructionFetch(wiring.Component):
             wanted_ahead.eq(~wanted & (distance <= self.ahead) & ~ahead_known & ~coming.bit_select(ahead.index, 1)
                             & ((ahead.as_value() << _LINE_SHIFT) < length)),
             requested.eq(Mux(wanted, line, ahead)),
-            request.eq(self.enable & ~bus.arvalid & (fills != FILLS) & (wanted | wanted_ahead)),
+            request.eq(self.enable & ~bus.arvalid & (fills != FETCH_FILLS) & (wanted | wanted_ahead)),
         ]
         with m.If(self.start | (next_line != line)):
             m.d.sync += distance.eq(1)
         with m.Elif((distance <= self.ahead) & (ahead_known | (request & wanted_ahead))):
             m.d.sync += distance.eq(distance + 1)
 
-        order_first, order_last = Signal(range(FILLS)), Signal(range(FILLS))
+        order_first, order_last = Signal(range(FETCH_FILLS)), Signal(range(FETCH_FILLS))
         m.d.comb += [
-            bus.arid.eq(FETCH_ID),
+            bus.arid.eq(AXI_FETCH_ID),
             bus.arlen.eq(beats - 1),
             bus.arsize.eq(ceil_log2(self._bus_width // 8)),
-            bus.arburst.eq(BURST_INCR),
-            bus.arcache.eq(CACHE_BUFFERABLE),
+            bus.arburst.eq(AXI_BURST_INCR),
+            bus.arcache.eq(AXI_CACHE_NORMAL),
             tags_in.addr.eq(requested.index),
             tags_in.data.eq(requested.tag),
             tags_in.en.eq(request),
@@ -187,7 +182,7 @@ class InstructionFetch(wiring.Component):
         ]
         with m.If(request):
             m.d.sync += [
-                bus.araddr.eq(base + (requested.as_value() << exact_log2(LINE_BYTES))),
+                bus.araddr.eq(base + (requested.as_value() << exact_log2(FETCH_LINE_BYTES))),
                 bus.arvalid.eq(1),
                 order_last.eq(order_last + 1),
             ]
@@ -208,7 +203,7 @@ class InstructionFetch(wiring.Component):
             arrived.eq(bus.rvalid & bus.rlast),
             bad.eq(failed | (bus.rresp != 0)),
             port.fault.eq(fault),
-            port.fault_addr.eq(base + (line.as_value() << exact_log2(LINE_BYTES))),
+            port.fault_addr.eq(base + (line.as_value() << exact_log2(FETCH_LINE_BYTES))),
         ]
         with m.If(bus.rvalid):
             m.d.sync += [beat_index.eq(Mux(bus.rlast, 0, beat_index + 1)), failed.eq(bad & ~bus.rlast)]

@@ -10,10 +10,10 @@ from amaranth.lib.wiring import In, Out
 from hw.control.semaphores import AcquirePort
 from hw.isa import SEMAPHORES, Unit
 from hw.ports import descriptor_layout
+from hw.timing import IN_FLIGHT
 
-__all__ = ["IN_FLIGHT", "PC_WIDTH", "CommandQueue", "command_layout"]
+__all__ = ["PC_WIDTH", "CommandQueue", "command_layout"]
 
-IN_FLIGHT = 4        # commands that a unit may have taken and not finished
 PC_WIDTH = 32
 
 

@@ -25,12 +25,14 @@ from hw.isa import (
     destination,
 )
 from hw.ports import ErrorReport, descriptor_layout
+from hw.timing import START_CYCLES
 
 __all__ = ["Sequencer"]
 
 _EXECUTE = data.StructLayout({
     "opcode": 8, "a": 8, "x": 32, "y": 32, "imm": 32, "pc": PC_WIDTH, "cause": 8, "addr": 32,
 })
+_FIELD_WIDTHS = {destination(unit, field.name): field.width for unit, fields in DESCRIPTORS.items() for field in fields}
 
 
 def _opcodes(kind: str) -> list[Opcode]:
@@ -40,13 +42,13 @@ def _opcodes(kind: str) -> list[Opcode]:
 class Sequencer(wiring.Component):
     """Scalar processor of two stages: *decode* reads registers and redirects at END, *execute* does everything else.
 
-    Starting takes `start_cycles`, in which registers are cleared and the arguments copied. Then an instruction that is in the
-    cache takes one cycle, and one more if it reads the register that the instruction before it writes, or comes next after a
-    LOOP. A GO waits for room in its queue, WAIT for its semaphores, FENCE and HALT for `idle`.
+    Starting takes `hw.timing.START_CYCLES`, in which registers are cleared and the arguments copied. Then an instruction that is
+    in the cache takes one cycle, and one more if it reads the register that the instruction before it writes, or comes next after
+    a LOOP. A GO waits for room in its queue, WAIT for its semaphores, FENCE and HALT for `idle`.
     Errors are precise: every instruction before the one at fault has executed, none after it.
 
-    Unused fields of an instruction are ignored; a register field above 31 that is used is illegal. ERROR_ADDR is
-    the opcode, or the program counter where that left the program.
+    Unused fields of an instruction are ignored; a register field above 31 that is used is illegal, and so is a result that does
+    not fit its descriptor field. ERROR_ADDR is the opcode, the program counter where that left the program, or that result.
 
     Members
     -------
@@ -75,8 +77,6 @@ class Sequencer(wiring.Component):
     error : Out(1), report : Out(ErrorReport)
         The instruction at `pc` cannot be executed; until `start`.
     """
-
-    start_cycles = REGISTERS
 
     def __init__(self) -> None:
         super().__init__({
@@ -110,12 +110,12 @@ class Sequencer(wiring.Component):
         writes_register, opens_loop, loop_runs = Signal(), Signal(), Signal()
 
         # Start: clear the registers and copy the arguments, one register a cycle.
-        index = Signal(range(REGISTERS))
+        index = Signal(range(START_CYCLES))
         is_argument = index >= FIRST_ARGUMENT
         with m.If(self.start):
             m.d.sync += [self.starting.eq(1), index.eq(0)]
         with m.Elif(self.starting):
-            m.d.sync += [index.eq(index + 1), self.starting.eq(index != REGISTERS - 1)]
+            m.d.sync += [index.eq(index + 1), self.starting.eq(index != START_CYCLES - 1)]
 
         # Decode.
         cause, addr, uses_c, hazard = Signal(8), Signal(32), Signal(), Signal()
@@ -173,13 +173,14 @@ class Sequencer(wiring.Component):
         # Execute.
         x, y = execute.x, execute.y
         result, ready = Signal(32), Signal(init=1)
-        legal, active, too_deep = Signal(), Signal(), Signal()
+        legal, active, too_deep, too_wide = Signal(), Signal(), Signal(), Signal()
+        is_alu = Signal()
         m.d.comb += [
             too_deep.eq(opens_loop & loop_runs & loops.full),
-            legal.eq(valid & (execute.cause == ErrorCause.NONE) & ~too_deep),
+            legal.eq(valid & (execute.cause == ErrorCause.NONE) & ~too_deep & ~(is_alu & too_wide)),
             active.eq(legal & self.run),
             self.error.eq(valid & ~legal),
-            self.report.cause.eq(Mux(execute.cause == ErrorCause.NONE, ErrorCause.LOOP_STACK, execute.cause)),
+            self.report.cause.eq(execute.cause),
             self.report.addr.eq(execute.addr),
             self.pc.eq(Mux(valid, execute.pc, fetch.pc)),
             finished.eq(active & ready),
@@ -192,7 +193,14 @@ class Sequencer(wiring.Component):
             loops.push_count.eq(result),
             self.acquire.mask.eq(execute.imm[:16]),
         ]
-        is_alu = Signal()
+        with m.If(execute.cause == ErrorCause.NONE):
+            m.d.comb += self.report.cause.eq(Mux(is_alu, ErrorCause.FIELD_OVERFLOW, ErrorCause.LOOP_STACK))
+            with m.If(is_alu):
+                m.d.comb += self.report.addr.eq(result)
+        with m.Switch(execute.a):
+            for width in sorted({*_FIELD_WIDTHS.values()} - {len(result)}):
+                with m.Case(*(number for number, of in _FIELD_WIDTHS.items() if of == width)):
+                    m.d.comb += too_wide.eq(result[width:].any())
         with m.Switch(execute.opcode):
             with m.Case(*_opcodes("alu")):
                 m.d.comb += is_alu.eq(1)

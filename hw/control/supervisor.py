@@ -6,11 +6,9 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.isa import ErrorCause
+from hw.isa import SEQUENCER, ErrorCause
 
-__all__ = ["SEQUENCER_UNIT", "Fault", "Supervisor"]
-
-SEQUENCER_UNIT = 4    # the number in ERROR.unit of what is no queue's fault
+__all__ = ["Fault", "Supervisor"]
 
 Fault = data.StructLayout({"valid": 1, "cause": 8, "unit": 3, "pc": 32, "addr": 32})
 """An error as somebody raises it: valid for one cycle or longer."""
@@ -88,7 +86,7 @@ class Supervisor(wiring.Component):
         faults = [*self.faults]
         for condition, cause in ((self.abort, ErrorCause.ABORTED), (expired, ErrorCause.WATCHDOG)):
             fault = Signal(Fault, name=cause.name.lower())
-            m.d.comb += [fault.valid.eq(condition), fault.cause.eq(cause), fault.unit.eq(SEQUENCER_UNIT), fault.pc.eq(self.pc)]
+            m.d.comb += [fault.valid.eq(condition), fault.cause.eq(cause), fault.unit.eq(SEQUENCER), fault.pc.eq(self.pc)]
             faults.append(fault)
         first = Signal(Fault)
         for fault in reversed(faults):

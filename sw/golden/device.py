@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
-from hw.isa import SEMAPHORE_MAX, ErrorCause, Opcode, Unit
+from hw.isa import SEMAPHORE_MAX, SEQUENCER, ErrorCause, Opcode, Unit
 from sw.device import DeviceError, DeviceHang, Result
-from sw.golden.sequencer import SEQUENCER, Event, Fault, mask_bits, run_sequencer
+from sw.golden.pe import pe_model
+from sw.golden.sequencer import Event, Fault, mask_bits, run_sequencer
 from sw.golden.units import Refusal, State, run_load, run_matrix, run_store, run_vector
 from sw.program import Program
 
@@ -106,9 +107,16 @@ class GoldenSession:
 
 
 class GoldenDevice:
-    """The golden model of one config; implements `sw.device.Device`."""
+    """The golden model of one config; implements `sw.device.Device`.
+
+    Raises
+    ------
+    ConfigError
+        If the config names a processing element that has no golden model.
+    """
 
     def __init__(self, config: AcceleratorConfig):
+        pe_model(config)
         self.config = config
 
     def open(self, memory_bytes: int) -> GoldenSession:

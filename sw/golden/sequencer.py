@@ -14,22 +14,24 @@ from hw.isa import (
     DESCRIPTORS,
     DESTINATIONS,
     FIRST_ARGUMENT,
+    INSTRUCTION_BYTES,
     INSTRUCTION_FIELDS,
     LOOP_DEPTH,
     OPCODES,
     REGISTERS,
     SEMAPHORES,
+    SEQUENCER,
     ErrorCause,
     Opcode,
     Unit,
 )
+from hw.timing import FETCH_LINE_BYTES
 
-__all__ = ["SEQUENCER", "Event", "Fault", "mask_bits", "run_sequencer"]
+__all__ = ["Event", "Fault", "mask_bits", "run_sequencer"]
 
-SEQUENCER = 4               # the unit number of the sequencer in the ERROR register
 WORD = 0xFFFF_FFFF
 HALF = 0xFFFF
-LINE = 8                    # instructions of a fetched line
+LINE = FETCH_LINE_BYTES // INSTRUCTION_BYTES      # instructions of a fetched line
 LOOPED = -1                 # the instruction before was a LOOP
 
 _ALU: dict[Opcode, Callable[[int, int], int]] = {
@@ -147,8 +149,10 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
             if 0 < a < REGISTERS:
                 registers[a], written = value, a
             elif a in _FIELD_OF:
-                unit, name, mask = _FIELD_OF[a]
-                descriptors[unit][name] = value & mask
+                unit, name, largest = _FIELD_OF[a]
+                if value > largest:
+                    raise Fault(ErrorCause.FIELD_OVERFLOW, SEQUENCER, pc, value)
+                descriptors[unit][name] = value
             elif a:
                 raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, opcode)
             pc += 1

@@ -119,7 +119,9 @@ def interpret(words: Sequence[int], arguments: Sequence[int] = (), *, base: int 
             value = _alu(op, r[b], (r[c] + imm) & M32)
             assert value is not None
             if a >= 32:
-                descriptor[a - 32] = value % 2 ** FIELDS[a - 32][2]
+                if value >= 2 ** FIELDS[a - 32][2]:
+                    return stop(ErrorCause.FIELD_OVERFLOW, value)
+                descriptor[a - 32] = value
             elif a:
                 r[a] = value
                 written = a

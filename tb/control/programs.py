@@ -5,13 +5,15 @@ import random
 import numpy as np
 import numpy.typing as npt
 
-from hw.isa import DESTINATIONS, LOOP_DEPTH, OPCODES, SEMAPHORES, Opcode, Unit
+from hw.isa import DESCRIPTORS, DESTINATIONS, LOOP_DEPTH, OPCODES, SEMAPHORES, Opcode, Unit
 from sw.assembler import Assembler
 
 __all__ = ["MISTAKES", "random_program", "words_of"]
 
 ALU = sorted(op for op, info in OPCODES.items() if info.kind == "alu")
 CORNERS = (0, 1, 2, 31, 32, 255, 0xFFFF, 0x10000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF)
+WIDTHS = {f"{unit.name.lower()}.{field.name}": field.width for unit, fields in DESCRIPTORS.items() for field in fields}
+NARROW = [name for name, width in WIDTHS.items() if width < 32]
 LOOP_REGISTER = "r1"           # written just before each LOOP that reads it, and nowhere else
 SMALL_ARGUMENT = "r31"         # argument 15 is 0 to 2
 
@@ -86,13 +88,24 @@ class _Writer:
 
     def alu(self) -> None:
         rng = self.rng
-        if rng.random() < 0.6:
-            target = rng.choice([name for name in DESTINATIONS if "." in name])
-        else:
-            target = f"r{rng.choice([0, *range(2, 31)])}"
+        target = rng.choice([*WIDTHS]) if rng.random() < 0.6 else f"r{rng.choice([0, *range(2, 31)])}"
         imm = rng.choice(CORNERS) if rng.random() < 0.5 else rng.getrandbits(32)
         registers = [0, 1, 2, 3, 4, 16, 20, rng.randrange(32)]
-        self.asm.alu(rng.choice(ALU), target, f"r{rng.choice(registers)}", f"r{rng.choice(registers)}", imm)
+        source, source2 = (f"r{rng.choice(registers)}" for _ in range(2))
+        if target in NARROW:
+            self.narrow(target, source, imm)
+        else:
+            self.asm.alu(rng.choice(ALU), target, source, source2, imm)
+
+    def narrow(self, target: str, source: str, imm: int) -> None:
+        """Write a field of less than 32 bits a value that fits, whatever `source` holds."""
+        rng, width = self.rng, WIDTHS[target]
+        fitting = rng.choice([imm % (1 << width), (1 << width) - 1])
+        opcode = rng.choice([Opcode.AND, Opcode.MIN, Opcode.SHR, Opcode.ADD, Opcode.XOR, Opcode.MAX])
+        if opcode == Opcode.SHR:
+            self.asm.shr(target, source, imm=imm - imm % 32 + rng.randrange(32 - width, 32))
+        else:
+            self.asm.alu(opcode, target, source if opcode in (Opcode.AND, Opcode.MIN) else "r0", imm=fitting)
 
     def go(self, tokens: list[int]) -> None:
         unit = self.rng.choice(list(Unit))
@@ -139,6 +152,10 @@ class _Writer:
     def bad_count(self) -> None:
         self.asm.word(self.rng.choice([32, 255]) << 16 | Opcode.LOOP)
 
+    def too_wide(self) -> None:
+        name = self.rng.choice(NARROW)
+        self.asm.set(name, self.rng.choice([1 << WIDTHS[name], self.rng.randrange(1 << WIDTHS[name], 1 << 32), -1]))
+
     def stray_end(self) -> None:
         self.asm.word(Opcode.END)
 
@@ -156,5 +173,6 @@ class _Writer:
 
 MISTAKES = {
     name: getattr(_Writer, name)
-    for name in ("bad_opcode", "bad_destination", "bad_source", "bad_count", "stray_end", "too_deep", "run_away")
+    for name in ("bad_opcode", "bad_destination", "bad_source", "bad_count", "too_wide", "stray_end", "too_deep",
+                 "run_away")
 }

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from hw.control.queue import IN_FLIGHT, CommandQueue
+from hw.control.queue import CommandQueue
 from hw.isa import DESCRIPTORS, Unit
+from hw.timing import IN_FLIGHT
 from tb.sim import check_stream, simulate
 
 

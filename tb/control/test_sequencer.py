@@ -6,7 +6,8 @@ import pytest
 from amaranth import Module
 
 from hw.control.sequencer import Sequencer
-from hw.isa import DESCRIPTORS, ErrorCause, Unit
+from hw.isa import DESCRIPTORS, OPCODES, ErrorCause, Opcode, Unit
+from hw.timing import START_CYCLES
 from sw.assembler import Assembler
 from tb.control.interpreter import Command, Trace, interpret
 from tb.control.programs import MISTAKES, random_program
@@ -35,7 +36,7 @@ def execute(words: list[int], arguments: list[int]) -> tuple[int, dict[Unit, lis
         while ctx.get(dut.starting):
             starting += 1
             await ctx.tick()
-        assert starting == dut.start_cycles
+        assert starting == START_CYCLES
         ctx.set(dut.arguments, [0] * 16)
         pc = 0
         while True:
@@ -84,8 +85,40 @@ def test_random_programs(seed: int) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes(mistake: str, seed: int) -> None:
     trace = check([int(w) for w in random_program(seed, statements=24, mistake=mistake).words()], [0] * 16)
-    expected = {"stray_end": ErrorCause.LOOP_STACK, "too_deep": ErrorCause.LOOP_STACK, "run_away": ErrorCause.PROGRAM_COUNTER}
+    expected = {"stray_end": ErrorCause.LOOP_STACK, "too_deep": ErrorCause.LOOP_STACK, "run_away": ErrorCause.PROGRAM_COUNTER,
+                "too_wide": ErrorCause.FIELD_OVERFLOW}
     assert trace.cause == expected.get(mistake, ErrorCause.ILLEGAL_INSTRUCTION)
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_a_field_holds_its_largest_value_and_stops_at_one_more(unit: Unit) -> None:
+    """Every field, by operations of every kind; fields of 32 bits take whatever an operation gives."""
+    fields = DESCRIPTORS[unit]
+    for wide in {field.width: field for field in fields}.values():
+        asm = Assembler()
+        for field in fields:
+            asm.shr(f"{unit.name.lower()}.{field.name}", "r16", imm=32 - field.width)
+        asm.go(unit)
+        asm.set("r1", (1 << wide.width) - 1)
+        asm.add(f"{unit.name.lower()}.{wide.name}", "r1", imm=1)
+        asm.halt()
+        trace = check([int(w) for w in asm.words()], [0xFFFF_FFFF] * 16)
+        assert trace.commands[unit][0].fields == {field.name: (1 << field.width) - 1 for field in fields}
+        fits = wide.width == 32
+        assert (trace.cause, trace.addr) == ((ErrorCause.NONE, 0) if fits else (ErrorCause.FIELD_OVERFLOW, 1 << wide.width))
+
+
+@pytest.mark.parametrize("opcode", [opcode for opcode, info in OPCODES.items() if info.kind == "alu"])
+def test_every_operation_can_be_too_wide(opcode: Opcode) -> None:
+    """The value at fault is the operation's result, and a register takes it all the same."""
+    asm = Assembler()
+    asm.alu(opcode, "r1", "r16", "r17")
+    asm.alu(opcode, "vector.scale", "r16", "r17")
+    asm.go(Unit.VECTOR)
+    asm.alu(opcode, "load.rows", "r16", "r17")
+    trace = check([int(w) for w in asm.words()], [0x1234_5678, 0x0123_4565 if opcode != Opcode.SHR else 3] + [0] * 14)
+    assert trace.cause == ErrorCause.FIELD_OVERFLOW
+    assert trace.addr == trace.commands[Unit.VECTOR][0].fields["scale"] > 0xFFFF
 
 
 def test_loops_run_as_often_as_they_say() -> None:

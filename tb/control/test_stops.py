@@ -197,6 +197,37 @@ def test_watchdog_lets_slow_work_finish() -> None:
     system.run(bench)
 
 
+@pytest.mark.parametrize(("unit", "event"), [
+    (Unit.LOAD, "load_beat"), (Unit.MATRIX, "matrix_active"), (Unit.MATRIX, "matrix_result"), (Unit.VECTOR, "vector_write"),
+    (Unit.STORE, "store_beat"),
+])
+def test_watchdog_lets_a_long_command_work_and_ends_one_that_does_nothing(unit: Unit, event: str) -> None:
+    """A command that is never done: as long as its unit moves now and then it goes on, however long; then it is a hang."""
+    limit, pulses = 60, 20
+    asm = Assembler()
+    asm.go(unit)
+    words = words_of(asm)
+    system = System(units={unit: {"hangs": 0}})
+    system.load(words)
+
+    async def bench(ctx: Any) -> None:
+        await system.start(ctx, len(words), watchdog=limit)
+        for _ in range(pulses):
+            await ctx.tick().repeat(limit - 1)
+            ctx.set(getattr(system.dut, event), 1)
+            await ctx.tick()
+            ctx.set(getattr(system.dut, event), 0)
+            assert not ctx.get(system.dut.irq)
+        end = await system.stopped(ctx)
+        assert (end["STATUS"], end["ERROR"]) == (ERROR, ErrorCause.WATCHDOG | SEQUENCER << 8)
+        assert end["QUEUES"] == 1 << 8 * unit
+        assert 0 < await system.counter(ctx, "cycles") - (pulses + 1) * limit < 30
+        system.units[unit].hangs = None
+        await run_good(system, ctx)
+
+    system.run(bench, stops=True)
+
+
 def test_memory_that_never_answers() -> None:
     """The error is reported although nothing drains; it is busy until the bus has answered, and then starts again."""
     system = System()

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from hw.control.queue import IN_FLIGHT
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
+from hw.timing import IN_FLIGHT
 from tb.sim import Bench
 
 __all__ = ["UnitModel"]
