@@ -1,5 +1,6 @@
 """Verilog of an accelerator: one file, the same bytes every time, each shared block once."""
 
+import gc
 import importlib.metadata
 import itertools
 import json
@@ -9,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,18 @@ def _to_rtlil(component: Any, name: str, platform: Any) -> str:
     return str(text)
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Amaranth makes millions of objects that all stay alive; looking for garbage among them takes as long as making them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def to_verilog(component: Any, name: str) -> str:
     """Return the Verilog of `component` as module `name`, and of every block that it shares, each once.
 
@@ -133,10 +148,11 @@ def to_verilog(component: Any, name: str) -> str:
     from hw.share import EmissionPlatform
 
     platform = EmissionPlatform()
-    texts = [_to_rtlil(component, name, platform)]
-    while len(texts) <= len(platform.blocks):  # a shared block may share blocks of its own
-        shared_name, block = list(platform.blocks.items())[len(texts) - 1]
-        texts.append(_to_rtlil(block, shared_name, platform))
+    with _without_garbage_collection():
+        texts = [_to_rtlil(component, name, platform)]
+        while len(texts) <= len(platform.blocks):  # a shared block may share blocks of its own
+            shared_name, block = list(platform.blocks.items())[len(texts) - 1]
+            texts.append(_to_rtlil(block, shared_name, platform))
     return _clear_memories_in_loops(_yosys("\n".join(texts)))
 
 
