@@ -11,7 +11,7 @@ version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # What PyPI cannot give: a C++ compiler, venv's pip, and the Python library that cocotb embeds.
 missing=""
-command -v g++ >/dev/null 2>&1 || command -v c++ >/dev/null 2>&1 || missing="$missing g++"
+command -v "${CXX:-g++}" >/dev/null 2>&1 || missing="$missing g++"
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 "$PYTHON" - <<'PY' || missing="$missing libpython$version"
 import ctypes.util, pathlib, sys, sysconfig

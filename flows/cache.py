@@ -22,7 +22,10 @@ def repository() -> Path:
 def cache_root() -> Path:
     """Return where builds are kept: $HEDDLE_CACHE, else `build` in a checkout, else the user's cache folder."""
     if chosen := os.environ.get("HEDDLE_CACHE"):
-        return Path(chosen).resolve()
+        folder = Path(chosen).resolve()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"HEDDLE_CACHE must be a folder, not the file {chosen!r}")
+        return folder
     if (repository() / "pyproject.toml").exists():
         return repository() / "build"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heddle"
@@ -59,6 +62,8 @@ def cached_folder(name: str, fill: Callable[[Path], None]) -> tuple[Path, bool]:
     with FileLock(root / "locks" / f"{name}.lock"):
         if folder.exists():
             return folder, False
+        for abandoned in root.glob(f".{name}.*"):      # of a process that was killed; ours is the only one with the lock
+            shutil.rmtree(abandoned, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
         try:
             fill(work)

@@ -5,11 +5,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from flows.native_sim import BusError
-from flows.toolchain import ToolError
-from sw.device import DeviceError
-from sw.models.minilm import ModelMissing
-
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
@@ -25,6 +20,19 @@ HELD, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 if it held, 1 if not or if the device or a tool failed, 2 if the request was impossible."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _say(KeyboardInterrupt("interrupted"), INTERRUPTED)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    # Here, because they take a moment in which an interrupt must be as clean as later.
+    from flows.native_sim import BusError
+    from flows.toolchain import ToolError
+    from sw.device import DeviceError
+    from sw.models.minilm import ModelMissing
+
     parser = argparse.ArgumentParser(
         prog="heddle", description="LLM-accelerator RTL from Python, held bit-exact to numpy golden models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -36,12 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return HELD if args.run(args) else FAILED
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError) as error:
         return _say(error, REFUSED)
     except (ToolError, DeviceError, BusError, ModelMissing, OSError) as error:
         return _say(error, FAILED)
-    except KeyboardInterrupt:
-        return _say(KeyboardInterrupt("interrupted"), INTERRUPTED)
 
 
 def _say(error: BaseException, status: int) -> int:

@@ -40,9 +40,10 @@ class MemoryTiming:
     latency : int
         Cycles from the handshake of a read address to its first beat, and from the last beat of a write to its response; from 1.
     bandwidth : float
-        Beats per cycle in each direction, above 0 and at most 1.
+        Beats per cycle in each direction, 2**-16 to 1.
     stall : float
-        Probability, below 1, with which each channel holds back in a cycle in which it need not; also of the AXI4-Lite master.
+        Probability, at most 0.95, with which each channel holds back in a cycle in which it need not; the AXI4-Lite
+        master does so too.
     seed : int
         Of every random choice.
     """
@@ -56,8 +57,8 @@ class MemoryTiming:
         """Check every field."""
         for name, holds, rule in (
             ("latency", isinstance(self.latency, int) and 1 <= self.latency <= 1_000_000, "an integer between 1 and 1000000"),
-            ("bandwidth", 2**-16 <= self.bandwidth <= 1, "above 0 and at most 1 (beats per cycle)"),
-            ("stall", 0 <= self.stall < 1, "at least 0 and below 1 (a probability)"),
+            ("bandwidth", 2**-16 <= self.bandwidth <= 1, "between 2**-16 and 1 (beats per cycle)"),
+            ("stall", 0 <= self.stall <= 0.95, "between 0 and 0.95 (a probability)"),
             ("seed", isinstance(self.seed, int) and 0 <= self.seed < 2**64, "an integer between 0 and 2**64 - 1"),
         ):
             if not holds:

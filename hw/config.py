@@ -104,7 +104,7 @@ class AcceleratorConfig:
             if kind is str and not isinstance(value, str):
                 raise TypeError(f"AcceleratorConfig.{field.name} must be a string, not {value!r}")
         if not isinstance(self.dataflows, tuple):
-            object.__setattr__(self, "dataflows", tuple(self.dataflows))
+            raise TypeError(f"AcceleratorConfig.dataflows must be a tuple of strings, not {self.dataflows!r}")
         self._must("engine", bool(self.engine), "the name of an engine")
         self._must("pe", bool(self.pe), "the name of a processing element")
         legal = self.dataflows and all(d in DATAFLOWS for d in self.dataflows)
@@ -222,7 +222,7 @@ class AcceleratorConfig:
         """Build a config from the text that `to_json` makes."""
         try:
             fields = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"a config must be a JSON object, not this text: {error}") from None
         if not isinstance(fields, dict):
             raise ConfigError(f"a config must be a JSON object, not {type(fields).__name__}")

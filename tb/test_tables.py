@@ -65,6 +65,12 @@ def test_a_wrong_type_is_a_type_error(field, value):
         AcceleratorConfig(**{field: value})
 
 
+def test_dataflows_are_a_list_of_names():
+    for value in (5, None, {"ws": 1}, "ws"):
+        with pytest.raises(TypeError, match=r"^AcceleratorConfig\.dataflows must be a tuple of strings, not .*$"):
+            AcceleratorConfig.from_dict({"dataflows": value})
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match=r"^format must be one of int8, .*, not 'int9'$"):
         format_named("int9")

@@ -9,11 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
+from flows.verilated import WAVES
 from hw.config import AcceleratorConfig
+from hw.engines import ENGINES
 from hw.errors import ConfigError
 from hw.presets import preset_named
 
-__all__ = ["add_config_arguments", "add_json_argument", "config_from", "console", "log", "print_json"]
+__all__ = ["add_config_arguments", "add_json_argument", "check_waves_file", "config_from", "console", "log", "print_json"]
 
 console = Console(highlight=False)
 """Tables for people, on standard output."""
@@ -53,7 +55,17 @@ def config_from(args: argparse.Namespace) -> AcceleratorConfig:
     else:
         config = preset_named(args.preset)
     changes = dict(_change(text) for text in args.changes)
-    return dataclasses.replace(config, **changes) if changes else config
+    config = dataclasses.replace(config, **changes) if changes else config
+    for name, known in (("engine", ENGINES), ("pe", _pe_names())):
+        if getattr(config, name) not in known:
+            raise ConfigError(f"AcceleratorConfig.{name} must be one of {', '.join(known)}, not {getattr(config, name)!r}")
+    return config
+
+
+def _pe_names() -> list[str]:
+    from hw.pe import PE_TYPES
+
+    return list(PE_TYPES)
 
 
 def _change(text: str) -> tuple[str, Any]:
@@ -69,6 +81,14 @@ def _change(text: str) -> tuple[str, Any]:
         except ValueError:
             raise ConfigError(f"--set {name} must be an integer, not {value!r}") from None
     return name, value if kinds[name] is str else tuple(part for part in value.split(",") if part)
+
+
+def check_waves_file(file: Path) -> None:
+    """Refuse a wave file that cannot be written, before anything is built."""
+    if file.suffix not in WAVES:
+        raise ValueError(f"--waves must be a file {' or '.join(WAVES)}, not {str(file)!r}")
+    if not file.parent.is_dir():
+        raise ValueError(f"--waves must lie in a folder that exists, not {str(file)!r}")
 
 
 def print_json(answer: dict[str, Any]) -> None:

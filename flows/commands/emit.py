@@ -4,6 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, print_json
@@ -22,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Write the files and say what they are."""
     config = config_from(args)
+    if not args.output.name:
+        raise ValueError("-o must name a folder, not ''")
     if args.output.exists() and not args.output.is_dir():
         raise ValueError(f"-o must be a folder, not the file {str(args.output)!r}")
     started = time.perf_counter()
@@ -33,10 +36,10 @@ def run(args: argparse.Namespace) -> bool:
     if args.json:
         print_json(answer)
         return True
-    table = Table(title=f"{args.preset or args.config}: module {answer['top']}, config {answer['digest']}", show_header=False,
-                  title_justify="left")
+    title = f"{args.preset or args.config}: module {answer['top']}, config {answer['digest']}"
+    table = Table(title=escape(title), show_header=False, title_justify="left")
     for name in answer["files"]:
-        table.add_row(name, f"{Path(name).stat().st_size:,} bytes")
+        table.add_row(escape(name), f"{Path(name).stat().st_size:,} bytes")
     console.print(table)
     console.print(f"{answer['modules']} modules, {answer['verilog_lines']:,} lines of Verilog, {answer['seconds']:.1f} s")
     return True

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.common import add_json_argument, console, print_json
+from flows.commands.common import add_json_argument, check_waves_file, console, print_json
 from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
 from flows.verilated import VARIANTS
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Run both, print the first difference, and return whether there is none."""
     case = load_case(args.case)
+    if args.waves is not None:
+        check_waves_file(args.waves)
     golden = replay(case)
     device = RtlDevice(case.config, timing=_timing(case), variant=args.build, waves=args.waves)
     session = device.open(len(case.memory))
@@ -57,8 +60,9 @@ def _timing(case: ReplayCase) -> MemoryTiming:
 
 def _show(answer: dict[str, Any]) -> None:
     verdict = "[green]bit-exact[/]" if answer["match"] else "[red]differs[/]"
-    table = Table(title=f"{answer['note'] or 'replay'}: {verdict}", show_header=False, title_justify="left")
+    table = Table(title=f"{escape(answer['note'] or 'replay')}: {verdict}", show_header=False, title_justify="left")
     for name, value in answer.items():
         if name not in ("match", "note") and value not in (None, {"golden": None, "rtl": None}):
-            table.add_row(name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value:,}")
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value:,}"
+            table.add_row(name, escape(text))
     console.print(table)

@@ -1,16 +1,24 @@
 """`heddle run`: a GEMM or a workload on the RTL, every output byte compared with the golden device."""
 
 import argparse
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
+from flows.commands.common import (
+    add_config_arguments,
+    add_json_argument,
+    check_waves_file,
+    config_from,
+    console,
+    log,
+    print_json,
+)
 from flows.measure import Measurement, measure
 from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
@@ -56,8 +64,12 @@ def run(args: argparse.Namespace) -> bool:
     memory = MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth)
     for _, spec in workload.shapes:     # what cannot be mapped is refused before anything is built
         choose_plan(config, replace(spec, dataflow=args.dataflow), memory)
-    if args.waves is not None and args.device == "golden":
-        raise ValueError("--waves needs --device rtl: the golden device has no signals")
+    if args.text is not None and workload.runner is None:
+        raise ValueError(f"--text needs a workload on real text, such as minilm-layer; {workload.name} has random data")
+    if args.waves is not None:
+        if args.device == "golden":
+            raise ValueError("--waves needs --device rtl: the golden device has no signals")
+        check_waves_file(args.waves)
     found = _simulate(args, config, workload, timing, memory)
     answer = {"config": config.digest(), "workload": workload.name, "device": args.device, **found.to_json()}
     if args.json:
@@ -79,7 +91,7 @@ def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Wor
               memory: MemoryModel) -> Measurement:
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} cycles"),
                   TimeElapsedColumn(), console=log, transient=True, disable=not log.is_terminal) as progress:
-        task = progress.add_task("build", total=1)
+        task = progress.add_task("building the simulator", total=None)
 
         def started(name: str, cycles: int) -> None:
             progress.update(task, description=name, total=cycles, completed=0)
@@ -88,17 +100,16 @@ def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Wor
         if args.device == "rtl":
             device = RtlDevice(config, timing=timing, variant=args.build, waves=args.waves,
                                progress=lambda cycles: progress.update(task, completed=cycles))
-            before = time.perf_counter()
             _ = device.build
-            if time.perf_counter() - before > 5:
-                log.print(f"simulator built in {time.perf_counter() - before:.0f} s")
+            if device.build_seconds > 5:
+                log.print(f"simulator built in {device.build_seconds:.0f} s")
         return measure(workload, config, device, dataflow=args.dataflow, seed=args.seed, text=args.text,
                        memory=memory, started=started)
 
 
 def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) -> None:
     """Print the table, and below it what holds for the whole run."""
-    table = Table(title=f"{answer['workload']} on {args.preset or args.config} ({args.device})", title_justify="left",
+    table = Table(title=escape(f"{answer['workload']} on {args.preset or args.config} ({args.device})"), title_justify="left",
                   box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     peak = found.config.peak_macs_per_cycle
     table.add_column("layer", no_wrap=True)
@@ -118,9 +129,9 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
         console.print(f"{name}: {value:.6g}")
     for gemm in found.gemms:
         if gemm.replay:
-            console.print(f"[red]{gemm.name} differs from the golden device[/]; see: heddle replay {gemm.replay}")
+            console.print(f"[red]{gemm.name} differs from the golden device[/]; see: heddle replay {escape(gemm.replay)}")
     if args.waves is not None:
-        console.print(f"waves of {found.gemms[0].name}: {args.waves}")
+        console.print(escape(f"waves of {found.gemms[0].name}: {args.waves}"))
 
 
 def _cells(cycles: int, ideal: float, counters: dict[str, int]) -> tuple[str, ...]:
