@@ -188,9 +188,9 @@ def test_a_closed_simulation_says_so(adder):
 
 @pytest.mark.parametrize(("fields", "text"), [
     ({"latency": 0}, r"^MemoryTiming\.latency must be an integer between 1 and 1000000, not 0$"),
-    ({"bandwidth": 0.0}, r"^MemoryTiming\.bandwidth must be above 0 and at most 1 \(beats per cycle\), not 0\.0$"),
-    ({"bandwidth": 1.5}, r"^MemoryTiming\.bandwidth must be above 0 and at most 1 \(beats per cycle\), not 1\.5$"),
-    ({"stall": 1.0}, r"^MemoryTiming\.stall must be at least 0 and below 1 \(a probability\), not 1\.0$"),
+    ({"bandwidth": 0.0}, r"^MemoryTiming\.bandwidth must be between 2\*\*-16 and 1 \(beats per cycle\), not 0\.0$"),
+    ({"bandwidth": 1.5}, r"^MemoryTiming\.bandwidth must be between 2\*\*-16 and 1 \(beats per cycle\), not 1\.5$"),
+    ({"stall": 1.0}, r"^MemoryTiming\.stall must be between 0 and 0\.95 \(a probability\), not 1\.0$"),
     ({"seed": -1}, r"^MemoryTiming\.seed must be an integer between 0 and 2\*\*64 - 1, not -1$"),
 ])
 def test_impossible_timings_are_refused(fields, text):
