@@ -184,9 +184,9 @@ def run_matrix(state: State, fields: Fields) -> None:
 
     step = config.rows if fields["dataflow"] == Dataflow.WS else config.os_depth
     model = pe_model(config)
-    activations = _activations(state, fields)
+    activations = _activations(state, fields).astype(np.float32)    # once, since models may multiply in floating point
     for j in range(groups):
-        weights = np.zeros((k, config.columns), np.int8)
+        weights = np.zeros((k, config.columns), np.float32)
         used = min(config.columns, n - j * config.columns)
         weights[:, :used] = _elements(slots[:, j:j + 1], used, config.weight.bits)[:, 0]
         first = fields["acc_addr"] + j * fields["acc_tile_stride"]
@@ -194,8 +194,8 @@ def run_matrix(state: State, fields: Fields) -> None:
         _accumulate(state, rows, model, activations, weights, step, bool(fields["accumulate"]))
 
 
-def _accumulate(state: State, rows: npt.NDArray[np.int64], model: PEModel, activations: npt.NDArray[np.int8],
-                weights: npt.NDArray[np.int8], step: int, accumulate: bool) -> None:
+def _accumulate(state: State, rows: npt.NDArray[np.int64], model: PEModel, activations: npt.NDArray[np.float32],
+                weights: npt.NDArray[np.float32], step: int, accumulate: bool) -> None:
     """Add activations × weights to accumulator rows, in place, `step` of k at a time as the array does.
 
     Where psums are exact and no sum can leave acc_width, whatever the order, one product does it.

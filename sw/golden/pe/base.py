@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,8 @@ __all__ = ["Ints", "PEModel", "SlotControl", "largest"]
 Ints = npt.NDArray[np.int64]
 
 
-def largest(values: npt.NDArray[np.integer]) -> int:
-    """Return the largest magnitude in `values`, which is not empty."""
+def largest(values: npt.NDArray[Any]) -> int:
+    """Return the largest magnitude in `values`, which are whole numbers of any type, at least one."""
     return max(int(values.max()), -int(values.min()))
 
 
@@ -78,8 +78,8 @@ class PEModel(ABC):
         self.stationary[idle] = np.where(control.load, weight, self.stationary[idle])
         return drained if control.shift else self._wrap(product + psum)
 
-    def product(self, activations: npt.NDArray[np.integer], weights: npt.NDArray[np.integer]) -> Ints:
-        """Return the psums of one tile, (m, k) and (k, n) → (m, n) int64: k products added from the first on.
+    def product(self, activations: npt.NDArray[Any], weights: npt.NDArray[Any]) -> Ints:
+        """Return the psums of one tile, (m, k) and (k, n) whole numbers of any type → (m, n) int64: k products added in order.
 
         Both dataflows add in this order, so it holds for k rows of the array and for k steps of a PE. Here it is the steps
         themselves, m×n PEs at a time.

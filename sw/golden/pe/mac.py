@@ -1,6 +1,6 @@
 """Golden model of `hw.pe.mac`: multiply-accumulate in integers."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,8 @@ class MacModel(PEModel):
         """Return activation · weight."""
         return activation * weight
 
-    def product(self, activations: npt.NDArray[np.integer], weights: npt.NDArray[np.integer]) -> Ints:
+    def product(self, activations: npt.NDArray[Any], weights: npt.NDArray[Any]) -> Ints:
         """Return activations @ weights; a configuration has no sum that wraps. In floating point, which is exact and fast."""
         bound = len(weights) * largest(activations) * largest(weights)
         dtype: type[np.floating] = np.float32 if bound <= FLOAT32_EXACT else np.float64
-        return (activations.astype(dtype) @ weights.astype(dtype)).astype(np.int64)
+        return (activations.astype(dtype, copy=False) @ weights.astype(dtype, copy=False)).astype(np.int64)
