@@ -103,6 +103,8 @@ class AcceleratorConfig:
                 raise TypeError(f"AcceleratorConfig.{field.name} must be an integer, not {value!r}")
             if kind is str and not isinstance(value, str):
                 raise TypeError(f"AcceleratorConfig.{field.name} must be a string, not {value!r}")
+        if isinstance(self.dataflows, list):     # what JSON makes of a tuple
+            object.__setattr__(self, "dataflows", tuple(self.dataflows))
         if not isinstance(self.dataflows, tuple):
             raise TypeError(f"AcceleratorConfig.dataflows must be a tuple of strings, not {self.dataflows!r}")
         self._must("engine", bool(self.engine), "the name of an engine")

@@ -170,7 +170,7 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
         _field("k", 16, "reduction length, at least 1"),
         _field("dataflow", 1, "0 weight-stationary, 1 output-stationary"),
         _field("accumulate", 1, "0 overwrite the accumulator rows, 1 add to them"),
-        _field("serialize", 1, "1: no overlap; a tile starts only when the last one has left the array"),
+        _field("serialize", 1, "1: no overlap: a tile starts when the last one has left the array, its preload takes R slots"),
     ),
     Unit.VECTOR: (
         _field("op", 4, "operation: 0 requantize"),

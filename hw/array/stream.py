@@ -119,7 +119,7 @@ class StreamSequencer(wiring.Component):
         if "os" in config.dataflows:
             # The psum chain carries the last tile's drain; a tile's sums must not replace sums that still drain.
             with m.If(self.os):
-                m.d.comb += wait.eq((self.last & (self.drain_left > 1)) | (tile.serialize & ~self.drained))
+                m.d.comb += wait.eq((self.last & self.drain_left[1:].any()) | (tile.serialize & ~self.drained))
             with m.Else():
                 m.d.comb += wait.eq(self.drain_left != 0)
             operands.append(("weight", self.weight, config.weight_slot_bytes, self.os))

@@ -22,6 +22,7 @@ CONFIGS = {
                                         queue_depth=2, outstanding_reads=2, command_lines=4),
     "wide-bus-w4-ws": AcceleratorConfig(rows=4, columns=8, vector_lanes=4, bus_width=512, weight_format="int4",
                                         dataflows=("ws",), scratchpad_bytes=65536, accumulator_rows=512, accumulator_banks=4),
+    "single-pe": AcceleratorConfig(rows=1, columns=1, vector_lanes=1, scratchpad_banks=1, accumulator_banks=1),
     "tall-os": AcceleratorConfig(rows=8, columns=2, vector_lanes=2, dataflows=("os",), os_depth=16, scratchpad_banks=4),
 }
 TIMINGS = (MemoryTiming(), MemoryTiming(latency=3, stall=0.4, seed=5), MemoryTiming(latency=90, bandwidth=0.3, seed=6))
