@@ -89,12 +89,12 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Workload, timing: MemoryTiming,
               memory: MemoryModel) -> Measurement:
-    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} cycles"),
-                  TimeElapsedColumn(), console=log, transient=True, disable=not log.is_terminal) as progress:
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=log, transient=True,
+                  disable=not log.is_terminal) as progress:
         task = progress.add_task("building the simulator", total=None)
 
         def started(name: str, cycles: int) -> None:
-            progress.update(task, description=name, total=cycles, completed=0)
+            progress.update(task, description=f"{name}, about {cycles:,} cycles", total=cycles, completed=0)
 
         device = None
         if args.device == "rtl":

