@@ -1,6 +1,7 @@
 """Benches around the load and store units: commands in, an AXI memory on one side, a scratchpad on the other."""
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 from amaranth import *
 
 from hw.config import AcceleratorConfig
+from hw.isa import ErrorCause
 from hw.memory.load import LoadUnit
 from hw.memory.store import StoreUnit
 from tb.memory.blocks import Block, Bytes
 from tb.sim import AxiMemory, Bench, put_one, simulate
 
-__all__ = ["CONFIGS", "DRAM_BYTES", "DmaBench", "LoadBench", "StoreBench"]
+__all__ = ["BEAT", "CONFIGS", "DRAM_BYTES", "SCRATCHPAD", "WRONG_BLOCKS", "DmaBench", "LoadBench", "StoreBench"]
 
 DRAM_BYTES = 32768
 CONFIGS = {
@@ -23,8 +25,26 @@ CONFIGS = {
     "b512": AcceleratorConfig(bus_width=512, scratchpad_bytes=32768, burst_beats=256, outstanding_reads=8),
 }
 
+BEAT = CONFIGS["b128"].beat_bytes
+SCRATCHPAD = CONFIGS["b128"].scratchpad_bytes
+WRONG_BLOCKS = {
+    "no-rows": ({"rows": 0}, ErrorCause.BAD_SIZE, 0),
+    "no-bytes": ({"row_bytes": 0}, ErrorCause.BAD_SIZE, 0),
+    "dram-addr": ({"dram_addr": 1}, ErrorCause.MISALIGNED, 1),
+    "dram-stride": ({"dram_stride": BEAT + 8}, ErrorCause.MISALIGNED, BEAT + 8),
+    "addr": ({"addr": 24}, ErrorCause.MISALIGNED, 24),
+    "stride": ({"stride": 12}, ErrorCause.MISALIGNED, 12),
+    "start-outside": ({"addr": SCRATCHPAD + 64}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + 64),
+    "end-outside": ({"addr": SCRATCHPAD - 2 * BEAT}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
+    "row-outside": ({"stride": SCRATCHPAD - 512}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
+    "far-outside": ({"stride": (1 << 24) - BEAT, "addr": 512}, ErrorCause.SCRATCHPAD_RANGE, (1 << 24) - BEAT + 512),
+    "row-wraps": ({"dram_addr": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 0),
+    "stride-wraps": ({"dram_stride": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 4096 - 2 * BEAT),
+}
+"""Name → changes that make a block of configuration "b128" wrong for either unit, the cause, the address to report."""
 
-class DmaBench:
+
+class DmaBench(ABC):
     """What both units have in common.
 
     Attributes
@@ -87,17 +107,17 @@ class DmaBench:
         assert not ctx.get(self.dut.unit.error)
         ctx.set(self.dut.unit.abort, 0)
 
+    @abstractmethod
     def issued(self, ctx: Any) -> int:
         """Return how many bursts have been issued, one that is up and not taken included."""
-        raise NotImplementedError
 
     def command(self, block: Block) -> Block:
         """Return the fields of the unit's descriptor."""
         return block
 
+    @abstractmethod
     def background(self) -> tuple[Bench, ...]:
         """Return the models and checkers of this unit."""
-        raise NotImplementedError
 
     def run(self, bench: Bench) -> None:
         """Simulate until `bench` has returned."""

@@ -11,10 +11,8 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import ErrorCause
 from hw.timing import load_cycles
 from tb.memory.blocks import Block, Bytes, beats_of, load_block, random_block
-from tb.memory.dma import CONFIGS, DRAM_BYTES, LoadBench
+from tb.memory.dma import BEAT, CONFIGS, DRAM_BYTES, SCRATCHPAD, WRONG_BLOCKS, LoadBench
 
-BEAT = CONFIGS["b128"].beat_bytes
-SCRATCHPAD = CONFIGS["b128"].scratchpad_bytes
 GOOD: Block = {"dram_addr": 4096 - BEAT, "dram_stride": 4 * BEAT, "rows": 3, "row_bytes": 3 * BEAT - 5, "addr": 512,
                "stride": 4 * BEAT, "transpose": 0}
 MANY: Block = {**GOOD, "dram_addr": 0, "rows": 100, "stride": 0}        # more bursts than can be in flight
@@ -90,19 +88,8 @@ def test_few_bursts_in_flight_limit_the_rate() -> None:
 
 
 WRONG = {
-    "no-rows": ({"rows": 0}, ErrorCause.BAD_SIZE, 0),
-    "no-bytes": ({"row_bytes": 0}, ErrorCause.BAD_SIZE, 0),
-    "dram-addr": ({"dram_addr": 1}, ErrorCause.MISALIGNED, 1),
-    "dram-stride": ({"dram_stride": BEAT + 8}, ErrorCause.MISALIGNED, BEAT + 8),
-    "addr": ({"addr": 24}, ErrorCause.MISALIGNED, 24),
-    "stride": ({"stride": 12}, ErrorCause.MISALIGNED, 12),
-    "start-outside": ({"addr": SCRATCHPAD + 64}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + 64),
-    "end-outside": ({"addr": SCRATCHPAD - 2 * BEAT}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
-    "row-outside": ({"stride": SCRATCHPAD - 512}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
-    "far-outside": ({"stride": (1 << 24) - BEAT, "addr": 512}, ErrorCause.SCRATCHPAD_RANGE, (1 << 24) - BEAT + 512),
+    **WRONG_BLOCKS,
     "column-outside": ({"transpose": 1, "stride": 4096}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + 512),
-    "row-wraps": ({"dram_addr": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 0),
-    "stride-wraps": ({"dram_stride": (1 << 32) - BEAT}, ErrorCause.BAD_SIZE, 4096 - 2 * BEAT),
     "column-wraps": ({"dram_addr": (1 << 32) - 8 * BEAT, "transpose": 1}, ErrorCause.BAD_SIZE, 0),
     "stride-wraps-twice": ({"dram_stride": (1 << 32) - BEAT, "transpose": 1}, ErrorCause.BAD_SIZE, 4096 - 2 * BEAT),
     "bus": ({"dram_addr": 16384}, ErrorCause.BUS_READ, 16384 + BEAT),
