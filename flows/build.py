@@ -1,6 +1,5 @@
 """Native simulators: Verilog to a shared library that `flows.native_sim` loads."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +23,12 @@ class NativeBuild:
         Suffix of the wave files that it can write.
     fresh : bool
         Made by this call, not found.
-    seconds : float
-        What this call took.
     """
 
     library: Path
     snapshots: bool
     waves: str | None
     fresh: bool
-    seconds: float
 
 
 def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast-build", waves: str | None = None,
@@ -60,11 +56,10 @@ def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast
         If a tool is missing or refuses the source.
     """
     check_options(variant, waves)
-    started = time.perf_counter()
     how = VARIANTS[variant]
     library, fresh = build_model(
         "native", f"{label}-{variant}", verilog, top, variant=variant, waves=waves, vpi=False, control="",
         main=_NATIVE / "harness.cpp", companions=(_NATIVE / "memory.h",),
         defines=(f"-DHEDDLE_BUS_BYTES={bus_width // 8}", *(("-DHEDDLE_SNAPSHOTS",) if how.flat else ())),
         link=("-shared", "-Wl,-Bsymbolic"), output="libmodel.so")
-    return NativeBuild(library=library, snapshots=how.flat, waves=waves, fresh=fresh, seconds=time.perf_counter() - started)
+    return NativeBuild(library=library, snapshots=how.flat, waves=waves, fresh=fresh)

@@ -172,7 +172,7 @@ def test_waves_are_written_on_request(adder, tmp_path):
 
 
 def test_snapshots_need_a_flat_model(adder):
-    build = NativeBuild(library=adder.library, snapshots=False, waves=None, fresh=False, seconds=0)
+    build = NativeBuild(library=adder.library, snapshots=False, waves=None, fresh=False)
     with NativeSim(build, MEMORY) as sim, \
             pytest.raises(ValueError, match=r"^snapshots need a flat model: build it with variant 'fast-run'$"):
         sim.snapshot()
