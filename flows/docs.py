@@ -76,7 +76,7 @@ def presets_page() -> str:
         "# Presets, engines, formats\n", _NOTE.format(source="hw/presets.py, hw/engines.py and hw/formats.py"),
         _table(("preset", *names, "digest"), rows),
         "\n## Engines\n", _table(("engine", "what", "source"), [(f"`{e.name}`", e.doc, e.source) for e in ENGINES.values()]),
-        "\n## Formats\n", _table(("format", "bits", "what"), [(f"`{f.name}`", f.bits, f.doc) for f in FORMATS.values()]),
+        "\n## Formats\n", _table(("format", "bits per weight", "what"), [(f"`{f.name}`", f"{f.bits_per_weight:.4g}", f.doc) for f in FORMATS.values()]),
     ])
 
 

@@ -6,12 +6,26 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from hw.elements import Integer
 from hw.errors import ConfigError
-from hw.formats import Format, format_named
+from hw.families import Format, ScaledFormat
+from hw.formats import format_named
 
 __all__ = ["AcceleratorConfig", "ceil_div", "ceil_log2", "ceil_power_of_two"]
 
 DATAFLOWS = ("ws", "os")
+
+
+def _is_plain(fmt: Format) -> bool:
+    """Return whether `fmt` is what the integer engines take."""
+    return isinstance(fmt, ScaledFormat) and isinstance(fmt.element, Integer) and not fmt.block and fmt.element.bits in (4, 8)
+
+
+def _element(name: str) -> Integer:
+    fmt = format_named(name)
+    assert isinstance(fmt, ScaledFormat)
+    assert isinstance(fmt.element, Integer)
+    return fmt.element
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -47,7 +61,7 @@ class AcceleratorConfig:
     rows, columns : int
         Array shape, 1 to 256 each, free and independent.
     activation_format, weight_format : str
-        Keys of `hw.formats.FORMATS`.
+        Names that `hw.formats.format_named` reads; plain signed integers of 4 or 8 bits.
     acc_width : int
         Accumulator width in bits, 16 to 32; accumulation saturates.
     os_depth : int
@@ -115,7 +129,7 @@ class AcceleratorConfig:
         for name, low, high in _RANGES:
             self._must(name, low <= getattr(self, name) <= high, f"between {low} and {high}")
         for name in ("activation_format", "weight_format"):
-            format_named(getattr(self, name))
+            self._must(name, _is_plain(format_named(getattr(self, name))), "int8 or int4")
         self._must("activation_format", self.activation.bits == 8, "an 8-bit format (rows of bytes leave the vector unit)")
         self._must("bus_width", self.bus_width in (64, 128, 256, 512), "64, 128, 256 or 512")
         for name in _POWERS_OF_TWO:
@@ -134,14 +148,14 @@ class AcceleratorConfig:
     # Derived geometry -----------------------------------------------------------------------------------------
 
     @property
-    def activation(self) -> Format:
-        """Format of an activation."""
-        return format_named(self.activation_format)
+    def activation(self) -> Integer:
+        """Element of an activation."""
+        return _element(self.activation_format)
 
     @property
-    def weight(self) -> Format:
-        """Format of a weight."""
-        return format_named(self.weight_format)
+    def weight(self) -> Integer:
+        """Element of a weight."""
+        return _element(self.weight_format)
 
     @property
     def psum_width(self) -> int:

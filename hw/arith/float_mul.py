@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arith.floating import float_layout, is_inf, is_nan, is_zero, quiet_nan
 from hw.arith.rounding import round_increment
-from hw.formats import FloatFormat
+from hw.elements import FloatFormat
 
 __all__ = ["FloatMultiplier"]
 

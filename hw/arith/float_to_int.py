@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.floating import float_layout, is_nan
 from hw.arith.rounding import StickyShift, round_increment
 from hw.config import ceil_log2
+from hw.elements import FloatFormat
 from hw.errors import ConfigError
-from hw.formats import FloatFormat
 
 __all__ = ["FloatToInt"]
 

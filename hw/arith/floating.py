@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib import data
 
-from hw.formats import FloatFormat
+from hw.elements import FloatFormat
 
 __all__ = ["float_layout", "is_inf", "is_nan", "is_zero", "quiet_nan"]
 

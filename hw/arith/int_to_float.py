@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.floating import float_layout
 from hw.arith.leading_zeros import LeadingZeroCount
 from hw.arith.rounding import round_increment
+from hw.elements import FloatFormat
 from hw.errors import ConfigError
-from hw.formats import FloatFormat
 
 __all__ = ["IntToFloat"]
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arith.floating import float_layout
 from hw.config import AcceleratorConfig
-from hw.formats import FP32
+from hw.elements import FP32
 from hw.share import shared
 from hw.vector.layouts import slice_layout, slices_per_row
 from hw.vector.requantize import RequantizeLane

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arith.floating import float_layout
 from hw.config import AcceleratorConfig, ceil_div, ceil_log2
-from hw.formats import FP32
+from hw.elements import FP32
 from hw.isa import ErrorCause, Unit
 from hw.ports import ErrorReport, ScratchpadReadPort, descriptor_layout
 

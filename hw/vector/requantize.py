@@ -10,8 +10,8 @@ from hw.arith.float_mul import FloatMultiplier
 from hw.arith.float_to_int import FloatToInt
 from hw.arith.floating import float_layout
 from hw.arith.int_to_float import IntToFloat
+from hw.elements import FP32
 from hw.errors import ConfigError
-from hw.formats import FP32
 
 __all__ = ["RequantizeLane"]
 

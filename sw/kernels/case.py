@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw.formats import Format
+from hw.elements import Integer
 from sw.kernels.spec import GemmSpec
 
 __all__ = ["GemmCase", "random_case"]
@@ -34,7 +34,7 @@ class GemmCase:
     bias: npt.NDArray[np.int32] | None = None
 
 
-def random_case(name: str, spec: GemmSpec, weight: Format, seed: int) -> GemmCase:
+def random_case(name: str, spec: GemmSpec, weight: Integer, seed: int) -> GemmCase:
     """Return a GEMM on random data whose outputs use the whole range of int8, with a few that saturate."""
     rng = np.random.default_rng(seed)
     lead = () if spec.batch == 1 else (spec.batch,)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hw.arith.float_mul import FloatMultiplier
-from hw.formats import FP32, FloatFormat
+from hw.elements import FP32, FloatFormat
 from sw.golden.arith.floating import decode, float_mul
 from tb.arith.pipeline import run_pipeline
 from tb.arith.words import FORMATS, TINY_FORMATS, corners, random_words

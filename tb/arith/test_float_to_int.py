@@ -6,8 +6,8 @@ import random
 import pytest
 
 from hw.arith.float_to_int import FloatToInt
+from hw.elements import BF16, FP16, FP32, FloatFormat
 from hw.errors import ConfigError
-from hw.formats import BF16, FP16, FP32, FloatFormat
 from sw.golden.arith.floating import float_to_int
 from tb.arith.pipeline import run_pipeline
 from tb.arith.words import FORMATS, TINY_FORMATS, corners, random_words

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hw.elements import BF16, FP16, FP32, FloatFormat
 from hw.errors import ConfigError
-from hw.formats import BF16, FP16, FP32, FloatFormat
 from sw.golden.arith.floating import decode, encode, float_mul, float_to_int, int_to_float
 
 NUMPY = ((FP32, np.float32, np.uint32), (FP16, np.float16, np.uint16))

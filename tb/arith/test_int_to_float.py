@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hw.arith.int_to_float import IntToFloat
+from hw.elements import FP16, FP32, FloatFormat
 from hw.errors import ConfigError
-from hw.formats import FP16, FP32, FloatFormat
 from sw.golden.arith.floating import int_to_float
 from tb.arith.pipeline import run_pipeline
 from tb.arith.words import FORMATS, TINY_FORMATS

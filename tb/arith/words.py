@@ -2,7 +2,7 @@
 
 import random
 
-from hw.formats import BF16, FP16, FP32, FloatFormat
+from hw.elements import BF16, FP16, FP32, FloatFormat
 
 __all__ = ["FORMATS", "TINY_FORMATS", "corners", "random_words"]
 

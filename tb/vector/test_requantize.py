@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hw import timing
+from hw.elements import FP32
 from hw.errors import ConfigError
-from hw.formats import FP32
 from hw.vector.requantize import RequantizeLane
 from sw.golden.arith.floating import float_mul, float_to_int, int_to_float
 from sw.golden.vector.requantize import requantize

@@ -7,7 +7,7 @@ so each operation is one exact computation and one rounding.
 import numpy as np
 import numpy.typing as npt
 
-from hw.formats import FloatFormat
+from hw.elements import FloatFormat
 
 __all__ = ["decode", "encode", "float_mul", "float_to_int", "int_to_float"]
 

@@ -1,0 +1,361 @@
+"""Families of number formats as data: elements in blocks, with scales, special values, patterns and codes.
+
+A family is a class; its fields are what the literature varies. `hw.formats` has the entries. The numpy codec (`sw.formats`), the
+packer (`sw.layout`) and the hardware decoder (`hw.arith.decode`) of a family serve every entry of it.
+"""
+
+from dataclasses import dataclass
+
+from hw.elements import Element
+from hw.errors import ConfigError
+from hw.layout import PackedField, PackedWord
+
+__all__ = [
+    "ClusteredFormat", "ColumnFormat", "Format", "HuffmanFormat", "OutlierFormat", "ScaledFormat", "SeriesFormat", "SparseFormat",
+    "TernaryFormat",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Format:
+    """What all formats share.
+
+    Attributes
+    ----------
+    family : str
+        First part of the name.
+    block : int
+        Values of one packed block along the reduction axis; 0: blocks do not exist, a value is stored by itself.
+    block_letter : str
+        "g" (group) or "b" (block) where the size is part of the name, else empty.
+    options : tuple of str
+        Options in the name that changed a field.
+    doc, source : str
+        One line each for tables; where it comes from.
+    """
+
+    family: str
+    block: int = 0
+    block_letter: str = ""
+    options: tuple[str, ...] = ()
+    doc: str
+    source: str
+
+    def __post_init__(self) -> None:
+        """Check the block size."""
+        if not isinstance(self.block, int) or not 0 <= self.block <= 1 << 16:
+            raise ConfigError(f"{type(self).__name__}.block must be an integer between 0 and 65536, not {self.block!r}")
+
+    @property
+    def name(self) -> str:
+        """Canonical name, which `format_named` reads."""
+        size = f"-{self.block_letter}{self.block}" if self.block_letter and self.block else ""
+        return "-".join((self.family + size, *self.options))
+
+    @property
+    def word(self) -> PackedWord:
+        """Fields of one packed block."""
+        raise AttributeError("word")
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """Names of what is stored beside the blocks, for each row or once for a tensor."""
+        return ()
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of a value with its share of the block's metadata; what `side` names is not in it."""
+        return self.word.bits / max(1, self.block)
+
+    @property
+    def stored_bits_per_weight(self) -> float:
+        """The same with the padding of each stored block to whole bytes; values without a block lie next to each other."""
+        return 8 * self.word.bytes / self.block if self.block else float(self.word.bits)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScaledFormat(Format):
+    """value = (element − zero point) · scale · outer scale.
+
+    Attributes
+    ----------
+    element : Element
+        Of a code.
+    scale : Element or None
+        Of the stored block scale; None: no block scale.
+    scale_rule : str
+        "absmax": largest magnitude / largest level;
+        "floor": 2^(⌊log2 amax⌋ − ⌊log2 largest level⌋); "ceil": 2^⌈log2(amax / largest level)⌉;
+        "range": (largest − smallest) / levels, zero included, with a zero point; "none": no scale at all.
+    scale_limits : tuple of two float, or None
+        The block scale is clipped to these before it is rounded into `scale`.
+    outer : str
+        What multiplies every block scale, in float32: "none"; "row" (for each row, largest scale / 127: a second level of INT8
+        scales, or the only scale where `scale` is None); "tensor" (amax / (largest level · largest scale)).
+    zero_point_bits : int
+        Bits of the block's zero point (asymmetric formats), or 0.
+    special_code : int
+        Code that a special value replaces (where `specials`).
+    specials : tuple of float
+        Special values that a block chooses from; one needs no index.
+    special_order : tuple of int
+        Order in which they are tried; of equals, the first is kept. Empty: as listed.
+    special_widens : bool
+        The block scale makes room for a special value beyond the element's largest level; without, it ignores it.
+    magnitudes_tried : tuple of float
+        Levels that the largest magnitude may be scaled to, the best of which is kept (4over6); empty: the largest level.
+    ties : str
+        "even", "away" or "down" (towards the lower level).
+    symmetric : bool
+        Integers: the most negative code is not used.
+    """
+
+    element: Element
+    scale: Element | None = None
+    scale_rule: str = "absmax"
+    scale_limits: tuple[float, float] | None = None
+    outer: str = "none"
+    zero_point_bits: int = 0
+    special_code: int = 0
+    specials: tuple[float, ...] = ()
+    special_order: tuple[int, ...] = ()
+    special_widens: bool = True
+    magnitudes_tried: tuple[float, ...] = ()
+    ties: str = "even"
+    symmetric: bool = True
+
+    @property
+    def special_bits(self) -> int:
+        """Bits of the index of a block's special value."""
+        return max(0, len(self.specials) - 1).bit_length()
+
+    @property
+    def word(self) -> PackedWord:
+        """Codes, scale, zero point, index of the special value."""
+        fields = [PackedField(name="codes", width=self.element.bits, count=max(1, self.block), doc=self.element.doc)]
+        if self.scale is not None:
+            fields.append(PackedField(name="scale", width=self.scale.bits, doc=f"block scale: {self.scale.doc}"))
+        if self.zero_point_bits:
+            fields.append(PackedField(name="zero_point", width=self.zero_point_bits, doc="code that stands for zero"))
+        if self.special_bits:
+            listed = ", ".join(f"{value:+g}" for value in self.specials)
+            fields.append(PackedField(name="special", width=self.special_bits,
+                                      doc=f"what code {self.special_code:#x} stands for: {listed}"))
+        return PackedWord(tuple(fields))
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """Outer scale."""
+        return ("outer_scale",) if self.outer != "none" else ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnFormat(Format):
+    """BBS: int8 weights (one float32 scale a row) whose low bit columns are replaced by a constant of the group.
+
+    Attributes
+    ----------
+    pruned : int
+        Columns not stored, redundant ones below the sign included.
+    method : str
+        "average" (rounded averaging of the low columns) or "shift" (zero-point shifting).
+    constant_bits : int
+        Bits of the constant.
+    """
+
+    pruned: int
+    method: str
+    constant_bits: int = 6
+
+    @property
+    def word(self) -> PackedWord:
+        """Stored bit columns, highest significance first; redundant columns; constant."""
+        return PackedWord((
+            PackedField(name="columns", width=self.block, count=8 - self.pruned,
+                        doc="bit columns, the most significant first; bit i of a column is of weight i"),
+            PackedField(name="redundant", width=2, doc="columns below the sign that repeat it and are not stored"),
+            PackedField(name="constant", width=self.constant_bits,
+                        doc="value of the low columns (average: unsigned; shift: two's complement, to be subtracted)")))
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """Scale of each row."""
+        return ("row_scale",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparseFormat(Format):
+    """Hierarchical structured sparsity over int8 (one float32 scale a row): G1:H1 blocks, G0:H0 values in each.
+
+    A plain N:M pattern is one block (G1:H1 = `blocks`:`blocks`) of `blocks` groups: 1 ≤ N ≤ M.
+
+    Attributes
+    ----------
+    outer_keep, outer_of : int
+        G1 of H1 consecutive blocks are kept.
+    inner_keep, inner_of : int
+        G0 of H0 consecutive values of a kept block are kept.
+    outer_bits, inner_bits : int
+        Width of a block coordinate (0: every block is kept, no coordinate) and of a value coordinate.
+    """
+
+    outer_keep: int
+    outer_of: int
+    inner_keep: int
+    inner_of: int
+    outer_bits: int
+    inner_bits: int
+
+    @property
+    def word(self) -> PackedWord:
+        """Values in order of (block, element), block coordinates, element coordinates."""
+        kept = self.outer_keep * self.inner_keep
+        fields = [PackedField(name="values", width=8, count=kept, doc="int8, in order of position; unused slots are 0")]
+        if self.outer_bits:
+            fields.append(PackedField(name="outer", width=self.outer_bits, count=self.outer_keep,
+                                      doc="which block, strictly increasing"))
+        fields.append(PackedField(name="inner", width=self.inner_bits, count=kept,
+                                  doc="which value of its block, strictly increasing in the block"))
+        return PackedWord(tuple(fields))
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """Scale of each row."""
+        return ("row_scale",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesFormat(Format):
+    """TASD: int8 (one float32 scale a row) as a sum of N:M structured terms, extracted greedily.
+
+    Attributes
+    ----------
+    terms : tuple of (int, int)
+        (N, M) of each term, in order of extraction; every M divides `block`.
+    """
+
+    terms: tuple[tuple[int, int], ...]
+
+    @property
+    def word(self) -> PackedWord:
+        """Values and coordinates of every term."""
+        fields = []
+        for index, (keep, of) in enumerate(self.terms):
+            count = self.block // of * keep
+            fields += [
+                PackedField(name=f"values{index}", width=8, count=count, doc=f"int8 of term {keep}:{of}; unused slots are 0"),
+                PackedField(name=f"inner{index}", width=(of - 1).bit_length(), count=count,
+                            doc="which value of its group, strictly increasing in the group")]
+        return PackedWord(tuple(fields))
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """Scale of each row."""
+        return ("row_scale",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutlierFormat(Format):
+    """SDQ: in every group of `group` values the largest ones as int8 outliers, the next ones as FP4 inliers, the rest zero.
+
+    Attributes
+    ----------
+    group : int
+        M of both patterns.
+    outliers, inliers : int
+        Values of each kind in a group.
+    element : Element
+        Of an inlier.
+    """
+
+    group: int
+    outliers: int
+    inliers: int
+    element: Element
+
+    @property
+    def word(self) -> PackedWord:
+        """Outlier values and places, inlier codes and mask, and the two scales of the block."""
+        groups = self.block // self.group
+        return PackedWord((
+            PackedField(name="outliers", width=8, count=groups * self.outliers, doc="int8; unused slots are 0"),
+            PackedField(name="outlier_inner", width=(self.group - 1).bit_length(), count=groups * self.outliers,
+                        doc="place in the group, strictly increasing"),
+            PackedField(name="inliers", width=self.element.bits, count=groups * self.inliers, doc=self.element.doc),
+            PackedField(name="inlier_mask", width=self.group, count=groups, doc="bit i: value i of the group is an inlier"),
+            PackedField(name="outlier_scale", width=16, doc="scale of the outliers: float16"),
+            PackedField(name="inlier_scale", width=16, doc="scale of the inliers: float16")))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TernaryFormat(Format):
+    """Sherry: of four weights the smallest is 0 and the others are ±scale, in five bits.
+
+    Attributes
+    ----------
+    lanes : str
+        "strided": weight p of quad g is (g / 16)·64 + g mod 16 + 16 p of the block (STQ1_0); "contiguous": 4 g + p.
+    """
+
+    lanes: str
+
+    @property
+    def word(self) -> PackedWord:
+        """Slots, signs, scale: the order of a STQ1_0 block."""
+        quads = self.block // 4
+        return PackedWord((
+            PackedField(name="slots", width=4, count=quads, doc="zero_pos << 2 | (s3 ^ s1) << 1 | (s2 ^ s1)"),
+            PackedField(name="signs", width=1, count=quads, doc="sign s1 of the first weight that is not 0"),
+            PackedField(name="scale", width=16, doc="float16")))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusteredFormat(Format):
+    """KVQuant: codes into a table fitted to the data, normalized for each vector; the largest values apart as float16.
+
+    Attributes
+    ----------
+    code_bits : int
+        Bits of a code.
+    outlier_fraction : float
+        Values stored apart, both tails together.
+    """
+
+    code_bits: int
+    outlier_fraction: float = 0.01
+
+    @property
+    def word(self) -> PackedWord:
+        """Codes, and what brings a vector to [−1, 1]."""
+        return PackedWord((
+            PackedField(name="codes", width=self.code_bits, count=self.block, doc="index into the table of the tensor"),
+            PackedField(name="half_range", width=16, doc="float16: half the distance of the limits of the vector"),
+            PackedField(name="middle", width=16, doc="float16: middle of the limits of the vector")))
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """Table of the tensor, and the values stored apart."""
+        return ("table", "outlier_row", "outlier_column", "outlier_value")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HuffmanFormat(Format):
+    """DFloat11: bfloat16 without loss; exponents Huffman coded, sign and fraction as they are.
+
+    Attributes
+    ----------
+    longest : int
+        Longest code in bits.
+    """
+
+    longest: int = 32
+
+    @property
+    def word(self) -> PackedWord:
+        """Sign and fraction; the coded exponents lie beside them, of a size that the data decides."""
+        return PackedWord((PackedField(name="sign_mantissa", width=8, doc="sign << 7 | fraction"),))
+
+    @property
+    def side(self) -> tuple[str, ...]:
+        """Code lengths, coded exponents, and where each chunk starts."""
+        return ("lengths", "stream", "starts")
