@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow
+from hw.plugins import Registry
 
 __all__ = [
     "COMMAND_LATENCY", "ENGINES", "OPERAND_LATENCY", "RESULT_LATENCY", "EngineInfo", "matrix_command_cycles",
@@ -28,12 +29,12 @@ class EngineInfo:
     source: str
 
 
-ENGINES: dict[str, EngineInfo] = {
+ENGINES: Registry[EngineInfo] = Registry("engine_infos", {
     "systolic": EngineInfo(
         name="systolic",
         doc="R×C mesh, weight- and output-stationary by command, stationary operand double-buffered",
         source="Gemmini, TPU v1; cycle formula verified by simulation (generalized here to R×C)"),
-}
+})
 
 
 def ws_cycles(rows: int, columns: int, tiles: int, m: int, serialize: bool = False) -> int:

@@ -22,6 +22,7 @@ from hw.families import (
     SparseFormat,
     TernaryFormat,
 )
+from hw.plugins import Registry
 
 __all__ = ["ALIASES", "FORMATS", "OPTIONS", "format_named"]
 
@@ -154,7 +155,7 @@ _TABLE: tuple[Format, ...] = (
                   source="Zhang et al., DFloat11, NeurIPS 2025"),
 )
 
-FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in _TABLE}
+FORMATS: Registry[Format] = Registry("formats", {fmt.name: fmt for fmt in _TABLE})
 """Canonical name → format, in order of the families."""
 
 ALIASES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "s0e4m4": "float8_s0e4m4"}

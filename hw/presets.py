@@ -2,12 +2,13 @@
 
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
+from hw.plugins import Registry
 
 __all__ = ["PRESETS", "preset_named"]
 
 KIB = 1024
 
-PRESETS: dict[str, AcceleratorConfig] = {
+PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "systolic-4x4": AcceleratorConfig(),
     "systolic-8x8": AcceleratorConfig(
         rows=8, columns=8, vector_lanes=8, scratchpad_bytes=64 * KIB, accumulator_rows=512),
@@ -21,7 +22,7 @@ PRESETS: dict[str, AcceleratorConfig] = {
         rows=64, columns=64, vector_lanes=64, scratchpad_bytes=1024 * KIB, accumulator_rows=1024, bus_width=512),
     "systolic-w4a8-16x16": AcceleratorConfig(
         rows=16, columns=16, vector_lanes=16, scratchpad_bytes=256 * KIB, accumulator_rows=1024, weight_format="int4"),
-}
+})
 
 
 def preset_named(name: str) -> AcceleratorConfig:

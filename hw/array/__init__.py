@@ -5,10 +5,11 @@ from typing import Any
 
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
+from hw.plugins import Registry
 
 __all__ = ["ENGINES"]
 
-ENGINES: dict[str, Callable[[AcceleratorConfig], Any]] = {
+ENGINES: Registry[Callable[[AcceleratorConfig], Any]] = Registry("engines", {
     "systolic": SystolicEngine,
-}
+})
 """Name of each engine, as `AcceleratorConfig.engine` gives it → what builds it."""

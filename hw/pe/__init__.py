@@ -6,12 +6,13 @@ from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.pe.base import PE
 from hw.pe.mac import MacPE
+from hw.plugins import Registry
 
 __all__ = ["PE_TYPES", "PESpec"]
 
-PE_TYPES: dict[str, type[PE]] = {
+PE_TYPES: Registry[type[PE]] = Registry("pes", {
     "mac": MacPE,
-}
+})
 """Name of each PE, as `AcceleratorConfig.pe` gives it → its class."""
 
 

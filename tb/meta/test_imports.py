@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"hw", "sw", "tb", "flows"}
-PURE = {"config", "elements", "engines", "errors", "families", "formats", "isa", "layout", "presets", "regs", "timing"}
+PURE = {"config", "elements", "engines", "errors", "families", "formats", "isa", "layout", "plugins", "presets", "regs", "timing"}
 MAY_IMPORT = {"hw": {"hw"}, "sw": {"hw", "sw"}, "flows": {"hw", "sw", "flows"}, "tb": OURS}
 
 

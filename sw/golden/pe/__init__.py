@@ -2,14 +2,15 @@
 
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
+from hw.plugins import Registry
 from sw.golden.pe.base import PEModel, SlotControl
 from sw.golden.pe.mac import MacModel
 
 __all__ = ["PE_MODELS", "PEModel", "SlotControl", "pe_model"]
 
-PE_MODELS: dict[str, type[PEModel]] = {
+PE_MODELS: Registry[type[PEModel]] = Registry("pe_models", {
     "mac": MacModel,
-}
+})
 
 
 def pe_model(config: AcceleratorConfig) -> PEModel:
