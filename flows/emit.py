@@ -21,7 +21,7 @@ from flows.headers import isa_header, regs_header
 from flows.toolchain import ToolError
 from hw.config import AcceleratorConfig
 
-__all__ = ["TOP", "Emission", "emit", "ports_of", "to_verilog"]
+__all__ = ["TOP", "Emission", "emit", "ports_of", "to_rtlil", "to_verilog", "verilog_of"]
 
 TOP = "heddle"
 """Verilog module name of the accelerator."""
@@ -135,6 +135,24 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+def to_rtlil(component: Any, name: str) -> str:
+    """Return the RTLIL that `to_verilog` turns into Verilog: of `component` as module `name`, and of every block that it shares."""
+    from hw.share import EmissionPlatform
+
+    platform = EmissionPlatform()
+    with _without_garbage_collection():
+        texts = [_to_rtlil(component, name, platform)]
+        while len(texts) <= len(platform.blocks):  # a shared block may share blocks of its own
+            shared_name, block = list(platform.blocks.items())[len(texts) - 1]
+            texts.append(_to_rtlil(block, shared_name, platform))
+    return "\n".join(texts)
+
+
+def verilog_of(rtlil: str) -> str:
+    """Return the Verilog of an RTLIL text."""
+    return _clear_memories_in_loops(_yosys(rtlil))
+
+
 def to_verilog(component: Any, name: str) -> str:
     """Return the Verilog of `component` as module `name`, and of every block that it shares, each once.
 
@@ -145,15 +163,7 @@ def to_verilog(component: Any, name: str) -> str:
     name : str
         Module name; modules below it are called `name.submodule`.
     """
-    from hw.share import EmissionPlatform
-
-    platform = EmissionPlatform()
-    with _without_garbage_collection():
-        texts = [_to_rtlil(component, name, platform)]
-        while len(texts) <= len(platform.blocks):  # a shared block may share blocks of its own
-            shared_name, block = list(platform.blocks.items())[len(texts) - 1]
-            texts.append(_to_rtlil(block, shared_name, platform))
-    return _clear_memories_in_loops(_yosys("\n".join(texts)))
+    return verilog_of(to_rtlil(component, name))
 
 
 def _tools() -> dict[str, str]:
