@@ -136,7 +136,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def to_rtlil(component: Any, name: str) -> str:
-    """Return the RTLIL that `to_verilog` turns into Verilog: of `component` as module `name`, and of every block that it shares."""
+    """Return the RTLIL that `to_verilog` turns into Verilog: `component` as module `name`, and every block that it shares."""
     from hw.share import EmissionPlatform
 
     platform = EmissionPlatform()
