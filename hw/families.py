@@ -4,6 +4,7 @@ A family is a class; its fields are what the literature varies. `hw.formats` has
 packer (`sw.layout`) and the hardware decoder (`hw.arith.decode`) of a family serve every entry of it.
 """
 
+import math
 from dataclasses import dataclass
 
 from hw.elements import Element
@@ -167,6 +168,19 @@ class ColumnFormat(Format):
     method: str
     constant_bits: int = 6
 
+    def __post_init__(self) -> None:
+        """Check the sizes: a column is one field, and what is pruned must leave a sign and a bit."""
+        Format.__post_init__(self)
+        for field, low, high in (("block", 1, 32), ("pruned", 1, 6), ("constant_bits", 1, 6)):
+            value = getattr(self, field)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError(f"ColumnFormat.{field} must be an integer between {low} and {high}, not {value!r}")
+        if self.method not in ("average", "shift"):
+            raise ConfigError(f"ColumnFormat.method must be 'average' or 'shift', not {self.method!r}")
+        if self.method == "average" and self.constant_bits < self.pruned:
+            raise ConfigError(f"ColumnFormat.constant_bits must be at least {self.pruned} (the columns that the mean replaces), "
+                              f"not {self.constant_bits}")
+
     @property
     def word(self) -> PackedWord:
         """Stored bit columns, highest significance first; redundant columns; constant."""
@@ -206,6 +220,19 @@ class SparseFormat(Format):
     outer_bits: int
     inner_bits: int
 
+    def __post_init__(self) -> None:
+        """Check that the pattern fits its block, and the coordinates their bits."""
+        Format.__post_init__(self)
+        for rank in ("outer", "inner"):
+            keep, of, bits = (getattr(self, f"{rank}_{part}") for part in ("keep", "of", "bits"))
+            if not 1 <= keep <= of:
+                raise ConfigError(f"SparseFormat.{rank}_keep must be between 1 and {of} ({rank}_of), not {keep!r}")
+            needed = 0 if rank == "outer" and keep == of and not bits else max(1, (of - 1).bit_length())
+            if bits < needed:
+                raise ConfigError(f"SparseFormat.{rank}_bits must be at least {needed}, not {bits!r}: it counts to {of - 1}")
+        if self.block != self.outer_of * self.inner_of:
+            raise ConfigError(f"SparseFormat.block must be outer_of·inner_of = {self.outer_of * self.inner_of}, not {self.block}")
+
     @property
     def word(self) -> PackedWord:
         """Values in order of (block, element), block coordinates, element coordinates."""
@@ -235,6 +262,16 @@ class SeriesFormat(Format):
     """
 
     terms: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        """Check that every term is a pattern, and that the block is whole groups of it."""
+        Format.__post_init__(self)
+        if not self.terms:
+            raise ConfigError("SeriesFormat.terms must be at least one (N, M), not ()")
+        for keep, of in self.terms:
+            if of < 2 or not 1 <= keep <= of or self.block % of:
+                raise ConfigError(f"a term N:M of SeriesFormat must have 1 ≤ N ≤ M and M at least 2 and a divisor of the block "
+                                  f"({self.block}), not {keep}:{of}")
 
     @property
     def word(self) -> PackedWord:
@@ -273,6 +310,16 @@ class OutlierFormat(Format):
     inliers: int
     element: Element
 
+    def __post_init__(self) -> None:
+        """Check that both kinds fit a group, and groups the block."""
+        Format.__post_init__(self)
+        if not 2 <= self.group <= 32 or self.block % self.group or not self.block:
+            raise ConfigError(f"OutlierFormat.group must be between 2 and 32 and divide the block ({self.block}), "
+                              f"not {self.group!r}")
+        if self.outliers < 1 or self.inliers < 1 or self.outliers + self.inliers > self.group:
+            raise ConfigError(f"OutlierFormat.outliers and inliers must each be at least 1 and together at most {self.group} "
+                              f"(group), not {self.outliers!r} and {self.inliers!r}")
+
     @property
     def word(self) -> PackedWord:
         """Outlier values and places, inlier codes and mask, and the two scales of the block."""
@@ -299,6 +346,16 @@ class TernaryFormat(Format):
 
     lanes: str
 
+    def __post_init__(self) -> None:
+        """Check that quads fill the block."""
+        Format.__post_init__(self)
+        if self.lanes not in ("strided", "contiguous"):
+            raise ConfigError(f"TernaryFormat.lanes must be 'strided' or 'contiguous', not {self.lanes!r}")
+        multiple = 64 if self.lanes == "strided" else 4
+        if self.block < 1 or self.block % multiple:
+            raise ConfigError(f"TernaryFormat.block must be a positive multiple of {multiple} with {self.lanes} lanes, "
+                              f"not {self.block}")
+
     @property
     def word(self) -> PackedWord:
         """Slots, signs, scale: the order of a STQ1_0 block."""
@@ -311,31 +368,52 @@ class TernaryFormat(Format):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusteredFormat(Format):
-    """KVQuant: codes into a table fitted to the data, normalized for each vector; the largest values apart as float16.
+    """KVQuant: codes into a table fitted to the data, normalized for each vector (a block); the extremes apart as float16.
 
     Attributes
     ----------
     code_bits : int
-        Bits of a code.
+        Bits of a code, 1 to 8.
     outlier_fraction : float
-        Values stored apart, both tails together.
+        Values of a block stored apart, both tails together; each tail is rounded up to whole values.
     """
 
     code_bits: int
     outlier_fraction: float = 0.01
 
+    def __post_init__(self) -> None:
+        """Check what varies."""
+        Format.__post_init__(self)
+        if self.block == 0:
+            raise ConfigError("ClusteredFormat.block must be at least 1, not 0")
+        if not isinstance(self.code_bits, int) or not 1 <= self.code_bits <= 8:
+            raise ConfigError(f"ClusteredFormat.code_bits must be an integer between 1 and 8, not {self.code_bits!r}")
+        if not 0.0 <= self.outlier_fraction <= 0.5:
+            raise ConfigError(f"ClusteredFormat.outlier_fraction must be between 0 and 0.5, not {self.outlier_fraction!r}")
+
+    @property
+    def tail(self) -> int:
+        """Values of a block stored apart in each tail: ⌈fraction / 2 · block⌉, at least one value being left between the tails."""
+        return min(math.ceil(self.outlier_fraction / 2 * self.block), (self.block - 1) // 2)
+
     @property
     def word(self) -> PackedWord:
-        """Codes, and what brings a vector to [−1, 1]."""
-        return PackedWord((
+        """Codes, what brings a vector to [−1, 1], and the values stored apart, each with its place."""
+        fields = [
             PackedField(name="codes", width=self.code_bits, count=self.block, doc="index into the table of the tensor"),
             PackedField(name="half_range", width=16, doc="float16: half the distance of the limits of the vector"),
-            PackedField(name="middle", width=16, doc="float16: middle of the limits of the vector")))
+            PackedField(name="middle", width=16, doc="float16: middle of the limits of the vector")]
+        if self.tail:
+            fields += [
+                PackedField(name="outlier_position", width=(self.block - 1).bit_length(), count=2 * self.tail,
+                            doc="place in the block of a value stored apart, strictly increasing"),
+                PackedField(name="outlier_value", width=16, count=2 * self.tail, doc="float16: that value")]
+        return PackedWord(tuple(fields))
 
     @property
     def side(self) -> tuple[str, ...]:
-        """Table of the tensor, and the values stored apart."""
-        return ("table", "outlier_row", "outlier_column", "outlier_value")
+        """Table of the tensor."""
+        return ("table",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -345,10 +423,22 @@ class HuffmanFormat(Format):
     Attributes
     ----------
     longest : int
-        Longest code in bits.
+        Longest code in bits, 8 to 32.
+    chunk : int
+        Values of a row, 1 to 65535, whose codes lie together from a byte boundary on, so that chunks can be decoded in parallel.
     """
 
     longest: int = 32
+    chunk: int = 512
+
+    def __post_init__(self) -> None:
+        """Check what varies."""
+        Format.__post_init__(self)
+        for field, low, high in (("block", 0, 0), ("longest", 8, 32), ("chunk", 1, (1 << 16) - 1)):
+            value = getattr(self, field)
+            if not isinstance(value, int) or not low <= value <= high:
+                rule = f"an integer between {low} and {high}" if high else "0"
+                raise ConfigError(f"HuffmanFormat.{field} must be {rule}, not {value!r}")
 
     @property
     def word(self) -> PackedWord:

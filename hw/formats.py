@@ -5,6 +5,7 @@ options and patterns: `int4-g32-bf16`, `mxint4-b64-ceil`, `tasd-2:4+2:8`.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -78,7 +79,7 @@ def _columns(family: str, pruned: int, method: str, doc: str) -> ColumnFormat:
 
 
 def _pattern(keep: int, of: int) -> SparseFormat:
-    groups = max(1, 16 // of)
+    groups = max(1, 16 // max(1, of))
     return SparseFormat(family=f"{keep}:{of}", block=groups * of, outer_keep=groups, outer_of=groups, inner_keep=keep,
                         inner_of=of, outer_bits=0, inner_bits=max(1, (of - 1).bit_length()),
                         doc=f"int8, the {keep} largest of every {of}", source="Mishra et al., arXiv 2104.08378")
@@ -95,7 +96,7 @@ def _hss(outer_keep: int, outer_of: int, inner_keep: int, inner_of: int) -> Spar
 def _series(*numbers: int) -> SeriesFormat:
     terms = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     listed = "+".join(f"{keep}:{of}" for keep, of in terms)
-    return SeriesFormat(family=f"tasd-{listed}", block=max(16, *numbers[1::2]), terms=terms, doc=f"int8 as the sum {listed}",
+    return SeriesFormat(family=f"tasd-{listed}", block=math.lcm(16, *numbers[1::2]), terms=terms, doc=f"int8 as the sum {listed}",
                         source="Jeong et al., TASD, MLSys 2025")
 
 
