@@ -2,14 +2,20 @@
 
 from typing import Any
 
-from hw.families import Format, ScaledFormat
+from hw.families import Format, OutlierFormat, ScaledFormat, SeriesFormat, SparseFormat
 from sw.formats.codec import Codec
+from sw.formats.outlier import OutlierCodec
 from sw.formats.scaled import ScaledCodec
+from sw.formats.series import SeriesCodec
+from sw.formats.sparse import SparseCodec
 
 __all__ = ["CODECS", "codec_of"]
 
 CODECS: dict[type[Format], Codec[Any]] = {
     ScaledFormat: ScaledCodec(),
+    SparseFormat: SparseCodec(),
+    SeriesFormat: SeriesCodec(),
+    OutlierFormat: OutlierCodec(),
 }
 
 
