@@ -393,7 +393,7 @@ class ClusteredFormat(Format):
 
     @property
     def tail(self) -> int:
-        """Values of a block stored apart in each tail: ⌈fraction / 2 · block⌉, at least one value being left between the tails."""
+        """Values of a block stored apart in each tail: ⌈fraction / 2 · block⌉, but at least one is left between the tails."""
         return min(math.ceil(self.outlier_fraction / 2 * self.block), (self.block - 1) // 2)
 
     @property
