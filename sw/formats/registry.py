@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from hw.families import Format, OutlierFormat, ScaledFormat, SeriesFormat, SparseFormat
+from hw.families import ClusteredFormat, Format, OutlierFormat, ScaledFormat, SeriesFormat, SparseFormat
+from sw.formats.clustered import ClusteredCodec
 from sw.formats.codec import Codec
 from sw.formats.outlier import OutlierCodec
 from sw.formats.scaled import ScaledCodec
@@ -16,6 +17,7 @@ CODECS: dict[type[Format], Codec[Any]] = {
     SparseFormat: SparseCodec(),
     SeriesFormat: SeriesCodec(),
     OutlierFormat: OutlierCodec(),
+    ClusteredFormat: ClusteredCodec(),
 }
 
 
