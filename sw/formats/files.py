@@ -1,0 +1,82 @@
+"""Quantized tensors in files.
+
+File format (version 1): one safetensors file. Its metadata has one entry, `heddle`: a JSON object with `format`
+("heddle-tensors"), `version`, and `tensors`: name → the format's name, shape and axis. A quantized tensor lies in it as
+`<name>.payload` (uint8) and `<name>.<side>` for each side array of its format; a plain array as `<name>`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.errors import ConfigError
+from hw.formats import format_named
+from sw.formats.codec import FormatError
+from sw.formats.tensor import QuantizedTensor
+from sw.program import ProgramError, read_container, write_container
+
+__all__ = ["TENSORS_VERSION", "load", "save"]
+
+TENSORS_VERSION = 1
+FILE_FORMAT = "heddle-tensors"
+
+Tensors = Mapping[str, QuantizedTensor | npt.NDArray[Any]]
+
+
+def save(path: str | Path, tensors: Tensors) -> None:
+    """Write quantized tensors and plain arrays into one file, which is there whole or not at all.
+
+    Raises
+    ------
+    FormatError
+        If the parts of two tensors would share a name.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    table = {}
+    for name, tensor in tensors.items():
+        parts = {name: np.ascontiguousarray(tensor)} if not isinstance(tensor, QuantizedTensor) else {
+            f"{name}.payload": tensor.payload, **{f"{name}.{side}": array for side, array in tensor.side.items()}}
+        for part, array in parts.items():
+            if part in arrays:
+                raise FormatError(f"tensors must have names of their own, but {part!r} is a part of two")
+            arrays[part] = np.ascontiguousarray(array)
+        if isinstance(tensor, QuantizedTensor):
+            table[name] = {"format": tensor.format.name, "shape": list(tensor.shape), "axis": tensor.axis}
+    write_container(path, FILE_FORMAT, TENSORS_VERSION, arrays, {"tensors": table})
+
+
+def load(path: str | Path) -> dict[str, QuantizedTensor | npt.NDArray[Any]]:
+    """Return what `save` wrote.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, truncated, of another kind or version, or a tensor in it is not whole; the text names it.
+    """
+    try:
+        arrays, metadata = read_container(path, FILE_FORMAT, TENSORS_VERSION)
+    except ProgramError as error:
+        raise FormatError(str(error)) from None
+    tensors: dict[str, QuantizedTensor | npt.NDArray[Any]] = {}
+    for name, entry in metadata.get("tensors", {}).items():
+        try:
+            tensors[name] = _tensor(name, entry, arrays)
+        except (ConfigError, FormatError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: tensor {name!r} must be whole: {error}") from None
+    return tensors | arrays
+
+
+def _tensor(name: str, entry: Mapping[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> QuantizedTensor:
+    """Return one tensor; what it takes from `arrays` is taken out."""
+    fmt = format_named(entry["format"])
+
+    def part(suffix: str) -> npt.NDArray[Any]:
+        if f"{name}.{suffix}" not in arrays:
+            raise FormatError(f"the file has no {name}.{suffix}")
+        return arrays.pop(f"{name}.{suffix}")
+
+    return QuantizedTensor(format=fmt, shape=tuple(entry["shape"]), axis=entry["axis"], payload=part("payload"),
+                           side={side: part(side) for side in fmt.side})
