@@ -2,21 +2,34 @@
 
 from typing import Any
 
-from hw.families import ClusteredFormat, Format, OutlierFormat, ScaledFormat, SeriesFormat, SparseFormat
+from hw.families import (
+    ClusteredFormat,
+    ColumnFormat,
+    Format,
+    OutlierFormat,
+    ScaledFormat,
+    SeriesFormat,
+    SparseFormat,
+    TernaryFormat,
+)
 from sw.formats.clustered import ClusteredCodec
 from sw.formats.codec import Codec
+from sw.formats.columns import ColumnCodec
 from sw.formats.outlier import OutlierCodec
 from sw.formats.scaled import ScaledCodec
 from sw.formats.series import SeriesCodec
 from sw.formats.sparse import SparseCodec
+from sw.formats.ternary import TernaryCodec
 
 __all__ = ["CODECS", "codec_of"]
 
 CODECS: dict[type[Format], Codec[Any]] = {
     ScaledFormat: ScaledCodec(),
+    ColumnFormat: ColumnCodec(),
     SparseFormat: SparseCodec(),
     SeriesFormat: SeriesCodec(),
     OutlierFormat: OutlierCodec(),
+    TernaryFormat: TernaryCodec(),
     ClusteredFormat: ClusteredCodec(),
 }
 
