@@ -6,6 +6,7 @@ from hw.families import (
     ClusteredFormat,
     ColumnFormat,
     Format,
+    HuffmanFormat,
     OutlierFormat,
     ScaledFormat,
     SeriesFormat,
@@ -15,6 +16,7 @@ from hw.families import (
 from sw.formats.clustered import ClusteredCodec
 from sw.formats.codec import Codec
 from sw.formats.columns import ColumnCodec
+from sw.formats.huffman import HuffmanCodec
 from sw.formats.outlier import OutlierCodec
 from sw.formats.scaled import ScaledCodec
 from sw.formats.series import SeriesCodec
@@ -31,6 +33,7 @@ CODECS: dict[type[Format], Codec[Any]] = {
     OutlierFormat: OutlierCodec(),
     TernaryFormat: TernaryCodec(),
     ClusteredFormat: ClusteredCodec(),
+    HuffmanFormat: HuffmanCodec(),
 }
 
 
