@@ -85,14 +85,14 @@ class ScaledFormat(Format):
     scale : Element or None
         Of the stored block scale; None: no block scale.
     scale_rule : str
-        "absmax": largest magnitude / largest level;
+        "absmax": largest magnitude / largest level (integers that are not `symmetric`: the least that fits both ends);
         "floor": 2^(⌊log2 amax⌋ − ⌊log2 largest level⌋); "ceil": 2^⌈log2(amax / largest level)⌉;
         "range": (largest − smallest) / levels, zero included, with a zero point; "none": no scale at all.
     scale_limits : tuple of two float, or None
-        The block scale is clipped to these before it is rounded into `scale`.
+        The block scale is clipped to these before it is rounded into `scale` or, with a second level, divided by the row's.
     outer : str
-        What multiplies every block scale, in float32: "none"; "row" (for each row, largest scale / 127: a second level of INT8
-        scales, or the only scale where `scale` is None); "tensor" (amax / (largest level · largest scale)).
+        What multiplies every block scale, in float32: "none"; "row" (for each row, largest block scale / 127: a second level of
+        INT8 scales; where `scale` is None, the only scale); "tensor" (amax / (largest level of the element · upper limit)).
     zero_point_bits : int
         Bits of the block's zero point (asymmetric formats), or 0.
     special_code : int

@@ -49,8 +49,8 @@ def _asymmetric(bits: int) -> ScaledFormat:
                         doc=f"{bits}-bit integer with a zero point and a float16 scale for each group")
 
 
-def _plain(element: Element, source: str, doc: str) -> ScaledFormat:
-    return ScaledFormat(family=element.name, element=element, scale_rule="none", source=source, doc=doc)
+def _plain(element: Element, source: str, doc: str, **more: Any) -> ScaledFormat:
+    return ScaledFormat(family=element.name, element=element, scale_rule="none", source=source, doc=doc, **more)
 
 
 def _mx(family: str, element: str) -> ScaledFormat:
@@ -65,7 +65,7 @@ def _table(family: str, element: Element, doc: str, source: str, **more: Any) ->
 
 def _bitmod(bits: int, element: str, specials: tuple[float, ...]) -> ScaledFormat:
     return ScaledFormat(family=f"bitmod{bits}", block=128, block_letter="g", element=ELEMENTS[element], scale=_UINT8,
-                        scale_limits=(0.0, 127.0), outer="row", special_code=1 << (bits - 1), specials=specials, ties="down",
+                        scale_limits=(1e-5, 1e4), outer="row", special_code=1 << (bits - 1), specials=specials, ties="down",
                         source=_BITMOD, doc=f"FP{bits} whose −0 is the special value that suits the group; INT8 scales")
 
 
@@ -140,7 +140,7 @@ _TABLE: tuple[Format, ...] = (
     ScaledFormat(family="p3-act", element=ELEMENTS["float8_e4m3fn"], outer="row", source=_P3, doc="E4M3 with one scale a token"),
     ScaledFormat(family="p3-kv", block=128, block_letter="g", element=ELEMENTS["uint4"], scale=FP16, scale_rule="range",
                  zero_point_bits=4, source=_P3, doc="K and V: 4-bit integers, zero point and scale for each token and head"),
-    _plain(ELEMENTS["float8_s0e4m4"], _P3, "probabilities: unsigned, 1 is 0xF0"),
+    _plain(ELEMENTS["float8_s0e4m4"], _P3, "probabilities: unsigned, 1 is 0xF0; ties upwards", ties="away"),
     _columns("bbs-average", 2, "average", "int8 without 2 bit columns: their mean instead"),
     _columns("bbs-shift", 4, "shift", "int8 without 4 bit columns: shifted so that they are zero"),
     _pattern(2, 4), _pattern(1, 4), _pattern(4, 8),
@@ -166,7 +166,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fp16": {"scale": FP16},
     "bf16": {"scale": BF16},
     "fp32": {"scale": FP32},
-    "int8": {"scale": _UINT8, "scale_limits": (0.0, 127.0), "outer": "row"},
+    "int8": {"scale": _UINT8, "outer": "row"},
     "floor": {"scale_rule": "floor"},
     "ceil": {"scale_rule": "ceil"},
     "full": {"symmetric": False},

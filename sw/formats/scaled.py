@@ -25,7 +25,7 @@ from sw.formats.scaled_scales import (
     store_scales,
     tensor_scale,
 )
-from sw.formats.scaled_search import nearest_block_codes
+from sw.formats.scaled_search import StoreScale, nearest_block_codes
 
 __all__ = ["ScaledCodec"]
 
@@ -36,10 +36,11 @@ _CHUNK = 1 << 16
 class ScaledCodec:
     """Quantizes to and from `ScaledFormat`s."""
 
-    def quantize(self, fmt: ScaledFormat, matrix: Matrix) -> Encoded:
+    def quantize(self, fmt: ScaledFormat, matrix: Matrix, *, amax: float | None = None) -> Encoded:
         """Return `matrix` in `fmt`: fields of the packed blocks and outer scales.
 
-        matrix: (rows, columns) float32, C-contiguous; columns is a multiple of the block.
+        matrix: (rows, columns) float32, C-contiguous; columns is a multiple of the block. amax: the largest magnitude of the
+        tensor whose rows these are, which decides a scale for the whole tensor; None: that of `matrix`.
 
         Raises
         ------
@@ -51,7 +52,7 @@ class ScaledCodec:
             return _plain(fmt, matrix)
         if fmt.scale is None:
             return _rows(fmt, matrix)
-        return _blocks(fmt, matrix)
+        return _blocks(fmt, matrix, amax)
 
     def dequantize(self, fmt: ScaledFormat, encoded: Encoded) -> Matrix:
         """Return (rows, columns) float32: the exact value of every code, rounded once.
@@ -61,9 +62,12 @@ class ScaledCodec:
         codes = encoded.fields["codes"]
         rows, blocks, block = codes.shape
         if fmt.scale is None:
+            if fmt.outer != "none":
+                _check_outer(fmt, encoded, rows)
             return _of_rows(fmt, codes.reshape(rows, -1), encoded.side.get("outer_scale"))
         factors = decode_scales(fmt, encoded.fields["scale"].reshape(rows, blocks))
         if fmt.outer != "none":
+            _check_outer(fmt, encoded, rows)
             factors = factors.astype(np.float64) * encoded.side["outer_scale"][:, None]
         flat, scale = codes.reshape(-1, block), factors.reshape(-1, 1)
         special = encoded.fields["special"].reshape(-1, 1) if fmt.special_bits else None
@@ -84,6 +88,13 @@ def _chunks(count: int, each: int) -> Iterator[slice]:
     """Yield slices over `count` things of `each` values, of about `_CHUNK` values."""
     step = max(1, _CHUNK // max(1, each))
     return (slice(low, low + step) for low in range(0, count, step))
+
+
+def _check_outer(fmt: ScaledFormat, encoded: Encoded, rows: int) -> None:
+    """Raise a FormatError where the outer scale does not fit the format."""
+    outer, shape = encoded.side["outer_scale"], (rows,) if fmt.outer == "row" else (1,)
+    if outer.shape != shape or outer.dtype != np.float32:
+        raise FormatError(f"outer_scale of {fmt.name} must be {shape} float32, not {outer.shape} {outer.dtype}")
 
 
 def _levels_by_special(fmt: ScaledFormat) -> Floats:
@@ -155,7 +166,7 @@ def _quotient(fmt: ScaledFormat, low: Floats, high: Floats) -> Floats:
     return np.divide(np.maximum(-low, high), largest_level(fmt), dtype=np.float32)
 
 
-def _blocks(fmt: ScaledFormat, matrix: Matrix) -> Encoded:
+def _blocks(fmt: ScaledFormat, matrix: Matrix, amax: float | None) -> Encoded:
     """Scale every block."""
     assert fmt.scale is not None
     rows, columns = matrix.shape
@@ -163,10 +174,12 @@ def _blocks(fmt: ScaledFormat, matrix: Matrix) -> Encoded:
     flat = matrix.reshape(-1, fmt.block)
     outer = None
     if fmt.outer == "tensor":
-        amax = max(float(matrix.max()), -float(matrix.min()))
-        if not np.isfinite(amax):
+        largest = max(float(matrix.max()), -float(matrix.min()))
+        if not np.isfinite(largest):
             _refuse(matrix, ~np.isfinite(matrix), "finite")
-        outer = tensor_scale(fmt, amax)
+        if amax is not None and not largest <= amax < np.inf:
+            raise FormatError(f"amax must be a number of at least the largest magnitude, {largest:.6g}, not {amax!r}")
+        outer = tensor_scale(fmt, largest if amax is None else amax)
     codes = np.empty(flat.shape, code_type(fmt.element))
     scale = np.empty(len(flat), np.float32 if fmt.outer == "row" else code_type(fmt.scale))
     third = np.zeros(len(flat), code_type(fmt.element))             # index of the special value, or zero point
@@ -193,31 +206,32 @@ def _encode(fmt: ScaledFormat, w: Floats, low: Floats, high: Floats, outer: np.f
             blocks: int) -> tuple[npt.NDArray[Any], Scales, npt.NDArray[Any] | int]:
     """Return codes, stored scales, and index of the special value or zero point of the blocks in the columns of w."""
     amax = np.maximum(-low, high)
+    nearest = rounding(fmt.element, fmt.ties, symmetric=fmt.symmetric)
     if fmt.scale_rule in ("floor", "ceil"):
         stored, factor = power_of_two(fmt, amax)
-        return rounding(fmt.element, fmt.ties, symmetric=fmt.symmetric)(w / factor), stored, 0
-    if fmt.scale_rule == "range":
-        return _encode_range(fmt, w, np.minimum(low, 0), np.maximum(high, 0), first, blocks)
+        return nearest(w / factor), stored, 0
 
     def store(scales: Floats) -> tuple[Scales, Floats]:
         if fmt.scale_limits is not None:
             scales = np.clip(scales, np.float32(fmt.scale_limits[0]), np.float32(fmt.scale_limits[1]))
-        if fmt.outer == "row":
-            return scales, positive(scales, scales > 0)
+        if fmt.outer == "row":                                  # what is stored is made of all blocks of the row, later
+            return scales, positive(scales, amax > 0)
         return store_scales(fmt, scales if fmt.scale_limits is not None else positive(scales, amax > 0), first, blocks)
 
+    if fmt.scale_rule == "range":
+        return _encode_range(fmt, w, np.minimum(low, 0), np.maximum(high, 0), store)
     if isinstance(fmt.element, Integer):
         stored, factor = store(_quotient(fmt, low, high))
-        return rounding(fmt.element, fmt.ties, symmetric=fmt.symmetric)(w / factor), stored, 0
+        return nearest(w / factor), stored, 0
     return nearest_block_codes(fmt, w, amax if outer is None else np.divide(amax, outer), outer, store)
 
 
-def _encode_range(fmt: ScaledFormat, w: Floats, low: Floats, high: Floats, first: int,
-                  blocks: int) -> tuple[npt.NDArray[Any], Scales, npt.NDArray[Any]]:
+def _encode_range(fmt: ScaledFormat, w: Floats, low: Floats, high: Floats,
+                  store: StoreScale) -> tuple[npt.NDArray[Any], Scales, npt.NDArray[Any]]:
     """Return codes, stored scales and zero points of blocks between `low` ≤ 0 and `high` ≥ 0."""
     assert isinstance(fmt.element, Integer)
     largest, dtype = np.float32(fmt.element.maximum), code_type(fmt.element)
-    stored, factor = store_scales(fmt, positive((high - low) / largest, high > low), first, blocks)
+    stored, factor = store((high - low) / largest)
     zero = np.clip(round_to_integer(-low / factor, fmt.ties), 0, largest)
     codes = np.clip(round_to_integer(w / factor, fmt.ties) + zero, 0, largest)
     return codes.astype(dtype), stored, zero.astype(dtype)

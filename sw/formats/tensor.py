@@ -1,16 +1,18 @@
 """Tensors in a number format, and the way to and from float32."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.families import Format
+from hw.families import Format, ScaledFormat
 from hw.formats import format_named
 from sw.formats.codec import Encoded, FormatError, Matrix
 from sw.formats.registry import codec_of
 from sw.layout import pack_words, unpack_words
+from sw.packing import row_bytes
 
 __all__ = ["QuantizedTensor", "dequantize", "quantize"]
 
@@ -38,6 +40,16 @@ class QuantizedTensor:
     payload: npt.NDArray[np.uint8]
     side: dict[str, npt.NDArray[Any]]
 
+    def __post_init__(self) -> None:
+        """Check that payload and side arrays are of the format and shape."""
+        expected = (math.prod(self.shape) // max(1, self.shape[self.axis]), row_bytes(self.format, self.columns))
+        if self.payload.dtype != np.uint8 or self.payload.shape != expected:
+            raise FormatError(f"payload of {self.format.name} of shape {self.shape} along axis {self.axis} must be "
+                              f"{expected} uint8, not {self.payload.shape} {self.payload.dtype}")
+        if set(self.side) != set(self.format.side):
+            raise FormatError(f"side arrays of {self.format.name} must be {', '.join(self.format.side) or 'none'}, "
+                              f"not {', '.join(self.side) or 'none'}")
+
     @property
     def nbytes(self) -> int:
         """Bytes of payload and side arrays."""
@@ -46,7 +58,7 @@ class QuantizedTensor:
     @property
     def bits_per_weight(self) -> float:
         """Stored bits of a value of this tensor, padding, metadata and side arrays included."""
-        return 8 * self.nbytes / max(1, int(np.prod(self.shape)))
+        return 8 * self.nbytes / math.prod(self.shape)
 
     @property
     def columns(self) -> int:
@@ -67,10 +79,11 @@ def _rows(array: npt.NDArray[Any], axis: int, block: int) -> Matrix:
     padding = -matrix.shape[1] % max(1, block)
     if padding:
         matrix = np.pad(matrix, ((0, 0), (0, padding)))
-    return np.ascontiguousarray(matrix, np.float32)
+    with np.errstate(over="ignore"):                    # of float64: infinity, which the codec takes or refuses
+        return np.ascontiguousarray(matrix, np.float32)
 
 
-def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1) -> QuantizedTensor:
+def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1, amax: float | None = None) -> QuantizedTensor:
     """Return `array` in a number format.
 
     Parameters
@@ -81,7 +94,11 @@ def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1) -> Q
     format : Format or str
         A name that `hw.formats.format_named` reads.
     axis : int
-        Axis along which blocks lie: the reduction axis. A last block that the axis does not fill is padded with zeros.
+        Axis along which blocks lie: the reduction axis. A last block that the axis does not fill is padded with zeros, which
+        count as values of the block.
+    amax : float or None
+        Where `array` is some rows of a tensor: the largest magnitude of all of it, which decides the scale of the tensor in
+        formats that have one (NVFP4, RaZeR). None: that of `array`.
 
     Raises
     ------
@@ -90,7 +107,7 @@ def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1) -> Q
     TypeError
         If `array` is not of real numbers.
     FormatError
-        If `array` has no axis or no value, or a value cannot be represented as the format's page says.
+        If `array` has no such axis or no value, or a value cannot be represented as the format's page says.
     """
     fmt = format_named(format) if isinstance(format, str) else format
     array = np.asarray(array)
@@ -101,7 +118,8 @@ def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1) -> Q
     if not -array.ndim <= axis < array.ndim:
         raise FormatError(f"axis must be between {-array.ndim} and {array.ndim - 1}, not {axis}")
     axis %= array.ndim
-    encoded = codec_of(fmt).quantize(fmt, _rows(array, axis, fmt.block))
+    whole = {"amax": amax} if amax is not None and isinstance(fmt, ScaledFormat) and fmt.outer == "tensor" else {}
+    encoded = codec_of(fmt).quantize(fmt, _rows(array, axis, fmt.block), **whole)
     return QuantizedTensor(format=fmt, shape=array.shape, axis=axis, payload=pack_words(fmt, encoded.fields), side=encoded.side)
 
 
