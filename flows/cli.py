@@ -12,6 +12,8 @@ COMMANDS = {
     "emit": "write the Verilog of a config",
     "run": "run a GEMM or a workload on the RTL, compared with the golden device",
     "replay": "run a saved case again and name the first mismatch",
+    "formats": "number formats: sizes, packed words, code tables",
+    "quantize": "quantize a checkpoint: layer by layer, with the error of each",
 }
 """Command → one line; its module has `add_arguments(parser)` and `run(args) -> bool`."""
 
