@@ -27,14 +27,14 @@ class ColumnDecoder(wiring.Component):
     word : In(`packed_layout(fmt.word)`)
         At most as many redundant columns as are pruned; with more, the result means nothing.
     o : Out(ArrayLayout(signed(width), fmt.block))
-        8 bits with averaged columns; 9 with shifted ones, which reach 2^(constant_bits − 1) beyond both ends of int8.
+        8 bits with averaged columns; 9 with shifted ones, which leave int8 where the constant has more than one bit.
 
     Reference: Chen et al., BBS, MICRO 2024, III-B. Differs: its PE never builds the weights, it adds constant · Σ activations.
     """
 
     def __init__(self, fmt: ColumnFormat):
         self._fmt = fmt
-        self._width = 8 if fmt.method == "average" else 9
+        self._width = 8 if fmt.method == "average" or fmt.constant_bits == 1 else 9
         super().__init__({"word": In(packed_layout(fmt.word)), "o": Out(data.ArrayLayout(signed(self._width), fmt.block))})
 
     def elaborate(self, platform: Any) -> Module:
