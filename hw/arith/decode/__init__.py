@@ -2,9 +2,20 @@
 
 from amaranth.lib import wiring
 
-from hw.families import Format
+from hw.arith.decode.columns import ColumnDecoder
+from hw.arith.decode.outlier import OutlierDecoder
+from hw.arith.decode.series import SeriesDecoder
+from hw.arith.decode.sparse import SparseDecoder
+from hw.arith.decode.ternary import TernaryDecoder
+from hw.families import ColumnFormat, Format, OutlierFormat, SeriesFormat, SparseFormat, TernaryFormat
 
 __all__ = ["DECODERS"]
 
-DECODERS: dict[type[Format], type[wiring.Component]] = {}
+DECODERS: dict[type[Format], type[wiring.Component]] = {
+    ColumnFormat: ColumnDecoder,
+    SparseFormat: SparseDecoder,
+    SeriesFormat: SeriesDecoder,
+    OutlierFormat: OutlierDecoder,
+    TernaryFormat: TernaryDecoder,
+}
 """Family of formats → the decoder of its blocks."""
