@@ -177,7 +177,7 @@ def _blocks(fmt: ScaledFormat, matrix: Matrix, amax: float | None) -> Encoded:
         largest = max(float(matrix.max()), -float(matrix.min()))
         if not np.isfinite(largest):
             _refuse(matrix, ~np.isfinite(matrix), "finite")
-        if amax is not None and not largest <= amax < np.inf:
+        if amax is not None and not largest <= np.float32(amax) < np.inf:
             raise FormatError(f"amax must be a number of at least the largest magnitude, {largest:.6g}, not {amax!r}")
         outer = tensor_scale(fmt, largest if amax is None else amax)
     codes = np.empty(flat.shape, code_type(fmt.element))
