@@ -5,39 +5,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw.elements import Element
+from hw.elements import ELEMENTS
 from hw.families import OutlierFormat
 from sw.formats.codec import Encoded, FormatError, Matrix
 from sw.formats.groups import compress, coordinates, expand, ranks
 from sw.formats.rows import check_finite
+from sw.formats.scaled_rounding import levels, rounding
 
 __all__ = ["OutlierCodec", "outlier_lanes"]
 
 _Floats = npt.NDArray[np.float32]
-
-
-def _levels(element: Element) -> _Floats:
-    """Return the magnitudes of codes without their sign, which increase with the code."""
-    return np.array(element.values[:1 << (element.bits - 1)], np.float32)
-
-
-def _encode(element: Element, scaled: _Floats) -> npt.NDArray[np.uint8]:
-    """Return the codes of `element` (a sign above a magnitude) nearest to `scaled`: of two the even one, beyond all the last."""
-    levels = _levels(element)
-    magnitude = np.abs(scaled)
-    code = np.zeros(scaled.shape, np.uint8)
-    for upper in range(1, len(levels)):
-        middle = (levels[upper - 1] + levels[upper]) / 2
-        code += magnitude > middle if upper % 2 else magnitude >= middle
-    return code | np.signbit(scaled) * np.uint8(1 << (element.bits - 1))
+_INT8 = ELEMENTS["int8"]
+_LEAST = np.float16(2.0**-24)
 
 
 def _scaled(values: _Floats, largest: float, what: str) -> tuple[_Floats, npt.NDArray[np.float16]]:
     """Return (rows, blocks, count) values in units of their block's scale, and the scales (rows, blocks, 1) float16.
 
-    The scale is 1 where all values are zero, or so small that float16 has no scale for them.
+    The scale of zeros is 1; of others it is at least the least float16.
     """
-    wanted = np.abs(values).max(axis=-1, keepdims=True) / np.float32(largest)
+    peak = np.abs(values).max(axis=-1, keepdims=True)
+    wanted = peak / np.float32(largest)
     with np.errstate(over="ignore"):
         scale = wanted.astype(np.float16)
     over = np.isinf(scale)
@@ -45,7 +33,8 @@ def _scaled(values: _Floats, largest: float, what: str) -> tuple[_Floats, npt.ND
         row, block, _ = (int(i) for i in np.argwhere(over)[0])
         raise FormatError(f"the scale of {what} must be at most 65504 to be a float16, not {wanted[row, block, 0]:.6g} "
                           f"(row {row}, block {block})")
-    scale[scale == 0] = 1
+    scale[scale == 0] = _LEAST
+    scale[peak == 0] = 1
     return values / scale.astype(np.float32), scale
 
 
@@ -91,14 +80,12 @@ class OutlierCodec:
         def in_blocks(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return array.reshape(*values.shape[:2], -1)
 
-        outliers, outlier_scale = _scaled(in_blocks(outliers), 127, "outliers")
-        inliers, inlier_scale = _scaled(in_blocks(inliers), _levels(fmt.element)[-1], "inliers")
-        # A scale rounded down, or a subnormal one, leaves values beyond the last integer.
-        integers = np.clip(np.rint(outliers), -127, 127).astype(np.int8)
+        outliers, outlier_scale = _scaled(in_blocks(outliers), _INT8.limits[1], "outliers")
+        inliers, inlier_scale = _scaled(in_blocks(inliers), fmt.element.limits[1], "inliers")
         weights = np.array([1 << place for place in range(fmt.group)], np.min_scalar_type((1 << fmt.group) - 1))
         return Encoded(fields={
-            "outliers": integers.view(np.uint8), "outlier_inner": in_blocks(places),
-            "inliers": _encode(fmt.element, inliers), "inlier_mask": in_blocks(is_inlier @ weights),
+            "outliers": rounding(_INT8)(outliers), "outlier_inner": in_blocks(places),
+            "inliers": rounding(fmt.element)(inliers), "inlier_mask": in_blocks(is_inlier @ weights),
             "outlier_scale": outlier_scale.view(np.uint16), "inlier_scale": inlier_scale.view(np.uint16)})
 
     def dequantize(self, fmt: OutlierFormat, encoded: Encoded) -> Matrix:
@@ -106,5 +93,5 @@ class OutlierCodec:
         outliers, inliers = outlier_lanes(fmt, encoded)
         scales = [np.repeat(encoded.fields[name][..., 0].view(np.float16).astype(np.float32), fmt.block, axis=1)
                   for name in ("outlier_scale", "inlier_scale")]
-        # No value is both, so that the sum is exact; adding +0 turns −0 into 0.
-        return outliers * scales[0] + np.array(fmt.element.values, np.float32)[inliers] * scales[1]
+        # No value is both, so that the sum is exact.
+        return outliers * scales[0] + levels(fmt.element)[inliers] * scales[1]

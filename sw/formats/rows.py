@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sw.formats.codec import FormatError, Matrix
+from sw.formats.scaled_scales import positive
 
 __all__ = ["check_finite", "dequantize_rows", "quantize_rows"]
 
@@ -26,11 +27,10 @@ def quantize_rows(matrix: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.
     """Return int8 and the scale of each row: (rows, columns), all finite → (rows, columns) int8, (rows,) float32.
 
     scale = largest magnitude / 127, q = value / scale, both in float32, q to the nearest integer, ties to even, within ±127.
-    The scale is 1 where all values are zero, or so small that float32 has no scale for them.
+    The scale of a row of zeros is 1; of other rows it is at least the least float32.
     """
     peak = np.maximum(matrix.max(axis=1), -matrix.min(axis=1))
-    scale = peak / np.float32(127)
-    scale[scale == 0] = 1
+    scale = positive(peak / np.float32(127), peak > 0)
     q = matrix / scale[:, None]
     np.rint(q, out=q)
     np.clip(q, -127, 127, out=q)                            # only a subnormal scale is coarse enough to need it
