@@ -7,7 +7,7 @@
 >>> reports = convert(steps, Path("out.safetensors"))                                         # doctest: +SKIP
 """
 
-from sw.checkpoint.convert import convert
+from sw.checkpoint.conversion import convert
 from sw.checkpoint.plan import Step, Way, plan_of
 from sw.checkpoint.reader import open_checkpoint
 from sw.checkpoint.report import Errors, TensorReport
