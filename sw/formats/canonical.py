@@ -114,6 +114,6 @@ class CanonicalCode:
         counts = np.bincount(lengths[order], minlength=longest + 1)
         after = np.cumsum(counts)                           # codes of at most that length
         limits = np.concatenate((np.zeros(1, np.uint64), ends))[after]
-        starts = np.concatenate((np.zeros(1, np.uint64), limits[:-1])) >> np.arange(longest, -1, -1, np.uint64)
+        starts = np.concatenate((np.zeros(1, np.uint64), limits[:-1])) >> np.arange(longest, -1, -1).astype(np.uint64)
         return cls(longest=longest, lengths=lengths, codes=codes, symbols=order.astype(np.uint8), limits=limits,
                    base=after - counts - starts.astype(np.int64))

@@ -1,5 +1,7 @@
 """Clustered codes: each vector brought to [−1, 1] without its extremes, and coded by a table fitted to the tensor."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,7 +62,8 @@ class ClusteredCodec:
                 raise FormatError("table must be increasing")
         rows, columns = matrix.shape
         blocks = matrix.reshape(-1, fmt.block)
-        slabs = [slice(start, start + max(1, _SLAB // fmt.block)) for start in range(0, len(blocks), max(1, _SLAB // fmt.block))]
+        step = max(1, _SLAB // fmt.block)
+        slabs = [slice(start, start + step) for start in range(0, len(blocks), step)]
         positions = np.concatenate([_outliers(blocks[slab], fmt.tail) for slab in slabs])
         limits = [_limits(blocks[slab], positions[slab]) for slab in slabs]
         half_range, middle = (np.concatenate([pair[i] for pair in limits]) for i in range(2))
@@ -71,7 +74,8 @@ class ClusteredCodec:
         for slab in slabs:
             codes[slab] = np.searchsorted(edges, _normalized(blocks[slab], half_range[slab], middle[slab]))
         shape = (rows, columns // fmt.block, -1)
-        fields = {"codes": codes, "half_range": half_range.view(np.uint16), "middle": middle.view(np.uint16)}
+        fields: dict[str, npt.NDArray[Any]] = {
+            "codes": codes, "half_range": half_range.view(np.uint16), "middle": middle.view(np.uint16)}
         if fmt.tail:
             fields["outlier_position"] = positions.astype(np.uint8 if fmt.block <= 256 else np.uint16)
             fields["outlier_value"] = np.take_along_axis(blocks, positions, 1).astype(np.float16).view(np.uint16)

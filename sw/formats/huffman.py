@@ -91,6 +91,7 @@ def _histogram(symbols: Symbols) -> npt.NDArray[np.int64]:
 def _encode(symbols: Symbols, code: CanonicalCode, chunk: int) -> tuple[Symbols, npt.NDArray[np.uint32]]:
     """Return stream and starts of `symbols` (rows, columns)."""
     rows, columns = symbols.shape
+    chunk = min(chunk, columns)
     chunks = -(-columns // chunk)
     padding = chunks * chunk - columns
     if padding:
@@ -135,6 +136,7 @@ def _place(codes: npt.NDArray[np.uint64], lengths: Symbols, position: npt.NDArra
 
 def _decode(stream: Symbols, starts: npt.NDArray[np.uint32], rows: int, columns: int, code: CanonicalCode, chunk: int) -> Symbols:
     """Return the symbols of `stream`, (rows, columns)."""
+    chunk = min(chunk, columns)
     chunks = -(-columns // chunk)
     if starts.shape != (rows, chunks):
         raise FormatError(f"starts must have shape {(rows, chunks)}, not {starts.shape}")

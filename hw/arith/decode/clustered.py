@@ -10,6 +10,7 @@ from hw.arith.floating import float_layout
 from hw.arith.half_mul_add import HalfMulAdd
 from hw.elements import FP16, FP32
 from hw.errors import ConfigError
+from hw.families import ClusteredFormat
 
 __all__ = ["ClusteredDecoder"]
 
@@ -28,8 +29,7 @@ class ClusteredDecoder(wiring.Component):
 
     Parameters
     ----------
-    code_bits : int
-        1 to 8.
+    fmt : ClusteredFormat
     lanes : int
         Codes in a cycle, of one block; at least 1. Each costs a `HalfMulAdd` and a 2^code_bits : 1 multiplexer.
 
@@ -54,7 +54,7 @@ class ClusteredDecoder(wiring.Component):
     Raises
     ------
     ConfigError
-        If a parameter is out of its range.
+        If `lanes` is not positive.
 
     References
     ----------
@@ -64,17 +64,15 @@ class ClusteredDecoder(wiring.Component):
 
     latency = 1 + HalfMulAdd.latency
 
-    def __init__(self, *, code_bits: int, lanes: int = 1):
-        if not 1 <= code_bits <= 8:
-            raise ConfigError(f"ClusteredDecoder.code_bits must be between 1 and 8, not {code_bits!r}")
+    def __init__(self, fmt: ClusteredFormat, lanes: int = 1):
         if lanes < 1:
             raise ConfigError(f"ClusteredDecoder.lanes must be at least 1, not {lanes!r}")
-        self._code_bits = code_bits
+        self._codes = 1 << fmt.code_bits
         self._lanes = lanes
         super().__init__({
             "enable": In(1),
-            "write": In(wiring.Signature({"en": Out(1), "index": Out(code_bits), "level": Out(_WORD)})),
-            "code": In(data.ArrayLayout(code_bits, lanes)),
+            "write": In(wiring.Signature({"en": Out(1), "index": Out(fmt.code_bits), "level": Out(_WORD)})),
+            "code": In(data.ArrayLayout(fmt.code_bits, lanes)),
             "half_range": In(_WORD),
             "middle": In(_WORD),
             "outlier_valid": In(lanes),
@@ -84,7 +82,7 @@ class ClusteredDecoder(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        levels = [Signal(_WORD, name=f"level_{code}", reset_less=True) for code in range(1 << self._code_bits)]
+        levels = [Signal(_WORD, name=f"level_{code}", reset_less=True) for code in range(self._codes)]
         for code, level in enumerate(levels):
             with m.If(self.write.en & (self.write.index == code)):
                 m.d.sync += level.eq(self.write.level)
