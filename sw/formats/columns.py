@@ -8,11 +8,10 @@ import numpy.typing as npt
 
 from hw.families import ColumnFormat
 from sw.formats.codec import Encoded, FormatError, Matrix
+from sw.formats.column_search import Integers, clip_int8, drop_columns, redundant_columns, shift_constants
 from sw.formats.rows import check_finite, quantize_rows
 
 __all__ = ["ColumnCodec", "decode_groups", "encode_groups", "sensitive_channels"]
-
-_Ints = npt.NDArray[np.int16]
 
 _TILE = 1024
 """Groups searched at a time: few enough for the working arrays to stay in the cache."""
@@ -71,7 +70,7 @@ def encode_groups(fmt: ColumnFormat, weights: npt.NDArray[np.int8]) -> dict[str,
     }
 
 
-def decode_groups(fmt: ColumnFormat, fields: dict[str, npt.NDArray[Any]]) -> _Ints:
+def decode_groups(fmt: ColumnFormat, fields: dict[str, npt.NDArray[Any]]) -> Integers:
     """Return the integers of packed groups, (rows, groups, block) int16.
 
     They lie between −128 and 127 with averaged columns; a shifted group can reach 2^(constant_bits−1) beyond both.
@@ -150,66 +149,24 @@ def _bytes(block: int) -> int:
     return 1 if block <= 8 else 2 if block <= 16 else 4
 
 
-def _redundant(low: _Ints, high: _Ints, most: int) -> _Ints:
-    """Return how many columns below the sign repeat it, for groups of int8 from `low` to `high`."""
-    magnitude = np.maximum(high, ~low)                                  # what two's complement writes below the sign, at most
-    found = sum((magnitude < limit).astype(np.int16) for limit in (64, 32, 16))
-    return np.minimum(found, most)
-
-
-def _average(fmt: ColumnFormat, weights: _Ints) -> tuple[_Ints, _Ints, _Ints]:
+def _average(fmt: ColumnFormat, weights: Integers) -> tuple[Integers, Integers, Integers]:
     """Return the stored columns as integers (block, groups), redundant columns and constants of groups, by rounded averaging."""
-    redundant = _redundant(weights.min(axis=0), weights.max(axis=0), fmt.pruned)
+    redundant = redundant_columns(weights.min(axis=0), weights.max(axis=0), fmt.pruned)
     dropped = fmt.pruned - redundant
     low = weights & ((1 << dropped) - 1)
     constant = np.rint(low.sum(axis=0) / fmt.block).astype(np.int16)
     return weights >> dropped, redundant, constant
 
 
-def _shift(fmt: ColumnFormat, weights: _Ints) -> tuple[_Ints, _Ints, _Ints]:
-    """Return what `_average` does, by zero-point shifting: of all constants, the first of the least squared error."""
-    low, high = weights.min(axis=0), weights.max(axis=0)
-    limit = 1 << (fmt.constant_bits - 1)
-    best = np.full(weights.shape[1], np.iinfo(np.int32).max, np.int32)
-    chosen = np.zeros(weights.shape[1], np.int16)
-    shifted, error = np.empty_like(weights), np.empty_like(weights)
-    for constant in range(-limit, limit):
-        redundant = _redundant(_clip(low + constant), _clip(high + constant), fmt.pruned)
-        step, top = _grid(fmt, redundant)
-        # Which way a tie goes does not matter to its error, so that a half is added whatever the sign.
-        np.add(weights, constant, out=shifted)
-        np.minimum(shifted, 127, out=error)
-        np.maximum(error, -127, out=error)
-        error += step >> 1
-        error &= -step
-        np.minimum(error, top, out=error)
-        error -= shifted
-        error *= error                                                  # at most 95²
-        squares = np.add.reduce(error, axis=0, dtype=np.int32)
-        better = squares < best
-        best[better] = squares[better]
-        chosen[better] = constant
-    shifted = _clip(weights + chosen)
-    redundant = _redundant(shifted.min(axis=0), shifted.max(axis=0), fmt.pruned)
-    step, top = _grid(fmt, redundant)
-    half = step >> 1
-    towards_zero = (shifted > 0) & (half > 0)
-    rounded = np.minimum((shifted + half - towards_zero) & -step, top)
-    return rounded >> (fmt.pruned - redundant), redundant, chosen
+def _shift(fmt: ColumnFormat, weights: Integers) -> tuple[Integers, Integers, Integers]:
+    """Return what `_average` does, by zero-point shifting."""
+    constant = shift_constants(weights, fmt.pruned, fmt.constant_bits)
+    shifted = clip_int8(weights + constant)
+    redundant = redundant_columns(shifted.min(axis=0), shifted.max(axis=0), fmt.pruned)
+    return drop_columns(shifted, fmt.pruned, redundant), redundant, constant
 
 
-def _clip(values: _Ints) -> _Ints:
-    """Return `values` within ±127."""
-    return np.minimum(np.maximum(values, -127), 127)
-
-
-def _grid(fmt: ColumnFormat, redundant: _Ints) -> tuple[_Ints, _Ints]:
-    """Return the distance of the values that the stored columns represent, and the largest of them."""
-    step = np.left_shift(1, fmt.pruned - redundant, dtype=np.int16)
-    return step, (128 >> redundant) - step
-
-
-def _check(values: _Ints, most: Any, what: str) -> None:
+def _check(values: Integers, most: Any, what: str) -> None:
     """Raise FormatError, naming row and group, if one of `values` (rows, groups, 1) is more than `most`."""
     most = np.broadcast_to(most, values.shape)
     bad = np.argwhere(values > most)

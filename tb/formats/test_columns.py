@@ -10,6 +10,7 @@ import pytest
 from hw.errors import ConfigError
 from hw.families import ColumnFormat
 from hw.formats import FORMATS, format_named
+from sw.formats import dequantize, quantize
 from sw.formats.codec import Encoded, FormatError
 from sw.formats.columns import ColumnCodec, decode_groups, encode_groups, sensitive_channels
 from sw.formats.registry import codec_of
@@ -130,6 +131,26 @@ def test_agrees_with_the_plain_model(fmt):
         assert read(fmt, fields, index) == plain, f"group {index}: {group}"
 
 
+@pytest.mark.parametrize("pruned", range(1, 7))
+def test_no_constant_is_better(pruned):
+    """Many groups against all constants at once: the least error, and the first constant that has it."""
+    rng = np.random.default_rng(pruned)
+    spread = rng.choice([3, 12, 30, 60, 120], (500, 1))
+    weights = np.clip(np.rint(rng.normal(rng.integers(-100, 101, (500, 1)), spread, (500, 32))), -127, 127).astype(np.int8)
+    fields = encode_groups(changed(SHIFT, pruned=pruned), weights[None])
+    constants = np.arange(-32, 32)[:, None, None]
+    moved = np.clip(weights + constants, -127, 127)
+    redundant = np.minimum(7 - np.ceil(np.log2(np.maximum(moved, ~moved).max(axis=-1, keepdims=True) + 1)), min(3, pruned))
+    step = 2.0 ** (pruned - redundant)
+    level = np.minimum(np.sign(moved) * np.ceil(np.abs(moved) / step - 0.5) * step, 2.0 ** (7 - redundant) - step)
+    errors = ((level - constants - weights) ** 2).sum(axis=-1)
+    best = errors.argmin(axis=0)
+    assert (fields["constant"][0, :, 0] == (best - 32) % 64).all()
+    assert (fields["redundant"][0, :, 0] == redundant[best, np.arange(500), 0]).all()
+    found = decode_groups(changed(SHIFT, pruned=pruned), fields)[0]
+    assert (((found - weights.astype(int)) ** 2).sum(axis=-1) == errors.min(axis=0)).all()
+
+
 @pytest.mark.parametrize("fmt", grid(), ids=lambda fmt: f"{fmt.method}-{fmt.pruned}-{fmt.constant_bits}-{fmt.block}")
 def test_packed_words_come_back(fmt):
     weights = gaussian(40, seed=fmt.pruned)[..., :fmt.block]
@@ -175,7 +196,7 @@ def test_rows_have_scales():
 def test_more_groups_than_a_tile():
     weights = gaussian(2500, seed=9)
     fields = encode_groups(SHIFT, weights)
-    for low in (0, 1023, 1024, 2047, 2499):
+    for low in (0, 1023, 1024, 2047, 2048, 2499):
         one = encode_groups(SHIFT, weights[:, low:low + 1])
         assert all((one[name][0, 0] == fields[name][0, low]).all() for name in fields)
 
@@ -183,6 +204,19 @@ def test_more_groups_than_a_tile():
 def test_bits_per_weight():
     assert (AVERAGE.bits_per_weight, SHIFT.bits_per_weight) == (6.25, 4.25)
     assert (AVERAGE.stored_bits_per_weight, SHIFT.stored_bits_per_weight) == (6.25, 4.25)
+
+
+@pytest.mark.parametrize("name", ["bbs-average-g32", "bbs-shift-g32", "bbs-shift-g8"])
+def test_tensors_of_any_shape(name):
+    array = np.random.default_rng(12).normal(0, 1, (3, 70, 2)).astype(np.float32)
+    tensor = quantize(array, name, axis=1)
+    found = dequantize(tensor)
+    assert found.shape == array.shape
+    rows = np.zeros((6, -(-70 // tensor.format.block) * tensor.format.block), np.float32)
+    rows[:, :70] = np.moveaxis(array, 1, -1).reshape(6, 70)
+    expected = CODEC.dequantize(tensor.format, CODEC.quantize(tensor.format, rows))[:, :70]
+    assert (np.moveaxis(found, 1, -1).reshape(6, 70) == expected).all()
+    assert tensor.payload.nbytes == 6 * -(-70 // tensor.format.block) * tensor.format.word.bytes
 
 
 def test_values_that_are_not_finite():

@@ -10,6 +10,7 @@ import pytest
 from hw.errors import ConfigError
 from hw.families import TernaryFormat
 from hw.formats import FORMATS
+from sw.formats import dequantize, quantize
 from sw.formats.codec import FormatError
 from sw.formats.registry import codec_of
 from sw.formats.ternary import TernaryCodec, decode_quads, quad_lanes
@@ -155,6 +156,19 @@ def test_error_on_a_normal_distribution():
 def test_bits_per_weight():
     assert (STRIDED.bits_per_weight, STRIDED.stored_bits_per_weight, STRIDED.word.bytes) == (1.3125, 1.3125, 42)
     assert CONTIGUOUS.bits_per_weight == 1.375
+
+
+@pytest.mark.parametrize("name", ["sherry", "sherry-contiguous-g128"])
+def test_tensors_of_any_shape(name):
+    array = np.random.default_rng(12).normal(0, 1, (3, 70, 2)).astype(np.float32)
+    tensor = quantize(array, name, axis=1)
+    found = dequantize(tensor)
+    assert found.shape == array.shape
+    rows = np.zeros((6, -(-70 // tensor.format.block) * tensor.format.block), np.float32)
+    rows[:, :70] = np.moveaxis(array, 1, -1).reshape(6, 70)
+    expected = CODEC.dequantize(tensor.format, CODEC.quantize(tensor.format, rows))[:, :70]
+    assert (np.moveaxis(found, 1, -1).reshape(6, 70) == expected).all()
+    assert tensor.payload.nbytes == 6 * -(-70 // tensor.format.block) * tensor.format.word.bytes
 
 
 def test_values_that_are_not_finite():
