@@ -16,11 +16,11 @@ class ColumnFormat(Format):
     Attributes
     ----------
     pruned : int
-        Columns not stored, redundant ones below the sign included.
+        Columns not stored, redundant ones below the sign included: 1 to 6.
     method : str
         "average" (rounded averaging of the low columns) or "shift" (zero-point shifting).
     constant_bits : int
-        Bits of the constant.
+        Bits of the constant: 1 to 6, with "average" as many as are pruned or more.
     """
 
     pruned: int
