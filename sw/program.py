@@ -7,6 +7,7 @@ File format (version 1): one safetensors file. Its metadata has one entry, `hedd
 
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,9 +266,16 @@ def parse_parts(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], metada
 
 def write_container(path: str | Path, file_format: str, version: int, arrays: dict[str, npt.NDArray[Any]],
                     parts: Mapping[str, Any]) -> None:
-    """Write one of our safetensors files; `parts` are plain JSON types."""
+    """Write one of our safetensors files, whole or not at all; `parts` are plain JSON types."""
     header = json.dumps({"format": file_format, "version": version, **parts}, sort_keys=True)
-    save_file(arrays, path, metadata={METADATA_KEY: header})
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")           # in the same folder, so that the move is atomic
+    try:
+        save_file(arrays, part, metadata={METADATA_KEY: header})
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read_container(path: str | Path, file_format: str, version: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:

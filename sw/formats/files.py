@@ -60,23 +60,35 @@ def load(path: str | Path) -> dict[str, QuantizedTensor | npt.NDArray[Any]]:
         arrays, metadata = read_container(path, FILE_FORMAT, TENSORS_VERSION)
     except ProgramError as error:
         raise FormatError(str(error)) from None
+    table = metadata.get("tensors")
+    if not isinstance(table, dict):
+        raise FormatError(f"{path}: its table of tensors must be an object, not {table!r}")
     tensors: dict[str, QuantizedTensor | npt.NDArray[Any]] = {}
-    for name, entry in metadata.get("tensors", {}).items():
+    for name, entry in table.items():
         try:
             tensors[name] = _tensor(name, entry, arrays)
-        except (ConfigError, FormatError, KeyError, TypeError, ValueError) as error:
+        except (ConfigError, FormatError) as error:
             raise FormatError(f"{path}: tensor {name!r} must be whole: {error}") from None
     return tensors | arrays
 
 
-def _tensor(name: str, entry: Mapping[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> QuantizedTensor:
+def _tensor(name: str, entry: Any, arrays: dict[str, npt.NDArray[Any]]) -> QuantizedTensor:
     """Return one tensor; what it takes from `arrays` is taken out."""
-    fmt = format_named(entry["format"])
+    if not isinstance(entry, dict):
+        raise FormatError(f"its entry must be an object, not {entry!r}")
+    for key in ("format", "shape", "axis"):
+        if key not in entry:
+            raise FormatError(f"its entry has no {key!r}")
+    shape, axis, fmt = entry["shape"], entry["axis"], format_named(str(entry["format"]))
+    if not isinstance(shape, list) or not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise FormatError(f"shape must be a list of positive integers, not {shape!r}")
+    if not isinstance(axis, int) or not 0 <= axis < len(shape):
+        raise FormatError(f"axis must be between 0 and {len(shape) - 1}, not {axis!r}")
 
     def part(suffix: str) -> npt.NDArray[Any]:
         if f"{name}.{suffix}" not in arrays:
             raise FormatError(f"the file has no {name}.{suffix}")
         return arrays.pop(f"{name}.{suffix}")
 
-    return QuantizedTensor(format=fmt, shape=tuple(entry["shape"]), axis=entry["axis"], payload=part("payload"),
+    return QuantizedTensor(format=fmt, shape=tuple(shape), axis=axis, payload=part("payload"),
                            side={side: part(side) for side in fmt.side})

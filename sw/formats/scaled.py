@@ -117,7 +117,8 @@ def _of_rows(fmt: ScaledFormat, codes: npt.NDArray[Any], outer: Floats | None) -
         values = np.empty(codes.shape, np.float32)
         for part in _chunks(len(codes), codes.shape[1]):
             np.take(table, codes[part], out=values[part], mode="clip")
-    return values.copy() if outer is None else values * outer[:, None]
+    with np.errstate(over="ignore"):
+        return values.copy() if outer is None else values * outer[:, None]
 
 
 def _refuse(matrix: Matrix, where: npt.NDArray[np.bool_], rule: str) -> None:

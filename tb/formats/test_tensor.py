@@ -1,0 +1,316 @@
+"""Tensors in number formats: axes, types, bad input, files."""
+
+import dataclasses
+import doctest
+import json
+import re
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+import sw.formats
+from hw.errors import ConfigError
+from hw.families import ScaledFormat
+from hw.formats import FORMATS, format_named
+from sw.formats import FormatError, QuantizedTensor, dequantize, load, quantize, save
+
+SCALED = [name for name, fmt in FORMATS.items() if isinstance(fmt, ScaledFormat)]
+
+
+def normal(*shape, seed=0):
+    return np.abs(np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
+
+
+def test_documented_example():
+    assert doctest.testmod(sw.formats).attempted == 5
+    assert doctest.testmod(sw.formats).failed == 0
+
+
+@pytest.mark.parametrize("name", ["int3", "int4-g32", "bitmod4-g16", "nvfp4", "mxfp6-e3m2-b32", "bfloat16", "p3-act"])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+def test_any_axis(name, axis):
+    """Along an axis as along the last of the tensor turned; blocks that the axis does not fill are padded with zeros."""
+    array = normal(37, 5, 41) - 0.5
+    tensor = quantize(array, name, axis=axis)
+    assert tensor.axis == axis % 3
+    assert tensor.shape == array.shape
+    turned = quantize(np.moveaxis(array, axis, -1), name)
+    assert np.array_equal(tensor.payload, turned.payload)
+    values = dequantize(tensor)
+    assert values.shape == array.shape
+    assert np.array_equal(np.moveaxis(values, axis, -1), dequantize(turned))
+    block = max(1, format_named(name).block)
+    padded = np.pad(np.moveaxis(array, axis, -1), [(0, 0), (0, 0), (0, -array.shape[axis] % block)])
+    assert np.array_equal(quantize(padded, name).payload, tensor.payload)
+    assert tensor.columns == padded.shape[-1]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_quantizing_again_changes_little(name):
+    """Values of a format are its fixed points but where the scale is made anew from a value that is not the largest level."""
+    values = dequantize(quantize(normal(8, 256), name))
+    again = dequantize(quantize(values, name))
+    if FORMATS[name].scale_rule in ("none", "floor"):
+        assert np.array_equal(again, values)
+    assert np.abs(again - values).max() <= 0.13 * np.abs(values).max()
+
+
+def test_types_of_input():
+    """Lists, integers, every float; float64 is rounded to float32 first."""
+    values = [[1.0, -2.5, 0.25, 3.0], [0.5, 0.125, -1.0, 2.0]]
+    wanted = quantize(np.array(values, np.float32), "int8")
+    for array in (values, np.array(values), np.array(values, np.float16), np.array(values, ml_dtypes.bfloat16),
+                  np.asfortranarray(np.array(values, np.float32)), np.array(values, ">f4")):
+        assert np.array_equal(quantize(array, "int8").payload, wanted.payload)
+    assert dequantize(quantize([[1, 2, 127]], "int8")).tolist() == [[1, 2, 127]]
+    assert dequantize(quantize(np.array([3, 1], np.uint8), format_named("int4"))).dtype == np.float32
+    assert quantize(np.full((1, 2), 1 + 2**-30), "float32").payload.view(np.float32).tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(("array", "text"), [
+    (np.array([True]), "array must be of real numbers, not bool"),
+    (np.array([1j]), "array must be of real numbers, not complex128"),
+    (["a"], "array must be of real numbers, not <U1"), (np.array([1, None]), "array must be of real numbers, not object"),
+    (np.zeros(2, ml_dtypes.float8_e4m3fn), "array must be of real numbers, not float8_e4m3fn"),
+])
+def test_types_that_are_no_numbers(array, text):
+    with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
+        quantize(array, "int8")
+
+
+@pytest.mark.parametrize(("array", "axis", "text"), [
+    (1.0, -1, "array must have an axis and a value, not shape ()"),
+    (np.zeros((0, 3)), -1, "array must have an axis and a value, not shape (0, 3)"),
+    ([], 0, "array must have an axis and a value, not shape (0,)"),
+    (np.zeros((2, 3)), 2, "axis must be between -2 and 1, not 2"),
+    (np.zeros((2, 3)), -3, "axis must be between -2 and 1, not -3"),
+])
+def test_shapes_that_cannot_be(array, axis, text):
+    with pytest.raises(FormatError, match=f"^{re.escape(text)}$"):
+        quantize(array, "int8", axis=axis)
+
+
+def test_unknown_format():
+    with pytest.raises(ConfigError, match=r"^format must be a name .* \(near it: .*bitmod4-g128.*\), not 'bitmod5-g128'$"):
+        quantize([1.0], "bitmod5-g128")
+
+
+@pytest.mark.parametrize("name", [name for name in SCALED if FORMATS[name].scale_rule != "none"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named(name, value):
+    array = normal(5, 300)
+    array[3, 261] = array[4, 0] = value
+    with pytest.raises(FormatError, match=rf"^values must be finite, not {value} at row 3, column 261$"):
+        quantize(array, name)
+
+
+def test_float64_beyond_float32():
+    with pytest.raises(FormatError, match=r"^values must be finite, not inf at row 0, column 1$"):
+        quantize([[1.0, 1e300]], "int8")
+    assert dequantize(quantize([[1.0, -1e300]], "float16")).tolist() == [[1, -np.inf]]
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (-0.5, "values must be 0 or more in float8_s0e4m4, not -0.5 at row 1, column 2"),
+    (np.nan, "values must be numbers in float8_s0e4m4, not nan at row 1, column 2"),
+])
+def test_what_an_unsigned_format_cannot_take(value, text):
+    array = normal(3, 4)
+    array[1, 2] = value
+    with pytest.raises(FormatError, match=f"^{re.escape(text)}$"):
+        quantize(array, "s0e4m4")
+    array[1, 2] = -0.0
+    assert quantize(array, "s0e4m4").encoded.fields["codes"][1, 2, 0] == 0
+
+
+@pytest.mark.parametrize(("name", "largest", "text"), [
+    ("int4-g32", 1e6, "the scale of row 2, group 3 must fit float16, not be 142857; bf16 scales hold it (option -bf16)"),
+    ("nf4-g32", 65520.0, "the scale of row 2, group 3 must fit float16, not be 65520; bf16 scales hold it (option -bf16)"),
+    ("int4-asym-g32", 1e6, "the scale of row 2, group 3 must fit float16, not be 66666.7; bf16 scales hold it (option -bf16)"),
+    ("nf4-g32-bf16", 3.4e38, "the scale of row 2, group 3 must fit bfloat16, not be 3.4e+38; fp32 scales hold it (option -fp32)"),
+])
+def test_a_scale_that_overflows(name, largest, text):
+    array = normal(4, 128)
+    array[2, 100] = largest
+    with pytest.raises(FormatError, match=f"^{re.escape(text)}$"):
+        quantize(array, name)
+    wider = name.replace("-bf16", "") + ("-fp32" if "bf16" in name else "-bf16")
+    assert np.isfinite(dequantize(quantize(array, wider))).all()
+
+
+def test_a_range_beyond_float32():
+    with pytest.raises(FormatError, match=r"^the scale of row 0, group 0 must fit float32, not be inf$"):
+        quantize([[3e38, -3e38]], "int8-asym-g2-fp32")
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_zeros_stay_zero(name):
+    tensor = quantize(np.zeros((2, 256)), name)
+    assert not dequantize(tensor).any()
+    assert (tensor.encoded.fields["codes"] == (7 if name[:3] in ("nf4", "sf4") else 0)).all()
+    if FORMATS[name].outer != "none" and FORMATS[name].scale_limits != (1e-5, 1e4):
+        assert (tensor.side["outer_scale"] == 1).all()
+
+
+@pytest.mark.parametrize(("name", "scale"), [
+    ("int4-g32", 1.0), ("nf4-g128-bf16", 1.0), ("int4-asym-g32", 1.0), ("p3-kv-g128", 1.0), ("mxfp4-b32", 2.0**-127),
+    ("mxint8-b32-ceil", 2.0**-127), ("nvfp4", 2.0**-9), ("razer", 2.0**-5), ("razer-act", 2.0**-9), ("int4-g32-int8", 0.0),
+    ("bitmod4-g128", 127.0),
+])
+def test_scale_of_a_block_of_zeros(name, scale):
+    tensor = quantize(np.zeros((1, 256)), name)
+    assert {tensor.format.scale.value(int(code)) for code in tensor.encoded.fields["scale"].ravel()} == {scale}
+
+
+@pytest.mark.parametrize("name", ["int4-g32", "nf4-g128", "int8-asym-g128", "int8", "mxint8-b32", "mxfp8-e5m2-b32", "nvfp4",
+                                  "p3-act"])
+def test_subnormal_values(name):
+    """Blocks of float32 subnormals get the least scale of its type, which may be far above them; no NaN, no warning."""
+    array = normal(2, 256) * np.float32(1e-42)
+    values = dequantize(quantize(array, name))
+    step = {"int4-g32": 2.0**-24, "nf4-g128": 2.0**-24, "int8-asym-g128": 2.0**-24, "mxint8-b32": 2.0**-133,
+            "mxfp8-e5m2-b32": 2.0**-127}.get(name, 2.0**-140)
+    assert np.abs(values - array).max() <= step
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_largest_float32(name):
+    """The largest numbers quantize, or are refused because of their scale; nothing becomes NaN."""
+    array = np.full((1, 256), np.finfo(np.float32).max)
+    array[0, ::3] *= -1 if "s0e4m4" not in name else 1
+    if FORMATS[name].scale is not None and FORMATS[name].scale.name == "float16":
+        with pytest.raises(FormatError, match=r"^the scale of row 0, group 0 must fit float16, not be (.*; bf16 scales|inf$)"):
+            quantize(array, name)
+        return
+    values = dequantize(quantize(array, name))
+    assert not np.isnan(values).any()
+    assert (np.sign(values) == np.sign(array)).all()
+
+
+def test_codes_of_two_complement_use_what_is_named():
+    """Symmetric integers leave the most negative code; `full` uses it where the negative side is the longer."""
+    array = np.array([[-8.0, 7, 1, 3], [-7, 7, 1, 3]])
+    assert quantize(array, "int4-g4").encoded.fields["codes"].tolist() == [[[9, 6, 1, 3]], [[9, 7, 1, 3]]]
+    full = quantize(array, "int4-g4-full")
+    assert full.encoded.fields["codes"].tolist() == [[[8, 7, 1, 3]], [[9, 7, 1, 3]]]
+    assert np.array_equal(dequantize(full), array)
+
+
+def test_part_of_a_tensor_with_the_largest_of_the_whole():
+    array = normal(8, 64)
+    whole = quantize(array, "nvfp4")
+    parts = [quantize(array[rows], "nvfp4", amax=float(array.max())) for rows in (slice(0, 3), slice(3, 8))]
+    assert np.array_equal(np.concatenate([part.payload for part in parts]), whole.payload)
+    with pytest.raises(FormatError, match=r"^amax must be a number of at least the largest magnitude, .*, not 0.5$"):
+        quantize(np.ones((1, 16)), "razer", amax=0.5)
+    with pytest.raises(FormatError, match=r"^amax must be a number of at least the largest magnitude, 1, not nan$"):
+        quantize(np.ones((1, 16)), "nvfp4", amax=float("nan"))
+
+
+def test_a_tensor_of_wrong_parts():
+    good = quantize(normal(2, 32), "bitmod4-g16")
+    parts = {"format": good.format, "shape": good.shape, "axis": 1}
+    with pytest.raises(FormatError, match=r"^payload of bitmod4-g16 of shape \(2, 32\) along axis 1 must be \(2, 20\) uint8, "
+                                          r"not \(2, 19\) uint8$"):
+        QuantizedTensor(**parts, payload=good.payload[:, 1:], side=good.side)
+    with pytest.raises(FormatError, match=r"^side arrays of bitmod4-g16 must be outer_scale, not none$"):
+        QuantizedTensor(**parts, payload=good.payload, side={})
+    wrong = QuantizedTensor(**parts, payload=good.payload, side={"outer_scale": np.ones(3, np.float32)})
+    with pytest.raises(FormatError, match=r"^outer_scale of bitmod4-g16 must be \(2,\) float32, not \(3,\) float32$"):
+        dequantize(wrong)
+    rows = quantize(normal(2, 32), "int8")
+    with pytest.raises(FormatError, match=r"^outer_scale of int8 must be \(2,\) float32, not \(2,\) float64$"):
+        dequantize(dataclasses.replace(rows, side={"outer_scale": np.ones(2)}))
+
+
+def test_bits_count_everything_stored():
+    tensor = quantize(normal(4, 256), "bitmod4-g128")
+    assert tensor.nbytes == 4 * 2 * 66 + 4 * 4
+    assert tensor.bits_per_weight == 8 * tensor.nbytes / 1024
+    assert quantize(normal(4, 100), "bitmod4-g128").bits_per_weight == 8 * (4 * 66 + 16) / 400
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files(name, tmp_path):
+    array = normal(3, 300).astype(ml_dtypes.bfloat16)
+    tensor, plain = quantize(array, name, axis=1), np.arange(6, dtype=np.int32).reshape(2, 3)
+    save(tmp_path / "a.safetensors", {"w": tensor, "layer.bias": plain, "turned": quantize(array.T, name, axis=0)})
+    found = load(str(tmp_path / "a.safetensors"))
+    assert set(found) == {"w", "layer.bias", "turned"}
+    assert np.array_equal(found["layer.bias"], plain)
+    w = found["w"]
+    assert (w.format, w.shape, w.axis) == (tensor.format, tensor.shape, 1)
+    assert np.array_equal(w.payload, tensor.payload)
+    assert all(np.array_equal(w.side[side], array) for side, array in tensor.side.items())
+    assert np.array_equal(dequantize(w), dequantize(tensor))
+    assert np.array_equal(dequantize(found["turned"]), dequantize(w).T)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    save(path, {"x": np.zeros(3)})
+    before = path.read_bytes()
+
+    def broken(arrays, target, metadata):
+        with open(target, "wb") as file:
+            file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("sw.program.save_file", broken)
+    with pytest.raises(OSError, match=r"^disk full$"):
+        save(path, {"x": np.ones(3)})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_collide(tmp_path):
+    tensor = quantize([[1.0]], "int8")
+    with pytest.raises(FormatError, match=r"^tensors must have names of their own, but 'w.payload' is a part of two$"):
+        save(tmp_path / "a", {"w": tensor, "w.payload": np.zeros(1)})
+
+
+def _changed(path, change):
+    """Rewrite a file of tensors with its arrays or its header changed."""
+    with safe_open(path, framework="numpy") as file:
+        arrays, header = {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["heddle"])
+    change(arrays, header)
+    save_file(arrays, path, metadata={"heddle": json.dumps(header)})
+
+
+@pytest.mark.parametrize(("change", "text"), [
+    (lambda a, h: h.update(format="heddle-program"), "must be a heddle-tensors file, not heddle-program"),
+    (lambda a, h: h.update(version=9), "must be of version 1, not 9"),
+    (lambda a, h: h["tensors"]["w"].update(format="int99"), ": tensor 'w' must be whole: format must be a name that"),
+    (lambda a, h: h["tensors"]["w"].pop("axis"), ": tensor 'w' must be whole: its entry has no 'axis'"),
+    (lambda a, h: h["tensors"]["w"].update(shape=[2, "x"]),
+     ": tensor 'w' must be whole: shape must be a list of positive integers, not"),
+    (lambda a, h: h["tensors"]["w"].update(axis=2), ": tensor 'w' must be whole: axis must be between 0 and 1, not 2"),
+    (lambda a, h: a.pop("w.payload"), ": tensor 'w' must be whole: the file has no w.payload"),
+    (lambda a, h: a.pop("w.outer_scale"), ": tensor 'w' must be whole: the file has no w.outer_scale"),
+    (lambda a, h: a.update({"w.payload": a["w.payload"][:, 1:].copy()}),
+     ": tensor 'w' must be whole: payload of bitmod4-g16 of shape (2, 32)"),
+    (lambda a, h: h.update(tensors=3), ": its table of tensors must be an object, not 3"),
+    (lambda a, h: h["tensors"].update(w=3), ": tensor 'w' must be whole: its entry must be an object, not 3"),
+])
+def test_files_that_are_not_whole(tmp_path, change, text):
+    path = tmp_path / "a.safetensors"
+    save(path, {"w": quantize(normal(2, 32), "bitmod4-g16")})
+    _changed(path, change)
+    with pytest.raises(FormatError, match="^" + re.escape(f"{path}") + " ?" + re.escape(text)):
+        load(path)
+
+
+def test_files_that_are_none(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(FormatError, match=r"a\.safetensors must be a heddle-tensors file, but there is none$"):
+        load(path)
+    save_file({"x": np.zeros(2)}, path)
+    with pytest.raises(FormatError, match=r"a\.safetensors must be a heddle-tensors file, not another safetensors file$"):
+        load(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(FormatError, match=r"a\.safetensors must be a whole heddle-tensors file, not a truncated or foreign one"):
+        load(path)
