@@ -12,6 +12,7 @@ from hw.families import SparseFormat
 from hw.formats import FORMATS, format_named
 from sw.formats import FormatError, dequantize, quantize
 from sw.formats.groups import ranks
+from sw.formats.rows import quantize_rows
 from sw.formats.sparse import SparseCodec, keep_masks, lanes
 from tb.formats.structure import best, formats_of, groups_of, int8_row, largest, samples, wide
 
@@ -99,6 +100,22 @@ def test_no_choice_keeps_more(fmt):
     for block, got in zip(significance.reshape(-1, fmt.block), (kept**2).sum(axis=(2, 3)).ravel(), strict=True):
         energies = [best(group, fmt.inner_keep) for group in groups_of(block.astype(np.float64).tolist(), fmt.inner_of)]
         assert got == pytest.approx(max(sum(some) for some in itertools.combinations(energies, fmt.outer_keep)), rel=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e25, 1.0, 1e-25])
+def test_blocks_compare_where_float32_has_no_squares(unit):
+    fmt = FORMATS["hss-4:5-2:3"]
+    sizes = np.array([3, 5, 2, 4, 2 + 2.0**-20], np.float32) * np.float32(unit)
+    outer, _ = keep_masks(fmt, np.repeat(sizes, 3)[None])
+    assert outer[0, 0].tolist() == [True, True, False, True, True]
+
+
+def test_ties_of_int8():
+    halves = np.arange(-126.5, 127, 1, dtype=np.float32)
+    q, scale = quantize_rows(np.append(halves, np.float32(127))[None])
+    assert scale.tolist() == [1]
+    assert q[0].tolist() == [*(round(float(value)) for value in halves), 127]
+    assert (q[0, :-1] % 2 == 0).all()
 
 
 def test_every_mode_of_highlight_is_listed_at_its_density():
