@@ -21,7 +21,19 @@ from flows.headers import isa_header, regs_header
 from flows.ipxact import ipxact
 from hw.config import AcceleratorConfig
 
-__all__ = ["DEFAULT_OPTIONS", "TOP", "Emission", "EmitOptions", "emit", "ports_of", "to_rtlil", "to_verilog", "verilog_of"]
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "MEMORIES",
+    "RESETS",
+    "TOP",
+    "Emission",
+    "EmitOptions",
+    "emit",
+    "ports_of",
+    "to_rtlil",
+    "to_verilog",
+    "verilog_of",
+]
 
 TOP = "heddle"
 """Verilog module name of the accelerator."""

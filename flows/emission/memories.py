@@ -88,22 +88,22 @@ module {name} (
   input  wire [{addr}:0] write_addr,
   input  wire [{data}:0] write_data
 );
-  reg [{data}:0] words [0:{last}];
+  reg [{data}:0] contents [0:{last}];
   integer i;
   always @(posedge clk) begin
     for (i = 0; i < {enables}; i = i + 1)
       if (write_en[i])
-        words[write_addr][i * {part} +: {part}] <= write_data[i * {part} +: {part}];
+        contents[write_addr][i * {part} +: {part}] <= write_data[i * {part} +: {part}];
 {read}  end
 endmodule
 """
 _READ_OLD = """\
     if (read_en)
-      read_data <= words[read_addr];
+      read_data <= contents[read_addr];
 """
 _READ_NEW = """\
     if (read_en) begin
-      read_data <= words[read_addr];
+      read_data <= contents[read_addr];
       for (i = 0; i < {enables}; i = i + 1)
         if (write_en[i] && write_addr == read_addr)
           read_data[i * {part} +: {part}] <= write_data[i * {part} +: {part}];

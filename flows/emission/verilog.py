@@ -1,6 +1,5 @@
 """Verilog text: what Yosys writes, made plain to read."""
 
-import itertools
 import re
 import subprocess
 import sys
@@ -20,7 +19,8 @@ _YOSYS = (
     "opt_clean -purge",                                 # names that say nothing new, wires that nobody reads
     "write_verilog -norename",
 )
-_MODULE = re.compile(r"^module (\w+) *\(([^)]*)\);\n(.*?)^endmodule\n", re.MULTILINE | re.DOTALL)
+_MODULE = re.compile(r"^module .*?^endmodule\n", re.MULTILINE | re.DOTALL)
+_PARTS = re.compile(r"module (\w+) *\(([^)]*)\);\n(.*)^endmodule\n", re.MULTILINE | re.DOTALL)
 _ESCAPED = re.compile(r"\\(\S+) ")
 _CLEARED_WORD = re.compile(r"^    (\w+|\\\S+ )\[(\d+)\] = (\d+'(?:h0+|d0));\n", re.MULTILINE)
 _CLEARED_MEMORY = re.compile(rf"^  initial begin\n(?:{_CLEARED_WORD.pattern.replace('^', '')}){{16,}}  end\n", re.MULTILINE)
@@ -39,15 +39,14 @@ def yosys(rtlil: str) -> str:
 
 def _clear_memories_in_loops(verilog: str) -> str:
     """Replace initial blocks that clear a memory word by word, which are most of the text and of what a simulator compiles."""
-    blocks = itertools.count()
-
     def loop(block: re.Match[str]) -> str:
         words = _CLEARED_WORD.findall(block[0])
         names, zeros = {name for name, _, _ in words}, {zero for _, _, zero in words}
         if len(names) != 1 or len(zeros) != 1 or [int(index) for _, index, _ in words] != list(range(len(words))):
             return block[0]
         name, zero = *names, *zeros
-        return (f"  initial begin : clear_{next(blocks)}\n    integer i;\n    for (i = 0; i < {len(words)}; i = i + 1)\n"
+        label = re.sub(r"\W", "", name)
+        return (f"  initial begin : clear_{label}\n    integer i;\n    for (i = 0; i < {len(words)}; i = i + 1)\n"
                 f"      {name}[i] = {zero};\n  end\n")
 
     return _CLEARED_MEMORY.sub(loop, verilog)
@@ -58,9 +57,9 @@ def verilog_of(rtlil: str) -> str:
     return _clear_memories_in_loops(yosys(rtlil))
 
 
-def _plain_identifiers(verilog: str) -> str:
-    """Replace escaped identifiers by plain ones, each by the same in the whole text."""
-    taken = set(re.findall(r"(?<![\\\w$.:])[A-Za-z_]\w*", _ESCAPED.sub(" ", verilog))) | KEYWORDS
+def _plain_identifiers(module: str) -> str:
+    """Replace the escaped identifiers of one module by plain ones."""
+    taken = set(re.findall(r"(?<![\\\w$.:])[A-Za-z_]\w*", _ESCAPED.sub(" ", module))) | KEYWORDS
     names: dict[str, str] = {}
 
     def plain(found: re.Match[str]) -> str:
@@ -69,16 +68,16 @@ def _plain_identifiers(verilog: str) -> str:
             if re.fullmatch(r"\$\d+", escaped):
                 name = f"expr_{escaped[1:]}"
             elif "verilog_backend" in escaped:     # makes `always @*` run at time 0
-                name = f"at_start_{escaped.rsplit('$', 1)[1]}"
+                name = "at_start"
             else:
-                name = re.sub(r"_?\W+", "_", escaped).strip("_") or "unnamed"
+                name = re.sub(r"\W+", "_", escaped).strip("_") or "unnamed"
             while name in taken:
                 name += "_"
             taken.add(name)
             names[escaped] = name
         return names[escaped]
 
-    return _ESCAPED.sub(plain, verilog)      # the space that ends an escaped identifier goes with it
+    return _ESCAPED.sub(plain, module)      # the space that ends an escaped identifier goes with it
 
 
 def ascii_text(text: str) -> str:
@@ -118,6 +117,7 @@ def _header(name: str, ports: list[str], body: str) -> str:
         kinds[found[3]] = (found[1], (found[2] or "") + "|" + (found[4] or ""))
         return ""
 
+    body = re.sub(r"^  \(\* init = [^*]* \*\)\n", "", body, flags=re.MULTILINE)      # of wires; registers have theirs
     body = re.sub(r"^  (input|output) (\[\d+:\d+\] )?(\w+);\n", direction, body, flags=re.MULTILINE)
     body = re.sub(r"^  (wire|reg) (\[\d+:\d+\] )?(\w+)( = [^;]+)?;\n", kind, body, flags=re.MULTILINE)
     lines = []
@@ -132,7 +132,9 @@ def finish(verilog: str, design: Design, title: str) -> str:
     """Return the text of a whole file: a title, then the modules of `design` from the top down, each with a comment."""
     written_by = verilog.split("\n", 1)[0]
     texts: dict[str, str] = {}
-    for found in _MODULE.finditer(_plain_identifiers(verilog)):
+    for module in _MODULE.findall(verilog):
+        found = _PARTS.fullmatch(_plain_identifiers(module))
+        assert found is not None, module[:200]
         name, given = found[1], [port.strip() for port in found[2].split(",") if port.strip()]
         piece = design.pieces.get(name)
         order = {port: index for index, port in enumerate(piece.ports if piece else ())}

@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from amaranth import Module
@@ -17,6 +19,8 @@ from hw.isa import DESTINATIONS, OPCODES
 from hw.regs import REGISTERS
 from hw.share import shared
 from tb.flows.adder import VectorAdder
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Inverter(wiring.Component):
@@ -82,7 +86,7 @@ class Memories(Inverter):
 
 def test_cleared_memories_are_cleared_in_a_loop():
     verilog = to_verilog(Memories(), "heddle")
-    assert """  initial begin : clear_0
+    assert """  initial begin : clear_cleared
     integer i;
     for (i = 0; i < 16; i = i + 1)
       cleared[i] = 32'd0;
@@ -93,13 +97,22 @@ def test_cleared_memories_are_cleared_in_a_loop():
     assert "filled[0] = 32'd0;" in verilog
 
 
-def test_bytes_do_not_depend_on_the_hash_seed():
-    script = """from flows.emit import to_verilog; from tb.flows.adder import VectorAdder
-print(to_verilog(VectorAdder(64), "heddle"))"""
-    texts = {subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
-                            capture_output=True, text=True).stdout for seed in ("0", "1")}
+def test_bytes_depend_neither_on_the_hash_seed_nor_on_places(tmp_path):
+    """Two processes, two seeds, two working directories, and two copies of the sources."""
+    script = """from flows.emit import TOP, to_verilog; from hw.config import AcceleratorConfig; from hw.top import Accelerator
+print(to_verilog(Accelerator(AcceleratorConfig()), TOP))"""
+    for package in ("hw", "flows"):
+        shutil.copytree(ROOT / package, tmp_path / "copy" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "elsewhere").mkdir()
+    running = [subprocess.Popen([sys.executable, "-c", script], cwd=cwd, stdout=subprocess.PIPE, text=True,
+                                env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(sources)})
+               for seed, cwd, sources in (("0", ROOT, ROOT), ("1", tmp_path / "elsewhere", tmp_path / "copy"))]
+    texts = {process.communicate()[0] for process in running}
+    assert [process.returncode for process in running] == [0, 0]
     (text,) = texts
-    assert os.getcwd() not in text
+    assert len(text) > 100_000
+    assert str(ROOT) not in text
+    assert str(tmp_path) not in text
     assert "(* src" not in text
     assert "generator" not in text
 
