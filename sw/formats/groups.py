@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from sw.formats.codec import FormatError
 
-__all__ = ["compress", "coordinates", "expand", "ranks"]
+__all__ = ["compress", "coordinates", "expand", "largest", "ranks"]
 
 _CHUNK = 1 << 17            # values ranked at a time: what a core's cache holds
 _PAIRWISE = 32              # largest group whose pairs are compared; beyond, sorting is faster
@@ -36,6 +36,13 @@ def ranks(magnitude: npt.NDArray[Any]) -> npt.NDArray[np.unsignedinteger]:
             before[i + 1:] += ~larger
         found[low:low + step] = before.T
     return found.reshape(magnitude.shape)
+
+
+def largest(magnitude: npt.NDArray[Any], keep: int) -> npt.NDArray[np.bool_]:
+    """Return which values are among the `keep` largest of their group, of equals the first: exactly so many in each."""
+    if keep == magnitude.shape[-1]:
+        return np.ones(magnitude.shape, np.bool_)
+    return ranks(magnitude) < keep
 
 
 def compress(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], keep: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

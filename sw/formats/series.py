@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hw.families import SeriesFormat
 from sw.formats.codec import Encoded, FormatError, Matrix
-from sw.formats.groups import compress, coordinates, expand, ranks
+from sw.formats.groups import compress, coordinates, expand, largest
 from sw.formats.rows import check_finite, dequantize_rows, quantize_rows
 
 __all__ = ["SeriesCodec", "decompose", "term_lanes"]
@@ -27,17 +27,17 @@ def decompose(array: _Integers, terms: Sequence[tuple[int, int]]) -> tuple[list[
     residual = array.copy()
     found = []
     for keep, of in terms:
-        mask = _largest(residual, keep, of).reshape(array.shape)
+        mask = _kept(residual, keep, of).reshape(array.shape)
         found.append(residual * mask)
         residual *= ~mask
     return found, residual
 
 
-def _largest(residual: _Integers, keep: int, of: int) -> npt.NDArray[np.bool_]:
+def _kept(residual: _Integers, keep: int, of: int) -> npt.NDArray[np.bool_]:
     """Return which values of each group a term keeps: (..., columns / of, of) bool."""
     # |−128| wraps to −128, whose bits are 128.
     magnitude = np.abs(residual).view(np.uint8)
-    return ranks(magnitude.reshape(*residual.shape[:-1], -1, of)) < keep
+    return largest(magnitude.reshape(*residual.shape[:-1], -1, of), keep)
 
 
 def term_lanes(fmt: SeriesFormat, encoded: Encoded) -> npt.NDArray[np.int8]:
@@ -66,7 +66,7 @@ class SeriesCodec:
         residual, scale = quantize_rows(matrix)
         fields: dict[str, npt.NDArray[Any]] = {}
         for index, (keep, of) in enumerate(fmt.terms):
-            mask = _largest(residual, keep, of)
+            mask = _kept(residual, keep, of)
             values, places = compress(residual, mask, keep)
             shape = (len(matrix), -1, fmt.block // of * keep)
             fields |= {f"values{index}": values.view(np.uint8).reshape(shape), f"inner{index}": places.reshape(shape)}

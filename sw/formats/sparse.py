@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from hw.families import SparseFormat
 from sw.formats.codec import Encoded, Matrix
-from sw.formats.groups import compress, coordinates, expand, ranks
+from sw.formats.groups import compress, coordinates, expand, largest
 from sw.formats.rows import check_finite, dequantize_rows, quantize_rows
 
 __all__ = ["SparseCodec", "keep_masks", "lanes"]
@@ -32,14 +32,14 @@ def keep_masks(fmt: SparseFormat, significance: npt.NDArray[Any]) -> tuple[npt.N
         Not yet thinned by `outer`.
     """
     blocks = significance.reshape(len(significance), -1, fmt.outer_of, fmt.inner_of)
-    inner = ranks(blocks) < fmt.inner_keep
+    inner = largest(blocks, fmt.inner_keep)
     if fmt.outer_keep == fmt.outer_of:
         return np.ones(inner.shape[:-1], np.bool_), inner
     score = np.zeros(inner.shape[:-1])
     for place in range(fmt.inner_of):                       # an order that numpy's own sum does not promise
         kept = np.where(inner[..., place], blocks[..., place], 0).astype(np.float64)
         score += kept * kept
-    return ranks(score) < fmt.outer_keep, inner
+    return largest(score, fmt.outer_keep), inner
 
 
 def lanes(fmt: SparseFormat, encoded: Encoded) -> npt.NDArray[np.int8]:
