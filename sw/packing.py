@@ -17,8 +17,8 @@ __all__ = ["PackingError", "field_dtype", "pack_words", "row_bytes", "unpack_wor
 Bytes = npt.NDArray[np.uint8]
 Codes = npt.NDArray[Any]
 
-_CHUNK = 1 << 20
-"""Elements whose bits are spread out at a time: what bounds the memory of odd widths."""
+_CHUNK = 1 << 16
+"""Codes of an odd width worked on at a time: what keeps the temporaries small."""
 
 
 class PackingError(ValueError):
@@ -120,15 +120,14 @@ def unpack_words(fmt: Format, payload: Bytes, columns: int) -> dict[str, Codes]:
 def _put(payload: Bytes, codes: Codes, width: int, low: int) -> None:
     """Write codes (words, count) into `payload` (words, bytes) from bit `low` up."""
     first, shift = divmod(low, 8)
+    packed = _pack(codes, width)
+    end = first + packed.shape[1]
     if shift == 0:
-        packed = _pack(codes, width)
-        last = packed.shape[1] - 1
-        payload[:, first:first + last] = packed[:, :last]
-        payload[:, first + last] |= packed[:, last]
+        payload[:, first:end] |= packed
         return
-    for rows in _pieces(codes):
-        packed = np.packbits(_bits(codes[rows], width, shift), axis=1, bitorder="little")
-        payload[rows, first:first + packed.shape[1]] |= packed
+    payload[:, first:end] |= packed << np.uint8(shift)
+    spill = payload[:, first + 1:end + 1]                   # one byte less where the last does not reach into the next
+    spill |= (packed >> np.uint8(8 - shift))[:, :spill.shape[1]]
 
 
 def _pack(codes: Codes, width: int) -> Bytes:
@@ -136,48 +135,84 @@ def _pack(codes: Codes, width: int) -> Bytes:
     words, count = codes.shape
     if width in (8, 16, 32):
         return np.ascontiguousarray(codes, f"<u{width // 8}").view(np.uint8).reshape(words, count * width // 8)
+    packed = np.empty((words, -(-count * width // 8)), np.uint8)
     if width == 4:
         codes = codes.astype(np.uint8, copy=False)
-        packed = np.zeros((words, -(-count // 2)), np.uint8)
         packed[:] = codes[:, ::2]
-        packed[:, :count // 2] |= codes[:, 1::2] << 4
+        packed[:, :count // 2] |= codes[:, 1::2] << np.uint8(4)
         return packed
-    packed = np.empty((words, -(-count * width // 8)), np.uint8)
-    for rows in _pieces(codes):
-        packed[rows] = np.packbits(_bits(codes[rows], width), axis=1, bitorder="little")
+    eights = -(-count // 8)
+    for rows in _pieces(words, count):
+        if width < 8:
+            octets = np.zeros((len(codes[rows]), 8 * eights), np.uint8)
+            octets[:, :count] = codes[rows]
+            squeezed = _squeeze(octets.view("<u8"), width).view(np.uint8).reshape(-1, eights, 8)[:, :, :width]
+            packed[rows] = squeezed.reshape(len(octets), -1)[:, :packed.shape[1]]
+        else:
+            octets = np.ascontiguousarray(codes[rows], "<u4").view(np.uint8).reshape(-1, count, 4)
+            bits = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :width]
+            packed[rows] = np.packbits(bits.reshape(len(bits), -1), axis=1, bitorder="little")
     return packed
 
 
 def _take(payload: Bytes, count: int, width: int, low: int) -> Codes:
     """Return the `count` codes of each word of `payload` (words, bytes) from bit `low` up: (words, count)."""
     first, shift = divmod(low, 8)
+    size = -(-count * width // 8)
+    part = payload[:, first:first + size]
+    if shift:
+        part = part >> np.uint8(shift)
+        spill = payload[:, first + 1:first + 1 + size]
+        part[:, :spill.shape[1]] |= spill << np.uint8(8 - shift)
     dtype = field_dtype(width)
-    part = payload[:, first:first + -(-(shift + count * width) // 8)]
-    if shift == 0 and width in (8, 16, 32):
+    if width in (8, 16, 32):
         return np.ascontiguousarray(part).view(dtype.newbyteorder("<")).astype(dtype, copy=False)
     codes = np.empty((len(payload), count), dtype)
-    if shift == 0 and width == 4:
+    if width == 4:
         codes[:, ::2] = part & 15
-        codes[:, 1::2] = part[:, :count // 2] >> 4
+        codes[:, 1::2] = part[:, :count // 2] >> np.uint8(4)
         return codes
-    for rows in _pieces(codes):
-        bits = np.unpackbits(part[rows], axis=1, bitorder="little")[:, shift:shift + count * width].reshape(-1, count, width)
-        spread = np.zeros((len(bits), count, dtype.itemsize * 8), np.uint8)
-        spread[:, :, :width] = bits
-        codes[rows] = np.packbits(spread.ravel(), bitorder="little").view(dtype.newbyteorder("<")).reshape(-1, count)
+    eights = -(-count // 8)
+    for rows in _pieces(len(payload), count):
+        if width < 8:
+            groups = np.zeros((len(part[rows]), eights * width), np.uint8)
+            groups[:, :size] = part[rows]
+            octets = np.zeros((len(groups), eights, 8), np.uint8)
+            octets[:, :, :width] = groups.reshape(len(groups), eights, width)
+            codes[rows] = _spread(octets.reshape(len(groups), -1).view("<u8"), width).view(np.uint8)[:, :count]
+        else:
+            bits = np.unpackbits(part[rows], axis=1, bitorder="little")[:, :count * width].reshape(-1, count, width)
+            padded = np.zeros((len(bits), count, dtype.itemsize * 8), np.uint8)
+            padded[:, :, :width] = bits
+            codes[rows] = np.packbits(padded.ravel(), bitorder="little").view(dtype.newbyteorder("<")).reshape(-1, count)
     return codes
 
 
-def _bits(codes: Codes, width: int, shift: int = 0) -> Bytes:
-    """Return the bits of codes (words, count), lowest first, with `shift` zeros before them: (words, shift + count·width)."""
-    words, count = codes.shape
-    octets = np.ascontiguousarray(codes, codes.dtype.newbyteorder("<")).view(np.uint8).reshape(words, count, -1)
-    bits = np.zeros((words, shift + count * width), np.uint8)
-    bits[:, shift:] = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :width].reshape(words, -1)
-    return bits
+def _lanes(width: int) -> list[tuple[int, int, int]]:
+    """Return (unused bits, used bits, mask of the used bits of every even lane) for lanes of 8, 16 and 32 bits."""
+    steps = []
+    for lane in (8, 16, 32):
+        used = width * lane // 8
+        mask = sum(((1 << used) - 1) << low for low in range(0, 64, 2 * lane))
+        steps.append((lane - used, used, mask))
+    return steps
 
 
-def _pieces(codes: Codes) -> list[slice]:
-    """Return slices over the words of codes (words, count) of about `_CHUNK` elements."""
-    step = max(1, _CHUNK // max(1, codes.shape[1]))
-    return [slice(low, low + step) for low in range(0, len(codes), step)]
+def _squeeze(words: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint64]:
+    """Return eight codes, one in each byte of a word, next to each other in its low bits: neighbours join, three times."""
+    for gap, used, mask in _lanes(width):
+        words = words & np.uint64(mask) | words >> np.uint64(gap) & np.uint64(mask << used)
+    return words
+
+
+def _spread(words: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint64]:
+    """Return eight codes that lie next to each other one in each byte: the inverse of `_squeeze`."""
+    for gap, used, mask in reversed(_lanes(width)):
+        words = words & np.uint64(mask) | (words & np.uint64(mask << used)) << np.uint64(gap)
+    return words
+
+
+def _pieces(words: int, count: int) -> list[slice]:
+    """Return slices over `words` of `count` codes each, of about `_CHUNK` codes."""
+    step = max(1, _CHUNK // max(1, count))
+    return [slice(low, low + step) for low in range(0, words, step)]

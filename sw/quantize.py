@@ -1,9 +1,13 @@
-"""Symmetric integer quantization in numpy: values ≈ q · scale, one scale for all or one for each channel."""
+"""Integers for kernels: values ≈ q · scale as arrays of int8, one scale for all or one for each channel (formats int8, int4)."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from hw.formats import format_named
+from sw.formats.registry import codec_of
+from sw.formats.scaled_rounding import levels
 
 __all__ = ["dequantize", "quantize", "quantize_bias", "requantize_scale"]
 
@@ -29,18 +33,18 @@ def quantize(values: npt.NDArray[np.floating], *, bits: int = 8, axis: int | Non
     Raises
     ------
     ValueError
-        If bits is not 4 or 8, or a value is not finite.
+        If bits is not 4 or 8.
+    FormatError
+        If a value is not finite; a ValueError.
     """
     if bits not in (4, 8):
         raise ValueError(f"bits must be 4 or 8, not {bits!r}")
-    if not np.isfinite(values).all():
-        raise ValueError("values must be finite")
-    largest = (1 << (bits - 1)) - 1
-    axes = None if axis is None else tuple(i for i in range(values.ndim) if i != axis % values.ndim)
-    peak = np.abs(values).max(axis=axes, keepdims=axes is not None, initial=0.0)
-    scale = np.where(peak > 0, peak / largest, 1.0).astype(np.float32)
-    q = np.clip(np.rint(values / scale), -largest, largest).astype(np.int8)
-    return q, np.float32(scale.item()) if axis is None else scale.reshape(-1)
+    fmt = format_named(f"int{bits}")
+    turned = values[None] if axis is None else np.moveaxis(values, axis, 0)
+    encoded = codec_of(fmt).quantize(fmt, np.ascontiguousarray(turned.reshape(len(turned), -1), np.float32))
+    q = levels(fmt.element).take(encoded.fields["codes"]).astype(np.int8).reshape(turned.shape)
+    scale = encoded.side["outer_scale"]
+    return (q[0], np.float32(scale[0])) if axis is None else (np.moveaxis(q, 0, axis), scale)
 
 
 def dequantize(q: npt.NDArray[np.integer], scale: Any) -> npt.NDArray[np.float32]:

@@ -52,44 +52,61 @@ def nearest_block_codes(fmt: ScaledFormat, w: Floats, reach: Floats, outer: np.f
         Outer scale of the tensor.
     store : StoreScale
     """
-    base_codes = rounding(fmt.element, fmt.ties, symmetric=fmt.symmetric, without=fmt.special_code if fmt.specials else None)
+    nearest = rounding(fmt.element, fmt.ties, symmetric=fmt.symmetric, without=fmt.special_code if fmt.specials else None)
     tries = _tries(fmt)
     alone = sum(len(specials) for _, specials in tries) == 1
-    best: tuple[npt.NDArray[Any], Scales, npt.NDArray[np.uint8]] | None = None
-    least = np.full(w.shape[1], np.inf)
+    kept, least = np.zeros(w.shape[1], np.uint8), np.full(w.shape[1], np.inf)
+    scaled, number = [], 0
     for divisor, specials in tries:
         stored, factor = store(reach / np.float32(divisor))
         x = w / (factor if outer is None else factor * outer)
-        base = base_codes(x)
-        if not alone:
-            error = x - levels(fmt.element).take(base)
-            error *= error
-        for index, special in specials:
-            codes, own = base, None
-            if special is not None:
-                low, high = special_cuts(fmt.element, fmt.ties, special, fmt.special_code)
-                own = (x > low) & (x <= high)
-                codes = np.where(own, base.dtype.type(fmt.special_code), base)
-            if not alone:
-                total = _total(error, x, own, special) * np.square(factor, dtype=np.float64)
-            if best is None:
-                best = codes.copy(), stored.copy(), np.full(w.shape[1], index, np.uint8)
-                if not alone:
-                    least = total
-                continue
+        codes = nearest(x)
+        scaled.append((x, codes, stored))
+        if alone:
+            break
+        error = levels(fmt.element).take(codes)
+        error -= x
+        error *= error
+        for _, special in specials:
+            total = _total(error, x, special) * np.square(factor, dtype=np.float64)
+            if number == 0:
+                least = total
             better = total < least
-            np.copyto(best[0], codes, where=better)
-            np.copyto(best[1], stored, where=better)
-            best[2][better] = index
+            kept[better] = number
             np.copyto(least, total, where=better)
-    assert best is not None
-    return best
+            number += 1
+    return _assemble(fmt, tries, kept, scaled)
 
 
-def _total(error: Floats, x: Floats, own: npt.NDArray[np.bool_] | None, special: float | None) -> npt.NDArray[np.float64]:
-    """Return the sum of squared errors of each block, those where `own` taken to `special`."""
-    if own is not None:
+def _total(error: Floats, x: Floats, special: float | None) -> npt.NDArray[np.float64]:
+    """Return the sum of squared errors of each block; a special value is taken where it is nearer."""
+    if special is not None:
         distance = x - np.float32(special)
         distance *= distance
-        error = np.where(own, distance, error)
+        error = np.minimum(error, distance, out=distance)
     return np.add.reduce(error, axis=0, dtype=np.float64)
+
+
+def _assemble(fmt: ScaledFormat, tries: list[tuple[float, list[Try]]], kept: npt.NDArray[np.uint8],
+              scaled: list[Any]) -> tuple[npt.NDArray[Any], Scales, npt.NDArray[np.uint8]]:
+    """Return codes, scales and indices of the try that each block keeps; `scaled` has values, codes and scales by divisor."""
+    number, index_of_try = 0, []
+    _, all_codes, all_stored = scaled[0]
+    for (x, codes, stored), (_, specials) in zip(scaled, tries, strict=True):
+        first = number
+        low, high = np.full(len(kept), np.inf, np.float32), np.full(len(kept), np.inf, np.float32)
+        for index, special in specials:
+            if special is not None:
+                mine = kept == number
+                low[mine], high[mine] = special_cuts(fmt.element, fmt.ties, special, fmt.special_code)
+            index_of_try.append(index)
+            number += 1
+        if fmt.specials:
+            own = x > low
+            own &= x <= high
+            np.copyto(codes, codes.dtype.type(fmt.special_code), where=own)
+        if first:
+            mine = (kept >= first) & (kept < number)
+            np.copyto(all_codes, codes, where=mine)
+            np.copyto(all_stored, stored, where=mine)
+    return all_codes, all_stored, np.array(index_of_try, np.uint8)[kept]
