@@ -45,16 +45,16 @@ def largest(magnitude: npt.NDArray[Any], keep: int) -> npt.NDArray[np.bool_]:
     return ranks(magnitude) < keep
 
 
-def compress(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], keep: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the values that `mask` keeps and their places in the group, both (..., keep), in order of place.
+def compress(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], keep: int,
+             groups: npt.NDArray[np.intp] | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the values that `mask` keeps and their places in the group, both (groups, keep), in order of place.
 
-    values, mask: (..., group); mask keeps exactly `keep` of every group.
+    values, mask: (..., group); mask keeps `keep` of every group, or of those that `groups` lists in order, and no others.
     """
-    shape = (*mask.shape[:-1], keep)
     of = mask.shape[-1]
-    flat = np.flatnonzero(mask).reshape(-1, keep)
-    places = flat - (np.arange(len(flat)) * of)[:, None]
-    return np.take(values, flat).reshape(shape), places.astype(np.min_scalar_type(of - 1)).reshape(shape)
+    kept = np.flatnonzero(mask).reshape(-1, keep)
+    which = np.arange(len(kept)) if groups is None else groups
+    return np.take(values, kept), (kept - which[:, None] * of).astype(np.min_scalar_type(of - 1))
 
 
 def expand(values: npt.NDArray[Any], places: npt.NDArray[Any], of: int) -> npt.NDArray[Any]:

@@ -68,14 +68,16 @@ class SparseCodec:
         check_finite(matrix)
         q, scale = quantize_rows(matrix)
         outer, inner = keep_masks(fmt, np.abs(matrix))
-        shape = (*inner.shape[:2], fmt.outer_keep * fmt.inner_keep)
-        blocks = q.reshape(inner.shape)
+        count, size = inner.shape[:2]
         fields: dict[str, npt.NDArray[Any]] = {}
+        kept = None
         if fmt.outer_bits:
-            _, fields["outer"] = compress(outer, outer, fmt.outer_keep)
-            blocks, inner = blocks[outer], inner[outer]
-        values, places = compress(blocks, inner, fmt.inner_keep)
-        fields |= {"values": values.view(np.uint8).reshape(shape), "inner": places.reshape(shape)}
+            kept = np.flatnonzero(outer)
+            _, places = compress(outer, outer, fmt.outer_keep)
+            fields["outer"] = places.reshape(count, size, -1)
+            inner &= outer[..., None]
+        values, places = compress(q, inner, fmt.inner_keep, kept)
+        fields |= {"values": values.view(np.uint8).reshape(count, size, -1), "inner": places.reshape(count, size, -1)}
         return Encoded(fields=fields, side={"row_scale": scale})
 
     def dequantize(self, fmt: SparseFormat, encoded: Encoded) -> Matrix:
