@@ -1,11 +1,11 @@
-"""Writes the generated pages of `docs/`: registers, instruction set, presets. Run it with `python -m flows.docs`."""
+"""Writes the generated pages of `docs/`: registers, instruction set, presets, numerics. Run it with `python -m flows.docs`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.docs_numerics import numerics_page
 from hw import isa, regs
 from hw.engines import ENGINES
-from hw.formats import FORMATS
 from hw.presets import PRESETS
 
 __all__ = ["PAGES", "write_pages"]
@@ -73,14 +73,14 @@ def presets_page() -> str:
     rows = [(f"`{name}`", *(getattr(config, field) for field in names), f"`{config.digest()}`")
             for name, config in PRESETS.items()]
     return "\n".join([
-        "# Presets, engines, formats\n", _NOTE.format(source="hw/presets.py, hw/engines.py and hw/formats.py"),
+        "# Presets and engines\n", _NOTE.format(source="hw/presets.py and hw/engines.py"),
         _table(("preset", *names, "digest"), rows),
         "\n## Engines\n", _table(("engine", "what", "source"), [(f"`{e.name}`", e.doc, e.source) for e in ENGINES.values()]),
-        "\n## Formats\n", _table(("format", "bits per weight", "what"), [(f"`{f.name}`", f"{f.bits_per_weight:.4g}", f.doc) for f in FORMATS.values()]),
+        "\nNumber formats: [numerics](numerics.md).\n",
     ])
 
 
-PAGES = {"registers.md": registers_page, "isa.md": isa_page, "presets.md": presets_page}
+PAGES = {"registers.md": registers_page, "isa.md": isa_page, "presets.md": presets_page, "numerics.md": numerics_page}
 """File name in `docs/` → what makes its text."""
 
 

@@ -61,11 +61,15 @@ SECTIONS = (
 """In the order in which a format is looked up; `sections` lists them in the order of the formats."""
 
 
+_OTHER = "Other families"
+"""Of packages that add families of their own."""
+
+
 def sections() -> dict[str, list[Format]]:
     """Return title → its formats, both in the order of `FORMATS`."""
     found: dict[str, list[Format]] = {}
     for fmt in FORMATS.values():
-        title = next(section.title for section in SECTIONS if section.holds(fmt))
+        title = next((section.title for section in SECTIONS if section.holds(fmt)), _OTHER)
         found.setdefault(title, []).append(fmt)
     return found
 
@@ -193,11 +197,9 @@ def element_facts(element: Element) -> str:
 def equation(fmt: Format) -> str:
     """Return the equation of a value."""
     if isinstance(fmt, ScaledFormat):
-        code = f"{fmt.element.name}(code)" + (" − zero_point" if fmt.zero_point_bits else "")
-        factors = ["scale"] * (fmt.scale is not None) + ["outer_scale"] * (fmt.outer != "none")
-        first = f"({code})" if fmt.zero_point_bits else code
-        return "value = " + " · ".join([first, *factors])
-    return _EQUATIONS[type(fmt)]
+        first = "(code − zero_point)" if fmt.zero_point_bits else "code" if isinstance(fmt.element, Integer) else "level(code)"
+        return " · ".join([f"value = {first}", *["scale"] * (fmt.scale is not None), *["outer_scale"] * (fmt.outer != "none")])
+    return _EQUATIONS.get(type(fmt)) or (type(fmt).__doc__ or fmt.doc).split("\n")[0]
 
 
 _EQUATIONS: dict[type[Format], str] = {
@@ -213,16 +215,16 @@ _EQUATIONS: dict[type[Format], str] = {
 
 def rules(fmt: ScaledFormat) -> list[str]:
     """Return how a `ScaledFormat` rounds: scale, special values, zero point, ties."""
-    found = [{
+    found = [_absmax(fmt) if fmt.scale_rule == "absmax" else {
         "none": "no scale: a value is rounded as it is",
-        "absmax": "scale = amax / largest level",
         "floor": "scale = 2^(⌊log2 amax⌋ − ⌊log2 largest level⌋); what lies above is clipped to the largest level",
         "ceil": "scale = 2^⌈log2(amax / largest level)⌉: nothing is clipped",
-        "range": f"scale = (max − min) / {(1 << fmt.zero_point_bits) - 1}, 0 counted in; zero_point = round(−min / scale)",
+        "range": "scale = (max − min) / largest code, 0 counted in; zero_point = round(−min / scale)",
     }[fmt.scale_rule]]
     if fmt.scale_limits:
         low, high = fmt.scale_limits
-        found.append(f"scale, relative to the outer scale, is kept between {number(low)} and {number(high)}")
+        relative = ", relative to the outer scale," if fmt.outer == "tensor" else ""
+        found.append(f"the block scale{relative} is kept between {number(low)} and {number(high)}")
     if fmt.outer != "none":
         found.append({"row": "outer scale: float32, one a row", "tensor": "outer scale: float32, one a tensor"}[fmt.outer]
                      + (", largest block scale of the row / 127" if fmt.outer == "row" and fmt.scale is not None else
@@ -239,6 +241,17 @@ def rules(fmt: ScaledFormat) -> list[str]:
     if isinstance(fmt.element, Integer) and fmt.element.signed:
         found.append("the most negative code is not used" if fmt.symmetric else "the most negative code is used")
     return found
+
+
+def _absmax(fmt: ScaledFormat) -> str:
+    """Return how the largest magnitude makes the scale."""
+    if isinstance(fmt.element, Integer) and not fmt.symmetric:
+        return "scale = the least at which both ends of the block fit"
+    widening = fmt.specials if fmt.special_widens else ()
+    beyond = [abs(value) for value in widening if abs(value) > fmt.element.limits[1]]
+    if not beyond:
+        return "scale = amax / largest level"
+    return f"scale = amax / largest level, or / {max(beyond):g} with the special value of that magnitude"
 
 
 def options_of(fmt: Format) -> list[str]:

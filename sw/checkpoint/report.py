@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 __all__ = ["Errors", "TensorReport"]
 
+_PIECE = 1 << 16
+"""Values counted at a time: few enough for the cache."""
+
 
 @dataclass(slots=True)
 class Errors:
@@ -27,12 +30,14 @@ class Errors:
     largest: float = 0.0
 
     def add(self, values: npt.NDArray[np.float32], approximations: npt.NDArray[np.float32]) -> None:
-        """Count some values and what they have become."""
-        wanted = values.astype(np.float64)
-        self.signal += float(np.vdot(wanted, wanted))
-        wanted -= approximations
-        self.noise += float(np.vdot(wanted, wanted))
-        self.largest = max(self.largest, float(wanted.max(initial=0.0)), -float(wanted.min(initial=0.0)))
+        """Count some rows of values and what they have become."""
+        step = max(1, _PIECE // max(1, values.shape[-1]))
+        for start in range(0, len(values), step):
+            wanted = values[start:start + step].astype(np.float64)
+            self.signal += float(np.vdot(wanted, wanted))
+            wanted -= approximations[start:start + step]
+            self.noise += float(np.vdot(wanted, wanted))
+            self.largest = max(self.largest, float(wanted.max(initial=0.0)), -float(wanted.min(initial=0.0)))
 
     def merge(self, other: "Errors") -> None:
         """Count what `other` has counted."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hw.families import ScaledFormat
 from sw.formats.scaled_rounding import Floats, levels, rounding, special_cuts
-from sw.formats.scaled_scales import Scales, largest_level
+from sw.formats.scaled_scales import LEAST, Scales, largest_level
 
 __all__ = ["StoreScale", "nearest_block_codes"]
 
@@ -59,7 +59,7 @@ def nearest_block_codes(fmt: ScaledFormat, w: Floats, reach: Floats, outer: np.f
     scaled, number = [], 0
     for divisor, specials in tries:
         stored, factor = store(reach / np.float32(divisor))
-        x = w / (factor if outer is None else factor * outer)
+        x = w / (factor if outer is None else np.maximum(factor * outer, LEAST))    # of tiny tensors the product underflows
         codes = nearest(x)
         scaled.append((x, codes, stored))
         if alone:
