@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hw.elements import ELEMENTS
 from hw.formats import format_named
 from sw.formats.registry import codec_of
 from sw.formats.scaled_rounding import levels
@@ -42,7 +43,7 @@ def quantize(values: npt.NDArray[np.floating], *, bits: int = 8, axis: int | Non
     fmt = format_named(f"int{bits}")
     turned = values[None] if axis is None else np.moveaxis(values, axis, 0)
     encoded = codec_of(fmt).quantize(fmt, np.ascontiguousarray(turned.reshape(len(turned), -1), np.float32))
-    q = levels(fmt.element).take(encoded.fields["codes"]).astype(np.int8).reshape(turned.shape)
+    q = levels(ELEMENTS[fmt.name]).take(encoded.fields["codes"]).astype(np.int8).reshape(turned.shape)
     scale = encoded.side["outer_scale"]
     return (q[0], np.float32(scale[0])) if axis is None else (np.moveaxis(q, 0, axis), scale)
 

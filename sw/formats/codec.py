@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hw.families import Format
 
-__all__ = ["Codec", "Encoded", "FormatError", "Matrix"]
+__all__ = ["Codec", "Encoded", "FormatError", "Matrix", "check_finite", "refuse"]
 
 Matrix = npt.NDArray[np.float32]
 """Rows × columns; columns are the reduction axis, along which blocks lie."""
@@ -16,6 +16,25 @@ Matrix = npt.NDArray[np.float32]
 
 class FormatError(ValueError):
     """Values that a format cannot take, or packed data that are not of it."""
+
+
+def refuse(matrix: Matrix, where: npt.NDArray[np.bool_], rule: str) -> None:
+    """Raise a FormatError that names the first place of `matrix` where `where` holds."""
+    row, column = (int(i) for i in np.argwhere(where)[0])
+    raise FormatError(f"values must be {rule}, not {matrix[row, column]} (row {row}, column {column})")
+
+
+def check_finite(matrix: Matrix) -> None:
+    """Refuse NaN and infinities.
+
+    Raises
+    ------
+    FormatError
+        If there is one; the text names row and column of the first.
+    """
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        refuse(matrix, ~finite, "finite")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

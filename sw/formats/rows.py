@@ -3,38 +3,29 @@
 import numpy as np
 import numpy.typing as npt
 
-from sw.formats.codec import FormatError, Matrix
-from sw.formats.scaled_scales import positive
+from hw.families import ScaledFormat
+from hw.formats import format_named
+from sw.formats.codec import Matrix, check_finite
+from sw.formats.scaled import ScaledCodec
 
 __all__ = ["check_finite", "dequantize_rows", "quantize_rows"]
 
 
-def check_finite(matrix: Matrix) -> None:
-    """Refuse NaN and infinities.
+def quantize_rows(matrix: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return int8 and the scale of each row: (rows, columns) → (rows, columns) int8, (rows,) float32.
+
+    The format int8: scale = largest magnitude / 127, q = value / scale, both in float32, q to the nearest integer, ties to even,
+    within ±127. The scale of a row of zeros is 1; of other rows it is at least the least float32.
 
     Raises
     ------
     FormatError
-        If there is one; the text names row and column of the first.
+        If a value is not finite.
     """
-    finite = np.isfinite(matrix)
-    if not finite.all():
-        row, column = (int(i) for i in np.argwhere(~finite)[0])
-        raise FormatError(f"values must be finite, not {matrix[row, column]} (row {row}, column {column})")
-
-
-def quantize_rows(matrix: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return int8 and the scale of each row: (rows, columns), all finite → (rows, columns) int8, (rows,) float32.
-
-    scale = largest magnitude / 127, q = value / scale, both in float32, q to the nearest integer, ties to even, within ±127.
-    The scale of a row of zeros is 1; of other rows it is at least the least float32.
-    """
-    peak = np.maximum(matrix.max(axis=1), -matrix.min(axis=1))
-    scale = positive(peak / np.float32(127), peak > 0)
-    q = matrix / scale[:, None]
-    np.rint(q, out=q)
-    np.clip(q, -127, 127, out=q)                            # only a subnormal scale is coarse enough to need it
-    return q.astype(np.int8), scale
+    fmt = format_named("int8")
+    assert isinstance(fmt, ScaledFormat)
+    encoded = ScaledCodec().quantize(fmt, matrix)
+    return encoded.fields["codes"][:, :, 0].view(np.int8), encoded.side["outer_scale"]
 
 
 def dequantize_rows(q: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> Matrix:

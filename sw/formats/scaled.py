@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hw.elements import FloatFormat, Integer, Specials
 from hw.families import ScaledFormat
-from sw.formats.codec import Encoded, FormatError, Matrix
+from sw.formats.codec import Encoded, FormatError, Matrix, check_finite, refuse
 from sw.formats.scaled_rounding import Floats, code_type, levels, plain_rounding, round_to_integer, rounding
 from sw.formats.scaled_scales import (
     Scales,
@@ -121,20 +121,14 @@ def _of_rows(fmt: ScaledFormat, codes: npt.NDArray[Any], outer: Floats | None) -
         return values.copy() if outer is None else values * outer[:, None]
 
 
-def _refuse(matrix: Matrix, where: npt.NDArray[np.bool_], rule: str) -> None:
-    """Raise a FormatError that names the first place of `matrix` where `where` holds."""
-    row, column = (int(axis[0]) for axis in np.nonzero(where))
-    raise FormatError(f"values must be {rule}, not {matrix[row, column]} at row {row}, column {column}")
-
-
 def _plain(fmt: ScaledFormat, matrix: Matrix) -> Encoded:
     """Cast every value by itself."""
     element = fmt.element
     assert isinstance(element, FloatFormat)
     if not element.signed and (matrix < 0).any():
-        _refuse(matrix, matrix < 0, f"0 or more in {fmt.name}")
+        refuse(matrix, matrix < 0, f"0 or more in {fmt.name}")
     if element.specials is Specials.NONE and np.isnan(matrix).any():
-        _refuse(matrix, np.isnan(matrix), f"numbers in {fmt.name}")
+        refuse(matrix, np.isnan(matrix), f"numbers in {fmt.name}")
     cast = plain_rounding(element, fmt.ties)
     flat = matrix.reshape(-1)
     codes = np.empty(flat.shape, code_type(element))
@@ -148,7 +142,7 @@ def _rows(fmt: ScaledFormat, matrix: Matrix) -> Encoded:
     low, high = matrix.min(axis=1), matrix.max(axis=1)
     amax = np.maximum(-low, high)
     if not np.isfinite(amax).all():
-        _refuse(matrix, ~np.isfinite(matrix), "finite")
+        check_finite(matrix)
     outer = positive(_quotient(fmt, low, high), amax > 0)
     nearest = rounding(fmt.element, fmt.ties, symmetric=fmt.symmetric)
     codes = np.empty(matrix.shape, code_type(fmt.element))
@@ -177,7 +171,7 @@ def _blocks(fmt: ScaledFormat, matrix: Matrix, amax: float | None) -> Encoded:
     if fmt.outer == "tensor":
         largest = max(float(matrix.max()), -float(matrix.min()))
         if not np.isfinite(largest):
-            _refuse(matrix, ~np.isfinite(matrix), "finite")
+            check_finite(matrix)
         if amax is not None and not largest <= np.float32(amax) < np.inf:
             raise FormatError(f"amax must be a number of at least the largest magnitude, {largest:.6g}, not {amax!r}")
         outer = tensor_scale(fmt, largest if amax is None else amax)
@@ -188,7 +182,7 @@ def _blocks(fmt: ScaledFormat, matrix: Matrix, amax: float | None) -> Encoded:
         w = np.ascontiguousarray(flat[part].T)          # a block in each column: sums and scales are along contiguous rows
         low, high = w.min(axis=0), w.max(axis=0)
         if not (np.isfinite(low) & np.isfinite(high)).all():
-            _refuse(matrix, ~np.isfinite(matrix), "finite")
+            check_finite(matrix)
         with np.errstate(over="ignore", under="ignore"):
             found = _encode(fmt, w, low, high, outer, part.start, blocks)
         codes[part], scale[part], third[part] = found[0].T, found[1], found[2]

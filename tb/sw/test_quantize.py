@@ -34,7 +34,7 @@ def test_zeros_and_ties():
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"^bits must be 4 or 8, not 7$"):
         quantize(np.zeros(3), bits=7)
-    with pytest.raises(FormatError, match=r"^values must be finite, not nan at row 0, column 1$"):
+    with pytest.raises(FormatError, match=r"^values must be finite, not nan \(row 0, column 1\)$"):
         quantize(np.array([1.0, np.nan]))
 
 
