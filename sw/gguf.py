@@ -86,7 +86,7 @@ class GgufTensor(StoredTensor):
 
         try:
             return gguf.dequantize(self.raw(start, stop), gguf.GGMLQuantizationType[self.dtype])
-        except NotImplementedError:
+        except RuntimeError:
             raise CheckpointError(f"{self.name} must be of a type that the gguf package decodes, not {self.dtype}") from None
 
     def quantized(self, start: int, stop: int) -> QuantizedTensor:
