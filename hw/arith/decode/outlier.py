@@ -6,42 +6,38 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.arith.decode.element import ElementDecoder
+from hw.arith.decode.form import ElementForm
 from hw.arith.decode.packed import packed_layout
 from hw.arith.decode.scatter import scatter, slots
-from hw.elements import Element
 from hw.families import OutlierFormat
 
 __all__ = ["OutlierDecoder"]
 
 
-def _in_units(element: Element) -> tuple[float, tuple[int, ...]]:
-    """Return the smallest positive value of `element`, and all values in multiples of it, by code."""
-    unit = min(value for value in element.values if value > 0)
-    return unit, tuple(int(value / unit) for value in element.values)
-
-
 class OutlierDecoder(wiring.Component):
     """Block of outliers and inliers → lanes of either kind, zero where a value is not of it. Combinational.
 
-    The k-th set bit of a group's mask takes the k-th inlier of the group. As places of outliers are (see `scatter`), so are
-    inliers wired only where a legal mask can bring them: in a mask with too many bits or too few, lanes beyond are zero. The two
-    scales are fields of `word`, for whoever multiplies.
+    The k-th set bit of a group's mask takes the k-th inlier of the group. Inliers are wired only to lanes where a legal mask can
+    bring them, as outliers are (see `scatter`): lane i of m takes inliers i − (m − n) to i of n. Where an illegal mask asks for
+    another, the lane is zero. The two scales are fields of `word`, for whoever multiplies.
 
     Parameters
     ----------
     fmt : OutlierFormat
+        Of inliers that are floats.
 
     Members
     -------
     word : In(`packed_layout(fmt.word)`)
     outliers : Out(array of `fmt.block` signed(8))
     inliers : Out(array of `fmt.block` signed)
-        In multiples of `inlier_unit`: signed(5) in halves for FP4, so that products of inliers are integers.
+        In multiples of 2^`inlier_lsb`: signed(5) in halves for FP4, so that products of inliers are integers.
 
     Attributes
     ----------
-    inlier_unit : float
-        The smallest positive value of an inlier's element.
+    inlier_lsb : int
+        −1 for FP4.
 
     Reference
     ---------
@@ -50,12 +46,12 @@ class OutlierDecoder(wiring.Component):
 
     def __init__(self, fmt: OutlierFormat):
         self._fmt = fmt
-        self.inlier_unit, self._table = _in_units(fmt.element)
-        width = max(value.bit_length() for value in self._table) + 1
+        form = ElementForm(element=fmt.element, fixed=True)
+        self.inlier_lsb = form.lsb
         super().__init__({
             "word": In(packed_layout(fmt.word)),
             "outliers": Out(data.ArrayLayout(signed(8), fmt.block)),
-            "inliers": Out(data.ArrayLayout(signed(width), fmt.block)),
+            "inliers": Out(data.ArrayLayout(signed(form.significand_width), fmt.block)),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -66,16 +62,16 @@ class OutlierDecoder(wiring.Component):
         places = slots(self.word.outlier_inner, groups * fmt.outliers)
         codes = slots(self.word.inliers, groups * fmt.inliers)
         masks = slots(self.word.inlier_mask, groups)
-        table = Array(Const(value, self.inliers[0].shape()) for value in self._table)
         lanes: list[Value] = []
         for group in range(groups):
             own = slice(group * fmt.outliers, (group + 1) * fmt.outliers)
             lanes += scatter(values[own], places[own], fmt.group)
-            decoded = []
+            inliers: list[Value] = []
             for index, code in enumerate(codes[group * fmt.inliers:(group + 1) * fmt.inliers]):
-                decoded.append(inlier := Signal(self.inliers[0].shape(), name=f"inlier_{group}_{index}"))
-                m.d.comb += inlier.eq(table[code])
-            self._spread(m, masks[group], decoded, group)
+                m.submodules[f"inlier_{group}_{index}"] = element = ElementDecoder(fmt.element, fixed=True)
+                m.d.comb += element.code.eq(code)
+                inliers.append(element.significand)
+            self._spread(m, masks[group], inliers, group)
         m.d.comb += self.outliers.as_value().eq(Cat(*lanes))
         return m
 
