@@ -4,14 +4,16 @@ from amaranth.lib import wiring
 
 from hw.arith.decode.columns import ColumnDecoder
 from hw.arith.decode.outlier import OutlierDecoder
+from hw.arith.decode.scaled import ScaledDecoder
 from hw.arith.decode.series import SeriesDecoder
 from hw.arith.decode.sparse import SparseDecoder
 from hw.arith.decode.ternary import TernaryDecoder
-from hw.families import ColumnFormat, Format, OutlierFormat, SeriesFormat, SparseFormat, TernaryFormat
+from hw.families import ColumnFormat, Format, OutlierFormat, ScaledFormat, SeriesFormat, SparseFormat, TernaryFormat
 
 __all__ = ["DECODERS"]
 
 DECODERS: dict[type[Format], type[wiring.Component]] = {
+    ScaledFormat: ScaledDecoder,
     ColumnFormat: ColumnDecoder,
     SparseFormat: SparseDecoder,
     SeriesFormat: SeriesDecoder,
