@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hw.elements import FloatFormat, Integer, Specials
 from hw.families import ScaledFormat
 from sw.formats.codec import Encoded, FormatError, Matrix, check_finite, refuse
-from sw.formats.scaled_rounding import Floats, code_type, levels, plain_rounding, round_to_integer, rounding
+from sw.formats.scaled_rounding import Floats, levels, plain_rounding, round_to_integer, rounding
 from sw.formats.scaled_scales import (
     Scales,
     decode_scales,
@@ -26,6 +26,7 @@ from sw.formats.scaled_scales import (
     tensor_scale,
 )
 from sw.formats.scaled_search import StoreScale, nearest_block_codes
+from sw.packing import field_dtype
 
 __all__ = ["ScaledCodec"]
 
@@ -131,7 +132,7 @@ def _plain(fmt: ScaledFormat, matrix: Matrix) -> Encoded:
         refuse(matrix, np.isnan(matrix), f"numbers in {fmt.name}")
     cast = plain_rounding(element, fmt.ties)
     flat = matrix.reshape(-1)
-    codes = np.empty(flat.shape, code_type(element))
+    codes = np.empty(flat.shape, field_dtype(element.bits))
     for part in _chunks(len(flat), 1):
         codes[part] = cast(flat[part])
     return Encoded(fields={"codes": codes.reshape(*matrix.shape, 1)})
@@ -145,7 +146,7 @@ def _rows(fmt: ScaledFormat, matrix: Matrix) -> Encoded:
         check_finite(matrix)
     outer = positive(_quotient(fmt, low, high), amax > 0)
     nearest = rounding(fmt.element, fmt.ties, symmetric=fmt.symmetric)
-    codes = np.empty(matrix.shape, code_type(fmt.element))
+    codes = np.empty(matrix.shape, field_dtype(fmt.element.bits))
     for rows in _chunks(len(matrix), min(_CHUNK, matrix.shape[1])):
         for columns in _chunks(matrix.shape[1], len(matrix[rows])):
             codes[rows, columns] = nearest(matrix[rows, columns] / outer[rows, None])
@@ -175,9 +176,9 @@ def _blocks(fmt: ScaledFormat, matrix: Matrix, amax: float | None) -> Encoded:
         if amax is not None and not largest <= np.float32(amax) < np.inf:
             raise FormatError(f"amax must be a number of at least the largest magnitude, {largest:.6g}, not {amax!r}")
         outer = tensor_scale(fmt, largest if amax is None else amax)
-    codes = np.empty(flat.shape, code_type(fmt.element))
-    scale = np.empty(len(flat), np.float32 if fmt.outer == "row" else code_type(fmt.scale))
-    third = np.zeros(len(flat), code_type(fmt.element))             # index of the special value, or zero point
+    codes = np.empty(flat.shape, field_dtype(fmt.element.bits))
+    scale = np.empty(len(flat), np.float32 if fmt.outer == "row" else field_dtype(fmt.scale.bits))
+    third = np.zeros(len(flat), field_dtype(fmt.zero_point_bits or 8))           # index of the special value, or zero point
     for part in _chunks(len(flat), fmt.block):
         w = np.ascontiguousarray(flat[part].T)          # a block in each column: sums and scales are along contiguous rows
         low, high = w.min(axis=0), w.max(axis=0)
@@ -225,7 +226,7 @@ def _encode_range(fmt: ScaledFormat, w: Floats, low: Floats, high: Floats,
                   store: StoreScale) -> tuple[npt.NDArray[Any], Scales, npt.NDArray[Any]]:
     """Return codes, stored scales and zero points of blocks between `low` ≤ 0 and `high` ≥ 0."""
     assert isinstance(fmt.element, Integer)
-    largest, dtype = np.float32(fmt.element.maximum), code_type(fmt.element)
+    largest, dtype = np.float32(fmt.element.maximum), field_dtype(fmt.element.bits)
     stored, factor = store((high - low) / largest)
     zero = np.clip(round_to_integer(-low / factor, fmt.ties), 0, largest)
     codes = np.clip(round_to_integer(w / factor, fmt.ties) + zero, 0, largest)

@@ -17,19 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.elements import BF16, FP16, FP32, Element, FloatFormat, Integer, Specials
+from sw.packing import field_dtype
 
-__all__ = ["Floats", "Rounding", "code_type", "levels", "plain_rounding", "rounding", "special_cuts"]
+__all__ = ["Floats", "Rounding", "levels", "plain_rounding", "rounding", "special_cuts"]
 
 Floats = npt.NDArray[np.float32]
 Rounding = Callable[[Floats], npt.NDArray[Any]]
 """float32 of any shape, no NaN → codes of that shape."""
 
 _CASTS: dict[Element, Any] = {FP32: np.float32, FP16: np.float16, BF16: ml_dtypes.bfloat16}
-
-
-def code_type(element: Element) -> np.dtype[Any]:
-    """Return the unsigned type of codes of `element`."""
-    return np.dtype(np.uint8 if element.bits <= 8 else np.uint16 if element.bits <= 16 else np.uint32)
 
 
 @functools.cache
@@ -73,7 +69,7 @@ def _ladder(element: Element, ties: str, without: int | None, overflow: bool) ->
         bottom = _cut((a - 2 * b, element.values.index(-np.inf)), ladder[0], ties)
         ladder = [(-np.inf, element.values.index(-np.inf)), *ladder, (np.inf, infinity)]
         cuts = [bottom, *cuts, top]
-    return _Ladder(np.array([value for value, _ in ladder]), np.array([code for _, code in ladder], code_type(element)),
+    return _Ladder(np.array([value for value, _ in ladder]), np.array([code for _, code in ladder], field_dtype(element.bits)),
                    np.array(cuts, np.float32))
 
 
@@ -81,7 +77,7 @@ def _ladder(element: Element, ties: str, without: int | None, overflow: bool) ->
 def rounding(element: Element, ties: str = "even", *, symmetric: bool = True, without: int | None = None) -> Rounding:
     """Return what rounds to nearest and saturates.
 
-    Zero is the code 0, whatever its sign.
+    Zero is the code of zero, of two that with the lower code: never −0.
 
     Parameters
     ----------
@@ -133,7 +129,7 @@ def special_cuts(element: Element, ties: str, special: float, code: int) -> tupl
 def _integer_rounding(element: Integer, ties: str, symmetric: bool) -> Rounding:
     """Return the rounding of an integer or fixed-point element."""
     lowest = -element.maximum if element.signed and symmetric else element.minimum
-    mask, dtype = (1 << element.width) - 1, code_type(element)
+    mask, dtype = (1 << element.width) - 1, field_dtype(element.bits)
     signed = np.dtype(np.int8 if dtype.itemsize == 1 else np.int16) if element.signed else dtype
     step = np.float32(1 << element.fraction_bits)
 
@@ -160,7 +156,7 @@ def round_to_integer(x: Floats, ties: str) -> Floats:
 def _cast(x: Floats, element: Element) -> npt.NDArray[Any]:
     """Return the codes of a type that numpy or `ml_dtypes` casts to."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return x.astype(_CASTS[element], copy=False).view(code_type(element))
+        return x.astype(_CASTS[element], copy=False).view(field_dtype(element.bits))
 
 
 def _heads() -> Floats:

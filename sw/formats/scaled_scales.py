@@ -13,14 +13,14 @@ import numpy.typing as npt
 from hw.elements import FloatFormat, Integer
 from hw.families import ScaledFormat
 from sw.formats.codec import FormatError
-from sw.formats.scaled_rounding import Floats, code_type, levels, rounding
+from sw.formats.scaled_rounding import Floats, levels, rounding
 
-__all__ = ["Scales", "decode_scales", "largest_level", "power_of_two", "second_level", "store_scales", "tensor_scale"]
+__all__ = ["Scales", "decode_scales", "largest_level", "positive", "power_of_two", "second_level", "store_scales", "tensor_scale"]
 
 Scales = npt.NDArray[Any]
 
 LEAST = np.float32(2.0**-149)
-"""The smallest positive float32: the scale of a row whose largest magnitude / largest level underflows."""
+"""The smallest positive float32: the scale where largest magnitude / largest level underflows."""
 SECOND_LEVEL = 127
 """Largest code of a second-level INT8 scale."""
 _BIAS = 127
@@ -98,5 +98,4 @@ def _values(element: Any, codes: Scales) -> Floats:
     """Return values of codes, float32."""
     if element.name == "float32":
         return codes.view(np.float32)
-    assert codes.dtype == code_type(element)
     return levels(element)[codes]
