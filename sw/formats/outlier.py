@@ -7,9 +7,8 @@ import numpy.typing as npt
 
 from hw.elements import ELEMENTS
 from hw.families import OutlierFormat
-from sw.formats.codec import Encoded, FormatError, Matrix
+from sw.formats.codec import Encoded, FormatError, Matrix, check_finite
 from sw.formats.groups import compress, coordinates, expand, ranks
-from sw.formats.rows import check_finite
 from sw.formats.scaled_rounding import levels, rounding
 
 __all__ = ["OutlierCodec", "outlier_lanes"]

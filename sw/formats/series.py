@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hw.families import SeriesFormat
 from sw.formats.codec import Encoded, FormatError, Matrix
 from sw.formats.groups import compress, coordinates, expand, largest
-from sw.formats.rows import check_finite, dequantize_rows, quantize_rows
+from sw.formats.rows import dequantize_rows, quantize_rows
 
 __all__ = ["SeriesCodec", "decompose", "term_lanes"]
 
@@ -62,7 +62,6 @@ class SeriesCodec:
 
     def quantize(self, fmt: SeriesFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec.quantize`."""
-        check_finite(matrix)
         residual, scale = quantize_rows(matrix)
         fields: dict[str, npt.NDArray[Any]] = {}
         for index, (keep, of) in enumerate(fmt.terms):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from hw.families import SparseFormat
 from sw.formats.codec import Encoded, Matrix
 from sw.formats.groups import compress, coordinates, expand, largest
-from sw.formats.rows import check_finite, dequantize_rows, quantize_rows
+from sw.formats.rows import dequantize_rows, quantize_rows
 
 __all__ = ["SparseCodec", "keep_masks", "lanes"]
 
@@ -65,7 +65,6 @@ class SparseCodec:
 
     def quantize(self, fmt: SparseFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec.quantize`."""
-        check_finite(matrix)
         q, scale = quantize_rows(matrix)
         outer, inner = keep_masks(fmt, np.abs(matrix))
         count, size = inner.shape[:2]
