@@ -8,7 +8,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import emission, prediction, simulation, utilization
+from benchmarks import emission, formats, prediction, simulation, utilization
 from flows.cache import cache_root
 from flows.toolchain import versions
 
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "prediction": prediction.rows,
     "simulation": simulation.rows,
     "emission": emission.rows,
+    "formats": formats.rows,
 }
 
 

@@ -13,8 +13,9 @@ from hw.families import (
     SparseFormat,
     TernaryFormat,
 )
+from hw.plugins import plugins
 from sw.formats.clustered import ClusteredCodec
-from sw.formats.codec import Codec
+from sw.formats.codec import Codec, FormatError
 from sw.formats.columns import ColumnCodec
 from sw.formats.huffman import HuffmanCodec
 from sw.formats.outlier import OutlierCodec
@@ -38,5 +39,16 @@ CODECS: dict[type[Format], Codec[Any]] = {
 
 
 def codec_of(fmt: Format) -> Codec[Any]:
-    """Return the codec that serves `fmt`."""
+    """Return the codec that serves `fmt`; that of a family of another package is found by its entry point (`hw.plugins`).
+
+    Raises
+    ------
+    FormatError
+        If there is none.
+    """
+    if type(fmt) not in CODECS:
+        for family, codec in plugins("codecs").values():
+            CODECS.setdefault(family, codec)
+    if type(fmt) not in CODECS:
+        raise FormatError(f"a format must be of a family with a codec, not a {type(fmt).__name__} ({fmt.name})")
     return CODECS[type(fmt)]

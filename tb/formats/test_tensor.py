@@ -13,9 +13,11 @@ from safetensors.numpy import save_file
 
 import sw.formats
 from hw.errors import ConfigError
-from hw.families import ScaledFormat
+from hw.families import Format, ScaledFormat
 from hw.formats import FORMATS, format_named
-from sw.formats import FormatError, QuantizedTensor, dequantize, load, quantize, save
+from hw.layout import PackedField, PackedWord
+from sw.formats import FormatError, QuantizedTensor, dequantize, load, quantize, registry, save
+from sw.formats.codec import Encoded
 
 SCALED = [name for name, fmt in FORMATS.items() if isinstance(fmt, ScaledFormat)]
 
@@ -197,6 +199,29 @@ def test_codes_of_two_complement_use_what_is_named():
     full = quantize(array, "int4-g4-full")
     assert full.encoded.fields["codes"].tolist() == [[[8, 7, 1, 3]], [[9, 7, 1, 3]]]
     assert np.array_equal(dequantize(full), array)
+
+
+def test_families_of_other_packages(monkeypatch):
+    """A family without a codec is refused; with an entry point it is served by that."""
+    @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+    class Words(Format):
+        @property
+        def word(self):
+            return PackedWord((PackedField(name="codes", width=32, doc="float32"),))
+
+    class WordsCodec:
+        def quantize(self, fmt, matrix):
+            return Encoded(fields={"codes": matrix.view(np.uint32)[:, :, None]})
+
+        def dequantize(self, fmt, encoded):
+            return encoded.fields["codes"][:, :, 0].view(np.float32)
+
+    fmt = Words(family="words", doc="", source="")
+    with pytest.raises(FormatError, match=r"^a format must be of a family with a codec, not a Words \(words\)$"):
+        quantize([1.0], fmt)
+    monkeypatch.setattr(registry, "plugins", lambda group: {"words": (Words, WordsCodec())} if group == "codecs" else {})
+    monkeypatch.setattr(registry, "CODECS", dict(registry.CODECS))
+    assert dequantize(quantize([1.5, 2.5], fmt)).tolist() == [1.5, 2.5]
 
 
 def test_part_of_a_tensor_with_the_largest_of_the_whole():
