@@ -2,13 +2,25 @@
 
 from amaranth.lib import wiring
 
+from hw.arith.decode.clustered import ClusteredDecoder
 from hw.arith.decode.columns import ColumnDecoder
+from hw.arith.decode.huffman import HuffmanDecoder
 from hw.arith.decode.outlier import OutlierDecoder
 from hw.arith.decode.scaled import ScaledDecoder
 from hw.arith.decode.series import SeriesDecoder
 from hw.arith.decode.sparse import SparseDecoder
 from hw.arith.decode.ternary import TernaryDecoder
-from hw.families import ColumnFormat, Format, OutlierFormat, ScaledFormat, SeriesFormat, SparseFormat, TernaryFormat
+from hw.families import (
+    ClusteredFormat,
+    ColumnFormat,
+    Format,
+    HuffmanFormat,
+    OutlierFormat,
+    ScaledFormat,
+    SeriesFormat,
+    SparseFormat,
+    TernaryFormat,
+)
 
 __all__ = ["DECODERS"]
 
@@ -19,5 +31,7 @@ DECODERS: dict[type[Format], type[wiring.Component]] = {
     SeriesFormat: SeriesDecoder,
     OutlierFormat: OutlierDecoder,
     TernaryFormat: TernaryDecoder,
+    ClusteredFormat: ClusteredDecoder,
+    HuffmanFormat: HuffmanDecoder,
 }
-"""Family of formats → the decoder of its blocks."""
+"""Family of formats → its decoder: of blocks, or of a stream where there are none."""
