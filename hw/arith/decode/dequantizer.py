@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.decode.scaled import ScaledDecoder
+from hw.arith.decode.scaled import ScaledDecoder, scaled_members
 from hw.arith.decode.to_float import ToFloat
 from hw.arith.floating import float_layout
 from hw.elements import FP32
@@ -50,16 +50,15 @@ class Dequantizer(wiring.Component):
     """
 
     def __init__(self, fmt: ScaledFormat, lanes: int = 1, *, programmable: bool = False):
-        self._lanes, self._scaled = lanes, fmt.scale is not None
-        self._decoder = ScaledDecoder(fmt, lanes, programmable=programmable)
-        members = {name: member for name, member in self._decoder.signature.members.items() if member.flow is In}
+        self._fmt, self._lanes, self._programmable = fmt, lanes, programmable
+        members = {name: member for name, member in scaled_members(fmt, lanes, programmable).items() if member.flow is In}
         self._inputs = tuple(members)
-        self.latency = 3 + self._scaled
+        self.latency = 3 + (fmt.scale is not None)
         super().__init__({"enable": In(1), **members, "o": Out(data.ArrayLayout(float_layout(FP32), lanes))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.decoder = decoder = self._decoder
+        m.submodules.decoder = decoder = ScaledDecoder(self._fmt, self._lanes, programmable=self._programmable)
         m.d.comb += [getattr(decoder, name).eq(getattr(self, name)) for name in self._inputs]
         element, scale = decoder.element, decoder.scale_element
 

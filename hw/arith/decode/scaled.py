@@ -12,7 +12,51 @@ from hw.elements import Integer
 from hw.errors import ConfigError
 from hw.families import ScaledFormat
 
-__all__ = ["ScaledDecoder"]
+__all__ = ["ScaledDecoder", "element_forms", "scaled_members"]
+
+
+def element_forms(fmt: ScaledFormat, programmable: bool = False) -> tuple[ElementForm, ElementForm | None]:
+    """Return how the elements of a format are decoded, and its block scales."""
+    return (ElementForm(element=fmt.element, specials=fmt.specials, special_code=fmt.special_code, programmable=programmable),
+            None if fmt.scale is None else ElementForm(element=fmt.scale))
+
+
+def _significand_width(fmt: ScaledFormat, element: ElementForm) -> int:
+    """Return the bits of element − zero point."""
+    if not fmt.zero_point_bits:
+        return element.significand_width
+    signed_element = isinstance(fmt.element, Integer) and fmt.element.signed     # the sign bit of an unsigned one has room
+    return max(element.significand_width, fmt.zero_point_bits + 1) + signed_element
+
+
+def scaled_members(fmt: ScaledFormat, lanes: int, programmable: bool = False) -> dict[str, Any]:
+    """Return the members of a `ScaledDecoder`; parameters are checked."""
+    if lanes < 1:
+        raise ConfigError(f"ScaledDecoder.lanes must be at least 1, not {lanes!r}")
+    if fmt.zero_point_bits and (not isinstance(fmt.element, Integer) or fmt.element.fraction_bits or fmt.specials):
+        raise ConfigError(f"ScaledDecoder.fmt must have no zero point with {fmt.element.name} or special values, "
+                          f"not {fmt.zero_point_bits} bits")
+    element, scale = element_forms(fmt, programmable)
+    members: dict[str, Any] = {
+        "codes": In(data.ArrayLayout(fmt.element.bits, lanes)),
+        "significand": Out(data.ArrayLayout(signed(_significand_width(fmt, element)), lanes)),
+        "negative": Out(lanes),
+    }
+    if fmt.special_bits:
+        members["special"] = In(fmt.special_bits)
+    if programmable:
+        members["special_values"] = In(data.ArrayLayout(signed(element.significand_width), len(fmt.specials)))
+    if element.exponent_width:
+        members["exponent"] = Out(data.ArrayLayout(element.exponent_width, lanes))
+    members |= {name: Out(lanes) for name, has in (("nan", element.has_nan), ("inf", element.has_inf)) if has}
+    if fmt.zero_point_bits:
+        members["zero_point"] = In(fmt.zero_point_bits)
+    if scale is not None:
+        members |= {"scale": In(scale.element.bits), "scale_significand": Out(signed(scale.significand_width)),
+                    "scale_negative": Out(1)}
+        widths = {"exponent": scale.exponent_width, "nan": int(scale.has_nan), "inf": int(scale.has_inf)}
+        members |= {f"scale_{name}": Out(width) for name, width in widths.items() if width}
+    return members
 
 
 class ScaledDecoder(wiring.Component):
@@ -67,42 +111,15 @@ class ScaledDecoder(wiring.Component):
     """
 
     def __init__(self, fmt: ScaledFormat, lanes: int = 1, *, programmable: bool = False):
-        if lanes < 1:
-            raise ConfigError(f"ScaledDecoder.lanes must be at least 1, not {lanes!r}")
-        if fmt.zero_point_bits and (not isinstance(fmt.element, Integer) or fmt.element.fraction_bits or fmt.specials):
-            raise ConfigError(f"ScaledDecoder.fmt must have no zero point with {fmt.element.name} or special values, "
-                              f"not {fmt.zero_point_bits} bits")
         self._fmt, self._lanes, self._programmable = fmt, lanes, programmable
-        element = ElementForm(element=fmt.element, specials=fmt.specials, special_code=fmt.special_code,
-                              programmable=programmable)
-        self.element, self.scale_element = element, None if fmt.scale is None else ElementForm(element=fmt.scale)
-        self.lsb, self.exponent_width, self.significand_width = element.lsb, element.exponent_width, element.significand_width
-        if fmt.zero_point_bits:                             # one bit more; the sign bit of an unsigned element is that already
-            self.significand_width = max(element.significand_width, fmt.zero_point_bits + 1) + fmt.element.signed
-        members: dict[str, Any] = {
-            "codes": In(data.ArrayLayout(fmt.element.bits, lanes)),
-            "significand": Out(data.ArrayLayout(signed(self.significand_width), lanes)),
-            "negative": Out(lanes),
-        }
-        if fmt.special_bits:
-            members["special"] = In(fmt.special_bits)
-        if programmable:
-            members["special_values"] = In(data.ArrayLayout(signed(element.significand_width), len(fmt.specials)))
-        if self.exponent_width:
-            members["exponent"] = Out(data.ArrayLayout(self.exponent_width, lanes))
-        members |= {name: Out(lanes) for name, has in (("nan", element.has_nan), ("inf", element.has_inf)) if has}
-        if fmt.zero_point_bits:
-            members["zero_point"] = In(fmt.zero_point_bits)
+        super().__init__(scaled_members(fmt, lanes, programmable))
+        self.element, self.scale_element = element_forms(fmt, programmable)
+        self.significand_width = _significand_width(fmt, self.element)
+        self.exponent_width, self.lsb = self.element.exponent_width, self.element.lsb
         self.scale_significand_width = self.scale_exponent_width = self.scale_lsb = 0
         if self.scale_element is not None:
-            scale = self.scale_element
-            self.scale_significand_width, self.scale_exponent_width = scale.significand_width, scale.exponent_width
-            self.scale_lsb = scale.lsb
-            members |= {"scale": In(scale.element.bits), "scale_significand": Out(signed(scale.significand_width)),
-                        "scale_negative": Out(1)}
-            widths = {"exponent": scale.exponent_width, "nan": int(scale.has_nan), "inf": int(scale.has_inf)}
-            members |= {f"scale_{name}": Out(width) for name, width in widths.items() if width}
-        super().__init__(members)
+            self.scale_significand_width = self.scale_element.significand_width
+            self.scale_exponent_width, self.scale_lsb = self.scale_element.exponent_width, self.scale_element.lsb
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

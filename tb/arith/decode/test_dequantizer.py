@@ -1,10 +1,15 @@
 # amaranth: UnusedElaboratable=no
 """Dequantizers of scaled formats against the codec, bit by bit: every code with every special value and every scale."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from flows.block_sim import BlockSim, pack_lanes, unpack_lanes
 from hw.arith.decode.dequantizer import Dequantizer
+from hw.errors import ConfigError
+from hw.formats import FORMATS, format_named
 from tb.arith.decode.bank import Bank
 from tb.arith.decode.scaled_cases import CASES, codes_of, golden
 
@@ -42,3 +47,62 @@ def test_the_cases_reach_every_edge(results):
                             ("nan", words == QUIET_NAN), ("+0", words == 0), ("-0", words == 1 << 31)):
             seen[name] += int(where.sum())
     assert min(seen.values()) > 100, seen
+
+
+@pytest.mark.parametrize("name", ["fp4-g128", "int4-g32-bf16"])
+def test_every_16_bit_scale(name):
+    fmt = format_named(name)
+    code, scale = (axis.ravel() for axis in np.meshgrid(np.arange(16), np.arange(1 << 16)))
+    dequantizer = Dequantizer(fmt)
+    outputs = BlockSim(dequantizer, "dequantizer").run({"enable": 1, "codes": code, "scale": scale}, latency=dequantizer.latency)
+    check(outputs["o"], golden(fmt, {"codes": code, "scale": scale}))
+
+
+@pytest.mark.parametrize("name", ["bitmod4-g128", "mxfp8-e5m2-b32"])
+def test_lanes_and_stalls(name):
+    """Four lanes with one scale; in a third of the cycles `enable` is low, and nothing moves."""
+    fmt = FORMATS[name]
+    rng = np.random.default_rng(4)
+    count = 30_000
+    lanes = rng.integers(0, 1 << fmt.element.bits, (count, 4))
+    shared = {"scale": rng.integers(0, 1 << fmt.scale.bits, count)}
+    if fmt.special_bits:
+        shared["special"] = rng.integers(0, 1 << fmt.special_bits, count)
+    enable = rng.random(count) < 2 / 3
+    dequantizer = Dequantizer(fmt, 4)
+    outputs = BlockSim(dequantizer, "dequantizer_4").run(
+        {"enable": enable, "codes": pack_lanes(lanes, fmt.element.bits), **shared})
+    words = unpack_lanes(outputs["o"], 32, 4)
+    taken = np.flatnonzero(enable)
+    before = np.cumsum(enable) - enable                     # enabled cycles before each
+    seen = before >= dequantizer.latency
+    source = taken[before[seen] - dequantizer.latency]      # the vector that is at the output
+    assert (np.bincount(before[seen]) > 1).sum() > 1000     # it was held
+    for lane in range(4):
+        want = golden(fmt, {**shared, "codes": lanes[:, lane]})
+        check(words[seen, lane], want[source])
+
+
+def test_special_values_from_a_port():
+    fmt = FORMATS["razer"]
+    dequantizer = Dequantizer(fmt, programmable=True)
+    special = np.tile(np.arange(4), 64)
+    values = np.array([7.0, -7.0, 2.5, -16.0])
+    outputs = BlockSim(dequantizer, "programmable_dequantizer").run(
+        {"enable": 1, "codes": fmt.special_code, "special": special, "scale": np.repeat(np.arange(64), 4),
+         "special_values": int(pack_lanes((2 * values).astype(np.int64)[None], 6)[0])}, latency=dequantizer.latency)
+    changed = dataclasses.replace(fmt, specials=tuple(values))
+    check(outputs["o"], golden(changed, {"codes": np.full(256, fmt.special_code), "special": special,
+                                         "scale": np.repeat(np.arange(64), 4)}))
+
+
+def test_what_is_refused():
+    with pytest.raises(ConfigError, match=r"^ScaledDecoder\.lanes must be at least 1, not 0$"):
+        Dequantizer(FORMATS["nvfp4"], 0)
+    with pytest.raises(ConfigError, match=r"^ElementForm\.specials must not be empty where they are programmable, not \(\)$"):
+        Dequantizer(FORMATS["nvfp4"], programmable=True)
+
+
+def test_latency():
+    assert Dequantizer(FORMATS["int8"]).latency == 3
+    assert Dequantizer(FORMATS["nvfp4"]).latency == 4
