@@ -82,7 +82,7 @@ def test_text_is_plain_to_read():
     assert found["pair"].startswith("// Pair: Two equal counters, one of them behind a reset of its own, and a wider one.\n")
     assert found["pair_count_held"].startswith("// Count: Counts - modulo 2**width.\n// Parameters: width = 6\n")
     ports = re.findall(r"^  (?:input|output) +(?:wire|reg) +(?:\[\S+ )?(\w+)", found["pair"], re.MULTILINE)
-    assert ports == ["clk", "rst", "clear", "a", "b", "c", "spare", "end_"]      # the signature's order; `end` is a word of Verilog
+    assert ports == ["clk", "rst", "clear", "a", "b", "c", "spare", "end_"]      # signature's order; `end` is Verilog's
     assert "  output wire end_" in found["pair_count_held"]
     assert all(name.islower() for name in found)
 
@@ -112,7 +112,8 @@ def run_bank(*, enables: int, transparent: bool) -> list[int]:
     """Write and read a bank at random, with many reads of the word that is written; return what it read."""
     random, size = np.random.default_rng(3), 1000
     write_addr, write_en = random.integers(0, 16, size), random.integers(0, 1 << enables, size)
-    read_addr, read_en = np.where(random.integers(0, 2, size), write_addr, random.integers(0, 16, size)), random.integers(0, 2, size)
+    read_addr = np.where(random.integers(0, 2, size), write_addr, random.integers(0, 16, size))
+    read_en = random.integers(0, 2, size)
     write_addr[:16], write_en[:16], read_en[:17] = np.arange(16), (1 << enables) - 1, 0        # a macro starts without contents
     read_en[16] = 1
     assert ((read_en == 1) & (write_addr == read_addr) & (write_en != 0)).sum() > 100
