@@ -28,7 +28,7 @@ class ClusteredCodec:
       float16, so that x̂ = (x − middle) / half_range is within ±1;
     * the table has 2^bits float16 levels for the whole tensor, fitted to all x̂ (`sw.formats.kmeans`); a block whose half_range
       is 0 takes no part, as its codes do not matter;
-    * the code of x is the level nearest to x̂, which is computed in float64; of two, the lower level.
+    * the code of x is the level nearest to x̂, which is computed in float64; of two, the lower one.
 
     value = level · half_range + middle, in float32: the product is exact there and only the sum is rounded.
 
@@ -70,9 +70,10 @@ class ClusteredCodec:
         if table is None:
             table = _fitted(fmt, blocks, positions, half_range, middle)
         edges = (table[1:].astype(np.float64) + table[:-1]) / 2
+        first = np.searchsorted(table, table).astype(np.uint8)  # of equal levels, the lowest code
         codes = np.empty(blocks.shape, np.uint8)
         for slab in slabs:
-            codes[slab] = np.searchsorted(edges, _normalized(blocks[slab], half_range[slab], middle[slab]))
+            codes[slab] = first[np.searchsorted(edges, _normalized(blocks[slab], half_range[slab], middle[slab]))]
         shape = (rows, columns // fmt.block, -1)
         fields: dict[str, npt.NDArray[Any]] = {
             "codes": codes, "half_range": half_range.view(np.uint16), "middle": middle.view(np.uint16)}
