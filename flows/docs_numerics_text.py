@@ -175,7 +175,8 @@ heddle quantize model.gguf -o OUT       # Q8_0, Q4_0, MXFP4: code by code, witho
 `heddle quantize` reads a safetensors file, a folder as Hugging Face lays it out (shards too), or a GGUF file (`pip install
 'heddle[gguf]'`). It quantizes matrices of floats and keeps norms, biases and embeddings (`--only` and `--skip` choose
 others), and prints bits, signal-to-noise ratio and largest error of each. It works on some rows at a time, so that memory is
-about 0.1 GB whatever the tensors' sizes; KVQuant, DFloat11 and `--axis 0` take a tensor whole.
+about 0.1 GB whatever the tensors' sizes, and with `--axis 0` the largest tensor besides. The table of KVQuant for a tensor of
+more than a million values is fitted to rows spread evenly over it.
 
 | GGUF | becomes | how |
 | --- | --- | --- |

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "kept as it is: norms, biases, integers, tensors with more axes, and embeddings (names such as *embed*, *wte*; give "
         "--only to quantize them). Tensors of a GGUF file in Q8_0, Q4_0 or MXFP4 are taken code by code into int8-g32, "
         "int4-g32-full or mxfp4-b32 unless --format asks for another format; its other types that are kept are decoded to "
-        "float32. Memory: rows of about a million values at a time; kvquant, dfloat11 and --axis 0 take a tensor whole.")
+        "float32. Memory: rows of about a million values at a time; with --axis 0 the largest tensor besides.")
     parser.add_argument("model", type=Path, metavar="MODEL",
                         help="a .safetensors file, a folder with model.safetensors or its index, or a .gguf file")
     parser.add_argument("--format", metavar="F", help="a format of `heddle formats`; may be left out for GGUF, whose tensors are "

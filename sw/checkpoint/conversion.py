@@ -3,47 +3,29 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.families import (
-    ColumnFormat,
-    Format,
-    OutlierFormat,
-    ScaledFormat,
-    SeriesFormat,
-    SparseFormat,
-    TernaryFormat,
-)
+from hw.families import Format
+from sw.checkpoint.matrix import Matrix, StoredMatrix, ranges
+from sw.checkpoint.parts import in_parts, joined_sides, known_of, part_of
 from sw.checkpoint.plan import Step, Way
 from sw.checkpoint.report import Errors, TensorReport
 from sw.checkpoint.stored import CheckpointError, StoredTensor
 from sw.checkpoint.writer import CheckpointWriter
-from sw.formats import FormatError, QuantizedTensor, dequantize, quantize
+from sw.formats import FormatError, QuantizedTensor, dequantize
 from sw.formats.files import FILE_FORMAT, TENSORS_VERSION
 from sw.program import METADATA_KEY
 
-__all__ = ["convert", "whole"]
-
-CHUNK = 1 << 20
-"""Values that are quantized at a time; a codec's temporaries are some tens of bytes for each."""
-
-Matrix = npt.NDArray[np.float32]
-
-
-def whole(fmt: Format) -> bool:
-    """Return whether a format is made of the whole tensor at once, because a table or a code is fitted to all values."""
-    return not isinstance(fmt, ScaledFormat | ColumnFormat | SparseFormat | SeriesFormat | OutlierFormat | TernaryFormat)
-
+__all__ = ["convert"]
 
 def convert(steps: Sequence[Step], out: Path, *, metadata: dict[str, str] | None = None,
             progress: Callable[[StoredTensor, int], None] = lambda tensor, done: None) -> list[TensorReport]:
     """Write a checkpoint as `steps` say into one safetensors file that `sw.formats.load` reads; return a report for each tensor.
 
-    Memory: rows that hold about a million values, whatever the tensors' sizes; with reduction axis 0 the largest tensor besides,
-    and for formats fitted to whole tensors (`whole`) that tensor and its codec's temporaries.
+    Memory: rows that hold about a million values, whatever the tensors' sizes, and what lies beside the blocks; with reduction
+    axis 0 the largest tensor besides. KVQuant's table for a tensor of more values is fitted to rows spread evenly over it.
 
     Parameters
     ----------
@@ -97,7 +79,7 @@ def _write(writer: CheckpointWriter, step: Step, progress: Callable[[StoredTenso
 
 
 def _watched(step: Step, progress: Callable[[StoredTensor, int], None]) -> Iterator[npt.NDArray[np.float32]]:
-    for start, stop in _ranges(step.tensor.rows, step.tensor.columns):
+    for start, stop in ranges(step.tensor.rows, step.tensor.columns):
         yield np.ascontiguousarray(step.tensor.values(start, stop), np.float32)
         progress(step.tensor, stop * step.tensor.columns)
 
@@ -108,68 +90,37 @@ def _write_quantized(writer: CheckpointWriter, step: Step,
     name, fmt = step.tensor.name, step.format
     assert fmt is not None
     errors = Errors() if step.way is Way.QUANTIZE else None
-    sides: dict[str, list[npt.NDArray[Any]]] = {side: [] for side in fmt.side}
+    sides = []
     nbytes = done = 0
-    for part, values in _quantized(step):
+    for part, values in _quantized(step.tensor, fmt, step.axis) if errors is not None else _taken(step.tensor):
         if errors is not None and values is not None:
             errors.add(values, dequantize(part))
         writer.append(f"{name}.payload", part.payload)
-        for side, arrays in sides.items():
-            arrays.append(part.side[side])
+        sides.append(part.side)
         nbytes += part.payload.nbytes
         done += part.shape[0] * part.shape[1]
         progress(step.tensor, done)
-    for side, arrays in sides.items():
-        whole_side = arrays[0] if _once(fmt) else np.concatenate(arrays)
-        writer.append(f"{name}.{side}", whole_side)
-        nbytes += whole_side.nbytes
+    for side, array in joined_sides(fmt, sides).items():
+        writer.append(f"{name}.{side}", array)
+        nbytes += array.nbytes
     return nbytes, errors
 
 
-def _once(fmt: Format) -> bool:
-    """Return whether side arrays are of the tensor, not of its rows."""
-    return whole(fmt) or (isinstance(fmt, ScaledFormat) and fmt.outer == "tensor")
+Parts = Iterator[tuple[QuantizedTensor, Matrix | None]]
 
 
-def _quantized(step: Step) -> Iterator[tuple[QuantizedTensor, Matrix | None]]:
-    """Yield some rows at a time in the format, and the values that they stand for where these were rounded."""
-    if step.way is Way.TAKE:
-        for start, stop in _ranges(step.tensor.rows, step.tensor.columns):
-            yield step.tensor.quantized(start, stop), None
-        return
-    fmt = step.format
-    assert fmt is not None
-    amax = None
-    if isinstance(fmt, ScaledFormat) and fmt.outer == "tensor":
-        amax = max(float(np.abs(matrix).max()) for _, matrix in _matrices(step))
-    for start, matrix in _matrices(step):
+def _taken(tensor: StoredTensor) -> Parts:
+    """Yield some rows at a time as they are."""
+    for start, stop in ranges(tensor.rows, tensor.columns):
+        yield tensor.quantized(start, stop), None
+
+
+def _quantized(tensor: StoredTensor, fmt: Format, axis: int) -> Parts:
+    """Yield some rows at a time in the format, and the values that they stand for."""
+    matrix = StoredMatrix(tensor, axis)
+    known = known_of(fmt, matrix)
+    for start, rows in matrix.chunks() if in_parts(fmt) else [(0, matrix.read(0, matrix.rows))]:
         try:
-            yield quantize(matrix, fmt, amax=amax), matrix
+            yield part_of(fmt, rows, known), rows
         except FormatError as error:
-            raise CheckpointError(f"{step.tensor.name}, rows from {start} on: {error}") from None
-
-
-def _matrices(step: Step) -> Iterator[tuple[int, Matrix]]:
-    """Yield (first row, rows × values of the reduction axis) of a tensor that is quantized: finite float32."""
-    tensor = step.tensor
-    by_columns = step.axis != max(0, len(tensor.shape) - 1)
-    stored = tensor.values(0, tensor.rows).T if by_columns else None     # columns do not lie together in the file
-    rows, columns = (tensor.columns, tensor.rows) if by_columns else (tensor.rows, tensor.columns)
-    each = rows if step.format is not None and whole(step.format) else None
-    for start, stop in _ranges(rows, columns, each):
-        part = tensor.values(start, stop) if stored is None else stored[start:stop]
-        with np.errstate(over="ignore"):
-            matrix = np.ascontiguousarray(part, np.float32)
-        if not np.isfinite(matrix).all():
-            row, column = (int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
-            where = (column, start + row) if by_columns else (start + row, column)
-            raise CheckpointError(f"weights must be finite float32, not {part[row, column]}: {tensor.name}, row {where[0]}, "
-                                  f"column {where[1]}")
-        yield start, matrix
-
-
-def _ranges(rows: int, columns: int, each: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) over rows: `each` at a time, or as many as hold `CHUNK` values."""
-    step = each or max(1, CHUNK // max(1, columns))
-    for start in range(0, rows, step):
-        yield start, min(rows, start + step)
+            raise CheckpointError(f"{tensor.name}, rows from {start} on: {error}") from None

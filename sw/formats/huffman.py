@@ -7,7 +7,7 @@ from hw.families import HuffmanFormat
 from sw.formats.canonical import CanonicalCode, code_lengths
 from sw.formats.codec import Encoded, FormatError, Matrix
 
-__all__ = ["HuffmanCodec"]
+__all__ = ["HuffmanCodec", "exponent_counts"]
 
 _SLAB = 1 << 17                                             # values that one step encodes, so that its arrays stay in the cache
 _LANES = 1 << 14                                            # chunks that are decoded side by side
@@ -31,8 +31,11 @@ class HuffmanCodec:
     values rather than as many bytes, so that a decoder needs one offset for each and no second pass.
     """
 
-    def quantize(self, fmt: HuffmanFormat, matrix: Matrix) -> Encoded:
+    def quantize(self, fmt: HuffmanFormat, matrix: Matrix, *, counts: npt.NDArray[np.int64] | None = None) -> Encoded:
         """Return `matrix` in `fmt`: (rows, columns) float32, all of it bfloat16 values, NaN and infinities included.
+
+        counts: (256,) int64, `exponent_counts` of the tensor whose rows these are, so that they share its code; None: those of
+        `matrix`.
 
         Raises
         ------
@@ -48,7 +51,7 @@ class HuffmanCodec:
         high = (words >> 16).astype(np.uint16)
         exponents = (high >> 7).astype(np.uint8)
         sign_mantissa = (high >> 8 & 0x80 | high & 0x7F).astype(np.uint8)
-        counts = _histogram(exponents)
+        counts = _histogram(exponents) if counts is None else counts
         code = CanonicalCode.from_lengths(code_lengths(counts.tolist(), fmt.longest), fmt.longest)
         if (size := int((counts * code.lengths).sum()) // 8) > _LARGEST_STREAM:
             raise FormatError(f"coded exponents must take less than 4 GiB, not {size} bytes: split the tensor")
@@ -72,6 +75,11 @@ class HuffmanCodec:
         high |= sign_mantissa & 0x7F
         high |= (sign_mantissa & np.uint16(0x80)) << 8
         return (high.astype(np.uint32) << 16).view(np.float32)
+
+
+def exponent_counts(matrix: Matrix) -> npt.NDArray[np.int64]:
+    """Return how often each biased exponent occurs in (rows, columns) float32: (256,) int64."""
+    return _histogram((matrix.view(np.uint32) >> 23).astype(np.uint8))
 
 
 def _histogram(symbols: Symbols) -> npt.NDArray[np.int64]:

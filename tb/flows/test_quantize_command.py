@@ -136,7 +136,7 @@ def test_an_interrupt_leaves_no_folder(monkeypatch, tmp_path, model):
     def interrupted(*arguments, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sw.checkpoint.conversion.quantize", interrupted)
+    monkeypatch.setattr("sw.checkpoint.conversion.part_of", interrupted)
     assert main(["quantize", str(model), "--format", "int8", "-o", str(tmp_path / "out")]) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

@@ -17,13 +17,13 @@ from tb.sw.checkpoints import MATRICES, small_tensors, write_folder
 
 FORMATS = ("int4-g32", "int8", "int4-asym-g32", "bitmod4-g32", "mxfp4-b32", "nvfp4", "nvfp4-4over6", "razer", "sf4-g128",
            "float8_e4m3fn", "bbs-shift-g32",
-           "2:4", "tasd-2:4+2:8", "sdq-7:8-1:8int8-6:8fp4-g64", "sherry-contiguous-g128", "kvquant4-g32")
+           "2:4", "tasd-2:4+2:8", "sdq-7:8-1:8int8-6:8fp4-g64", "sherry-contiguous-g128")
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
     """A few rows at a time, so that every tensor is of several chunks and the last one is short."""
-    monkeypatch.setattr("sw.checkpoint.conversion.CHUNK", 250)
+    monkeypatch.setattr("sw.checkpoint.matrix.CHUNK", 250)
 
 
 def run(model, out, fmt="int4-g32", **choice):
@@ -97,11 +97,47 @@ def test_skip_keeps(tmp_path):
     assert [name for name, tensor in found.items() if isinstance(tensor, QuantizedTensor)] == [MATRICES[0]]
 
 
-def test_dfloat11_takes_bfloat16_without_loss(tmp_path):
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_dfloat11_of_parts_is_that_of_the_whole_tensor(tmp_path, small_chunks, axis):
     tensors = small_tensors()
     name = "model.layers.0.mlp.up.weight"
-    run(write_folder(tmp_path / "model", tensors), tmp_path / "out.safetensors", "dfloat11", only=[name])
-    assert np.array_equal(dequantize(load(tmp_path / "out.safetensors")[name]), tensors[name].astype(np.float32))
+    report, = (report for report in run(write_folder(tmp_path / "model", tensors), tmp_path / "out.safetensors", "dfloat11",
+                                        only=[name], axis=axis) if report.format is not None)
+    found = load(tmp_path / "out.safetensors")[name]
+    assert same(found, quantize(tensors[name], "dfloat11", axis=axis))
+    assert np.array_equal(dequantize(found), tensors[name].astype(np.float32))
+    assert (report.errors.largest, report.errors.sqnr_db) == (0, None)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_a_fitted_table_serves_all_parts_and_errs_hardly_more_than_one_of_all_values(tmp_path, monkeypatch, axis):
+    tensors = {"w": (np.random.default_rng(1).standard_normal((160, 128)) * 0.1).astype(np.float32)}
+    save_file(tensors, tmp_path / "model.safetensors")
+
+    def sqnr(chunk):
+        monkeypatch.setattr("sw.checkpoint.matrix.CHUNK", chunk)
+        report, = run(tmp_path / "model.safetensors", tmp_path / f"{chunk}.safetensors", "kvquant3-g32", axis=axis)
+        return report.errors.sqnr_db
+
+    assert sqnr(1 << 20) - 0.3 < sqnr(2000) < sqnr(1 << 20)
+    whole, parts = (load(tmp_path / f"{chunk}.safetensors")["w"] for chunk in (1 << 20, 2000))
+    assert same(whole, quantize(tensors["w"], "kvquant3-g32", axis=axis))
+    assert parts.side["table"].shape == whole.side["table"].shape
+    assert not same(whole, parts)
+
+
+def test_a_family_that_is_not_ours_is_quantized_whole(tmp_path, small_chunks, monkeypatch):
+    """Its codec sees the matrix once, whatever the size of chunks."""
+    monkeypatch.setattr("sw.checkpoint.parts._IN_PARTS", ())
+    seen = []
+
+    def watched(rows, fmt, **known):
+        seen.append(rows.shape)
+        return quantize(rows, fmt, **known)
+
+    monkeypatch.setattr("sw.checkpoint.parts.quantize", watched)
+    run(write_folder(tmp_path / "model", small_tensors()), tmp_path / "out.safetensors", only=[MATRICES[0]])
+    assert seen == [(48, 32)]
 
 
 def test_progress_counts_every_value(tmp_path, small_chunks):

@@ -51,7 +51,7 @@ def convert_file(model, out, fmt=None, **choice):
 @pytest.mark.parametrize("kind", TAKEN)
 @pytest.mark.parametrize("make", [lambda kind: gguf.quantize(weights(), TYPES[kind]), blocks], ids=["weights", "random"])
 def test_taken_blocks_decode_as_the_package_decodes_them(tmp_path, monkeypatch, kind, make):
-    monkeypatch.setattr("sw.checkpoint.conversion.CHUNK", 5 * 96)
+    monkeypatch.setattr("sw.checkpoint.matrix.CHUNK", 5 * 96)
     stored = make(kind)
     model = write(tmp_path / "m.gguf", {"blk.0.w.weight": (stored, kind)})
     reports = convert_file(model, tmp_path / "out.safetensors")
