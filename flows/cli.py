@@ -12,6 +12,7 @@ COMMANDS = {
     "emit": "write the Verilog of a config",
     "run": "run a GEMM or a workload on the RTL, compared with the golden device",
     "synth": "synthesize for an FPGA or in standard cells: area, depth, timing",
+    "report": "estimates of speed per area and energy per MAC",
     "replay": "run a saved case again and name the first mismatch",
     "formats": "number formats: sizes, packed words, code tables",
     "quantize": "quantize a checkpoint: layer by layer, with the error of each",

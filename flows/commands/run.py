@@ -28,7 +28,7 @@ from sw.mapper import choose_plan
 from sw.perf import MemoryModel
 from sw.workloads import Workload, gemm_workload, workload_named
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "shape_of"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Run it, print the table, and return whether everything matched."""
     config = config_from(args)
-    workload = workload_named(args.workload) if args.workload else gemm_workload(*_shape(args.gemm))
+    workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm))
     timing = MemoryTiming(latency=args.memory_latency, bandwidth=args.memory_bandwidth, stall=args.stall, seed=args.seed)
     if args.dataflow not in ("auto", *config.dataflows):
         legal = ', '.join(config.dataflows)
@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> bool:
     return found.match is not False
 
 
-def _shape(text: str) -> tuple[int, int, int]:
+def shape_of(text: str) -> tuple[int, int, int]:
+    """Return M, N and K of `--gemm`."""
     try:
         m, n, k = (int(part) for part in text.split(","))
     except ValueError:

@@ -33,7 +33,7 @@ def add_liberty_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--macro-bits", type=int, default=_DEFAULTS.macro_bits, metavar="BITS",
                        help="clocked memories of so many bits or more stay SRAM macros (default: %(default)s)")
     group.add_argument("--activity", type=float, default=_DEFAULTS.activity, metavar="A",
-                       help="transitions of an input per clock, for power (default: %(default)s)")
+                       help="transitions of a net per clock cycle, for power (default: %(default)s)")
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:

@@ -3,11 +3,14 @@
 import functools
 import gzip
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 __all__ = ["Cell", "Liberty", "LibertyError", "parse_liberty", "read_liberty"]
 
@@ -232,17 +235,20 @@ def _delay(pin: _Group, templates: dict[str, _Group], load: float) -> float:
 
 
 def _look_up(table: _Group, templates: dict[str, _Group], load: float, slew: float | None) -> float:
-    """Return the entry of a table that is closest to a load and an input slew (None: the second steepest)."""
+    """Return a table between its entries, at a load and an input slew (None: the second steepest)."""
     template = templates.get(table.name)
-    values, place, size = _numbers(table.values.get("values", [])), 0, 1
+    values = np.array(_numbers(table.values.get("values", [])))
+    axes = []
     for index in ("1", "2"):
         points = _numbers(table.values.get(f"index_{index}") or (template.values.get(f"index_{index}", []) if template else []))
-        if not points:
-            continue
-        wanted = load if template and template.text(f"variable_{index}") == "total_output_net_capacitance" else slew
-        nearest = min(1, len(points) - 1) if wanted is None else min(range(len(points)), key=lambda i: abs(points[i] - wanted))
-        place, size = place * len(points) + nearest, size * len(points)
-    return values[place] if len(values) == size else sum(values) / max(1, len(values))
+        if points:
+            is_load = template is not None and template.text(f"variable_{index}") == "total_output_net_capacitance"
+            axes.append((points, load if is_load else points[min(1, len(points) - 1)] if slew is None else slew))
+    if values.size != math.prod(len(points) for points, _ in axes):
+        return float(values.mean()) if values.size else 0.0
+    for points, wanted in reversed(axes):
+        values = np.array([np.interp(wanted, points, row) for row in values.reshape(-1, len(points))])
+    return float(values.reshape(-1)[0])
 
 
 def _cell(group: _Group, time_unit: float, templates: dict[str, _Group]) -> Cell:
@@ -286,10 +292,10 @@ def parse_liberty(text: str) -> Liberty:
     cells = {group.name: _cell(group, time_unit, templates) for group in library.of("cell")}
     found = Liberty(name=library.name, digest=hashlib.sha256(text.encode()).hexdigest()[:12], text=text, cells=cells,
                     capacitance_unit=_unit("".join(library.values.get("capacitive_load_unit", [])), _FARADS, 1e-12))
-    for what, cell in (("flip-flop", found.smallest("flip-flop")), ("NAND2", found.smallest("combinational", "!(a*b)")),
-                       ("inverter", found.smallest("combinational", "!a"))):
+    for what, cell in (("a flip-flop", found.smallest("flip-flop")), ("a NAND2", found.smallest("combinational", "!(a*b)")),
+                       ("an inverter", found.smallest("combinational", "!a"))):
         if cell is None:
-            raise LibertyError(f"library {found.name} must have a {what} with an area, and none of its {len(cells)} cells is one")
+            raise LibertyError(f"library {found.name} must have {what} with an area, and none of its {len(cells)} cells is one")
     return found
 
 

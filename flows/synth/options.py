@@ -28,7 +28,7 @@ class AsicOptions:
     macro_bits : int
         Clocked memories of at least so many bits stay SRAM macros.
     activity : float
-        Transitions of each input per clock cycle, for power.
+        Transitions of each net per clock cycle, for power.
     timing : bool
         Whether to run OpenSTA where it is installed.
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.synth.generic import LIBERTY_HEAD
 from flows.synth.liberty import Liberty
 from flows.synth.memories import Memory
+from flows.toolchain import ToolError
 
 __all__ = ["Timing", "analyse", "memory_liberty"]
 
@@ -45,9 +47,7 @@ def memory_liberty(memories: list[Memory], access_ns: float, capacitance: float)
         Of an input in pF.
     """
     cells = {memory.cell: _macro(memory, access_ns, capacitance) for memory in memories if memory.macro}
-    return "\n".join(["library (memories) {", "  delay_model : table_lookup;", '  time_unit : "1ns";', '  voltage_unit : "1V";',
-                      '  current_unit : "1uA";', '  leakage_power_unit : "1nW";', '  pulling_resistance_unit : "1kohm";',
-                      "  capacitive_load_unit (1, pf);", *_types(memories), *cells.values(), "}", ""])
+    return "\n".join(["library (memories) {", *LIBERTY_HEAD, *_types(memories), *cells.values(), "}", ""])
 
 
 def _ports(memory: Memory) -> list[tuple[str, str, int]]:
@@ -100,7 +100,8 @@ def analyse(sta: str, folder: Path, *, top: str, liberty: Liberty, clock_ns: flo
         For the driver of inputs and the load of outputs.
     clock_ns : float
     activity : float
-        Transitions of every input per clock cycle, for power.
+        Transitions of every net per clock cycle, for power. (OpenSTA 2.0 crashes over large designs when it is to work out
+        activities from those of the inputs.)
     clock_port : bool
         Whether the module has a port `clk`; otherwise paths run between inputs and outputs.
 
@@ -118,14 +119,15 @@ def analyse(sta: str, folder: Path, *, top: str, liberty: Liberty, clock_ns: flo
     if slack is None:
         if "No paths found" in said:
             return None
-        raise ValueError(f"OpenSTA must report a path, not: {said.strip()[-300:]}")
+        raise ToolError(f"OpenSTA must report a path, not: {said.strip()[-300:]}")
     found = float(slack[1])
     ends = [re.search(rf"^{name}point: (\S+)", said, re.MULTILINE) for name in ("Start", "End")]
-    cells = re.findall(r"^\s*-?\d+\.\d+\s+-?\d+\.\d+ [\^v] (\S+)/\S+ \((?!in\)|out\))", said, re.MULTILINE)
+    pins = re.findall(r"^\s*-?\d+\.\d+\s+-?\d+\.\d+ [\^v] (\S+)/\S+ \(", said, re.MULTILINE)
+    cells = list(dict.fromkeys(pins))       # a cell's clock and output are two lines
     return Timing(slack_ns=found, fmax_mhz=1000 / (clock_ns - found) if clock_ns > found else float("inf"),
                   path={"start": ends[0][1] if ends[0] else "", "end": ends[1][1] if ends[1] else "", "levels": len(cells),
                         "cells": cells},
-                  power_mw=_power(sta, folder, [*common, f"set_power_activity -input -activity {activity}"]))
+                  power_mw=_power(sta, folder, [*common, f"set_power_activity -global -activity {activity}"]))
 
 
 def _power(sta: str, folder: Path, common: list[str]) -> dict[str, float] | None:

@@ -26,7 +26,7 @@ def run_yosys(script: list[str], folder: Path, name: str) -> str:
                           encoding="utf-8", errors="replace", check=False)
     said = log.read_text(errors="replace") if log.exists() else ""
     if done.returncode:
-        found = re.search(r"^ERROR: .*", said, re.MULTILINE) or re.search(r"^ERROR: .*", done.stderr, re.MULTILINE)
+        found = re.search(r"^.*\bERROR: .*", said, re.MULTILINE) or re.search(r"^.*\bERROR: .*", done.stderr, re.MULTILINE)
         why = found[0] if found else (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise ToolError(f"yosys failed in {name}: {why[:300]}")
     return said
