@@ -109,7 +109,7 @@ def _sdq(keep: int, of: int, outliers: int, inliers: int) -> OutlierFormat:
 def _clustered(bits: int) -> ClusteredFormat:
     return ClusteredFormat(family=f"kvquant{bits}", block=128, block_letter="g", code_bits=bits,
                            source="Hooper et al., KVQuant, NeurIPS 2024",
-                           doc=f"{1 << bits} levels fitted to the data, 1 % of the values apart in float16")
+                           doc=f"{1 << bits} levels fitted to the data; the extremes of each block apart in float16")
 
 
 _SHERRY = "Sherry, arXiv 2601.07892"
