@@ -1,8 +1,8 @@
 """Quantizers of the scaled formats: weights a second, against the obvious lines of numpy in the same run.
 
-The obvious lines divide the whole array by its block scales (without those of rows and tensors above them) and then cast with `ml_dtypes`, round and clip, or search the
-midpoints between the levels (`np.searchsorted`), once for every special value. Both make codes and scales; packing them is in
-neither. Times are of the processor, one core, best of three.
+The obvious lines divide the whole array by its block scales (without those of rows and tensors above them) and then cast with
+`ml_dtypes`, round and clip, or search the midpoints between the levels (`np.searchsorted`), once for every special value. Both
+make codes and scales; packing them is in neither. Times are of the processor, one core, best of three.
 """
 
 import time
@@ -19,9 +19,9 @@ from hw.formats import format_named
 from sw.formats.scaled import ScaledCodec
 
 NAMES = ("int8", "int4", "int4-g32", "int4-g128-int8", "int3-asym-g128", "int4-asym-g128", "float8_e4m3fn", "float8_e5m2",
-         "p3-act", "mxfp8-e4m3-b32", "mxfp8-e5m2-b32", "mxfp6-e3m2-b32", "mxfp6-e2m3-b32", "mxfp4-b32", "mxint8-b32", "mxint4-b32", "nvfp4",
-         "nvfp4-4over6", "razer", "razer-act", "bitmod4-g128", "bitmod3-g128", "nf4-g128", "sf4-g128", "fp4-g128", "fp3-g128",
-         "fp4-sr-g128", "fp4-sp-g128")
+         "p3-act", "mxfp8-e4m3-b32", "mxfp8-e5m2-b32", "mxfp6-e3m2-b32", "mxfp6-e2m3-b32", "mxfp4-b32", "mxint8-b32",
+         "mxint4-b32", "nvfp4", "nvfp4-4over6", "razer", "razer-act", "bitmod4-g128", "bitmod3-g128", "nf4-g128", "sf4-g128",
+         "fp4-g128", "fp3-g128", "fp4-sr-g128", "fp4-sp-g128")
 SHAPE = (512, 8192)
 
 Array = npt.NDArray[Any]

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 
-from hw.elements import Element
+from hw.elements import Element, FloatFormat, Integer
+from hw.errors import ConfigError
 from hw.families.base import Format
 from hw.layout import PackedField, PackedWord
 
 __all__ = ["ScaledFormat"]
+
+SCALE_RULES = ("none", "absmax", "floor", "ceil", "range")
+OUTER_SCALES = ("none", "row", "tensor")
+TIES = ("even", "away", "down")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +64,42 @@ class ScaledFormat(Format):
     magnitudes_tried: tuple[float, ...] = ()
     ties: str = "even"
     symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        """Check that the fields go together."""
+        Format.__post_init__(self)
+        element, scale, rule = self.element, self.scale, self.scale_rule
+        powers = isinstance(scale, FloatFormat) and scale.name == "float8_e8m0fnu"
+        whole = isinstance(element, Integer) and not element.signed and element.fraction_bits == 0
+        searched = not isinstance(element, Integer) and rule == "absmax" and scale is not None
+        self._must("scale_rule", rule in SCALE_RULES, f"one of {', '.join(SCALE_RULES)}")
+        self._must("outer", self.outer in OUTER_SCALES, f"one of {', '.join(OUTER_SCALES)}")
+        self._must("ties", self.ties in TIES, f"one of {', '.join(TIES)}")
+        self._must("element", rule != "none" or isinstance(element, FloatFormat), "a float where nothing scales it")
+        self._must("element", rule != "range" or whole, "an unsigned integer where scale_rule is 'range'")
+        self._must("scale", scale is None or rule != "none", "None where scale_rule is 'none'")
+        self._must("scale", scale is not None or rule in ("none", "absmax"), f"given where scale_rule is {rule!r}")
+        self._must("scale", powers == (rule in ("floor", "ceil")),
+                   "float8_e8m0fnu where scale_rule is 'floor' or 'ceil', and nowhere else")
+        self._must("scale", scale is None or scale.name == "uint8" if self.outer == "row" else not isinstance(scale, Integer),
+                   "uint8 or None where outer is 'row', else a float or None")
+        self._must("scale_limits", self.outer != "tensor" or self.scale_limits is not None, "given where outer is 'tensor'")
+        self._must("outer", self.outer == "none" if powers or rule == "none" else scale is not None or self.outer == "row",
+                   "'row' where that is the only scale, and 'none' with powers of two or without scales")
+        self._must("block", (self.block > 0) == (scale is not None), "positive with a block scale, and 0 without")
+        self._must("zero_point_bits", self.zero_point_bits == (element.bits if rule == "range" else 0),
+                   "the element's bits where scale_rule is 'range', else 0")
+        self._must("specials", not self.specials or searched, "empty but for levels under block scales of rule 'absmax'")
+        self._must("magnitudes_tried", not self.magnitudes_tried or searched,
+                   "empty but for levels under block scales of rule 'absmax'")
+        self._must("special_code", 0 <= self.special_code < 1 << element.bits, f"a code of {element.name}")
+        self._must("special_order", not self.special_order or sorted(self.special_order) == list(range(len(self.specials))),
+                   f"empty or the indices of {len(self.specials)} special values")
+
+    def _must(self, field: str, holds: bool, rule: str) -> None:
+        if not holds:
+            value = getattr(self, field)
+            raise ConfigError(f"ScaledFormat.{field} must be {rule}, not {getattr(value, 'name', value)!r}")
 
     @property
     def special_bits(self) -> int:

@@ -48,7 +48,7 @@ def _cut(lower: tuple[float, int], upper: tuple[float, int], ties: str) -> np.fl
     middle = (lower[0] + upper[0]) / 2
     up = {"down": False, "away": abs(upper[0]) > abs(lower[0]), "even": upper[1] % 2 == 0 and lower[1] % 2 == 1}[ties]
     cut = np.float32(middle)
-    if cut > middle or (up and cut == middle):
+    if float(cut) > middle or (up and float(cut) == middle):    # as float64: against a float32, middle would be rounded first
         cut = np.nextafter(cut, np.float32(-np.inf))
     return cut
 
@@ -94,9 +94,7 @@ def rounding(element: Element, ties: str = "even", *, symmetric: bool = True, wi
     if element in _CASTS:
         return functools.partial(_cast, element=element)
     ladder = _ladder(element, ties, without, False)
-    if _decided_by_heads(ladder.cuts):
-        return functools.partial(_look_up, table=_table(ladder))
-    return functools.partial(_compare, ladder=ladder)
+    return _fastest(functools.partial(_compare, ladder=ladder), ladder.cuts)
 
 
 @functools.cache
@@ -106,14 +104,16 @@ def plain_rounding(element: Element, ties: str) -> Rounding:
         return functools.partial(_cast, element=element)
     assert isinstance(element, FloatFormat)
     ladder = _ladder(element, ties, None, element.specials is Specials.IEEE)
-    table = _table(ladder)
-    heads = _heads()
-    if element.signed:
-        table[(table == 0) & np.signbit(heads)] = 1 << (element.bits - 1)
-    nan = next((code for code, value in enumerate(element.values) if np.isnan(value)), None)
-    if nan is not None:
-        table[np.isnan(heads)] = nan
-    return functools.partial(_look_up, table=table)
+    negative_zero = 1 << (element.bits - 1) if element.signed else 0
+    nan = next((code for code, value in enumerate(element.values) if np.isnan(value)), 0)
+
+    def cast(x: Floats) -> npt.NDArray[Any]:
+        codes = _compare(x, ladder)
+        codes[(codes == 0) & np.signbit(x)] = negative_zero
+        codes[np.isnan(x)] = nan
+        return codes
+
+    return _fastest(cast, ladder.cuts)
 
 
 def special_cuts(element: Element, ties: str, special: float, code: int) -> tuple[np.float32, np.float32]:
@@ -159,22 +159,15 @@ def _cast(x: Floats, element: Element) -> npt.NDArray[Any]:
         return x.astype(_CASTS[element], copy=False).view(field_dtype(element.bits))
 
 
-def _heads() -> Floats:
-    """Return a float32 for each entry of a table: its upper half, and a lower half of 0 or 1 for "anything"."""
-    index = np.arange(1 << 17, dtype=np.uint32)
-    return (index >> 1 << 16 | index & 1).view(np.float32)
-
-
-def _decided_by_heads(cuts: Floats) -> bool:
-    """Return whether the upper half of x and "anything below" decide x > cut, for every cut."""
+def _fastest(slow: Rounding, cuts: Floats) -> Rounding:
+    """Return `slow` as a table by heads where these decide x > cut for every cut; else `slow`."""
     bits = cuts.view(np.uint32)
     low, negative = bits & 0xFFFF, bits >> 31 == 1
-    return bool(((low == 0) | (low == np.where(negative, 1, 0xFFFF))).all())
-
-
-def _table(ladder: _Ladder) -> npt.NDArray[Any]:
-    """Return the code of every head."""
-    return ladder.codes[np.searchsorted(ladder.cuts, _heads())]
+    if not ((low == 0) | (low == np.where(negative, 1, 0xFFFF))).all():
+        return slow
+    index = np.arange(1 << 17, dtype=np.uint32)
+    heads = (index >> 1 << 16 | index & 1).view(np.float32)         # a lower half of 1 stands for any but 0
+    return functools.partial(_look_up, table=slow(heads))
 
 
 def _look_up(x: Floats, table: npt.NDArray[Any]) -> npt.NDArray[Any]:

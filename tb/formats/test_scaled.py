@@ -1,13 +1,18 @@
 """The codec of scaled formats against quantizers in plain Python, block by block."""
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
 
+from hw.elements import ELEMENTS, FP16, Codebook, FloatFormat, Specials
+from hw.errors import ConfigError
 from hw.families import ScaledFormat
 from hw.formats import FORMATS, format_named
 from sw.formats import dequantize, quantize
+from sw.formats.scaled_rounding import rounding
 from tb.formats import code_tables
 from tb.formats.scaled_reference import chosen, f32, integer_block, nearest, reference, stored, tensor_outer, usable
 
@@ -137,3 +142,75 @@ def test_every_scaled_format_is_covered():
     plain = {name for name, fmt in FORMATS.items() if isinstance(fmt, ScaledFormat) and fmt.scale_rule == "none"}
     assert {fmt.family for fmt in FORMATS.values() if isinstance(fmt, ScaledFormat)} <= covered | plain | {"p3-act"}
     assert math.isnan(format_named("mxfp4-b32").scale.value(255))
+
+
+@pytest.mark.parametrize("ties", ["even", "away", "down"])
+@pytest.mark.parametrize("levels", [2, 16, 64, 256, "nf4", "sf4"])
+def test_any_codebook(levels, ties):
+    """Levels in any order, midpoints that need every bit of a float32: nearest by plain comparison of distances."""
+    rng = np.random.default_rng(1)
+    if isinstance(levels, str):
+        element = ELEMENTS[levels]
+    else:
+        element = Codebook(name="any", levels=tuple(np.float32(rng.normal(size=levels)).tolist()), doc="")
+    values, ladder = element.levels, np.sort(np.float64(element.levels))
+    middles = np.float32((ladder[1:] + ladder[:-1]) / 2)
+    edges = [np.nextafter(middles, np.float32(edge)) for edge in (np.inf, -np.inf)]
+    x = np.concatenate([middles, *edges, np.float32(values), rng.normal(size=200).astype(np.float32)]).astype(np.float32)
+    table = dict(enumerate(values))
+    assert rounding(element, ties)(x).tolist() == [nearest(float(v), table, ties) for v in x]
+
+
+@pytest.mark.parametrize(("exponent_bits", "mantissa_bits", "specials"), [
+    (4, 2, Specials.IEEE), (5, 9, Specials.IEEE), (3, 4, Specials.NAN), (5, 7, Specials.NONE), (2, 0, Specials.NONE)])
+def test_any_float(exponent_bits, mantissa_bits, specials):
+    """Casts to floats of any size: nearest even, with infinities, NaN and −0 where the format has them."""
+    element = FloatFormat(name="any", exponent_bits=exponent_bits, mantissa_bits=mantissa_bits, specials=specials)
+    fmt = ScaledFormat(family="any", element=element, scale_rule="none", doc="", source="")
+    rng = np.random.default_rng(0)
+    finite = np.array(sorted({v for v in element.values if math.isfinite(v)}))
+    middles = np.float32((finite[1:] + finite[:-1]) / 2)[::max(1, len(finite) // 64)]
+    x = np.concatenate([middles, np.nextafter(middles, np.float32(9e9)), np.nextafter(middles, -np.float32(9e9)),
+                        rng.normal(size=100) * finite[-1] / 2, [1e30, -1e30, 0.0]]).astype(np.float32)
+    table = usable(list(element.values))
+    if specials is Specials.IEEE:                       # to nearest as if the next power of two were there, and that is infinity
+        step = finite[-1] - finite[-2]
+        table |= {element.values.index(sign * math.inf): sign * (finite[-1] + step) for sign in (1, -1)}
+    wanted = [element.value(nearest(min(max(float(v), -2 * finite[-1]), 2 * finite[-1]), table, "even")) for v in x]
+    assert dequantize(quantize(x[None], fmt))[0].tolist() == wanted
+    assert quantize([[-0.0, 0.0]], fmt).encoded.fields["codes"].ravel().tolist() == [1 << (element.bits - 1), 0]
+    if specials is not Specials.NONE:
+        assert np.isnan(dequantize(quantize([[np.nan]], fmt))).all()
+
+
+@pytest.mark.parametrize(("name", "change", "text"), [
+    ("int4", {"scale_rule": "mean"}, "scale_rule must be one of none, absmax, floor, ceil, range, not 'mean'"),
+    ("int4", {"outer": "block"}, "outer must be one of none, row, tensor, not 'block'"),
+    ("int4", {"ties": "up"}, "ties must be one of even, away, down, not 'up'"),
+    ("float16", {"element": ELEMENTS["int8"]}, "element must be a float where nothing scales it, not 'int8'"),
+    ("int4-asym-g128", {"element": ELEMENTS["int4"]},
+     "element must be an unsigned integer where scale_rule is 'range', not 'int4'"),
+    ("float16", {"scale": FP16}, "scale must be None where scale_rule is 'none', not 'float16'"),
+    ("mxfp4-b32", {"scale": None}, "scale must be given where scale_rule is 'floor', not None"),
+    ("mxfp4-b32", {"scale": FP16},
+     "scale must be float8_e8m0fnu where scale_rule is 'floor' or 'ceil', and nowhere else, not 'float16'"),
+    ("bitmod4-g128", {"scale": FP16}, "scale must be uint8 or None where outer is 'row', else a float or None, not 'float16'"),
+    ("nf4-g128", {"scale": ELEMENTS["uint8"]},
+     "scale must be uint8 or None where outer is 'row', else a float or None, not 'uint8'"),
+    ("nvfp4", {"scale_limits": None}, "scale_limits must be given where outer is 'tensor', not None"),
+    ("int4", {"outer": "none"},
+     "outer must be 'row' where that is the only scale, and 'none' with powers of two or without scales, not 'none'"),
+    ("mxfp4-b32", {"outer": "tensor", "scale_limits": (0, 1)},
+     "outer must be 'row' where that is the only scale, and 'none' with powers of two or without scales, not 'tensor'"),
+    ("nf4-g128", {"block": 0}, "block must be positive with a block scale, and 0 without, not 0"),
+    ("p3-kv-g128", {"zero_point_bits": 3},
+     "zero_point_bits must be the element's bits where scale_rule is 'range', else 0, not 3"),
+    ("int4-g32", {"specials": (1.0,)}, "specials must be empty but for levels under block scales of rule 'absmax', not (1.0,)"),
+    ("mxfp4-b32", {"magnitudes_tried": (6.0,)},
+     "magnitudes_tried must be empty but for levels under block scales of rule 'absmax', not (6.0,)"),
+    ("bitmod3-g128", {"special_code": 8}, "special_code must be a code of float3_e2m0, not 8"),
+    ("razer", {"special_order": (0, 1)}, "special_order must be empty or the indices of 4 special values, not (0, 1)"),
+])
+def test_formats_that_cannot_be(name, change, text):
+    with pytest.raises(ConfigError, match=f"^ScaledFormat.{re.escape(text)}$"):
+        dataclasses.replace(format_named(name), **change)
