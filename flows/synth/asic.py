@@ -194,8 +194,10 @@ def _result(folder: Path, top: str, liberty: Liberty, options: AsicOptions, memo
     timing = None
     program = opensta() if options.timing and not generic else None
     if program is not None:
+        ports = design["modules"][top]["ports"]
         timing = analyse(program, folder, top=top, liberty=liberty, clock_ns=options.clock_ns, activity=options.activity,
-                         clock_port="clk" in design["modules"][top]["ports"])
+                         inputs=[name for name, port in ports.items() if port["direction"] == "input" and name != "clk"],
+                         clock_port="clk" in ports)
     notes += _notes(liberty, options, macros, timing is not None, program is not None)
     gate = liberty.nand2.delay
     return {

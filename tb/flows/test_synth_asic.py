@@ -357,7 +357,7 @@ def fake_sta(folder, said):
 
 def test_what_opensta_says_is_read(tmp_path):
     library = parse_liberty(timed_liberty())
-    arguments = {"top": "t", "liberty": library, "clock_ns": 4.0, "activity": 0.1, "clock_port": True}
+    arguments = {"top": "t", "liberty": library, "clock_ns": 4.0, "activity": 0.1, "inputs": ["d"], "clock_port": True}
     found = analyse(fake_sta(tmp_path, SAID + POWER), tmp_path, **arguments)
     assert (found.slack_ns, found.fmax_mhz) == (-0.25, pytest.approx(1000 / 4.25))
     assert found.path == {"start": "control/_1_", "end": "control/_2_", "levels": 2, "cells": ["control/_1_", "control/_3_"]}
