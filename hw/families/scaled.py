@@ -66,17 +66,14 @@ class ScaledFormat(Format):
     symmetric: bool = True
 
     def __post_init__(self) -> None:
-        """Check that the fields go together."""
+        """Check that the scales go together, and special values with their codes."""
         Format.__post_init__(self)
         element, scale, rule = self.element, self.scale, self.scale_rule
         powers = isinstance(scale, FloatFormat) and scale.name == "float8_e8m0fnu"
-        whole = isinstance(element, Integer) and not element.signed and element.fraction_bits == 0
-        searched = not isinstance(element, Integer) and rule == "absmax" and scale is not None
         self._must("scale_rule", rule in SCALE_RULES, f"one of {', '.join(SCALE_RULES)}")
         self._must("outer", self.outer in OUTER_SCALES, f"one of {', '.join(OUTER_SCALES)}")
         self._must("ties", self.ties in TIES, f"one of {', '.join(TIES)}")
         self._must("element", rule != "none" or isinstance(element, FloatFormat), "a float where nothing scales it")
-        self._must("element", rule != "range" or whole, "an unsigned integer where scale_rule is 'range'")
         self._must("scale", scale is None or rule != "none", "None where scale_rule is 'none'")
         self._must("scale", scale is not None or rule in ("none", "absmax"), f"given where scale_rule is {rule!r}")
         self._must("scale", powers == (rule in ("floor", "ceil")),
@@ -87,11 +84,6 @@ class ScaledFormat(Format):
         self._must("outer", self.outer == "none" if powers or rule == "none" else scale is not None or self.outer == "row",
                    "'row' where that is the only scale, and 'none' with powers of two or without scales")
         self._must("block", (self.block > 0) == (scale is not None), "positive with a block scale, and 0 without")
-        self._must("zero_point_bits", self.zero_point_bits == (element.bits if rule == "range" else 0),
-                   "the element's bits where scale_rule is 'range', else 0")
-        self._must("specials", not self.specials or searched, "empty but for levels under block scales of rule 'absmax'")
-        self._must("magnitudes_tried", not self.magnitudes_tried or searched,
-                   "empty but for levels under block scales of rule 'absmax'")
         self._must("special_code", 0 <= self.special_code < 1 << element.bits, f"a code of {element.name}")
         self._must("special_order", not self.special_order or sorted(self.special_order) == list(range(len(self.specials))),
                    f"empty or the indices of {len(self.specials)} special values")

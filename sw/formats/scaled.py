@@ -49,6 +49,7 @@ class ScaledCodec:
             If a value is NaN or infinite (plain casts take both where the element has them), negative where the element has no
             sign, or a scale does not fit its type; the text names row and column, or row and group.
         """
+        _check_quantizable(fmt)
         if fmt.scale_rule == "none":
             return _plain(fmt, matrix)
         if fmt.scale is None:
@@ -89,6 +90,20 @@ def _chunks(count: int, each: int) -> Iterator[slice]:
     """Yield slices over `count` things of `each` values, of about `_CHUNK` values."""
     step = max(1, _CHUNK // max(1, each))
     return (slice(low, low + step) for low in range(0, count, step))
+
+
+def _check_quantizable(fmt: ScaledFormat) -> None:
+    """Raise a FormatError where values of `fmt` have a meaning, but no rule says how to choose them."""
+    element, offset = fmt.element, fmt.scale_rule == "range"
+    bits = element.bits if offset else 0
+    if fmt.zero_point_bits != bits:
+        raise FormatError(f"the zero point of {fmt.name} must have {bits} bits with rule {fmt.scale_rule!r}, not {fmt.zero_point_bits}")
+    if offset and not (isinstance(element, Integer) and not element.signed and not element.fraction_bits):
+        raise FormatError(f"the element of {fmt.name} must be an unsigned integer under a zero point, not {element.name}")
+    levels_by_magnitude = fmt.scale_rule == "absmax" and fmt.scale is not None and not isinstance(element, Integer)
+    if (fmt.specials or fmt.magnitudes_tried) and not levels_by_magnitude:
+        raise FormatError(f"the choices of {fmt.name} must be among levels under block scales of rule 'absmax', "
+                          f"not of {element.name} with rule {fmt.scale_rule!r}")
 
 
 def _check_outer(fmt: ScaledFormat, encoded: Encoded, rows: int) -> None:

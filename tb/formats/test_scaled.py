@@ -11,7 +11,7 @@ from hw.elements import ELEMENTS, FP16, Codebook, FloatFormat, Specials
 from hw.errors import ConfigError
 from hw.families import ScaledFormat
 from hw.formats import FORMATS, format_named
-from sw.formats import dequantize, quantize
+from sw.formats import FormatError, dequantize, quantize
 from sw.formats.scaled_rounding import rounding
 from tb.formats import code_tables
 from tb.formats.scaled_reference import chosen, f32, integer_block, nearest, reference, stored, tensor_outer, usable
@@ -188,8 +188,6 @@ def test_any_float(exponent_bits, mantissa_bits, specials):
     ("int4", {"outer": "block"}, "outer must be one of none, row, tensor, not 'block'"),
     ("int4", {"ties": "up"}, "ties must be one of even, away, down, not 'up'"),
     ("float16", {"element": ELEMENTS["int8"]}, "element must be a float where nothing scales it, not 'int8'"),
-    ("int4-asym-g128", {"element": ELEMENTS["int4"]},
-     "element must be an unsigned integer where scale_rule is 'range', not 'int4'"),
     ("float16", {"scale": FP16}, "scale must be None where scale_rule is 'none', not 'float16'"),
     ("mxfp4-b32", {"scale": None}, "scale must be given where scale_rule is 'floor', not None"),
     ("mxfp4-b32", {"scale": FP16},
@@ -203,14 +201,25 @@ def test_any_float(exponent_bits, mantissa_bits, specials):
     ("mxfp4-b32", {"outer": "tensor", "scale_limits": (0, 1)},
      "outer must be 'row' where that is the only scale, and 'none' with powers of two or without scales, not 'tensor'"),
     ("nf4-g128", {"block": 0}, "block must be positive with a block scale, and 0 without, not 0"),
-    ("p3-kv-g128", {"zero_point_bits": 3},
-     "zero_point_bits must be the element's bits where scale_rule is 'range', else 0, not 3"),
-    ("int4-g32", {"specials": (1.0,)}, "specials must be empty but for levels under block scales of rule 'absmax', not (1.0,)"),
-    ("mxfp4-b32", {"magnitudes_tried": (6.0,)},
-     "magnitudes_tried must be empty but for levels under block scales of rule 'absmax', not (6.0,)"),
     ("bitmod3-g128", {"special_code": 8}, "special_code must be a code of float3_e2m0, not 8"),
     ("razer", {"special_order": (0, 1)}, "special_order must be empty or the indices of 4 special values, not (0, 1)"),
 ])
 def test_formats_that_cannot_be(name, change, text):
     with pytest.raises(ConfigError, match=f"^ScaledFormat.{re.escape(text)}$"):
         dataclasses.replace(format_named(name), **change)
+
+
+@pytest.mark.parametrize(("name", "change", "text"), [
+    ("p3-kv-g128", {"zero_point_bits": 3}, "the zero point of p3-kv-g128 must have 4 bits with rule 'range', not 3"),
+    ("nvfp4", {"zero_point_bits": 4}, "the zero point of nvfp4 must have 0 bits with rule 'absmax', not 4"),
+    ("int4-asym-g128", {"element": ELEMENTS["int4"]},
+     "the element of int4-asym-g128 must be an unsigned integer under a zero point, not int4"),
+    ("int4-g32", {"specials": (1.0,)},
+     "the choices of int4-g32 must be among levels under block scales of rule 'absmax', not of int4 with rule 'absmax'"),
+    ("mxfp4-b32", {"magnitudes_tried": (6.0,)},
+     "the choices of mxfp4-b32 must be among levels under block scales of rule 'absmax', not of float4_e2m1fn with rule 'floor'"),
+])
+def test_formats_that_only_decode(name, change, text):
+    """What the tables can say and a decoder can read, but nothing tells how to make."""
+    with pytest.raises(FormatError, match=f"^{re.escape(text)}$"):
+        quantize(np.ones((1, 128)), dataclasses.replace(format_named(name), **change))
