@@ -21,9 +21,9 @@ class ElementDecoder(wiring.Component):
     by its sign; its exponent is the stored one, at least 1 where there are subnormal values, so that nothing is added: `lsb`
     holds the bias. Only codebooks are tables.
 
-    ============================  ===========  ========  ====
+    ============================  ===========  ========  ========
     element                       significand  exponent   lsb
-    ============================  ===========  ========  ====
+    ============================  ===========  ========  ========
     int4, uint4                   4, 5         none      0
     mxint4, mxint8                4, 8         none      −2, −6
     float3_e2m0, + specials ±6    4, 4         none      0
@@ -34,8 +34,8 @@ class ElementDecoder(wiring.Component):
     the same, fraction_bits=4     6            4         −11
     float8_s0e4m4                 6            4         −19
     float8_e8m0fnu                2            8         −127
-    nf4, sf4                      see `lsb`    none      exact in float32
-    ============================  ===========  ========  ====
+    nf4, sf4                      29, 28       none      −27, −26
+    ============================  ===========  ========  ========
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class ElementDecoder(wiring.Component):
     -------
     code : In(element.bits)
     special : In(⌈log2(specials)⌉)
-        Which special value; only with more than one.
+        Which special value, an index beyond the last one meaning the first; only with more than one.
     special_values : In(ArrayLayout(signed(significand_width), specials))
         In units of 2^lsb; only where programmable.
     significand : Out(signed(significand_width))
@@ -80,8 +80,8 @@ class ElementDecoder(wiring.Component):
 
     Reference
     ---------
-    Special values: Chen et al., BitMoD, HPCA 2025; Chen et al., RaZeR, arXiv 2501.04052 (signed 6-bit half units). Widths of
-    E4M3 (fraction_bits=4) and S0E4M4: Chen et al., P3-LLM, arXiv 2511.06838. Differs: codebooks are exact, not rounded.
+    Special values: Chen et al., BitMoD, HPCA 2025; Chen et al., RaZeR, arXiv 2501.04052 (signed 6-bit half units); the authors
+    of both state that a patent application has been filed. Widths of E4M3 (fraction_bits=4) and S0E4M4: Chen et al., P3-LLM, arXiv 2511.06838. Differs: codebooks are exact, not rounded.
     """
 
     def __init__(self, element: Element, specials: tuple[float, ...] = (), special_code: int = 0, *, programmable: bool = False,

@@ -109,6 +109,7 @@ def test_every_code(results, name):
     ("float6_e2m3fn", {}, (7, 0, -3)), ("float6_e3m2fn", {}, (4, 3, -5)),
     ("float8_e4m3fn", {}, (5, 4, -10)), ("float8_e4m3fn", {"fraction_bits": 4}, (6, 4, -11)),
     ("float8_s0e4m4", {}, (6, 4, -19)), ("float8_e8m0fnu", {}, (2, 8, -127)), ("float16", {}, (12, 5, -25)),
+    ("nf4", {}, (29, 0, -27)), ("sf4", {}, (28, 0, -26)), ("mxint4", {}, (4, 0, -2)),
 ])
 def test_widths(element, arguments, widths):
     decoder = ElementDecoder(ELEMENTS[element], **arguments)
