@@ -81,7 +81,8 @@ class ElementDecoder(wiring.Component):
     Reference
     ---------
     Special values: Chen et al., BitMoD, HPCA 2025; Chen et al., RaZeR, arXiv 2501.04052 (signed 6-bit half units); the authors
-    of both state that a patent application has been filed. Widths of E4M3 (fraction_bits=4) and S0E4M4: Chen et al., P3-LLM, arXiv 2511.06838. Differs: codebooks are exact, not rounded.
+    of both state that a patent application has been filed. Widths of E4M3 (fraction_bits=4) and S0E4M4: Chen et al.,
+    P3-LLM, arXiv 2511.06838. Differs: codebooks are exact, not rounded.
     """
 
     def __init__(self, element: Element, specials: tuple[float, ...] = (), special_code: int = 0, *, programmable: bool = False,
