@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from hw.elements import BF16, ELEMENTS, FP16, FP32, Element, FloatFormat
+from hw.elements import BF16, ELEMENTS, FP16, FP32, Element, FloatFormat, Integer
 from hw.errors import ConfigError
 from hw.families import (
     ClusteredFormat,
@@ -241,5 +241,7 @@ def _changed(fmt: Format, options: list[str], name: str) -> Format:
             raise ConfigError(f"{fmt.name} has no float scale that {option!r} could replace: give a group size first ({name!r})")
         if "scale_rule" in change and fmt.scale != _E8M0:
             raise ConfigError(f"{fmt.name} has no power-of-two scale for {option!r} to round ({name!r})")
+        if "symmetric" in change and not (isinstance(fmt.element, Integer) and fmt.element.signed):
+            raise ConfigError(f"{fmt.name} has no signed integers whose range {option!r} could widen ({name!r})")
         fmt = dataclasses.replace(fmt, **change, options=(*fmt.options, option))
     return fmt

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -91,8 +91,17 @@ class CheckpointWriter:
             self._write(piece)
         self._entries[name] = self._entry(dtype, shape, start, self._size)
 
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Say in an error which file it was: an OSError of a write does not."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+
     def _write(self, data: Any) -> None:
-        self._size += self._file.write(data.tobytes() if isinstance(data, np.ndarray) else data)
+        with self._naming_the_file():
+            self._size += self._file.write(data.tobytes() if isinstance(data, np.ndarray) else data)
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -111,8 +120,9 @@ class CheckpointWriter:
         if missing := self._planned.keys() - self._entries.keys():
             raise CheckpointError(f"every planned tensor must be written; {sorted(missing)[0]!r} was not")
         header = self._header(self._entries).ljust(self._room)
-        self._file.seek(0)
-        self._file.write(struct.pack("<Q", self._room) + header)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._naming_the_file():
+            self._file.seek(0)
+            self._file.write(struct.pack("<Q", self._room) + header)
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._work.replace(self._path)

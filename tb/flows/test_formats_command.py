@@ -88,6 +88,25 @@ def test_an_unknown_name_is_refused_and_a_near_one_told(capsys):
     assert re.fullmatch(r"heddle: format must be .*\(near it: .*mxfp4-b32.*\), not 'mxfp4-b31x'\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(("name", "text"), [
+    ("bitmod4-g128-full", r"bitmod4-g128 has no signed integers whose range 'full' could widen \('bitmod4-g128-full'\)"),
+    ("int4-bf16", r"int4 has no float scale that 'bf16' could replace: give a group size first \('int4-bf16'\)"),
+    ("int4-g32-ceil", r"int4-g32 has no power-of-two scale for 'ceil' to round \('int4-g32-ceil'\)"),
+    ("sherry-even", r"sherry takes no options in its name, not 'even' \('sherry-even'\)"),
+    ("int4-g0", r"the block size in a format's name must be between 1 and 65536, not 0 \('int4-g0'\)"),
+])
+def test_a_name_that_asks_for_what_its_family_has_not(capsys, name, text):
+    assert main(["formats", name]) == 2
+    assert re.fullmatch(rf"heddle: {text}\n", capsys.readouterr().err)
+
+
+def test_options_are_those_that_a_name_may_carry(capsys):
+    found = json.loads(printed(capsys, "bitmod4-g128", "int4-g32", "mxfp4-b32", "2:4", "--json"))
+    assert {name: entry["options"] for name, entry in found.items()} == {
+        "bitmod4-g128": ["even", "away", "down"], "mxfp4-b32": ["floor", "ceil", "even", "away", "down"], "2:4": [],
+        "int4-g32": ["fp16", "bf16", "fp32", "int8", "full", "even", "away", "down"]}
+
+
 def test_list_still_shows_formats(capsys):
     assert main(["list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["formats"] == {name: fmt.doc for name, fmt in FORMATS.items()}
