@@ -40,7 +40,7 @@ class HuffmanCodec:
         Raises
         ------
         FormatError
-            If a value is not exact in bfloat16, or the coded exponents take 4 GiB or more.
+            If a value is not exact in bfloat16, the coded exponents may take 4 GiB, or `counts` lack some of `matrix`.
         """
         words = matrix.view(np.uint32)
         inexact = (words & 0xFFFF) != 0
@@ -51,10 +51,14 @@ class HuffmanCodec:
         high = (words >> 16).astype(np.uint16)
         exponents = (high >> 7).astype(np.uint8)
         sign_mantissa = (high >> 8 & 0x80 | high & 0x7F).astype(np.uint8)
-        counts = _histogram(exponents) if counts is None else counts
+        own = _histogram(exponents)
+        counts = own if counts is None else counts
+        if np.any(own > counts):
+            raise FormatError(f"counts must be of a tensor with these rows, not without their exponent {(own > counts).argmax()}")
         code = CanonicalCode.from_lengths(code_lengths(counts.tolist(), fmt.longest), fmt.longest)
-        if (size := int((counts * code.lengths).sum()) // 8) > _LARGEST_STREAM:
-            raise FormatError(f"coded exponents must take less than 4 GiB, not {size} bytes: split the tensor")
+        chunks = matrix.shape[0] * -(-matrix.shape[1] // fmt.chunk)     # each may end with a byte that is not full
+        if (size := int((counts * code.lengths).sum()) // 8 + chunks) > _LARGEST_STREAM:
+            raise FormatError(f"coded exponents must take less than 4 GiB, not up to {size} bytes: split the tensor")
         stream, starts = _encode(exponents, code, fmt.chunk)
         return Encoded(fields={"sign_mantissa": sign_mantissa[:, :, None]},
                        side={"lengths": code.lengths, "stream": stream, "starts": starts})

@@ -184,10 +184,20 @@ def test_values_that_bfloat16_does_not_have():
 
 
 def test_streams_of_four_gibibytes(monkeypatch):
-    monkeypatch.setattr(huffman, "_LARGEST_STREAM", 100)
+    monkeypatch.setattr(huffman, "_LARGEST_STREAM", 102)
     quantize(np.ones((2, 400), np.float32), "dfloat11")
-    with pytest.raises(FormatError, match=r"^coded exponents must take less than 4 GiB, not 125 bytes: split the tensor$"):
+    with pytest.raises(FormatError, match=r"^coded exponents must take less than 4 GiB, not up to 127 bytes: split the tensor$"):
         quantize(np.ones((2, 500), np.float32), "dfloat11")
+
+
+def test_a_code_for_more_than_the_rows_at_hand():
+    values = gaussian((64, 300))
+    counts = huffman.exponent_counts(values)
+    codec = HuffmanCodec()
+    parts = [codec.quantize(FORMAT, values[first:first + 16], counts=counts) for first in range(0, 64, 16)]
+    assert b"".join(part.side["stream"].tobytes() for part in parts) == codec.quantize(FORMAT, values).side["stream"].tobytes()
+    with pytest.raises(FormatError, match=r"^counts must be of a tensor with these rows, not without their exponent 129$"):
+        codec.quantize(FORMAT, np.array([[5.0, 0.01]], np.float32).astype(ml_dtypes.bfloat16).astype(np.float32), counts=counts)
 
 
 def changed(**side) -> Encoded:
