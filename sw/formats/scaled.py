@@ -97,7 +97,8 @@ def _check_quantizable(fmt: ScaledFormat) -> None:
     element, offset = fmt.element, fmt.scale_rule == "range"
     bits = element.bits if offset else 0
     if fmt.zero_point_bits != bits:
-        raise FormatError(f"the zero point of {fmt.name} must have {bits} bits with rule {fmt.scale_rule!r}, not {fmt.zero_point_bits}")
+        raise FormatError(f"the zero point of {fmt.name} must have {bits} bits with rule {fmt.scale_rule!r}, "
+                          f"not {fmt.zero_point_bits}")
     if offset and not (isinstance(element, Integer) and not element.signed and not element.fraction_bits):
         raise FormatError(f"the element of {fmt.name} must be an unsigned integer under a zero point, not {element.name}")
     levels_by_magnitude = fmt.scale_rule == "absmax" and fmt.scale is not None and not isinstance(element, Integer)
