@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -38,14 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
                         help="a .safetensors file; or a folder, which also gets config and tokenizer of a folder MODEL")
     parser.add_argument("--only", action="append", default=[], metavar="GLOB",
-                        help="quantize the tensors that match, whatever their kind, and no others; may be given several times")
+                        help="quantize the matrices, and tensors with more axes, that match, embeddings included, and no others; "
+                        "may be given several times")
     parser.add_argument("--skip", action="append", default=[], metavar="GLOB",
                         help="keep the tensors that match; may be given several times")
     parser.add_argument("--axis", type=int, default=-1, choices=(-1, 0),
                         help="reduction axis, along which blocks lie: -1 for outputs × inputs, 0 for inputs × outputs as in "
                         "GPT-2 (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the JSON object to FILE too")
-    parser.add_argument("--force", action="store_true", help="replace OUT")
+    parser.add_argument("--force", action="store_true", help="replace OUT; of a folder, the files that it gets")
     add_json_argument(parser)
 
 
@@ -130,10 +132,10 @@ def _show(args: argparse.Namespace, reports: list[TensorReport], answer: dict[st
         "; –: nothing rounded" if any(report.errors is None for report in done) else ""))
     kept = len(reports) - len(done)
     decoded = sum(report.way == Way.DECODE.value for report in reports)
-    console.print(f"kept: {kept} tensors, {answer['bytes_kept'] / 1e6:,.1f} MB"
+    console.print(f"kept: {kept} tensors, {decimal(answer['bytes_kept'])}"
                   + (f", {decoded} of them decoded to float32" if decoded else ""))
-    console.print(escape(f"{args.out}: {answer['bytes'] / 1e6:,.1f} MB in {answer['seconds']:.1f} s, "
-                         f"peak memory {answer['peak_memory_bytes'] / 1e6:,.0f} MB"))
+    console.print(escape(f"{args.out}: {decimal(answer['bytes'])} in {answer['seconds']:.1f} s, "
+                         f"peak memory {decimal(answer['peak_memory_bytes'])}"))
 
 
 def _cells(values: dict[str, Any], exact: bool) -> tuple[str, str, str]:
