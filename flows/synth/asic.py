@@ -17,15 +17,17 @@ from flows.synth.liberty import Liberty, LibertyError
 from flows.synth.memories import Memory, keep_macros, stub
 from flows.synth.netlist import LogicLoop, Netlist
 from flows.synth.options import AsicOptions, load_liberty
-from flows.synth.sta import analyse, memory_liberty
+from flows.synth.sta import Timing, analyse, memory_liberty
 from flows.synth.technology import technology
 from flows.synth.yosys import run_yosys
-from flows.toolchain import opensta, opensta_version, yosys_version
+from flows.toolchain import ToolError, opensta, opensta_version, yosys_version
 
 __all__ = ["KEPT_FILES", "STAGE", "area_of", "modules_of", "synthesize"]
 
 STAGE = "post-synthesis, pre-layout"
 """What every figure is: no placement, no wires, an ideal clock."""
+STA_CELLS = 1_000_000
+"""OpenSTA takes about 2 kB a cell, and hours beyond."""
 KEPT_FILES = ("result.json", "netlist.v", "cells.lib", "memories.lib")
 """Files of a synthesis that are worth keeping."""
 
@@ -192,13 +194,10 @@ def _result(folder: Path, top: str, liberty: Liberty, options: AsicOptions, memo
         depth, depth_at = None, None
         notes.append(f"no depth: {loop}")
     timing = None
-    program = opensta() if options.timing and not generic else None
-    if program is not None:
-        ports = design["modules"][top]["ports"]
-        timing = analyse(program, folder, top=top, liberty=liberty, clock_ns=options.clock_ns, activity=options.activity,
-                         inputs=[name for name, port in ports.items() if port["direction"] == "input" and name != "clk"],
-                         clock_port="clk" in ports)
-    notes += _notes(liberty, options, macros, timing is not None, program is not None)
+    if options.timing and not generic:
+        timing, remarks = _timing(folder, design["modules"][top]["ports"], top, liberty, options, sum(used.values()))
+        notes += remarks
+    notes += _notes(liberty, options, macros, timing is not None)
     gate = liberty.nand2.delay
     return {
         "target": "asic", "stage": STAGE, "top": top,
@@ -226,13 +225,28 @@ def _result(folder: Path, top: str, liberty: Liberty, options: AsicOptions, memo
     }
 
 
-def _notes(liberty: Liberty, options: AsicOptions, macros: dict[str, Memory], timed: bool, has_sta: bool) -> list[str]:
+def _timing(folder: Path, ports: dict[str, Any], top: str, liberty: Liberty, options: AsicOptions,
+            cells: int) -> tuple[Timing | None, list[str]]:
+    """Return what OpenSTA finds, and what is to be said of it; a tool that fails costs the timing, not the areas."""
+    program = opensta()
+    if program is None:
+        return None, [("MHz is an estimate, logic depth × delay of a NAND2 with fan-out 4; "
+                       "for timing and power: apt-get install opensta")]
+    if cells > STA_CELLS:
+        return None, [f"no timing: OpenSTA is not run on more than {STA_CELLS:,} cells; see --block"]
+    try:
+        timing = analyse(program, folder, top=top, liberty=liberty, clock_ns=options.clock_ns, activity=options.activity,
+                         inputs=[name for name, port in ports.items() if port["direction"] == "input" and name != "clk"],
+                         clock_port="clk" in ports)
+    except ToolError as error:
+        return None, [f"no timing: {error}"]
+    return timing, ["no power: OpenSTA gave none"] if timing is not None and timing.power_mw is None else []
+
+
+def _notes(liberty: Liberty, options: AsicOptions, macros: dict[str, Memory], timed: bool) -> list[str]:
     notes = []
     if not _timed(liberty):
         notes.append("no cell library: NAND2 equivalents of smallest gates, no buffers, no timing: a lower bound; see --liberty")
-    elif not has_sta and options.timing:
-        notes.append("MHz is an estimate, logic depth × delay of a NAND2 with fan-out 4; "
-                     "for timing and power: apt-get install opensta")
     if timed and not options.flatten:
         notes.append("nets that cross blocks are not buffered, so slack is pessimistic where one feeds many: see --flatten")
     if macros:

@@ -111,6 +111,11 @@ def analyse(sta: str, folder: Path, *, top: str, liberty: Liberty, clock_ns: flo
     -------
     Timing or None
         None if it has no constrained path.
+
+    Raises
+    ------
+    ToolError
+        If it does not report a path, or not in time.
     """
     clock = f"create_clock -name clk -period {clock_ns}" + (" [get_ports clk]" if clock_port else "")
     common = ["read_liberty cells.lib", "read_liberty memories.lib", "read_verilog netlist.v", f"link_design {{{top}}}", clock,
@@ -123,7 +128,7 @@ def analyse(sta: str, folder: Path, *, top: str, liberty: Liberty, clock_ns: flo
     if slack is None:
         if "No paths found" in said:
             return None
-        raise ToolError(f"OpenSTA must report a path, not: {said.strip()[-300:]}")
+        raise ToolError(f"OpenSTA must report a path, not {(said.strip().splitlines() or ['nothing'])[-1][:200]!r}")
     found = float(slack[1])
     ends = [re.search(rf"^{name}point: (\S+)", said, re.MULTILINE) for name in ("Start", "End")]
     pins = re.findall(r"^\s*-?\d+\.\d+\s+-?\d+\.\d+ [\^v] (\S+)/\S+ \(", said, re.MULTILINE)
@@ -145,8 +150,11 @@ def _power(sta: str, folder: Path, common: list[str]) -> dict[str, float] | None
 
 def _run(sta: str, folder: Path, name: str, script: list[str]) -> str:
     (folder / f"{name}.tcl").write_text("\n".join(script) + "\n")
-    done = subprocess.run([sta, "-no_splash", "-exit", f"{name}.tcl"], cwd=folder, capture_output=True, encoding="utf-8",
-                          errors="replace", timeout=_SECONDS, check=False)
+    try:
+        done = subprocess.run([sta, "-no_splash", "-exit", f"{name}.tcl"], cwd=folder, capture_output=True, encoding="utf-8",
+                              errors="replace", timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"OpenSTA must finish within {_SECONDS} s") from None
     said = done.stdout + done.stderr
     (folder / f"{name}.txt").write_text(said)
     return said

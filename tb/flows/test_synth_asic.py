@@ -364,8 +364,40 @@ def test_what_opensta_says_is_read(tmp_path):
     assert found.power_mw == {"internal": 1.0, "switching": 2.0, "leakage": pytest.approx(0.003), "total": pytest.approx(3.003)}
     assert analyse(fake_sta(tmp_path, SAID), tmp_path, **arguments).power_mw is None
     assert analyse(fake_sta(tmp_path, "No paths found.\n"), tmp_path, **arguments) is None
-    with pytest.raises(ToolError, match=r"^OpenSTA must report a path, not: Error: broken$"):
+    with pytest.raises(ToolError, match=r"^OpenSTA must report a path, not 'Error: broken'$"):
         analyse(fake_sta(tmp_path, "Error: broken\n"), tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(("said", "note"), [
+    ("Error: broken\n", "no timing: OpenSTA must report a path, not 'Error: broken'"), (SAID, "no power: OpenSTA gave none")])
+def test_an_opensta_that_fails_costs_no_area(tmp_path, timed, monkeypatch, said, note):
+    program = fake_sta(tmp_path, said)
+    monkeypatch.setattr(asic, "opensta", lambda: program)
+    monkeypatch.setattr(asic, "opensta_version", lambda: said)      # a version of its own, for a place of its own in the cache
+    found = synthesize(Register(3), options=AsicOptions(liberty=timed))
+    assert found["area"] == 18
+    assert note in found["notes"]
+
+
+def test_opensta_is_told_what_it_is_not_run_for(tmp_path, timed, monkeypatch):
+    monkeypatch.setattr(asic, "opensta", lambda: None)
+    monkeypatch.setattr(asic, "opensta_version", lambda: None)
+    assert any("apt-get install opensta" in note for note in synthesize(Register(2), options=AsicOptions(liberty=timed))["notes"])
+    monkeypatch.setattr(asic, "opensta", lambda: fake_sta(tmp_path, SAID))
+    monkeypatch.setattr(asic, "opensta_version", lambda: "slow")
+    monkeypatch.setattr(asic, "STA_CELLS", 1)
+    assert any(note.startswith("no timing: OpenSTA is not run on more than 1 cells")
+               for note in synthesize(Register(2), options=AsicOptions(liberty=timed))["notes"])
+
+
+def test_an_opensta_that_hangs_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.synth.sta._SECONDS", 0.2)
+    program = tmp_path / "sta"
+    program.write_text("#!/bin/sh\nexec sleep 30\n")
+    program.chmod(0o755)
+    with pytest.raises(ToolError, match=r"^OpenSTA must finish within 0\.2 s$"):
+        analyse(str(program), tmp_path, top="t", liberty=parse_liberty(timed_liberty()), clock_ns=1.0, activity=0.1, inputs=[],
+                clock_port=True)
 
 
 def test_the_library_of_macros_is_a_liberty(tmp_path):
