@@ -26,8 +26,8 @@ class HalfMulAdd(wiring.Component):
     as what they are; words must be finite: the top exponent is taken for one more binade. The result cannot overflow, nor be
     subnormal. Latency 5 cycles with `enable` high, initiation interval 1; no reset.
 
-    It has a multiplier of 11×11 bits, an adder of 28, shifters of 22, 11, 27 and 28, and about 230 register bits; a sum in fixed point
-    would be 81 bits wide.
+    It has a multiplier of 11×11 bits, an adder of 28, shifters of 22, 11, 27 and 28, and about 230 register bits; a sum in fixed
+    point would be 81 bits wide.
 
     Members
     -------
