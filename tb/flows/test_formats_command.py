@@ -52,6 +52,15 @@ def test_details_of_every_format(capsys, columns, name):
         assert re.search(rf"^ {re.escape(bits)} +{field.name} ", out, re.MULTILINE)
 
 
+def test_bit_ranges_are_those_of_the_published_layout(capsys):
+    """A byte of E3M3 with the index of the special value above it, behind 16 codes of 4 bits."""
+    lines = [line.split()[:2] for line in printed(capsys, "razer").splitlines()]
+    assert [line for line in lines if line and line[0] in ("63:0", "69:64", "71:70")] == [
+        ["63:0", "codes"], ["69:64", "scale"], ["71:70", "special"]]
+    assert tables.bit_ranges(format_named("bitmod4-g1").word)[-1][0] == "13:12"
+    assert tables.bit_ranges(format_named("sherry-contiguous-g4").word)[1][0] == "4"
+
+
 def test_details_say_special_values_options_and_codes(capsys):
     out = " ".join(printed(capsys, "bitmod4-g128").split())
     assert "code 0x8 stands for +5, −5, +8, −8" in out
