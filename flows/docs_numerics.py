@@ -47,8 +47,8 @@ def _names() -> str:
 
 
 def _section(title: str, formats: list[Format]) -> list[str]:
-    rows = [(f"`{fmt.name}`", f"{fmt.bits_per_weight:.4g}", f"{fmt.stored_bits_per_weight:.4g}", fmt.block or "–",
-             tables.content_label(fmt), tables.scale_label(fmt), fmt.doc, fmt.source) for fmt in formats]
+    rows = [(f"`{fmt.name}`", *tables.bits_labels(fmt), fmt.block or "–", tables.content_label(fmt), tables.scale_label(fmt),
+             fmt.doc, fmt.source) for fmt in formats]
     parts = [PROSE.get(title, ""), table(("format", "bits", "stored", "block", "value", "scale", "what", "source"), rows)]
     for equation, names in _shared(formats, lambda fmt: tables.equation(fmt)).items():
         parts.append(f"{_listed(names, formats)}`{equation}`\n")

@@ -185,6 +185,8 @@ more than a million values is fitted to rows spread evenly over it.
 | MXFP4 | `mxfp4-b32` | same codes, same E8M0 scale (llama.cpp halves the scale and doubles the levels) |
 | F32, F16, BF16, integers | | kept |
 | other types | | decoded to float32, or quantized from that |
+
+Only tensors are taken from a GGUF file, not its metadata.
 """
 
 ADDING = """\

@@ -20,8 +20,8 @@ from hw.formats import FORMATS, OPTIONS, format_named
 from hw.layout import PackedField, PackedWord
 
 __all__ = [
-    "SECTIONS", "Section", "bit_ranges", "code_rows", "content_label", "element_facts", "element_label", "element_of", "equation",
-    "number", "options_of", "outer_label", "rules", "scale_label", "sections",
+    "SECTIONS", "Section", "bit_ranges", "bits_labels", "code_rows", "content_label", "element_facts", "element_label", "element_of",
+    "equation", "number", "options_of", "outer_label", "rules", "scale_label", "sections",
 ]
 
 
@@ -134,6 +134,12 @@ def scale_label(fmt: Format) -> str:
     elif isinstance(fmt, TernaryFormat):
         inner = "fp16"
     return ", ".join(part for part in (inner, outer_label(fmt)) if part) or "–"
+
+
+def bits_labels(fmt: Format) -> tuple[str, str]:
+    """Return bits of a value, and bits stored, for columns; with a + where the data decide how many more there are."""
+    more = "+" if isinstance(fmt, HuffmanFormat) else ""
+    return f"{fmt.bits_per_weight:.4g}{more}", f"{fmt.stored_bits_per_weight:.4g}{more}"
 
 
 def bit_ranges(word: PackedWord) -> list[tuple[str, PackedField]]:
@@ -251,6 +257,8 @@ def _absmax(fmt: ScaledFormat) -> str:
     beyond = [abs(value) for value in widening if abs(value) > fmt.element.limits[1]]
     if not beyond:
         return "scale = amax / largest level"
+    if len(fmt.specials) == 1:
+        return f"scale = amax / {beyond[0]:g}, the special value"
     return f"scale = amax / largest level, or / {max(beyond):g} with the special value of that magnitude"
 
 

@@ -18,6 +18,13 @@ __all__ = ["add_arguments", "describe", "run"]
 _WIDE = 112
 """Columns of a terminal from which on sources fit into the table."""
 
+_LEGEND = """bits    of a value with its share of a block's scale and metadata
+stored  the same with the block padded to whole bytes
++       and coded exponents, as many as the data decide
+scale   of a block, then what has a float32 scale besides
+heddle formats NAME shows packed word, codes, rules and source of one, also with
+another size or other options: int4-g32, mxfp4-b16-ceil, hss-4:6-2:4"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
@@ -77,14 +84,11 @@ def _list() -> None:
         if wide:
             table.add_column("source", no_wrap=True, overflow="ellipsis")
         for fmt in formats:
-            cells = (escape(fmt.name), f"{fmt.bits_per_weight:.4g}", f"{fmt.stored_bits_per_weight:.4g}", str(fmt.block or "–"),
-                     tables.content_label(fmt), tables.scale_label(fmt))
+            cells = (escape(fmt.name), *tables.bits_labels(fmt), str(fmt.block or "–"), tables.content_label(fmt),
+                     tables.scale_label(fmt))
             table.add_row(*cells, escape(fmt.source)) if wide else table.add_row(*cells)
         console.print(table)
-    console.print("bits: of a value with its share of a block's scale and metadata; stored: with the block padded to whole bytes")
-    console.print("scale: of a block, then what has a float32 scale besides")
-    console.print("heddle formats NAME shows the packed word, the codes, the rules and the source, also of")
-    console.print("other sizes and options: int4-g32, mxfp4-b16-ceil, hss-4:6-2:4")
+    console.print(_LEGEND)
 
 
 def _show(fmt: Format) -> None:
