@@ -20,8 +20,8 @@ from hw.formats import FORMATS, OPTIONS, format_named
 from hw.layout import PackedField, PackedWord
 
 __all__ = [
-    "SECTIONS", "Section", "bit_ranges", "bits_labels", "code_rows", "content_label", "element_facts", "element_label", "element_of",
-    "equation", "number", "options_of", "outer_label", "rules", "scale_label", "sections",
+    "SECTIONS", "Section", "bit_ranges", "bits_labels", "code_rows", "content_label", "element_facts", "element_label",
+    "element_of", "equation", "number", "options_of", "outer_label", "rules", "scale_label", "sections",
 ]
 
 
