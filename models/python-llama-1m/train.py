@@ -2,8 +2,8 @@
 
     python train.py --steps 9000 --decay 3000 --out .
 
-Needs torch (2.13 was used) and safetensors. The same seed, Python and torch versions give the same batches; the weights may differ in
-the last bits between processors. Training can be stopped and run again: it goes on from the last state in `--state`.
+Needs torch (2.13 was used) and safetensors. The same seed, Python and torch versions give the same batches; the weights may
+differ in the last bits between processors. Training can be stopped and run again: it goes on from the last state in `--state`.
 """
 
 import argparse
@@ -64,7 +64,8 @@ class Layer(nn.Module):
         super().__init__()
         d, f, hd = CONFIG["hidden_size"], CONFIG["intermediate_size"], CONFIG["head_dim"]
         self.h, self.kv, self.hd = CONFIG["num_attention_heads"], CONFIG["num_key_value_heads"], hd
-        linear = {"q_proj": (d, self.h * hd), "k_proj": (d, self.kv * hd), "v_proj": (d, self.kv * hd), "o_proj": (self.h * hd, d)}
+        q, kv = self.h * hd, self.kv * hd
+        linear = {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "o_proj": (q, d)}
         self.self_attn = nn.ModuleDict({name: nn.Linear(*size, bias=False) for name, size in linear.items()})
         self.mlp = nn.ModuleDict({name: nn.Linear(*size, bias=False) for name, size in
                                   {"gate_proj": (d, f), "up_proj": (d, f), "down_proj": (f, d)}.items()})
@@ -168,14 +169,15 @@ def main() -> None:
             state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step}
             torch.save(state, args.state.with_suffix(".new"))
             args.state.with_suffix(".new").replace(args.state)
-            print(f"step {step}  train {loss.item() / math.log(2):.3f}  held out {bits_per_byte(model, held_out, 128):.3f} bits per byte"
-                  f"  {(time.time() - began) / (step - first):.2f} s a step", flush=True)
+            print(f"step {step}  train {loss.item() / math.log(2):.3f}  held out {bits_per_byte(model, held_out, 128):.3f} bits "
+                  f"per byte  {(time.time() - began) / (step - first):.2f} s a step", flush=True)
     (args.out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     save_file({f"model.{name}": p.detach().contiguous() for name, p in model.named_parameters()}, args.out / "model.safetensors",
               metadata={"format": "pt"})
     print(json.dumps({"parameters": sum(p.numel() for p in model.parameters()), "training_bytes": len(train),
                       "held_out_bytes": len(held_out), "bits_per_byte": bits_per_byte(model, held_out),
-                      "python": platform.python_version(), "torch": torch.__version__, **{k: str(v) for k, v in vars(args).items()}}))
+                      "python": platform.python_version(), "torch": torch.__version__,
+                      **{name: str(value) for name, value in vars(args).items()}}))
 
 
 if __name__ == "__main__":
