@@ -1,5 +1,7 @@
 """Elements, roundings and vectors against outside sources: `ml_dtypes`, `gfloat`, the papers' tables and worked examples."""
 
+import dataclasses
+import itertools
 import math
 
 import gfloat
@@ -176,6 +178,9 @@ def test_bitmod_takes_the_first_of_equals():
     assert quantize(np.zeros((1, 16)), "bitmod4-g16").encoded.fields["special"].item() == 0
     assert quantize(w, "razer").encoded.fields["special"].item() == 0
     assert quantize(w, "razer-act").encoded.fields["special"].item() == 0
+    for order in itertools.permutations(range(4)):              # of those that no value needs, the first in order
+        fmt = dataclasses.replace(format_named("razer"), special_order=order)
+        assert quantize(np.zeros((1, 16)), fmt).encoded.fields["special"].item() == order[0]
 
 
 def test_nvfp4_of_16_values():

@@ -178,6 +178,19 @@ def test_subnormal_values(name):
     assert np.abs(values - array).max() <= step
 
 
+@pytest.mark.parametrize("name", ["int8", "int4", "p3-act", "nvfp4", "razer", "razer-act", "int4-g32-int8", "mxint8-b32",
+                                  "nf4-g16-fp32"])
+def test_the_smallest_float32(name):
+    """The scale underflows before the value does: it is then the least there is, and zeros beside it stay zero."""
+    array = np.zeros((2, 64), np.float32)
+    array[0, 5] = 2.0**-149
+    values = dequantize(quantize(array, name))
+    assert not np.delete(values.ravel(), 5).any()
+    assert values[0, 5] in (0, 2.0**-149)
+    if name in ("int8", "int4", "p3-act"):
+        assert np.array_equal(values, array)
+
+
 @pytest.mark.parametrize("name", SCALED)
 def test_largest_float32(name):
     """The largest numbers quantize, or are refused because of their scale; nothing becomes NaN."""
