@@ -1,7 +1,7 @@
 """Field tables of packed words: which bits of a stored block mean what.
 
 A packed word is a row of fields, the first from bit 0 up; a field may repeat, its first element lowest. A stored word is padded
-with zeros to whole bytes and lies little-endian, so that bit i is bit i mod 8 of byte i / 8. The packer (`sw.layout`) and the
+with zeros to whole bytes and lies little-endian, so that bit i is bit i mod 8 of byte i / 8. The packer (`sw.packing`) and the
 hardware decoders (`hw.arith.decode`) read the same table.
 """
 

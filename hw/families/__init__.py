@@ -1,7 +1,7 @@
 """Families of number formats as data: elements in blocks, with scales, special values, patterns and codes.
 
 A family is a class; its fields are what the literature varies. `hw.formats` has the entries. The numpy codec (`sw.formats`), the
-packer (`sw.layout`) and the hardware decoder (`hw.arith.decode`) of a family serve every entry of it.
+packer (`sw.packing`) and the hardware decoder (`hw.arith.decode`) of a family serve every entry of it.
 """
 
 from hw.families.base import Format
