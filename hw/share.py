@@ -49,6 +49,8 @@ class _SharedInstance(Elaboratable):
         self.block._MustUse__used = True  # emitted under its name; Amaranth would warn that it was never elaborated
         ports: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         for path, member, value in self.block.signature.flatten(self.block):
+            if not len(Value.cast(value)):      # Verilog has no ports without bits
+                continue
             prefix = "o" if member.flow == wiring.Out else "i"
             ports[f"{prefix}_{'__'.join(str(part) for part in path)}"] = Value.cast(value)
         return Instance(self.name, **ports)

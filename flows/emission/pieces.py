@@ -150,30 +150,31 @@ def _signature_ports(block: Any) -> list[tuple[str, Any, bool]]:
     ports = []
     for path, member, value in block.signature.flatten(block):
         signal = Value.cast(value)
-        if isinstance(signal, Signal):
+        if isinstance(signal, Signal) and len(signal):        # Verilog has no ports without bits
             ports.append(("__".join(map(str, path)), signal, member.flow == wiring.In))
     return ports
 
 
 def _drivers(fragment: Any) -> Any:
-    """Return the signals that `fragment` or something below it drives."""
+    """Return signal → in how many places of `fragment` and of what lies below it is driven."""
     from amaranth.hdl import Instance, MemoryInstance, Value
-    from amaranth.hdl._ast import SignalSet
+    from amaranth.hdl._ast import SignalDict
 
-    driven = SignalSet()
+    places = SignalDict()
+    signals: list[Any] = []
     if isinstance(fragment, Instance):
-        for value, kind in fragment.ports.values():
-            if kind != "i" and isinstance(value, Value):
-                driven.update(value._lhs_signals())
+        signals += [value._lhs_signals() for value, kind in fragment.ports.values() if kind != "i" and isinstance(value, Value)]
     elif isinstance(fragment, MemoryInstance):
-        for port in fragment._read_ports:
-            driven.update(port._data._lhs_signals())
+        signals += [port._data._lhs_signals() for port in fragment._read_ports]
     else:
-        for statements in fragment.statements.values():
-            driven.update(statements._lhs_signals())
+        signals += [statements._lhs_signals() for statements in fragment.statements.values()]
         for inner, _, _ in fragment.subfragments:
-            driven.update(_drivers(inner))
-    return driven
+            for signal, count in _drivers(inner).items():
+                places[signal] = places.get(signal, 0) + count
+    for driven in signals:
+        for signal in driven:
+            places[signal] = places.get(signal, 0) + 1
+    return places
 
 
 @contextmanager
@@ -213,6 +214,7 @@ class _Cutter:
         directions = {name: (signal, PortDirection.Input if is_input else PortDirection.Output)
                       for name, signal, is_input in ports}
         self.analysis = fragment.prepare(directions, hierarchy=(name,))
+        self.driven = _drivers(self.analysis.fragment)
         return self._piece(fragment, self.analysis.fragment, ports, component, (name,), name)
 
     def _cut_ports(self, fragment: Any, lowered: Any, parent: Any, block: Any) -> list[tuple[str, Any, bool]] | None:
@@ -229,12 +231,14 @@ class _Cutter:
             return None
         taken, named = {name for name, _, _ in ports}, {id(signal) for _, signal, _ in (*self.clocking, *ports)}
         for signal in info[lowered].used_signals:        # what crosses the border without being in the signature
-            if signal in info[parent].used_signals and id(signal) not in named:
+            if len(signal) and signal in info[parent].used_signals and id(signal) not in named:
                 name, number = signal.name, 1
                 while name in taken:
                     name, number = f"{signal.name}_{number}", number + 1
                 taken.add(name)
                 ports.append((name, signal, signal not in driven))
+        if any(0 < driven.get(signal, 0) < self.driven[signal] for _, signal, _ in ports):
+            return None        # other bits of it are driven outside, so it cannot be one port
         return [(_plain(name), signal, is_input) for name, signal, is_input in (*self.clocking, *ports)]
 
     def _piece(self, fragment: Any, lowered: Any, ports: list[tuple[str, Any, bool]], block: Any, path: tuple[str, ...],
@@ -340,6 +344,8 @@ def cut(component: Any, name: str, *, async_reset: bool = False, platform: Any) 
             visit(child.module)
 
     visit(top)
+    for key in cutter.pieces:       # what only a block that could not be cut instantiates
+        visit(key)
     for piece in pieces.values():
         piece.children = tuple(Child(name=child.name, module=names.get(child.module, child.module)) for child in piece.children)
         piece.rtlil = re.sub(r"heddle@\d+", lambda found: names[found[0]], piece.rtlil.replace(_SELF, piece.name))

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from amaranth import Module, ResetInserter, Signal
+from amaranth import Elaboratable, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,7 @@ from flows.emission.pieces import cut
 from flows.emission.verilog import ascii_text
 from flows.emit import EmitOptions, to_verilog
 from hw.memory.bank import MemoryBank
+from hw.share import shared
 
 
 class Count(wiring.Component):
@@ -48,6 +49,47 @@ class Pair(wiring.Component):
         return m
 
 
+class Half(wiring.Component):
+    """Drives one half of a signal that its parent drives the other half of; has a port without bits."""
+
+    def __init__(self) -> None:
+        self.word = Signal(4)
+        super().__init__({"nothing": In(0), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.word[:2].eq(self.word[:2] + 1)
+        m.d.comb += self.o.eq(self.word[0])
+        return m
+
+
+class Outer(Elaboratable):
+    """Holds one of them, and a shared one."""
+
+    def __init__(self) -> None:
+        self.inner, self.other = Half(), Half()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = self.inner
+        m.submodules.other = shared(platform, "half", self.other)
+        return m
+
+
+class Halves(wiring.Component):
+    """A word driven from two places, and a shared block with a port without bits."""
+
+    def __init__(self) -> None:
+        super().__init__({"step": In(2), "word": Out(4), "o": Out(1), "also": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.low = low = Outer()
+        m.d.sync += low.inner.word[2:].eq(low.inner.word[2:] - self.step)
+        m.d.comb += [self.word.eq(low.inner.word), self.o.eq(low.inner.o), self.also.eq(low.other.o)]
+        return m
+
+
 def modules(verilog: str) -> dict[str, str]:
     """Return module name → its text, the comment before it included."""
     found = re.findall(r"((?:^//[^\n]*\n)*^module (\w+)\(\n.*?^endmodule)", verilog, re.MULTILINE | re.DOTALL)
@@ -71,6 +113,15 @@ def test_cut_modules_do_what_the_block_does():
     assert got["c"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert got["spare"].tolist() == [15, 14, 13, 12, 11, 10, 9, 8]
     assert got["end"].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+
+
+def test_a_signal_driven_from_two_places_stays_whole():
+    got = BlockSim(Halves(), "halves").run({"step": [1, 1, 1, 1, 1, 2]})
+    assert got["word"].tolist() == [0, 13, 10, 7, 0, 13]
+    assert got["o"].tolist() == got["also"].tolist() == [0, 1, 0, 1, 0, 1]
+    text = to_verilog(Halves(), "halves")
+    assert "nothing" not in text
+    assert sorted(re.findall(r"^module (\w+)", text, re.MULTILINE)) == ["half", "halves", "halves_low", "halves_low_inner"]
 
 
 def test_text_is_plain_to_read():
