@@ -1,4 +1,4 @@
-"""How matrices lie in DRAM: ndarray ↔ bytes, from the geometry of a config; and packed words (`sw.packing`).
+"""How matrices lie in DRAM: ndarray ↔ bytes, from the geometry of a config.
 
 Every operand is one `MatrixLayout`: element (b, i, j) of a batch of matrices lies at an affine address, except that rows and
 columns may come in groups padded to a slot (arrays whose side is no power of two), and that two int4 share a byte.
@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
-from sw.packing import pack_words, unpack_words
 
 __all__ = [
-    "LayoutError", "MatrixLayout", "column_matrix", "output_rows", "pack_words", "packed_weights", "parameter_rows",
-    "round_up", "row_activations", "unpack_words", "weight_rows",
+    "LayoutError", "MatrixLayout", "column_matrix", "output_rows", "packed_weights", "parameter_rows", "round_up",
+    "row_activations", "weight_rows",
 ]
 
 _DTYPES: dict[int, Any] = {4: np.int8, 8: np.int8, 32: np.int32}

@@ -11,8 +11,7 @@ from hw.families import Format, ScaledFormat
 from hw.formats import format_named
 from sw.formats.codec import Encoded, FormatError, Matrix
 from sw.formats.registry import codec_of
-from sw.layout import pack_words, unpack_words
-from sw.packing import row_bytes
+from sw.packing import pack_words, row_bytes, unpack_words
 
 __all__ = ["QuantizedTensor", "dequantize", "quantize"]
 
