@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> bool:
 
 def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     title = f"{args.preset or args.config}, {answer['workload']}, {answer['liberty']['name']}: estimates, {STAGE}"
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    console.print(escape(title), style="italic")
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()

@@ -61,7 +61,8 @@ def synthesize(design: Any, *, top: str | None = None, options: AsicOptions | No
         Areas are in `area_unit`; `area` is that of standard cells, `memory_area` that of macros by a model. `depth` counts
         cells. Slack, path and power are null without OpenSTA. `by_block` lists modules: `block, instances, area` (one of it
         and all that it holds), `own_area` (cells directly inside, of all instances: these add up to `area`), `own_cells,
-        flip_flops, memory_area`.
+        flip_flops, memory_area`; `units` the modules directly below the top: `block, instances, area, memory_area` of all
+        instances together.
 
     Raises
     ------
@@ -199,6 +200,7 @@ def _result(folder: Path, top: str, liberty: Liberty, options: AsicOptions, memo
         notes += remarks
     notes += _notes(liberty, options, macros, timing is not None)
     gate = liberty.nand2.delay
+    blocks = _blocks(netlist, liberty, macro_area, times)
     return {
         "target": "asic", "stage": STAGE, "top": top,
         "area": area, "area_unit": "NAND2 equivalents" if generic else "um2",
@@ -209,7 +211,8 @@ def _result(folder: Path, top: str, liberty: Liberty, options: AsicOptions, memo
         "nand2_equivalents": area / liberty.nand2.area,
         "memory_area": sum(macro_area[cell] * times[cell] for cell in macros),
         "memories": _memories(memories, times, macro_area),
-        "by_block": _blocks(netlist, liberty, macro_area, times),
+        "units": _units(blocks, netlist.modules[top].children),
+        "by_block": blocks,
         "clock_ns": None if generic else options.clock_ns,
         "slack_ns": timing.slack_ns if timing else None,
         "fmax_mhz": timing.fmax_mhz if timing else None,
@@ -264,6 +267,14 @@ def _memories(memories: list[Memory], times: Counter[str], macro_area: dict[str,
              "reads": memory.reads, "writes": memory.writes, "kind": "macro" if memory.macro else "flip-flops",
              "instances": times[memory.module], "area": macro_area.get(memory.cell) if memory.macro else None}
             for memory in memories if times[memory.module] or not times]
+
+
+def _units(blocks: list[dict[str, Any]], children: Counter[str]) -> list[dict[str, Any]]:
+    """Return one entry for each module directly below the top, the largest first."""
+    units = [{"block": entry["block"], "instances": children[entry["block"]],
+              "area": entry["area"] * children[entry["block"]], "memory_area": entry["memory_area"] * children[entry["block"]]}
+             for entry in blocks if children[entry["block"]]]
+    return sorted(units, key=lambda unit: (-unit["area"], unit["block"]))
 
 
 def _blocks(netlist: Netlist, liberty: Liberty, macro_area: dict[str, float], times: Counter[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ from flows.synth.options import AsicOptions, load_liberty
 __all__ = ["DOC", "add_arguments", "add_liberty_arguments", "check", "options_from", "run", "show"]
 
 DOC = "standard cells of a Liberty file"
-_ROWS = 16
+_ROWS = 14
+_PREFIX = "heddle_"         # of blocks that belong to no other design
 _DEFAULTS = AsicOptions()
 
 
@@ -61,23 +62,20 @@ def show(answer: dict[str, Any], console: Console) -> None:
     """Print what `run` returned."""
     unit = "µm²" if answer["area_unit"] == "um2" else "NAND2"
     library = answer["liberty"]
-    table = Table(title=escape(f"{answer['top']} in {library['name']}, {STAGE}"), title_justify="left", box=box.SIMPLE_HEAD,
-                  pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("block", overflow="fold")
-    for head in ("n", f"{unit} each", f"own {unit}", "share", "cells", "FFs"):
-        table.add_column(head, justify="right", no_wrap=True)
+    console.print(escape(f"{answer['top']} in {library['name']}, {STAGE}"), style="italic")
+    if answer["units"]:
+        _show_units(answer, unit, console)
+    table = _table(f"blocks, by the cells directly inside ({unit}, all instances)", "n", "own area", "share", "cells", "FFs")
     blocks = answer["by_block"]
     for entry in blocks[:_ROWS]:
-        table.add_row(escape(entry["block"]), *_cells(entry, answer["area"]))
+        table.add_row(escape(entry["block"].removeprefix(_PREFIX)), f"{entry['instances']:,}", *_cells(entry, answer["area"]))
     if len(blocks) > _ROWS:
         rest = blocks[_ROWS:]
         sums = {key: sum(entry[key] for entry in rest) for key in ("own_area", "own_cells", "flip_flops")}
-        table.add_row(f"{len(rest)} more", "", "", *_cells({**sums, "instances": 0, "area": 0}, answer["area"])[2:], style="dim")
+        table.add_row(f"{len(rest)} more", "", *_cells(sums, answer["area"]), style="dim")
     table.add_section()
-    table.add_row("total", "", "", f"{answer['area']:,.0f}", "", f"{answer['cells']:,}", f"{answer['flip_flops']:,}",
-                  style="bold")
+    table.add_row("total", "", f"{answer['area']:,.0f}", "", f"{answer['cells']:,}", f"{answer['flip_flops']:,}", style="bold")
     console.print(table)
-    console.print("each: one instance and all below it; own: cells directly inside, all instances")
     console.print(f"flip-flops: {answer['sequential_area']:,.0f} {unit} of {answer['area']:,.0f}; "
                   f"logic depth: {answer['depth'] if answer['depth'] is not None else 'unknown'} cells")
     _show_memories(answer, unit, console)
@@ -88,16 +86,36 @@ def show(answer: dict[str, Any], console: Console) -> None:
     console.print(escape(f"{versions}; library {library['name']} {library['digest']}; {answer['seconds']:.1f} s"))
 
 
+def _table(title: str, *heads: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("block", overflow="fold")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    return table
+
+
+def _show_units(answer: dict[str, Any], unit: str, console: Console) -> None:
+    """Print what lies directly below the top, with all that it holds."""
+    table = _table(f"units, with all that they hold ({unit})", "n", "cells", "share", "macros")
+    for entry in answer["units"]:
+        table.add_row(escape(entry["block"].removeprefix(_PREFIX)), f"{entry['instances']:,}", f"{entry['area']:,.0f}",
+                      f"{entry['area'] / answer['area']:.1%}" if answer["area"] else "–",
+                      f"{entry['memory_area']:,.0f}" if entry["memory_area"] else "–")
+    table.add_section()
+    table.add_row("total", "", f"{answer['area']:,.0f}", "", f"{answer['memory_area']:,.0f}", style="bold")
+    console.print(table)
+
+
 def _cells(entry: dict[str, Any], area: float) -> tuple[str, ...]:
-    return (f"{entry['instances']:,}", f"{entry['area']:,.0f}", f"{entry['own_area']:,.0f}",
-            f"{entry['own_area'] / area:.1%}" if area else "–", f"{entry['own_cells']:,}", f"{entry['flip_flops']:,}")
+    return (f"{entry['own_area']:,.0f}", f"{entry['own_area'] / area:.1%}" if area else "–", f"{entry['own_cells']:,}",
+            f"{entry['flip_flops']:,}")
 
 
 def _show_memories(answer: dict[str, Any], unit: str, console: Console) -> None:
     macros = [memory for memory in answer["memories"] if memory["kind"] == "macro"]
     for memory in macros:
         shape = f"{memory['instances']} × {memory['depth']}×{memory['width']} bits"
-        console.print(escape(f"macro {memory['block']}/{memory['name']}: {shape}, "
+        console.print(escape(f"macro {memory['block'].removeprefix(_PREFIX)}/{memory['name']}: {shape}, "
                              f"about {memory['area'] * memory['instances']:,.0f} {unit}"))
     small = [memory for memory in answer["memories"] if memory["kind"] != "macro"]
     if small:

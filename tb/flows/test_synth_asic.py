@@ -31,7 +31,7 @@ from hw.memory.bank import MemoryBank
 from hw.pe.mac import MacPE
 
 KEYS = {"target", "stage", "top", "area", "area_unit", "sequential_area", "cells", "flip_flops", "depth", "memories",
-        "memory_area", "by_block", "clock_ns", "slack_ns", "fmax_mhz", "critical_path", "estimated_fmax_mhz", "power_mw",
+        "memory_area", "units", "by_block", "clock_ns", "slack_ns", "fmax_mhz", "critical_path", "estimated_fmax_mhz", "power_mw",
         "liberty", "versions", "notes", "seconds"}
 
 
@@ -281,6 +281,8 @@ def test_area_and_depth_of_registers_are_exact():
     blocks = {entry["block"]: entry for entry in found["by_block"]}
     assert sum(entry["own_area"] for entry in found["by_block"]) == found["area"]
     assert blocks["top"]["own_cells"] == 4
+    assert sum(unit["area"] for unit in found["units"]) == 8 * 6
+    assert sum(unit["instances"] for unit in found["units"]) == 2
 
 
 def test_a_pe_has_the_agreed_keys_and_comes_from_the_cache_again(tmp_path):
