@@ -18,9 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a module of the design, instead of the whole; may be given several times")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for netlist and results; made if missing")
     add_json_argument(parser)
-    for name in TARGETS:
-        module = target_named(name)
-        module.add_arguments(parser.add_argument_group(f"target {name}", module.DOC))
+    for module_name in dict.fromkeys(TARGETS.values()):
+        names = [name for name in TARGETS if TARGETS[name] == module_name]
+        module = target_named(names[0])
+        module.add_arguments(parser.add_argument_group(f"target {', '.join(names)}", module.DOC))
 
 
 def run(args: argparse.Namespace) -> bool:
@@ -30,12 +31,16 @@ def run(args: argparse.Namespace) -> bool:
     if args.output is not None and args.output.exists() and not args.output.is_dir():
         raise ValueError(f"-o must be a folder, not the file {str(args.output)!r}")
     target.check(args)
-    emission = emit(config)
+    if args.block:
+        verilog, tops = emit(config).verilog, args.block
+    else:
+        verilog, top = target.whole(config, args)
+        tops = [top]
     answers = {}
-    for top in args.block or [emission.top]:
+    for top in tops:
         with log.status(f"{args.target}: {top}"):
             directory = args.output / top if args.output is not None and len(args.block) > 1 else args.output
-            answers[top] = {"config": config.digest(), **target.run(emission.verilog, top, args, directory)}
+            answers[top] = {"config": config.digest(), **target.run(verilog, top, args, directory)}
     if args.json:
         print_json({"target": args.target, "config": config.digest(), "blocks": answers} if len(answers) > 1 else
                    next(iter(answers.values())))

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.emit import emit
 from flows.synth.asic import STAGE, synthesize
 from flows.synth.options import AsicOptions, load_liberty
+from hw.config import AcceleratorConfig
 
-__all__ = ["DOC", "add_arguments", "add_liberty_arguments", "check", "options_from", "run", "show"]
+__all__ = ["DOC", "add_arguments", "add_liberty_arguments", "check", "options_from", "run", "show", "whole"]
 
 DOC = "standard cells of a Liberty file"
 _ROWS = 14
@@ -51,6 +53,12 @@ def options_from(args: argparse.Namespace) -> AsicOptions:
 def check(args: argparse.Namespace) -> None:
     """Refuse bad arguments and a library that cannot serve."""
     load_liberty(options_from(args).liberty)
+
+
+def whole(config: AcceleratorConfig, args: argparse.Namespace) -> tuple[str, str]:
+    """Return the Verilog that is synthesized when no block is asked for, and its top module: the accelerator."""
+    emission = emit(config)
+    return emission.verilog, emission.top
 
 
 def run(verilog: str, top: str, args: argparse.Namespace, directory: Path | None) -> dict[str, Any]:

