@@ -6,25 +6,33 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.floating import float_layout, is_inf, is_nan, is_zero, quiet_nan
-from hw.arith.rounding import round_increment
+from hw.arith.float_round import FloatRound
+from hw.arith.floating import check_format, float_layout, unpack
+from hw.arith.pipeline import registered
 from hw.elements import FloatFormat
 
-__all__ = ["FloatMultiplier"]
+__all__ = ["FloatMultiply"]
 
 
-class FloatMultiplier(wiring.Component):
-    """Floating-point multiplier, rounded to nearest, ties to even, without subnormal values.
+class FloatMultiply(wiring.Component):
+    """Floating-point multiplier: o = a · b, rounded once, to nearest, ties to even.
 
-    A subnormal operand counts as zero of its sign. The product is rounded as if the exponent had no bounds; if it is then below
-    the smallest normal value it becomes zero of its sign, if above the largest an infinity. NaN × anything and Inf × 0 (or × a
-    subnormal) give the one quiet NaN, positive and without payload. In all other cases o is the IEEE 754 product.
-    Latency 2 cycles with `enable` high, initiation interval 1; no reset.
+    With `subnormals`, o is the IEEE 754 product. Without, a subnormal operand counts as zero of its sign; the product is rounded
+    as if the exponent had no lower bound, and if it is then below the smallest normal value it becomes zero of its sign. NaN ×
+    anything and Inf × 0 (or × what counts as 0) give the one quiet NaN. Formats without infinities: `FloatRound`.
+
+    Latency 2 cycles with `enable` high without subnormals (multiply; round), 3 with them (multiply; count zeros; shift and round);
+    initiation interval 1; no reset. One multiplier of mantissa_bits + 1 bits a side; subnormals cost a leading-zero count and two
+    shifters of twice that.
 
     Parameters
     ----------
     fmt : FloatFormat
         Of the operands and the product.
+    subnormals : bool
+        Gradual underflow, else flush to zero.
+    saturate : bool
+        What is too large becomes the largest finite value.
 
     Members
     -------
@@ -36,65 +44,43 @@ class FloatMultiplier(wiring.Component):
     Attributes
     ----------
     latency : int
-        Cycles from `a`, `b` to `o`.
+        Cycles from `a`, `b` to `o`: `FloatMultiply.FLUSHED_LATENCY` without subnormals.
+
+    Raises
+    ------
+    ConfigError
+        If the format is not one for arithmetic (`check_format`).
     """
 
-    latency = 2
+    FLUSHED_LATENCY = 2
 
-    def __init__(self, *, fmt: FloatFormat):
-        self._fmt = fmt
+    def __init__(self, *, fmt: FloatFormat, subnormals: bool = False, saturate: bool = False):
+        check_format("FloatMultiply.fmt", fmt)
+        self._fmt, self._subnormals, self._saturate = fmt, subnormals, saturate
+        self.latency = 3 if subnormals else self.FLUSHED_LATENCY
         layout = float_layout(fmt)
         super().__init__({"enable": In(1), "a": In(layout), "b": In(layout), "o": Out(layout)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        fmt, a, b = self._fmt, self.a, self.b
-        significand_width = fmt.mantissa_bits + 1
+        fmt = self._fmt
+        # Two normal significands make a product of 1 to 4: at most one leading zero.
+        m.submodules.round = rounding = FloatRound(
+            fmt=fmt, width=2 * (fmt.mantissa_bits + 1), exponent_width=fmt.exponent_bits + 1,
+            lsb=-2 * (fmt.bias + fmt.mantissa_bits), subnormals=self._subnormals, saturate=self._saturate,
+            zeros=None if self._subnormals else 1)
+        a, b = (unpack(fmt, word, subnormals=self._subnormals) for word in (self.a, self.b))
 
-        # Stage 1: multiply significands (1 to 4, with 2·mantissa_bits fraction bits), add exponents, sort out special operands.
-        product = Signal(2 * significand_width, reset_less=True)
-        exponent_sum = Signal(fmt.exponent_bits + 1, reset_less=True)
-        sign = Signal(reset_less=True)
-        zero = Signal(reset_less=True)
-        inf = Signal(reset_less=True)
-        nan = Signal(reset_less=True)
-        any_zero = is_zero(a) | is_zero(b)
-        any_inf = is_inf(a) | is_inf(b)
-        with m.If(self.enable):
-            m.d.sync += [
-                product.eq(Cat(a.mantissa, 1) * Cat(b.mantissa, 1)),
-                exponent_sum.eq(a.exponent + b.exponent),
-                sign.eq(a.sign ^ b.sign),
-                zero.eq(any_zero),
-                inf.eq(any_inf),
-                nan.eq(is_nan(a) | is_nan(b) | (any_inf & any_zero)),
-            ]
+        def held(value: Value, name: str) -> Value:
+            return registered(m, self.enable, value, name)
 
-        # Stage 2: normalize by at most one place, round (the increment carries into the exponent), look at the range.
-        large = product[-1]                                 # 2 ≤ significand < 4
-        normalized = Signal(2 * significand_width)
-        exponent = Signal(signed(fmt.exponent_bits + 2))
-        rounded = Signal(signed(fmt.exponent_bits + 2 + fmt.mantissa_bits))
-        rounded_exponent = rounded[fmt.mantissa_bits:].as_signed()
-        result = Signal(self.o.shape(), reset_less=True)
         m.d.comb += [
-            normalized.eq(Mux(large, product, product << 1)),
-            exponent.eq(exponent_sum + large - fmt.bias),
-            rounded.eq(Cat(normalized[significand_width:-1], exponent).as_signed()
-                       + round_increment(normalized, significand_width)),
-            self.o.eq(result),
+            rounding.enable.eq(self.enable),
+            rounding.magnitude.eq(held(a.significand * b.significand, "product")),
+            rounding.exponent.eq(held(a.exponent + b.exponent, "exponent")),
+            rounding.negative.eq(held(a.sign ^ b.sign, "negative")),
+            rounding.inf.eq(held(a.inf | b.inf, "inf")),
+            rounding.nan.eq(held(a.nan | b.nan | ((a.inf | b.inf) & (a.zero | b.zero)), "nan")),
+            self.o.eq(rounding.o),
         ]
-        with m.If(self.enable):
-            m.d.sync += result.sign.eq(sign)
-            with m.If(nan):
-                m.d.sync += result.eq(quiet_nan(fmt))
-            with m.Elif(inf | (~zero & (rounded_exponent >= fmt.exponent_max))):
-                m.d.sync += [result.mantissa.eq(0), result.exponent.eq(fmt.exponent_max)]
-            with m.Elif(zero | (rounded_exponent <= 0)):
-                m.d.sync += [result.mantissa.eq(0), result.exponent.eq(0)]
-            with m.Else():
-                m.d.sync += [
-                    result.mantissa.eq(rounded[:fmt.mantissa_bits]),
-                    result.exponent.eq(rounded_exponent),
-                ]
         return m

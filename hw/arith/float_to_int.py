@@ -1,4 +1,4 @@
-"""Floating point to signed integer."""
+"""Floating point to signed integer or fixed point."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.floating import float_layout, is_nan
+from hw.arith.floating import check_format, float_layout, unpack
 from hw.arith.rounding import StickyShift, round_increment
 from hw.config import ceil_log2
 from hw.elements import FloatFormat
@@ -16,10 +16,10 @@ __all__ = ["FloatToInt"]
 
 
 class FloatToInt(wiring.Component):
-    """Floating point to signed integer, rounded to nearest, ties to even, saturating.
+    """Floating point to signed integer, or fixed point: o = i · 2^fraction_bits, rounded to nearest, ties to even, saturating.
 
-    Beyond the integer's range, infinities included, the nearest end of it; NaN gives 0; subnormal values give 0, as rounding
-    does. Latency 1 cycle with `enable` high, initiation interval 1; no reset.
+    Beyond the integer's range, infinities included, the nearest end of it; NaN gives 0. Subnormal values count as what they are;
+    as integers they are 0. Latency 1 cycle with `enable` high, initiation interval 1; no reset.
 
     Parameters
     ----------
@@ -27,6 +27,8 @@ class FloatToInt(wiring.Component):
         Bits of the integer, at least 2.
     fmt : FloatFormat
         Of the input.
+    fraction_bits : int
+        Weight of bit 0 of the result is 2^−fraction_bits.
 
     Members
     -------
@@ -43,39 +45,44 @@ class FloatToInt(wiring.Component):
     Raises
     ------
     ConfigError
-        If `width` is less than 2.
+        If `width` is less than 2, `fraction_bits` so large that only subnormal values do not saturate, or the format not one for
+        arithmetic (`check_format`).
     """
 
     latency = 1
 
-    def __init__(self, *, width: int, fmt: FloatFormat):
+    def __init__(self, *, width: int, fmt: FloatFormat, fraction_bits: int = 0):
         if width < 2:
             raise ConfigError(f"FloatToInt.width must be at least 2, not {width!r}")
-        self._width = width
-        self._fmt = fmt
+        check_format("FloatToInt.fmt", fmt)
+        if fraction_bits > fmt.bias + width - 3:
+            raise ConfigError(f"FloatToInt.fraction_bits must be at most bias + width - 3 = {fmt.bias + width - 3}, "
+                              f"not {fraction_bits!r}")
+        self._width, self._fmt, self._fraction_bits = width, fmt, fraction_bits
         super().__init__({"enable": In(1), "i": In(float_layout(fmt)), "o": Out(signed(width))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         fmt, width = self._fmt, self._width
+        i = unpack(fmt, self.i, subnormals=True)
 
-        # The word has width − 1 integer bits, a half bit and a sticky bit. The largest exponent that need not saturate puts the
-        # leading one on top of it; a smaller one shifts it down, by width − 1 places for values from a half to one.
+        # The word is an integer of width − 1 bits, a half bit and a sticky bit. The largest exponent that need not saturate puts
+        # the leading one on top of it; a smaller one shifts it down, by width − 1 places for values from a half to one.
         integer_bits = width - 1
-        saturating = fmt.bias + integer_bits                # stored exponent of 2**(width − 1)
-        significand = Cat(self.i.mantissa, 1)
-        rest_bits = max(0, len(significand) - (integer_bits + 1))
-        padding = max(0, integer_bits + 1 - len(significand))
+        one = fmt.bias - self._fraction_bits                # stored exponent of what becomes 1
+        saturating = one + integer_bits                     # and of 2**(width − 1)
+        rest_bits = max(0, len(i.significand) - (integer_bits + 1))
+        padding = max(0, integer_bits + 1 - len(i.significand))
         m.submodules.shift = shift = StickyShift(width=integer_bits + 2, amount_width=ceil_log2(width))
-        word = Cat(significand[:rest_bits].any(), C(0, padding), significand[rest_bits:])
-        tiny = self.i.exponent < max(fmt.bias - 1, 1)       # less than a half, or subnormal
+        word = Cat(i.significand[:rest_bits].any(), C(0, padding), i.significand[rest_bits:])
+        tiny = i.exponent < max(one - 1, 0)                 # less than a half
         m.d.comb += [
             shift.i.eq(Mux(tiny, 0, word)),
-            shift.amount.eq(saturating - 1 - self.i.exponent),
+            shift.amount.eq(saturating - 1 - i.exponent),
         ]
 
         # Round and negate in one addition: −(t + r) = ~t + (1 − r).
-        sign = self.i.sign
+        sign = i.sign
         increment = Signal()
         truncated = Signal(width)
         rounded = Signal(signed(width + 1))
@@ -86,9 +93,9 @@ class FloatToInt(wiring.Component):
             rounded.eq((truncated ^ sign.replicate(width + 1)).as_signed() + (increment ^ sign)),
             self.o.eq(result),
         ]
-        above = (self.i.exponent >= min(saturating, fmt.exponent_max)) | (~sign & rounded[integer_bits])
+        above = i.inf | (i.exponent >= saturating) | (~sign & rounded[integer_bits])
         with m.If(self.enable):
-            with m.If(is_nan(self.i)):
+            with m.If(i.nan):
                 m.d.sync += result.eq(0)
             with m.Elif(above):
                 m.d.sync += result.eq(Mux(sign, -(1 << integer_bits), (1 << integer_bits) - 1))

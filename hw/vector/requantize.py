@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.float_mul import FloatMultiplier
+from hw.arith.float_mul import FloatMultiply
 from hw.arith.float_to_int import FloatToInt
 from hw.arith.floating import float_layout
 from hw.arith.int_to_float import IntToFloat
@@ -56,7 +56,7 @@ class RequantizeLane(wiring.Component):
     """
 
     scale_delay = 1 + IntToFloat.latency
-    latency = scale_delay + FloatMultiplier.latency + FloatToInt.latency
+    latency = scale_delay + FloatMultiply.FLUSHED_LATENCY + FloatToInt.latency
 
     def __init__(self, *, acc_width: int):
         if not 2 <= acc_width <= 32:
@@ -73,7 +73,7 @@ class RequantizeLane(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.to_float = to_float = IntToFloat(width=32, fmt=FP32)
-        m.submodules.multiplier = multiplier = FloatMultiplier(fmt=FP32)
+        m.submodules.multiplier = multiplier = FloatMultiply(fmt=FP32)
         m.submodules.to_int = to_int = FloatToInt(width=8, fmt=FP32)
 
         wide = Signal(signed(33))

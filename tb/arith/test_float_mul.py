@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from hw.arith.float_mul import FloatMultiplier
+from hw.arith.float_mul import FloatMultiply
 from hw.elements import FP32, FloatFormat
 from sw.golden.arith.floating import decode, float_mul
 from tb.arith.pipeline import run_pipeline
@@ -15,7 +15,7 @@ from tb.arith.words import FORMATS, TINY_FORMATS, corners, random_words
 
 def check(fmt: FloatFormat, a: list[int], b: list[int], *, stall: float = 0.0, seed: int = 0) -> list[int]:
     """Return the block's products, after comparing them with the golden model's."""
-    got = run_pipeline(FloatMultiplier(fmt=fmt), {"a": a, "b": b}, stall=stall, seed=seed)
+    got = run_pipeline(FloatMultiply(fmt=fmt), {"a": a, "b": b}, stall=stall, seed=seed)
     assert got == float_mul(fmt, a, b).tolist()
     return got
 

@@ -80,8 +80,8 @@ def test_special_words():
     assert float_mul(FP32, 0x8000_0001, 0x3F80_0000) == 0x8000_0000           # −subnormal · 1
 
 
-@pytest.mark.parametrize(("field", "value", "low", "high"), [("exponent_bits", 1, 2, 11), ("exponent_bits", 12, 2, 11),
-                                                             ("mantissa_bits", 1, 2, 52), ("mantissa_bits", "x", 2, 52)])
+@pytest.mark.parametrize(("field", "value", "low", "high"), [("exponent_bits", 0, 1, 11), ("exponent_bits", 12, 1, 11),
+                                                             ("mantissa_bits", -1, 0, 52), ("mantissa_bits", "x", 0, 52)])
 def test_bad_format(field, value, low, high):
     fields = {"name": "odd", "exponent_bits": 5, "mantissa_bits": 10} | {field: value}
     with pytest.raises(ConfigError, match=rf"^FloatFormat\.{field} must be an integer between {low} and {high}, not {value!r}$"):

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.decode.scaled import ScaledDecoder, scaled_members
-from hw.arith.decode.to_float import ToFloat
+from hw.arith.float_round import FloatRound
 from hw.arith.floating import float_layout
 from hw.elements import FP32
 from hw.families import ScaledFormat
@@ -99,7 +99,7 @@ class Dequantizer(wiring.Component):
                 flags = [register(f"{name}_2_{lane}", flag) for name, flag in zip(("negative", "nan", "inf"), flags, strict=True)]
 
             # Two more stages: round.
-            to_float = ToFloat(width=len(magnitude), exponent_width=0 if exponent is None else len(exponent),
+            to_float = FloatRound(width=len(magnitude), exponent_width=0 if exponent is None else len(exponent),
                                lsb=decoder.lsb + decoder.scale_lsb)
             m.submodules[f"to_float_{lane}"] = to_float
             m.d.comb += [to_float.enable.eq(self.enable), to_float.magnitude.eq(magnitude), self.o[lane].eq(to_float.o),

@@ -1,78 +1,164 @@
-"""Floating-point conversion and multiplication without subnormal values, for every `FloatFormat`, in numpy float64.
+"""Floating-point words as values and back, and arithmetic on them, for every signed `FloatFormat` of up to 24 mantissa bits.
 
-Words are the stored bits as unsigned integers. float64 holds every value and every product here exactly (up to 25 mantissa bits),
-so each operation is one exact computation and one rounding.
+Words are the stored bits as unsigned integers. Values are float64, which holds every word and every product exactly. A sum that
+float64 rounds is rounded once more to at most half as many bits, which gives the same word as one rounding would (Figueroa, When is
+double rounding innocuous?, 1995); of a multiply-add that is not true, and its sum is rounded to odd first (Boldo and Melquiond,
+Emulation of FMA and correctly rounded sums, 2008).
+
+Where `subnormals` is false, a subnormal word is a zero of its sign, and results are rounded as if the exponent had no lower bound
+and flushed to zero if they are then below the smallest normal value. Every NaN is the positive quiet one.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.elements import FloatFormat
+from hw.elements import FloatFormat, Specials
 
-__all__ = ["decode", "encode", "float_mul", "float_to_int", "int_to_float"]
+__all__ = ["decode", "encode", "float_add", "float_convert", "float_fma", "float_mul", "float_scale", "float_sub", "float_to_int",
+           "int_to_float", "quiet_nan"]
 
 Words = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
+_SIGN = np.uint64(1 << 63)
+_BIAS, _MANTISSA = 1023, 52         # of float64
 
-def decode(fmt: FloatFormat, words: npt.ArrayLike) -> Values:
-    """Return the values of `words`; a subnormal word is a zero of its sign.
+
+def quiet_nan(fmt: FloatFormat) -> int:
+    """Return the word of NaN; 0 where the format has none."""
+    infinite = fmt.exponent_max << fmt.mantissa_bits
+    return {Specials.IEEE: infinite | 1 << max(fmt.mantissa_bits - 1, 0), Specials.NAN: infinite | (1 << fmt.mantissa_bits) - 1,
+            Specials.NONE: 0}[fmt.specials]
+
+
+def decode(fmt: FloatFormat, words: npt.ArrayLike, *, subnormals: bool = False) -> Values:
+    """Return the values of `words`.
 
     words: any shape → float64 of that shape.
     """
-    words = np.asarray(words, dtype=np.uint64)
-    mantissa = (words & np.uint64((1 << fmt.mantissa_bits) - 1)).astype(np.float64)
-    exponent = ((words >> np.uint64(fmt.mantissa_bits)) & np.uint64(fmt.exponent_max)).astype(np.int64)
-    negative = (words >> np.uint64(fmt.bits - 1)) & np.uint64(1) == 1
-    value = np.ldexp(1.0 + mantissa / 2.0**fmt.mantissa_bits, exponent - fmt.bias)
-    value = np.where(exponent == 0, 0.0, value)
-    value = np.where(exponent == fmt.exponent_max, np.where(mantissa == 0, np.inf, np.nan), value)
-    return np.where(negative, -value, value)
+    words = np.asarray(words).astype(np.uint64)
+    magnitude = words & np.uint64((1 << (fmt.bits - 1)) - 1)
+    # The fields in float64's places are the value, but for the bias: multiplying by a power of two corrects it, exactly.
+    value = (magnitude << np.uint64(_MANTISSA - fmt.mantissa_bits)).view(np.float64) * 2.0**(_BIAS - fmt.bias)
+    if not subnormals:
+        value *= magnitude >= np.uint64(1 << fmt.mantissa_bits)
+    top = np.uint64(fmt.exponent_max << fmt.mantissa_bits)
+    if fmt.specials is Specials.IEEE:
+        special = magnitude >= top
+        if special.any():
+            value = np.where(special, np.where(magnitude == top, np.inf, np.nan), value)
+    elif fmt.specials is Specials.NAN:
+        value = np.where(magnitude == np.uint64(quiet_nan(fmt)), np.nan, value)
+    sign = words >> np.uint64(fmt.bits - 1) << np.uint64(63)
+    return (value.view(np.uint64) | sign).view(np.float64)
 
 
-def encode(fmt: FloatFormat, values: npt.ArrayLike) -> Words:
+def encode(fmt: FloatFormat, values: npt.ArrayLike, *, subnormals: bool = False, saturate: bool = False) -> Words:
     """Return the words nearest to `values`, ties to even.
 
-    Rounding knows no bounds of the exponent; what is then below the smallest normal value becomes a zero, what is above the
-    largest an infinity, each of its sign. Every NaN becomes the positive quiet one.
+    A value that is too large after rounding becomes an infinity, the NaN of a format that has no infinity, or the largest value of
+    one that has neither, or with `saturate`.
 
     values: float64 of any shape → uint64 of that shape.
     """
-    values = np.asarray(values, dtype=np.float64)
-    finite = np.isfinite(values) & (values != 0)
-    fraction, exponent = np.frexp(np.where(finite, np.abs(values), 1.0))        # 1/2 ≤ fraction < 1
-    significand = np.rint(np.ldexp(fraction, fmt.mantissa_bits + 1))
-    exponent = exponent - 1 + fmt.bias
-    carried = significand == 2.0**(fmt.mantissa_bits + 1)
-    significand = np.where(carried, 2.0**fmt.mantissa_bits, significand)
-    exponent = exponent + carried
-    mantissa = (significand - 2.0**fmt.mantissa_bits).astype(np.uint64)
-    word = mantissa | np.clip(exponent, 0, fmt.exponent_max).astype(np.uint64) << np.uint64(fmt.mantissa_bits)
-    word = np.where(~finite | (exponent < 1), np.uint64(0), word)
-    infinite = np.isinf(values) | (finite & (exponent >= fmt.exponent_max))
-    word = np.where(infinite, np.uint64(fmt.exponent_max << fmt.mantissa_bits), word)
-    word |= np.signbit(values).astype(np.uint64) << np.uint64(fmt.bits - 1)
-    quiet_nan = fmt.exponent_max << fmt.mantissa_bits | 1 << (fmt.mantissa_bits - 1)
-    return np.where(np.isnan(values), np.uint64(quiet_nan), word)
+    bits = np.asarray(values, dtype=np.float64).view(np.uint64)
+    sign, magnitude = bits & _SIGN, bits & ~_SIGN
+    shift = np.uint64(_MANTISSA - fmt.mantissa_bits)
+    one = np.uint64(1)
+    # Half of the last place that stays, less one if it is even, carries where it must.
+    rounded = magnitude + (one << shift - one) - one + (magnitude >> shift & one) >> shift
+    offset = (_BIAS - fmt.bias) << fmt.mantissa_bits
+    smallest = np.uint64(offset + (1 << fmt.mantissa_bits))                     # normal word, with float64's bias
+    word = np.where(rounded >= smallest, rounded - np.uint64(offset), np.uint64(0))
+    if subnormals:
+        small = np.uint64(1 - fmt.bias + _BIAS << _MANTISSA) > magnitude
+        if small.any():
+            # Adding a number whose last place is the smallest subnormal value rounds to multiples of that.
+            anchor = np.float64(2.0**(1 - fmt.bias - fmt.mantissa_bits + _MANTISSA))
+            multiple = (np.where(small, magnitude, np.uint64(0)).view(np.float64) + anchor).view(np.uint64) - anchor.view(np.uint64)
+            word = np.where(small, multiple, word)
+    infinite = np.uint64(fmt.exponent_max << fmt.mantissa_bits)
+    reserved = {Specials.IEEE: 1 << fmt.mantissa_bits, Specials.NAN: 1, Specials.NONE: 0}[fmt.specials]
+    largest = np.uint64((1 << (fmt.bits - 1)) - 1 - reserved)
+    flat = fmt.specials is Specials.NONE or saturate
+    beyond = word > largest
+    if beyond.any():
+        word = np.where(beyond, largest if flat else infinite if fmt.specials is Specials.IEEE else np.uint64(quiet_nan(fmt)), word)
+        if not flat and fmt.specials is Specials.NAN:
+            sign = np.where(beyond, np.uint64(0), sign)
+    word = word | sign >> np.uint64(64 - fmt.bits)
+    nan = magnitude > np.uint64(0x7FF << _MANTISSA)
+    return np.where(nan, np.uint64(quiet_nan(fmt)), word) if nan.any() else word
 
 
-def int_to_float(fmt: FloatFormat, integers: npt.ArrayLike) -> Words:
-    """Return `integers` (magnitudes up to 2⁵³) as words of `fmt`: int64 of any shape → uint64 of that shape."""
-    return encode(fmt, np.asarray(integers, dtype=np.int64).astype(np.float64))
+def float_convert(source: FloatFormat, target: FloatFormat, words: npt.ArrayLike, *, subnormals: bool = True,
+                  saturate: bool = False) -> Words:
+    """Return `words` of one format in another: any shape → uint64 of that shape."""
+    return encode(target, decode(source, words, subnormals=subnormals), subnormals=subnormals, saturate=saturate)
 
 
-def float_mul(fmt: FloatFormat, a: npt.ArrayLike, b: npt.ArrayLike) -> Words:
-    """Return the products of words: two shapes that broadcast → uint64 of the common shape."""
-    with np.errstate(invalid="ignore"):
-        return encode(fmt, decode(fmt, a) * decode(fmt, b))
+def int_to_float(fmt: FloatFormat, integers: npt.ArrayLike, *, fraction_bits: int = 0, saturate: bool = False) -> Words:
+    """Return `integers` · 2^−fraction_bits as words of `fmt`, subnormal ones included: int64 of any shape → uint64 of that shape."""
+    return encode(fmt, _to_odd(np.asarray(integers, dtype=np.int64)) * 2.0**-fraction_bits, subnormals=True, saturate=saturate)
 
 
-def float_to_int(fmt: FloatFormat, width: int, words: npt.ArrayLike) -> Integers:
-    """Return the nearest signed integers of `width` bits, ties to even, saturated; NaN gives 0.
+def _to_odd(integers: Integers) -> Values:
+    """Return integers as float64, those that it cannot hold rounded to odd at 53 bits or less."""
+    low = integers & 0x7FF
+    odd = integers - low + np.where(low, 0x400, 0)
+    return np.where(np.abs(integers) >> 53, odd, integers).astype(np.float64)
 
-    words: any shape → int64 of that shape.
+
+def float_to_int(fmt: FloatFormat, width: int, words: npt.ArrayLike, *, fraction_bits: int = 0) -> Integers:
+    """Return the signed integers of `width` bits (up to 53) nearest to words · 2^fraction_bits, ties to even, saturated.
+
+    NaN gives 0; subnormal words count. words: any shape → int64 of that shape.
     """
-    values = decode(fmt, words)
+    values = decode(fmt, words, subnormals=True) * 2.0**fraction_bits
     limit = 2.0**(width - 1)
     return np.clip(np.rint(np.where(np.isnan(values), 0.0, values)), -limit, limit - 1).astype(np.int64)
+
+
+def float_mul(fmt: FloatFormat, a: npt.ArrayLike, b: npt.ArrayLike, *, subnormals: bool = False, saturate: bool = False) -> Words:
+    """Return the products of words: two shapes that broadcast → uint64 of the common shape."""
+    with np.errstate(invalid="ignore"):
+        product = decode(fmt, a, subnormals=subnormals) * decode(fmt, b, subnormals=subnormals)
+    return encode(fmt, product, subnormals=subnormals, saturate=saturate)
+
+
+def float_add(fmt: FloatFormat, a: npt.ArrayLike, b: npt.ArrayLike, *, subnormals: bool = False, saturate: bool = False) -> Words:
+    """Return the sums of words: two shapes that broadcast → uint64 of the common shape."""
+    with np.errstate(invalid="ignore"):
+        total = decode(fmt, a, subnormals=subnormals) + decode(fmt, b, subnormals=subnormals)
+    return encode(fmt, total, subnormals=subnormals, saturate=saturate)
+
+
+def float_sub(fmt: FloatFormat, a: npt.ArrayLike, b: npt.ArrayLike, *, subnormals: bool = False, saturate: bool = False) -> Words:
+    """Return the differences of words: two shapes that broadcast → uint64 of the common shape."""
+    with np.errstate(invalid="ignore"):
+        difference = decode(fmt, a, subnormals=subnormals) - decode(fmt, b, subnormals=subnormals)
+    return encode(fmt, difference, subnormals=subnormals, saturate=saturate)
+
+
+def float_fma(fmt: FloatFormat, a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike, *, subnormals: bool = False,
+              saturate: bool = False) -> Words:
+    """Return a · b + c of words, rounded once: three shapes that broadcast → uint64 of the common shape."""
+    x, y, z = (decode(fmt, words, subnormals=subnormals) for words in (a, b, c))
+    with np.errstate(invalid="ignore"):
+        product = x * y                                             # exact: 50 bits, no smaller than 2^−300
+        total = np.asarray(product + z)
+        # What the sum left out (Knuth's two-sum), and where it left out something, the odd one of its two neighbours.
+        part = total - product
+        rest = (product - (total - part)) + (z - part)
+    bits = total.view(np.int64)
+    inexact = (rest != 0) & np.isfinite(total) & (bits & 1 == 0)
+    odd = bits + np.where((rest > 0) == (total > 0), 1, -1)
+    return encode(fmt, np.where(inexact, odd, bits).view(np.float64), subnormals=subnormals, saturate=saturate)
+
+
+def float_scale(fmt: FloatFormat, words: npt.ArrayLike, exponents: npt.ArrayLike, *, subnormals: bool = False,
+                saturate: bool = False) -> Words:
+    """Return words · 2^exponents: words and integers (magnitudes below 512) of shapes that broadcast → uint64."""
+    values = np.ldexp(decode(fmt, words, subnormals=subnormals), np.asarray(exponents, dtype=np.int64).astype(np.int32))
+    return encode(fmt, values, subnormals=subnormals, saturate=saturate)

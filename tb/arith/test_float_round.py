@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from hw.arith.decode.to_float import ToFloat
+from hw.arith.float_round import FloatRound
 from hw.errors import ConfigError
 from tb.arith.decode.bank import Bank
 
@@ -31,7 +31,7 @@ def vectors_of(width, exponent_width, seed):
 
 @pytest.fixture(scope="module")
 def results():
-    blocks = {shape: ToFloat(width=shape[0], exponent_width=shape[1], lsb=shape[2]) for shape in SHAPES}
+    blocks = {shape: FloatRound(width=shape[0], exponent_width=shape[1], lsb=shape[2]) for shape in SHAPES}
     vectors = {}
     for seed, (width, exponent_width, lsb) in enumerate(SHAPES):
         magnitude, exponent = vectors_of(width, exponent_width, seed)
@@ -40,7 +40,7 @@ def results():
             "magnitude": magnitude, "enable": 1, "negative": rng.integers(0, 2, len(magnitude)),
             "nan": rng.random(len(magnitude)) < 0.05, "inf": rng.random(len(magnitude)) < 0.05,
             **({"exponent": exponent} if exponent_width else {})}
-    outputs = Bank(blocks, "to_float").run(vectors)
+    outputs = Bank(blocks, "float_round").run(vectors)
     return {shape: (vectors[shape], outputs[shape]["o"]) for shape in SHAPES}
 
 
@@ -69,9 +69,9 @@ def test_the_shapes_reach_every_edge(results):
 
 
 @pytest.mark.parametrize(("change", "text"), [
-    ({"width": 0}, r"^ToFloat\.width must be at least 1, not 0$"),
-    ({"exponent_width": -1}, r"^ToFloat\.exponent_width must be at least 0, not -1$"),
+    ({"width": 0}, r"^FloatRound\.width must be at least 1, not 0$"),
+    ({"exponent_width": -1}, r"^FloatRound\.exponent_width must be at least 0, not -1$"),
 ])
 def test_bad_widths(change, text):
     with pytest.raises(ConfigError, match=text):
-        ToFloat(**{"width": 8, "exponent_width": 2, "lsb": 0, **change})
+        FloatRound(**{"width": 8, "exponent_width": 2, "lsb": 0, **change})
