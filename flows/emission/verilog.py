@@ -77,7 +77,14 @@ def _plain_identifiers(module: str) -> str:
             names[escaped] = name
         return names[escaped]
 
-    return _ESCAPED.sub(plain, module)      # the space that ends an escaped identifier goes with it
+    text = _ESCAPED.sub(plain, module)      # the space that ends an escaped identifier goes with it
+    for register, memory in re.findall(r"^ +(_\d+_) <= (\w+)\[", text, re.MULTILINE):     # of synchronous reads
+        name = f"{memory}_read"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        text = re.sub(rf"\b{register}\b", name, text)
+    return text
 
 
 def ascii_text(text: str) -> str:

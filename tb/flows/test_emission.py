@@ -193,3 +193,5 @@ def test_a_memory_below_the_size_stays_inferred():
     text = to_verilog(MemoryBank(depth=16, width=16), "bank", EmitOptions(memories="macro", macro_bits=257))
     assert "heddle_ram" not in text
     assert "reg [15:0] array [15:0];" in text
+    assert "array_read <= array[read_addr];" in text
+    assert not re.search(r"\b_\d+_\b", text)
