@@ -1,9 +1,10 @@
-"""Writes the generated pages of `docs/`: registers, instruction set, presets, numerics. Run it with `python -m flows.docs`."""
+"""Writes the generated pages of `docs/`: registers, instructions, presets, numerics, host protocol (`python -m flows.docs`)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from flows.docs_bridge import bridge_page
 from flows.docs_numerics import numerics_page
+from flows.markdown import table as _table
 from hw import isa, regs
 from hw.engines import ENGINES
 from hw.presets import PRESETS
@@ -19,12 +20,6 @@ r{isa.FIRST_ARGUMENT} and up at the doorbell. Semaphores: {isa.SEMAPHORES}, each
 Loops nest {isa.LOOP_DEPTH} deep.
 """
 _NOTE = "*Generated from `{source}` by `make docs`; edit that.*\n"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def _bits(fields: tuple[isa.Field, ...]) -> list[tuple[str, isa.Field]]:
@@ -80,7 +75,8 @@ def presets_page() -> str:
     ])
 
 
-PAGES = {"registers.md": registers_page, "isa.md": isa_page, "presets.md": presets_page, "numerics.md": numerics_page}
+PAGES = {"registers.md": registers_page, "isa.md": isa_page, "presets.md": presets_page, "numerics.md": numerics_page,
+         "bridge.md": bridge_page}
 """File name in `docs/` → what makes its text."""
 
 

@@ -68,8 +68,12 @@ class Board(wiring.Component):
     def _elaborate_link(self, m: Module, bridge: HostBridge) -> None:
         if self.board.link == "axis":
             m.d.comb += [
-                bridge.i.payload.eq(self.s_axis_tdata), bridge.i.valid.eq(self.s_axis_tvalid), self.s_axis_tready.eq(bridge.i.ready),
-                self.m_axis_tdata.eq(bridge.o.payload), self.m_axis_tvalid.eq(bridge.o.valid), bridge.o.ready.eq(self.m_axis_tready),
+                bridge.i.payload.eq(self.s_axis_tdata),
+                bridge.i.valid.eq(self.s_axis_tvalid),
+                self.s_axis_tready.eq(bridge.i.ready),
+                self.m_axis_tdata.eq(bridge.o.payload),
+                self.m_axis_tvalid.eq(bridge.o.valid),
+                bridge.o.ready.eq(self.m_axis_tready),
             ]
             return
         m.submodules.receiver = receiver = UartReceiver(self.board.divisor)

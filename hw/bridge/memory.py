@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from hw.bridge.ports import BytePort
 from hw.config import ceil_log2

@@ -70,7 +70,9 @@ class ReplySender(wiring.Component):
                 m.next = "CHECKSUM"
             with m.State("CHECKSUM"):
                 m.d.comb += [
-                    self.o.valid.eq(1), self.o.payload.eq(Mux(index == 0, checksum.crc[8:], checksum.crc[:8])), checksum.valid.eq(0),
+                    self.o.valid.eq(1),
+                    self.o.payload.eq(Mux(index == 0, checksum.crc[8:], checksum.crc[:8])),
+                    checksum.valid.eq(0),
                     self.i.ready.eq(self.o.ready & (index == CRC_BYTES - 1)),
                 ]
                 with m.If(self.i.ready):

@@ -239,7 +239,8 @@ def test_registers_are_written_once_for_each_tag_in_a_row():
     write = {tag: encode_request(Command.WRITE_REGISTERS, tag=tag, addr=8, data=b"\1\0\0\0") for tag in (1, 2)}
     damaged = bytearray(encode_request(Command.WRITE_REGISTERS, tag=9, addr=8, data=b"\7\0\0\0"))
     damaged[-1] ^= 1
-    bench.run([write[1], write[1], bytes(damaged), write[1], write[2], write[1], encode_request(Command.INFO, tag=7, length=18), write[1]])
+    info = encode_request(Command.INFO, tag=7, length=18)
+    bench.run([write[1], write[1], bytes(damaged), write[1], write[2], write[1], info, write[1]])
     assert [value for _, value in bench.registers.written] == [1] * 4
 
 

@@ -13,7 +13,7 @@ from tb.sim import check_stream, get_all, put_all, simulate
 
 
 def levels(byte: int, divisor: float, start: float = 0.0) -> list[int]:
-    """Return the line for one byte, cycle by cycle, from `start` cycles into the first bit; the last bit ends on a whole cycle."""
+    """Return the line for one byte, cycle by cycle, from `start` cycles into the first bit."""
     bits = [0, *(byte >> i & 1 for i in range(8)), 1]
     return [bits[int((cycle + start) / divisor)] for cycle in range(int(10 * divisor))]
 

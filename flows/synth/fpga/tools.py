@@ -93,7 +93,8 @@ def run_tool(name: str, arguments: list[str], folder: Path, *, log: str) -> str:
         With the line in which the tool says what is wrong.
     """
     command, _ = find_tool(name)
-    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, encoding="utf-8", errors="replace",
+                          check=False)
     file = folder / log
     if not file.exists():
         file.write_text(done.stdout + done.stderr)
