@@ -6,9 +6,9 @@ from hw.isa import Field
 
 __all__ = ["bridge_page"]
 
-_INTRODUCTION = f"""A board (`hw/bridge/board.py`) is an accelerator, on-chip memory in place of DRAM, and a bridge. A host reaches
-the bridge through a serial line (8N1) or an AXI4-Stream of bytes in each direction, sends one request at a time, and waits for
-the reply.
+_INTRODUCTION = f"""A board (`hw/bridge/board.py`) is an accelerator, on-chip memory in place of DRAM, and a bridge. A host
+reaches the bridge through a serial line (8N1) or an AXI4-Stream of bytes in each direction, sends one request at a time, and
+waits for the reply.
 
 Every packet is the byte `{protocol.SYNC:#x}`, a header, data, and a checksum of {protocol.CRC_BYTES} bytes, high byte first:
 CRC-16/IBM-3740 (polynomial `{protocol.CRC_POLYNOMIAL:#x}`, initially `{protocol.CRC_INITIAL:#x}`) over header and data.

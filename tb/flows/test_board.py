@@ -1,5 +1,6 @@
 """Boards: the RTL of a whole board in Verilator behind the host's driver, over its simulated serial line."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -13,7 +14,7 @@ from hw.config import AcceleratorConfig
 from hw.isa import ErrorCause
 from hw.regs import COUNTERS
 from sw.assembler import assemble
-from sw.bridge import BridgeClient, BridgeError
+from sw.bridge import BridgeClient, BridgeError, BridgeInfo
 from sw.device import DeviceError, DeviceHang
 from sw.golden.device import GoldenDevice
 from sw.kernels.spec import GemmSpec
@@ -95,6 +96,17 @@ def test_a_gemm_is_the_golden_one(session, line):
     assert np.array_equal(session.memory, golden.memory)
     assert session.client.repeats == 0
     assert line.inner.framing_errors == 0
+
+
+def test_the_same_bridge_answers_over_axi_stream():
+    board = BoardSim(TINY, dataclasses.replace(TINY_BOARD, link="axis"))
+    client = BridgeClient(board, timeout=0.002, silence=0.0003)
+    assert client.info() == BridgeInfo(memory_bytes=MEMORY, clock_hz=TINY_BOARD.clock_hz, config_digest=TINY.digest())
+    data = bytes(range(256)) * 3
+    client.write_memory(77, data)
+    assert client.read_memory(77, len(data)) == data
+    assert client.repeats == 0
+    client.close()
 
 
 def test_only_pages_that_differ_go_over_the_line(session):
