@@ -5,9 +5,23 @@ from pathlib import Path
 
 from flows.verilated import VARIANTS, build_model, check_options
 
-__all__ = ["NativeBuild", "build_native"]
+__all__ = ["TRACED", "NativeBuild", "build_native"]
 
 _NATIVE = Path(__file__).with_name("native")
+_UNITS = ("load", "matrix", "vector", "store")
+
+TRACED = {
+    "controller": (
+        "supervisor__busy", "supervisor__run", "supervisor__error", "semaphores__counts", "load_beat", "matrix_active",
+        "vector_write", "store_beat", "fetch__busy", "fetch__beat", "fetch__instruction__hit",
+        *(f"sequencer__{name}" for name in ("pc", "executed", "waiting", "starting", "acquire__mask")),
+        *(f"{unit}__{name}" for unit in _UNITS for name in ("busy", "done", "command__valid", "command__ready")),
+        *(f"{unit}_queue__{name}" for unit in _UNITS
+          for name in ("i__valid", "i__ready", "waiting", "count", "acquire__mask", "oldest_pc")),
+    ),
+    "sequencer": ("valid",),
+}
+"""Block → signals that a traced model makes public; `flows/native/trace.h` reads them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,16 +37,28 @@ class NativeBuild:
         Suffix of the wave files that it can write.
     fresh : bool
         Made by this call, not found.
+    trace : bool
+        Whether it can record what the units do.
     """
 
     library: Path
     snapshots: bool
     waves: str | None
     fresh: bool
+    trace: bool = False
+
+
+def _trace_control(top: str) -> str:
+    """Return the lines of a Verilator control file that make the traced signals members of the model's root."""
+    lines = []
+    for block, names in TRACED.items():
+        lines.append(f'inline -module "{top}_{block}"\n')
+        lines += [f'public_flat_rd -module "{top}_{block}" -var "{name}"\n' for name in names]
+    return "".join(lines)
 
 
 def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast-build", waves: str | None = None,
-                 label: str = "model") -> NativeBuild:
+                 label: str = "model", trace: bool = False) -> NativeBuild:
     """Make the native simulator of a design with the accelerator's ports, or find it in the cache.
 
     Parameters
@@ -49,6 +75,8 @@ def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast
         A key of `flows.verilated.WAVES`: the model can write such files, and is slower.
     label : str
         Goes into the folder's name, for people.
+    trace : bool
+        The model can record what the units do, and is slower; the top module must be an accelerator called "heddle".
 
     Raises
     ------
@@ -58,8 +86,10 @@ def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast
     check_options(variant, waves)
     how = VARIANTS[variant]
     library, fresh = build_model(
-        "native", f"{label}-{variant}", verilog, top, variant=variant, waves=waves, vpi=False, control="",
-        main=_NATIVE / "harness.cpp", companions=(_NATIVE / "memory.h",),
-        defines=(f"-DHEDDLE_BUS_BYTES={bus_width // 8}", *(("-DHEDDLE_SNAPSHOTS",) if how.flat else ())),
+        "native", f"{label}-{variant}", verilog, top, variant=variant, waves=waves, vpi=False,
+        control=_trace_control(top) if trace else "", main=_NATIVE / "harness.cpp",
+        companions=(_NATIVE / "memory.h", *((_NATIVE / "trace.h",) if trace else ())),
+        defines=(f"-DHEDDLE_BUS_BYTES={bus_width // 8}", *(("-DHEDDLE_SNAPSHOTS",) if how.flat else ()),
+                 *(("-DHEDDLE_TRACE",) if trace else ())),
         link=("-shared", "-Wl,-Bsymbolic"), output="libmodel.so")
-    return NativeBuild(library=library, snapshots=how.flat, waves=waves, fresh=fresh)
+    return NativeBuild(library=library, snapshots=how.flat, waves=waves, fresh=fresh, trace=trace)

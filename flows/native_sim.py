@@ -11,12 +11,15 @@ import numpy.typing as npt
 
 from flows.build import NativeBuild
 
-__all__ = ["RESPONSES", "WRITE_RECORD", "BusError", "MemoryTiming", "NativeSim", "NativeSnapshot"]
+__all__ = ["RESPONSES", "TRACE_EVENT", "WRITE_RECORD", "BusError", "MemoryTiming", "NativeSim", "NativeSnapshot"]
 
 RESPONSES = {"OKAY": 0, "SLVERR": 2, "DECERR": 3}
 
 WRITE_RECORD = np.dtype([("cycle", "<u8"), ("addr", "<u8"), ("strobe", "<u8"), ("data", "u1", 64)])
 """One beat that the design wrote: bit i of `strobe` says that byte i of `data` was written to `addr` + i."""
+
+TRACE_EVENT = np.dtype([("cycle", "<u8"), ("channel", "<u2"), ("mask", "<u2"), ("value", "<u4")])
+"""One event of a traced run; `flows/native/trace.h` says what the channels tell."""
 
 _LIMIT, _INTERRUPT, _VIOLATION = range(3)
 _LITE_TIMED_OUT, _LITE_VIOLATION = -1, -2
@@ -101,11 +104,17 @@ _SNAPSHOT_API: dict[str, tuple[Any, list[Any]]] = {
     "restore": (None, [ctypes.c_void_p, ctypes.c_void_p]),
     "free_snapshot": (None, [ctypes.c_void_p]),
 }
+_TRACE_API: dict[str, tuple[Any, list[Any]]] = {
+    "trace": (None, [ctypes.c_void_p, ctypes.c_int]),
+    "trace_size": (ctypes.c_uint64, [ctypes.c_void_p]),
+    "trace_data": (ctypes.c_void_p, [ctypes.c_void_p]),
+}
 
 
 def _load(build: NativeBuild) -> ctypes.CDLL:
     library = ctypes.CDLL(str(build.library))
-    for name, (result, arguments) in {**_API, **(_SNAPSHOT_API if build.snapshots else {})}.items():
+    api = {**_API, **(_SNAPSHOT_API if build.snapshots else {}), **(_TRACE_API if build.trace else {})}
+    for name, (result, arguments) in api.items():
         function = getattr(library, f"heddle_{name}")
         function.restype, function.argtypes = result, arguments
     return library
@@ -228,11 +237,30 @@ class NativeSim:
 
     def written(self) -> npt.NDArray[np.void]:
         """Return the logged beats in order, as a copy of dtype `WRITE_RECORD`."""
-        size = int(self._call("log_size"))
+        return self._records("log", WRITE_RECORD)
+
+    def _records(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[np.void]:
+        """Return a copy of the records that `name` has collected."""
+        size = int(self._call(f"{name}_size"))
         if size == 0:
-            return np.zeros(0, WRITE_RECORD)
-        raw = ctypes.string_at(self._call("log_data"), size * WRITE_RECORD.itemsize)
-        return np.frombuffer(raw, WRITE_RECORD).copy()
+            return np.zeros(0, dtype)
+        return np.frombuffer(ctypes.string_at(self._call(f"{name}_data"), size * dtype.itemsize), dtype).copy()
+
+    def trace(self, enable: bool = True) -> None:
+        """Forget the events of the units, and collect them from now on or not.
+
+        Raises
+        ------
+        ValueError
+            If the model was built without.
+        """
+        if not self.build.trace:
+            raise ValueError("tracing needs a model whose handshakes are public: build it with trace=True")
+        self._call("trace", enable)
+
+    def traced(self) -> npt.NDArray[np.void]:
+        """Return the events in order, as a copy of dtype `TRACE_EVENT`; none if nothing is traced."""
+        return self._records("trace", TRACE_EVENT) if self.build.trace else np.zeros(0, TRACE_EVENT)
 
     def waves(self, file: Path | str | None) -> None:
         """Record every signal into `file` from now on; None ends the recording.

@@ -95,6 +95,8 @@ class RtlDevice:
         Cycles without progress that count as a hang, beyond what the memory's latency explains.
     progress : function of int, or None
         Called now and then with the cycles of the run so far.
+    trace : bool
+        Its sessions' `sim` can record what the units do (`NativeSim.trace`).
 
     Attributes
     ----------
@@ -103,12 +105,14 @@ class RtlDevice:
     """
 
     def __init__(self, config: AcceleratorConfig, *, timing: MemoryTiming | None = None, variant: str = "fast-build",
-                 waves: Path | str | None = None, watchdog: int = WATCHDOG_CYCLES, progress: Callable[[int], None] | None = None):
+                 waves: Path | str | None = None, watchdog: int = WATCHDOG_CYCLES, progress: Callable[[int], None] | None = None,
+                 trace: bool = False):
         if not 1 <= watchdog < 1 << 31:
             raise ValueError(f"watchdog must be between 1 and {(1 << 31) - 1} cycles, not {watchdog!r}")
         self.config = config
         self.timing = timing or MemoryTiming()
         self._variant, self._watchdog, self._progress = variant, watchdog, progress
+        self._trace = trace
         self._waves = None if waves is None else Path(waves)
         self._waves_suffix = self._waves.suffix if self._waves else None
         self.build_seconds = 0.0
@@ -123,7 +127,7 @@ class RtlDevice:
         """The simulator."""
         started = time.perf_counter()
         build = build_native(self.emission.verilog, self.emission.top, bus_width=self.config.bus_width, variant=self._variant,
-                             waves=self._waves_suffix, label=self.config.digest())
+                             waves=self._waves_suffix, label=self.config.digest(), trace=self._trace)
         self.build_seconds = time.perf_counter() - started
         return build
 

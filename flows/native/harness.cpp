@@ -1,7 +1,7 @@
 // The accelerator's Verilator model, a memory behind its bus master and a driver for its registers, behind a C interface.
 //
-// Compiled with HEDDLE_BUS_BYTES (bytes of a beat), and HEDDLE_SNAPSHOTS when the model is flattened, so that its state is
-// one block of plain data. A cycle is two evaluations: the inputs settle while the clock is low, then the clock rises.
+// Compiled with HEDDLE_BUS_BYTES (bytes of a beat), HEDDLE_SNAPSHOTS when the model is flattened, so that its state is
+// one block of plain data, and HEDDLE_TRACE when the signals that trace.h reads are public. A cycle is two evaluations: the inputs settle while the clock is low, then the clock rises.
 
 #include "Vtop.h"
 #include "Vtop___024root.h"
@@ -16,6 +16,9 @@
 #include <memory>
 
 #include "memory.h"
+#ifdef HEDDLE_TRACE
+#include "trace.h"
+#endif
 
 namespace {
 
@@ -47,6 +50,9 @@ class Simulator {
   public:
     Memory<BYTES> memory;
     uint64_t cycle = 0;
+#ifdef HEDDLE_TRACE
+    Trace trace;
+#endif
 
     Simulator(uint8_t* data, uint64_t bytes, const Timing& timing) : memory(data, bytes), dram_(data), dram_bytes_(bytes) {
         memory.configure(timing);
@@ -185,6 +191,9 @@ class Simulator {
         drive();
         evaluate(0);
         sample();
+#ifdef HEDDLE_TRACE
+        if (trace.enabled) trace.sample(cycle, *top_->rootp);
+#endif
         memory.step(cycle, side_);
         evaluate(1);
         ++cycle;
@@ -266,6 +275,14 @@ HEDDLE_API void heddle_log(void* handle, int enable) {
 }
 HEDDLE_API uint64_t heddle_log_size(void* handle) { return of(handle)->memory.log.size(); }
 HEDDLE_API const WriteRecord* heddle_log_data(void* handle) { return of(handle)->memory.log.data(); }
+#ifdef HEDDLE_TRACE
+HEDDLE_API void heddle_trace(void* handle, int enable) {
+    of(handle)->trace.enabled = enable != 0;
+    of(handle)->trace.clear();
+}
+HEDDLE_API uint64_t heddle_trace_size(void* handle) { return of(handle)->trace.events.size(); }
+HEDDLE_API const TraceEvent* heddle_trace_data(void* handle) { return of(handle)->trace.events.data(); }
+#endif
 HEDDLE_API int heddle_waves(void* handle, const char* file) { return of(handle)->waves(file); }
 #ifdef HEDDLE_SNAPSHOTS
 HEDDLE_API void* heddle_snapshot(void* handle) { return of(handle)->snapshot(); }

@@ -1,0 +1,1 @@
+"""What a person looks at: diagrams, timelines, plots, wave views."""
