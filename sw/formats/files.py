@@ -5,6 +5,7 @@ File format (version 1): one safetensors file. Its metadata has one entry, `hedd
 `<name>.payload` (uint8) and `<name>.<side>` for each side array of its format; a plain array as `<name>`.
 """
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.errors import ConfigError
+from hw.families import Format
 from hw.formats import format_named
 from sw.formats.codec import FormatError
 from sw.formats.tensor import QuantizedTensor
@@ -22,8 +24,24 @@ __all__ = ["TENSORS_VERSION", "load", "save"]
 
 TENSORS_VERSION = 1
 FILE_FORMAT = "heddle-tensors"
+RESERVED = "__metadata__"
+"""What no tensor of a safetensors file can be called."""
 
 Tensors = Mapping[str, QuantizedTensor | npt.NDArray[Any]]
+
+
+def check_name(fmt: Format) -> None:
+    """Refuse a format that a file would not bring back: one that was changed, under the name that it had.
+
+    Raises
+    ------
+    FormatError
+        If `format_named` gives another format, or none, for its name.
+    """
+    with contextlib.suppress(ConfigError):
+        if format_named(fmt.name) == fmt:
+            return
+    raise FormatError(f"a format in a file must be what its name says, not another one called {fmt.name!r}: add it to hw.formats")
 
 
 def save(path: str | Path, tensors: Tensors) -> None:
@@ -32,17 +50,22 @@ def save(path: str | Path, tensors: Tensors) -> None:
     Raises
     ------
     FormatError
-        If the parts of two tensors would share a name.
+        If the parts of two tensors would share a name, one is called "__metadata__", which safetensors keeps for itself, or a
+        format is not what its name says, so that `load` would read another.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     table = {}
     for name, tensor in tensors.items():
-        parts = {name: np.ascontiguousarray(tensor)} if not isinstance(tensor, QuantizedTensor) else {
+        if isinstance(tensor, QuantizedTensor):
+            check_name(tensor.format)
+        parts = {name: tensor} if not isinstance(tensor, QuantizedTensor) else {
             f"{name}.payload": tensor.payload, **{f"{name}.{side}": array for side, array in tensor.side.items()}}
         for part, array in parts.items():
             if part in arrays:
                 raise FormatError(f"tensors must have names of their own, but {part!r} is a part of two")
-            arrays[part] = np.ascontiguousarray(array)
+            if part == RESERVED:
+                raise FormatError(f"a tensor must not be called {RESERVED}, which safetensors keeps for itself")
+            arrays[part] = np.asarray(array, order="C")         # not `ascontiguousarray`, which gives a scalar an axis
         if isinstance(tensor, QuantizedTensor):
             table[name] = {"format": tensor.format.name, "shape": list(tensor.shape), "axis": tensor.axis}
     write_container(path, FILE_FORMAT, TENSORS_VERSION, arrays, {"tensors": table})
@@ -60,6 +83,8 @@ def load(path: str | Path) -> dict[str, QuantizedTensor | npt.NDArray[Any]]:
         arrays, metadata = read_container(path, FILE_FORMAT, TENSORS_VERSION)
     except ProgramError as error:
         raise FormatError(str(error)) from None
+    except RecursionError:
+        raise FormatError(f"{path} must be a whole {FILE_FORMAT} file, not one with a header that is nested so deep") from None
     table = metadata.get("tensors")
     if not isinstance(table, dict):
         raise FormatError(f"{path}: its table of tensors must be an object, not {table!r}")
