@@ -93,8 +93,9 @@ class ClusteredCodec:
         table, fields = encoded.side["table"], encoded.fields
         _check_table(fmt, table)
         values = table.astype(np.float32)[fields["codes"]]
-        values *= fields["half_range"].view(np.float16).astype(np.float32)
-        values += fields["middle"].view(np.float16).astype(np.float32)
+        with np.errstate(invalid="ignore"):                     # Inf · 0 and Inf − Inf, which no encoder writes
+            values *= fields["half_range"].view(np.float16).astype(np.float32)
+            values += fields["middle"].view(np.float16).astype(np.float32)
         if fmt.tail:
             positions = fields["outlier_position"]
             if positions.max() >= fmt.block:

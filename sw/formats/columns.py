@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hw.families import ColumnFormat
 from sw.formats.codec import Encoded, FormatError, Matrix
 from sw.formats.column_search import Integers, clip_int8, drop_columns, redundant_columns, shift_constants
-from sw.formats.rows import check_finite, quantize_rows
+from sw.formats.rows import check_finite, dequantize_rows, quantize_rows
 
 __all__ = ["ColumnCodec", "decode_groups", "encode_groups", "sensitive_channels"]
 
@@ -33,8 +33,8 @@ class ColumnCodec:
 
     def dequantize(self, fmt: ColumnFormat, encoded: Encoded) -> Matrix:
         """Return the values of `encoded`; see `Codec`."""
-        scale = encoded.side["row_scale"]
-        return decode_groups(fmt, encoded.fields).reshape(len(scale), -1) * scale[:, None]
+        groups = decode_groups(fmt, encoded.fields)
+        return dequantize_rows(groups.reshape(len(groups), -1), encoded.side["row_scale"])
 
 
 def encode_groups(fmt: ColumnFormat, weights: npt.NDArray[np.int8]) -> dict[str, npt.NDArray[Any]]:

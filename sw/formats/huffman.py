@@ -150,8 +150,10 @@ def _decode(stream: Symbols, starts: npt.NDArray[np.uint32], rows: int, columns:
     """Return the symbols of `stream`, (rows, columns)."""
     chunk = min(chunk, columns)
     chunks = -(-columns // chunk)
-    if starts.shape != (rows, chunks):
-        raise FormatError(f"starts must have shape {(rows, chunks)}, not {starts.shape}")
+    if starts.shape != (rows, chunks) or starts.dtype != np.uint32:
+        raise FormatError(f"starts must be {(rows, chunks)} uint32, not {starts.shape} {starts.dtype}")
+    if stream.ndim != 1 or stream.dtype != np.uint8:
+        raise FormatError(f"the stream must be bytes, not {stream.dtype} of shape {stream.shape}")
     begin = starts.ravel().astype(np.int64)
     end = np.append(begin[1:], stream.size)
     if begin[0] != 0 or np.any(begin > end):

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from hw.families import ScaledFormat
 from hw.formats import format_named
-from sw.formats.codec import Matrix, check_finite
+from sw.formats.codec import FormatError, Matrix, check_finite
 from sw.formats.scaled import ScaledCodec
 
 __all__ = ["check_finite", "dequantize_rows", "quantize_rows"]
@@ -28,6 +28,15 @@ def quantize_rows(matrix: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.
     return encoded.fields["codes"][:, :, 0].view(np.int8), encoded.side["outer_scale"]
 
 
-def dequantize_rows(q: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> Matrix:
-    """Return q · scale, (rows, columns) float32, rounded once."""
-    return q * scale[:, None]
+def dequantize_rows(q: npt.NDArray[np.int8] | npt.NDArray[np.int16], scale: npt.NDArray[np.float32]) -> Matrix:
+    """Return q · scale, (rows, columns) float32, rounded once; what is beyond float32 is an infinity.
+
+    Raises
+    ------
+    FormatError
+        If `scale` is not one float32 a row.
+    """
+    if scale.shape != (len(q),) or scale.dtype != np.float32:
+        raise FormatError(f"row_scale must be ({len(q)},) float32, not {scale.shape} {scale.dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return q * scale[:, None]

@@ -224,6 +224,17 @@ def test_tables_that_cannot_be_fitted(arguments, message):
         fit_table(*arguments)
 
 
+def test_infinite_limits_that_no_encoder_writes():
+    """They decode as floats do, without a warning."""
+    fmt = clustered(100)
+    encoded = CODEC.quantize(fmt, np.zeros((1, 100), np.float32))
+    encoded.fields["half_range"][:] = np.float16(np.inf).view(np.uint16)
+    encoded.fields["middle"][:] = np.float16(-np.inf).view(np.uint16)
+    encoded.side["table"][8] = 0
+    encoded.fields["codes"][0, 0, :2] = 8, 15
+    assert np.isnan(CODEC.dequantize(fmt, encoded)).any()
+
+
 def test_damaged_tensors():
     fmt = clustered(100)
     encoded = CODEC.quantize(fmt, np.random.default_rng(9).standard_normal((2, 100)).astype(np.float32))

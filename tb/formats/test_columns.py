@@ -193,6 +193,15 @@ def test_rows_have_scales():
     assert codec_of(SHIFT).quantize(SHIFT, matrix).fields.keys() == {"columns", "redundant", "constant"}
 
 
+def test_what_is_shifted_beyond_float32_is_an_infinity():
+    matrix = np.full((1, 32), np.finfo(np.float32).max)
+    matrix[0, 1:] = 0
+    weights = decode_groups(SHIFT, CODEC.quantize(SHIFT, matrix).fields)
+    found = CODEC.dequantize(SHIFT, CODEC.quantize(SHIFT, matrix))
+    assert np.array_equal(np.isinf(found[0]), np.abs(weights[0, 0]) > 127)
+    assert np.isinf(found).any()
+
+
 def test_more_groups_than_a_tile():
     weights = gaussian(2500, seed=9)
     fields = encode_groups(SHIFT, weights)

@@ -305,6 +305,42 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_arrays_without_axes(tmp_path):
+    save(tmp_path / "a.safetensors", {"step": np.float32(3), "turned": np.arange(6).reshape(2, 3).T})
+    found = load(tmp_path / "a.safetensors")
+    assert found["step"].shape == ()
+    assert found["step"] == 3
+    assert found["turned"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_the_name_that_safetensors_keeps(tmp_path):
+    with pytest.raises(FormatError, match=r"^a tensor must not be called __metadata__, which safetensors keeps for itself$"):
+        save(tmp_path / "a", {"__metadata__": np.zeros(1)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_format_under_a_name_of_another(tmp_path):
+    """RaZeR with other special values: a file would bring back those of the name."""
+    fmt = dataclasses.replace(FORMATS["razer"], specials=(5.0, 7.0, -5.0, -7.0))
+    with pytest.raises(FormatError, match=r"^a format in a file must be what its name says, not another one called 'razer': "
+                                          r"add it to hw\.formats$"):
+        save(tmp_path / "a", {"w": quantize(normal(1, 16), fmt)})
+    nameless = dataclasses.replace(fmt, family="razer-qwen")
+    with pytest.raises(FormatError, match=r"^a format in a file .* called 'razer-qwen': .*$"):
+        save(tmp_path / "a", {"w": quantize(normal(1, 16), nameless)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [name for name, fmt in FORMATS.items() if "row_scale" in fmt.side])
+def test_scales_of_rows_must_be_one_a_row(name):
+    tensor = quantize(normal(2, 64), name)
+    for scale in (np.ones(1, np.float32), np.ones(2), np.ones((1, 2), np.float32)):
+        damaged = dataclasses.replace(tensor, side={"row_scale": scale})
+        with pytest.raises(FormatError, match=rf"^row_scale must be \(2,\) float32, not {re.escape(str(scale.shape))} "
+                                              rf"{scale.dtype}$"):
+            dequantize(damaged)
+
+
 def test_names_that_collide(tmp_path):
     tensor = quantize([[1.0]], "int8")
     with pytest.raises(FormatError, match=r"^tensors must have names of their own, but 'w.payload' is a part of two$"):
@@ -339,6 +375,14 @@ def test_files_that_are_not_whole(tmp_path, change, text):
     save(path, {"w": quantize(normal(2, 32), "bitmod4-g16")})
     _changed(path, change)
     with pytest.raises(FormatError, match="^" + re.escape(f"{path}") + " ?" + re.escape(text)):
+        load(path)
+
+
+def test_a_header_that_is_nested_deep(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"x": np.zeros(2)}, path, metadata={"heddle": "[" * 100_000})
+    with pytest.raises(FormatError, match=r"a\.safetensors must be a whole heddle-tensors file, not one with a header that is "
+                                          r"nested so deep$"):
         load(path)
 
 
