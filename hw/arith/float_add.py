@@ -21,9 +21,9 @@ _GUARD = 3                  # bits below the last place: guard, round and sticky
 class FloatAdd(wiring.Component):
     """Floating-point adder: o = a + b, or a − b, rounded once, to nearest, ties to even.
 
-    With `subnormals`, o is the IEEE 754 sum. Without, a subnormal operand counts as zero of its sign, and a sum below the smallest
-    normal value becomes zero of its sign. Terms that cancel give +0; two zeros of one sign keep it. NaN, and infinities of opposite
-    sign, give the one quiet NaN. Formats without infinities: `FloatRound`.
+    With `subnormals`, o is the IEEE 754 sum. Without, a subnormal operand counts as zero of its sign, and a sum below the
+    smallest normal value becomes zero of its sign. Terms that cancel give +0; two zeros of one sign keep it. NaN, and
+    infinities of opposite sign, give the one quiet NaN. Formats without infinities: `FloatRound`.
 
     Latency 5 cycles with `enable` high (order by magnitude; align; add; count zeros; shift and round), initiation interval 1; no
     reset. An adder, two shifters and a leading-zero count of mantissa_bits + 4 or 5 bits.
@@ -92,8 +92,8 @@ class FloatAdd(wiring.Component):
         aligned = held(align.o, "aligned")
         large = held(large, "large_kept")
 
-        # Stage 3: add. Only terms whose exponents differ by at most one cancel more than one bit, and those lost nothing when they
-        # were aligned: no sticky bit moves up.
+        # Stage 3: add. Only terms whose exponents differ by at most one cancel more than one bit, and those lost nothing when
+        # they were aligned: no sticky bit moves up.
         total = Signal(width + 1)
         m.d.comb += total.eq(add_subtract(Cat(C(0, _GUARD), large), aligned, subtract))
         negative = held(sign & (total.any() | ~subtract), "negative")

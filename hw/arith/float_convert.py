@@ -21,8 +21,8 @@ class FloatConvert(wiring.Component):
     becomes an infinity; NaN if the target has no infinity; its largest value if it has neither or with `saturate`; so does an
     infinity. NaN becomes the one quiet NaN, or +0 in a format without.
 
-    Latency 2 cycles with `enable` high with subnormals (count zeros; shift and round), 1 without; initiation interval 1; no reset.
-    A leading-zero count and shifters of the source's mantissa_bits + 1, an increment of the target's width.
+    Latency 2 cycles with `enable` high with subnormals (count zeros; shift and round), 1 without; initiation interval 1; no
+    reset. A leading-zero count and shifters of the source's mantissa_bits + 1, an increment of the target's width.
 
     Parameters
     ----------

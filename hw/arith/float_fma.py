@@ -24,10 +24,12 @@ class FloatFma(wiring.Component):
 
     With `subnormals`, o is the IEEE 754 fusedMultiplyAdd. Without, a subnormal operand counts as zero of its sign, and a result
     below the smallest normal value becomes zero of its sign. Terms that cancel give +0; a zero product and a zero addend of one
-    sign keep it. NaN, Inf × 0 (also where c is NaN), and Inf − Inf give the one quiet NaN. Formats without infinities: `FloatRound`.
+    sign keep it. NaN, Inf × 0 (also where c is NaN), and Inf − Inf give the one quiet NaN. Formats without infinities:
+    `FloatRound`.
 
-    Latency 6 cycles with `enable` high (multiply; align; add; magnitude; count zeros; shift and round), initiation interval 1; no
-    reset. With p = mantissa_bits + 1: a multiplier of p×p bits; shifters, an adder, a negation and a leading-zero count of 3p + 6.
+    Latency 6 cycles with `enable` high (multiply; align; add; magnitude; count zeros; shift and round), initiation interval 1;
+    no reset. With p = mantissa_bits + 1: a multiplier of p×p bits; shifters, an adder, a negation and a leading-zero count of
+    3p + 6.
 
     Parameters
     ----------
@@ -68,11 +70,11 @@ class FloatFma(wiring.Component):
         m = Module()
         fmt = self._fmt
         precision = fmt.mantissa_bits + 1
-        # The window, from the top: addend, gap, product, three bits. The product stands still and the addend is shifted down from
-        # the top. An addend that belongs above the top stays there: the product below the gap then is less than a quarter of its
-        # last place, and only whether it is zero, and its sign, matter. An addend below the product's last place has a sticky bit;
-        # the product then has at least p bits, since one factor is normal, so that no more than one leading bit cancels. Zero
-        # has an exponent, too, but no place: a product of zero counts as far below.
+        # The window, from the top: addend, gap, product, three bits. The product stands still and the addend is shifted down
+        # from the top. An addend that belongs above the top stays there: the product below the gap then is less than a quarter
+        # of its last place, and only whether it is zero, and its sign, matter. An addend below the product's last place has a
+        # sticky bit; the product then has at least p bits, since one factor is normal, so that no more than one leading bit
+        # cancels. Zero has an exponent, too, but no place: a product of zero counts as far below.
         width = precision + _GAP + 2 * precision + _BELOW
 
         def held(value: Value, name: str, stages: int = 1) -> Value:

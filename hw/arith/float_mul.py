@@ -21,9 +21,9 @@ class FloatMultiply(wiring.Component):
     as if the exponent had no lower bound, and if it is then below the smallest normal value it becomes zero of its sign. NaN ×
     anything and Inf × 0 (or × what counts as 0) give the one quiet NaN. Formats without infinities: `FloatRound`.
 
-    Latency 2 cycles with `enable` high without subnormals (multiply; round), 3 with them (multiply; count zeros; shift and round);
-    initiation interval 1; no reset. One multiplier of mantissa_bits + 1 bits a side; subnormals cost a leading-zero count and two
-    shifters of twice that.
+    Latency 2 cycles with `enable` high without subnormals (multiply; round), 3 with them (multiply; count zeros; shift and
+    round); initiation interval 1; no reset. One multiplier of mantissa_bits + 1 bits a side; subnormals cost a leading-zero
+    count and two shifters of twice that.
 
     Parameters
     ----------

@@ -21,14 +21,14 @@ _FEW_ZEROS = 3          # so few leading zeros are counted and shifted out in th
 class FloatRound(wiring.Component):
     """Rounds magnitude · 2^(exponent + lsb) to a floating-point format once, to nearest, ties to even.
 
-    A zero has the sign that it is given. With `subnormals`, results below the smallest normal value are rounded to a multiple of
-    the smallest subnormal one; without, rounding knows no lower bound of the exponent, and what is then below the smallest normal
-    value becomes a zero of its sign. What is too large after rounding becomes an infinity of its sign; the one NaN, if the format
-    has no infinity; the largest value, if it has neither or with `saturate`. So does `inf`. NaN becomes the one quiet NaN, positive
-    and without payload, or +0 if the format has none.
+    A zero has the sign that it is given. With `subnormals`, results below the smallest normal value are rounded to a multiple
+    of the smallest subnormal one; without, rounding knows no lower bound of the exponent, and what is then below the smallest
+    normal value becomes a zero of its sign. What is too large after rounding becomes an infinity of its sign; the one NaN, if
+    the format has no infinity; the largest value, if it has neither or with `saturate`. So does `inf`. NaN becomes the one
+    quiet NaN, positive and without payload, or +0 if the format has none.
 
-    Bit 0 of the magnitude may be a sticky bit (1 if anything below it is not 0), if the magnitude then is at least `precision` + 2
-    bits long from its leading one, or from the place of the smallest subnormal value.
+    Bit 0 of the magnitude may be a sticky bit (1 if anything below it is not 0), if the magnitude then is at least `precision`
+    + 2 bits long from its leading one, or from the place of the smallest subnormal value.
 
     Latency 2 cycles with `enable` high (count leading zeros; shift and round), 1 if `zeros` is at most 3; initiation
     interval 1; no reset. What the bounds of the exponent rule out (overflow, subnormal results, rounding) has no logic.
@@ -144,7 +144,9 @@ class FloatRound(wiring.Component):
         word = Cat(mantissa, stored)
         rounded = Signal(Shape(fmt.mantissa_bits + max(len(stored), fmt.exponent_bits) + 1, signed=signed_exponent))
         result = Signal(self.o.shape(), reset_less=True)
-        m.d.comb += [rounded.eq((word.as_signed() if signed_exponent else word) + round_increment(aligned, drop)), self.o.eq(result)]
+        m.d.comb += [
+            rounded.eq((word.as_signed() if signed_exponent else word) + round_increment(aligned, drop)), self.o.eq(result),
+        ]
         bound = self._lsb + self._width + (1 << self._exponent_width) - 1       # every value is below 2^bound
         reserved = fmt.specials is Specials.IEEE
         too_large = (~zero & (rounded > largest(fmt).as_bits()) if bound > fmt.exponent_max - reserved - fmt.bias else C(0, 1))

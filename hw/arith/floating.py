@@ -8,7 +8,7 @@ from amaranth.lib import data
 from hw.elements import FloatFormat, Specials
 from hw.errors import ConfigError
 
-__all__ = ["Unpacked", "check_format", "float_layout", "infinity", "largest", "quiet_nan", "unpack"]
+__all__ = ["Unpacked", "before", "check_format", "float_layout", "infinity", "largest", "quiet_nan", "unpack"]
 
 
 def check_format(where: str, fmt: FloatFormat) -> None:
@@ -92,3 +92,9 @@ def largest(fmt: FloatFormat) -> data.Const:
 
 def _word(fmt: FloatFormat, bits: int) -> data.Const:
     return float_layout(fmt).from_bits(bits)
+
+
+def before(a: data.View, b: data.View) -> Value:
+    """Return whether `a` stands before `b` in −Inf … −0, +0 … Inf; neither is NaN."""
+    left, right = Cat(a.mantissa, a.exponent), Cat(b.mantissa, b.exponent)
+    return Mux(a.sign, ~b.sign | (left > right), ~b.sign & (left < right))

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"hw", "sw", "tb", "flows"}
-PURE = {"config", "elements", "engines", "errors", "families", "formats", "isa", "layout", "plugins", "presets", "regs", "timing"}
+PURE = {"config", "curves", "elements", "engines", "errors", "families", "formats", "isa", "layout", "plugins", "presets", "regs",
+        "timing"}
 PURE_INSIDE = {"bridge.protocol"}
 MAY_IMPORT = {"hw": {"hw"}, "sw": {"hw", "sw"}, "flows": {"hw", "sw", "flows"}, "tb": OURS}
 

@@ -1,9 +1,9 @@
 """Floating-point words as values and back, and arithmetic on them, for every signed `FloatFormat` of up to 24 mantissa bits.
 
 Words are the stored bits as unsigned integers. Values are float64, which holds every word and every product exactly. A sum that
-float64 rounds is rounded once more to at most half as many bits, which gives the same word as one rounding would (Figueroa, When is
-double rounding innocuous?, 1995); of a multiply-add that is not true, and its sum is rounded to odd first (Boldo and Melquiond,
-Emulation of FMA and correctly rounded sums, 2008).
+float64 rounds is rounded once more to at most half as many bits, which gives the same word as one rounding would (Figueroa,
+When is double rounding innocuous?, 1995); of a multiply-add that is not true, and its sum is rounded to odd first (Boldo and
+Melquiond, Emulation of FMA and correctly rounded sums, 2008).
 
 Where `subnormals` is false, a subnormal word is a zero of its sign, and results are rounded as if the exponent had no lower bound
 and flushed to zero if they are then below the smallest normal value. Every NaN is the positive quiet one.
@@ -57,8 +57,8 @@ def decode(fmt: FloatFormat, words: npt.ArrayLike, *, subnormals: bool = False) 
 def encode(fmt: FloatFormat, values: npt.ArrayLike, *, subnormals: bool = False, saturate: bool = False) -> Words:
     """Return the words nearest to `values`, ties to even.
 
-    A value that is too large after rounding becomes an infinity, the NaN of a format that has no infinity, or the largest value of
-    one that has neither, or with `saturate`.
+    A value that is too large after rounding becomes an infinity, the NaN of a format that has no infinity, or the largest value
+    of one that has neither, or with `saturate`.
 
     values: float64 of any shape → uint64 of that shape.
     """
@@ -76,15 +76,16 @@ def encode(fmt: FloatFormat, values: npt.ArrayLike, *, subnormals: bool = False,
         if small.any():
             # Adding a number whose last place is the smallest subnormal value rounds to multiples of that.
             anchor = np.float64(2.0**(1 - fmt.bias - fmt.mantissa_bits + _MANTISSA))
-            multiple = (np.where(small, magnitude, np.uint64(0)).view(np.float64) + anchor).view(np.uint64) - anchor.view(np.uint64)
-            word = np.where(small, multiple, word)
+            sums = np.where(small, magnitude, np.uint64(0)).view(np.float64) + anchor
+            word = np.where(small, sums.view(np.uint64) - anchor.view(np.uint64), word)
     infinite = np.uint64(fmt.exponent_max << fmt.mantissa_bits)
     reserved = {Specials.IEEE: 1 << fmt.mantissa_bits, Specials.NAN: 1, Specials.NONE: 0}[fmt.specials]
     largest = np.uint64((1 << (fmt.bits - 1)) - 1 - reserved)
     flat = fmt.specials is Specials.NONE or saturate
     beyond = word > largest
     if beyond.any():
-        word = np.where(beyond, largest if flat else infinite if fmt.specials is Specials.IEEE else np.uint64(quiet_nan(fmt)), word)
+        stand_in = largest if flat else infinite if fmt.specials is Specials.IEEE else np.uint64(quiet_nan(fmt))
+        word = np.where(beyond, stand_in, word)
         if not flat and fmt.specials is Specials.NAN:
             sign = np.where(beyond, np.uint64(0), sign)
     word = word | sign >> np.uint64(64 - fmt.bits)
@@ -99,7 +100,7 @@ def float_convert(source: FloatFormat, target: FloatFormat, words: npt.ArrayLike
 
 
 def int_to_float(fmt: FloatFormat, integers: npt.ArrayLike, *, fraction_bits: int = 0, saturate: bool = False) -> Words:
-    """Return `integers` · 2^−fraction_bits as words of `fmt`, subnormal ones included: int64 of any shape → uint64 of that shape."""
+    """Return `integers` · 2^−fraction_bits as words of `fmt`, subnormal ones included: int64 of any shape → uint64."""
     return encode(fmt, _to_odd(np.asarray(integers, dtype=np.int64)) * 2.0**-fraction_bits, subnormals=True, saturate=saturate)
 
 
