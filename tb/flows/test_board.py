@@ -137,6 +137,17 @@ def test_errors_of_the_accelerator_are_device_errors(session):
     assert np.array_equal(got, want)
 
 
+def test_the_host_gives_up_where_the_hardware_does_not(client):
+    session = BoardDevice(TINY, lambda: client, watchdog=(1 << 31) - 1).open(MEMORY)
+    session._patience = 0.02
+    with pytest.raises(DeviceHang, match="its watchdog does not end it; waiting for semaphores: sequencer"):
+        session.run(program("wait 1\nhalt"))
+    gemm = compile_gemm(TINY, SPEC)                    # the next run resets it first
+    got, _ = run_gemm(session, gemm, SPEC, **operands())
+    want, _ = run_gemm(GoldenDevice(TINY).open(MEMORY), gemm, SPEC, **operands())
+    assert np.array_equal(got, want)
+
+
 def test_noise_damage_and_lost_replies_are_survived(session, line):
     gemm = compile_gemm(TINY, SPEC)
     want, _ = run_gemm(GoldenDevice(TINY).open(MEMORY), gemm, SPEC, **operands())
