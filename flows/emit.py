@@ -20,6 +20,7 @@ from flows.emission.verilog import finish, verilog_of, yosys
 from flows.headers import isa_header, regs_header
 from flows.ipxact import ipxact
 from hw.config import AcceleratorConfig
+from hw.plugins import plugin_sources
 
 __all__ = [
     "DEFAULT_OPTIONS",
@@ -153,7 +154,9 @@ def _sources() -> bytes:
     flows = Path(__file__).parent
     files = [*sorted((repository() / "hw").rglob("*.py")), Path(__file__), *sorted((flows / "emission").rglob("*.py")),
              flows / "headers.py", flows / "ipxact.py"]
-    return b"".join(key_of(str(f.relative_to(repository())), f.read_bytes()).encode() for f in files)
+    ours = [key_of(str(f.relative_to(repository())), f.read_bytes()) for f in files]
+    theirs = [key_of(f.name, f.read_bytes()) for f in plugin_sources()]
+    return "".join(ours + theirs).encode()
 
 
 def _write(folder: Path, config: AcceleratorConfig, options: EmitOptions) -> None:

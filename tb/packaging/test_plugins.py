@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -53,6 +54,18 @@ def test_a_gemm_with_its_pe(example):
     done = heddle(example, "run", "example-4x4", "--gemm", "8,8,8", "--device", "golden", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["macs"] == 512
+
+
+def test_its_source_is_part_of_what_names_a_build(example, tmp_path):
+    """An edited block of a package must not be tested as its old self."""
+    probe = "from hw.presets import preset_named; from flows.emit import emit; print(emit(preset_named('example-4x4')).folder)"
+    changed = tmp_path / "packages"
+    shutil.copytree(example, changed)
+    with (changed / "heddle_example.py").open("a") as file:
+        file.write("# edited\n")
+    folders = [subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True,
+                              env={**os.environ, "PYTHONPATH": str(folder)}).stdout for folder in (example, changed)]
+    assert folders[0] != folders[1]
 
 
 def test_its_format_quantizes(example):
