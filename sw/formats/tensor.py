@@ -89,7 +89,7 @@ def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1, amax
     ----------
     array : array of float
         Any shape with at least one axis and one value; of a type that float32 holds exactly (float16, bfloat16, float32), or
-        float64, which is rounded to float32 first.
+        another of real numbers, float64 and integers, which is rounded to float32 first.
     format : Format or str
         A name that `hw.formats.format_named` reads.
     axis : int
@@ -104,11 +104,15 @@ def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1, amax
     ConfigError
         If there is no such format.
     TypeError
-        If `array` is not of real numbers.
+        If `array` is not of real numbers, `format` neither a name nor a format, or `axis` no integer.
     FormatError
         If `array` has no such axis or no value, or a value cannot be represented as the format's page says.
     """
     fmt = format_named(format) if isinstance(format, str) else format
+    if not isinstance(fmt, Format):
+        raise TypeError(f"format must be a name or a Format, not {format!r}")
+    if not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis must be an integer, not {axis!r}")
     array = np.asarray(array)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise TypeError(f"array must be of real numbers, not {array.dtype}")
@@ -116,7 +120,7 @@ def quantize(array: npt.ArrayLike, format: Format | str, *, axis: int = -1, amax
         raise FormatError(f"array must have an axis and a value, not shape {array.shape}")
     if not -array.ndim <= axis < array.ndim:
         raise FormatError(f"axis must be between {-array.ndim} and {array.ndim - 1}, not {axis}")
-    axis %= array.ndim
+    axis = int(axis) % array.ndim
     whole = {"amax": amax} if amax is not None and isinstance(fmt, ScaledFormat) and fmt.outer == "tensor" else {}
     encoded = codec_of(fmt).quantize(fmt, _rows(array, axis, fmt.block), **whole)
     return QuantizedTensor(format=fmt, shape=array.shape, axis=axis, payload=pack_words(fmt, encoded.fields), side=encoded.side)

@@ -95,6 +95,14 @@ def test_shapes_that_cannot_be(array, axis, text):
         quantize(array, "int8", axis=axis)
 
 
+def test_arguments_of_other_types():
+    with pytest.raises(TypeError, match=r"^format must be a name or a Format, not None$"):
+        quantize([1.0], None)
+    with pytest.raises(TypeError, match=r"^axis must be an integer, not 0\.5$"):
+        quantize([1.0], "int8", axis=0.5)
+    assert type(quantize([1.0], "int8", axis=np.int64(0)).axis) is int
+
+
 def test_unknown_format():
     with pytest.raises(ConfigError, match=r"^format must be a name .* \(near it: .*bitmod4-g128.*\), not 'bitmod5-g128'$"):
         quantize([1.0], "bitmod5-g128")
