@@ -1,6 +1,7 @@
 """Quantizes a checkpoint tensor by tensor, some rows at a time, so that memory does not grow with it."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from sw.checkpoint.report import Errors, TensorReport
 from sw.checkpoint.stored import CheckpointError, StoredTensor
 from sw.checkpoint.writer import CheckpointWriter
 from sw.formats import FormatError, QuantizedTensor, dequantize
-from sw.formats.files import FILE_FORMAT, TENSORS_VERSION
+from sw.formats.files import FILE_FORMAT, TENSORS_VERSION, check_name
 from sw.program import METADATA_KEY
 
 __all__ = ["convert"]
+
 
 def convert(steps: Sequence[Step], out: Path, *, metadata: dict[str, str] | None = None,
             progress: Callable[[StoredTensor, int], None] = lambda tensor, done: None) -> list[TensorReport]:
@@ -41,9 +43,13 @@ def convert(steps: Sequence[Step], out: Path, *, metadata: dict[str, str] | None
     ------
     CheckpointError
         If a weight is not finite or does not fit the format; the text names the tensor.
+    FormatError
+        If a format is not what its name says.
     """
     entries: dict[str, int] = {}
     for step in steps:
+        if step.format is not None:
+            check_name(step.format)
         for name, axes in _parts(step).items():
             if name in entries:
                 raise CheckpointError(f"tensors must have names of their own in the output, but {name!r} is a part of two")
@@ -95,6 +101,8 @@ def _write_quantized(writer: CheckpointWriter, step: Step,
     for part, values in _quantized(step.tensor, fmt, step.axis) if errors is not None else _taken(step.tensor):
         if errors is not None and values is not None:
             errors.add(values, dequantize(part))
+            if not math.isfinite(errors.noise):
+                raise CheckpointError(f"weights must stay finite in {fmt.name}, but {name} has one that is too large for it")
         writer.append(f"{name}.payload", part.payload)
         sides.append(part.side)
         nbytes += part.payload.nbytes

@@ -32,6 +32,9 @@ def open_checkpoint(path: Path) -> Sequence[StoredTensor]:
         raise CheckpointError(f"MODEL must be a safetensors file, a folder with one, or a GGUF file; there is no {str(path)!r}")
     if path.is_dir():
         return _folder(path)
+    if not path.is_file():
+        raise CheckpointError(f"MODEL must be a safetensors file, a folder with one, or a GGUF file, not the device or pipe "
+                              f"{str(path)!r}")
     with path.open("rb") as file:
         magic = file.read(4)
     if path.suffix == ".gguf" or magic == b"GGUF":
@@ -49,8 +52,10 @@ def _folder(path: Path) -> list[StoredTensor]:
         raise CheckpointError(f"{path} must hold {_SINGLE} or {_INDEX}")
     try:
         where = dict(json.loads(index.read_text())["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index} must map tensors to files in 'weight_map': {error!r}") from None
+    if odd := [name for name in where.values() if not isinstance(name, str)]:
+        raise CheckpointError(f"{index} must map tensors to files in 'weight_map', not to {odd[0]!r}")
     tensors: dict[str, StoredTensor] = {}
     for name in dict.fromkeys(where.values()):
         if not (path / name).is_file():

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sw.checkpoint.stored import DTYPES, CheckpointError
+from sw.formats.files import RESERVED
 
 __all__ = ["CheckpointWriter"]
 
@@ -35,9 +36,16 @@ class CheckpointWriter:
         Every tensor that will be written → how many axes it has at most.
     metadata : mapping of str to str
         The file's own.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor has the name that safetensors keeps for itself.
     """
 
     def __init__(self, path: Path, entries: Mapping[str, int], metadata: Mapping[str, str]):
+        if RESERVED in entries:
+            raise CheckpointError(f"a tensor must not be called {RESERVED}, which safetensors keeps for itself")
         self._path = path
         self._metadata = dict(metadata)
         self._planned = dict(entries)

@@ -20,7 +20,7 @@ from sw.formats.codec import FormatError
 from sw.formats.tensor import QuantizedTensor
 from sw.program import ProgramError, read_container, write_container
 
-__all__ = ["TENSORS_VERSION", "load", "save"]
+__all__ = ["FILE_FORMAT", "RESERVED", "TENSORS_VERSION", "check_name", "load", "save"]
 
 TENSORS_VERSION = 1
 FILE_FORMAT = "heddle-tensors"

@@ -1,6 +1,8 @@
 """Quantized checkpoints: the same as tensors quantized whole, whatever the chunks; what is kept is kept bit by bit."""
 
+import dataclasses
 import json
+import re
 import struct
 
 import ml_dtypes
@@ -12,7 +14,7 @@ from safetensors.numpy import save_file
 from hw.formats import format_named
 from sw.checkpoint import CheckpointError, Way, convert, open_checkpoint, plan_of
 from sw.checkpoint.stored import StoredTensor
-from sw.formats import QuantizedTensor, dequantize, load, quantize
+from sw.formats import FormatError, QuantizedTensor, dequantize, load, quantize
 from tb.sw.checkpoints import MATRICES, small_tensors, write_folder
 
 FORMATS = ("int4-g32", "int8", "int4-asym-g32", "bitmod4-g32", "mxfp4-b32", "nvfp4", "nvfp4-4over6", "razer", "sf4-g128",
@@ -192,6 +194,21 @@ def test_what_a_format_cannot_take_names_the_tensor(tmp_path):
         run(tmp_path / "model.safetensors", tmp_path / "out.safetensors", "float8_s0e4m4")
 
 
+@pytest.mark.parametrize("fmt", ["float16", "float8_e5m2"])
+def test_a_weight_that_becomes_infinite_names_the_tensor(tmp_path, fmt):
+    save_file({"w": np.array([[1.0, -1e6]], np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"^weights must stay finite in {fmt}, but w has one that is too large for it$"):
+        run(tmp_path / "model.safetensors", tmp_path / "out.safetensors", fmt)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_format_that_is_not_what_its_name_says(tmp_path):
+    save_file({"w": np.ones((2, 16), np.float32)}, tmp_path / "model.safetensors")
+    fmt = dataclasses.replace(format_named("razer"), specials=(5.0, 7.0, -5.0, -7.0))
+    with pytest.raises(FormatError, match=r"^a format in a file must be what its name says, not another one called 'razer'"):
+        convert(plan_of(open_checkpoint(tmp_path / "model.safetensors"), fmt), tmp_path / "out.safetensors")
+
+
 @pytest.mark.parametrize(("choice", "text"), [
     ({"only": ["*lm_head*"]}, r"a glob must match the name of a tensor; '\*lm_head\*' matches none"),
     ({"skip": ["nothing"]}, r"a glob must match the name of a tensor; 'nothing' matches none"),
@@ -250,6 +267,13 @@ def test_folders_that_are_no_checkpoints(tmp_path):
     index.write_text("{}")
     with pytest.raises(CheckpointError, match=r"^.*index\.json must map tensors to files in 'weight_map': KeyError.*$"):
         open_checkpoint(model)
+    index.write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"^.*index\.json must map tensors to files in 'weight_map': RecursionError.*$"):
+        open_checkpoint(model)
+    for odd in (5, ["a"]):
+        index.write_text(json.dumps({"weight_map": {"w": odd}}))
+        with pytest.raises(CheckpointError, match=rf"^.*index\.json must map .* in 'weight_map', not to {re.escape(str(odd))}$"):
+            open_checkpoint(model)
     index.write_text(json.dumps({"weight_map": {**json.loads(whole)["weight_map"], "ghost": "model-00001-of-00002.safetensors"}}))
     with pytest.raises(CheckpointError, match=r"^the files that .*index\.json names must hold 'ghost'$"):
         open_checkpoint(model)

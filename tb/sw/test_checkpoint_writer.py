@@ -88,3 +88,9 @@ def test_a_disk_that_takes_no_more(tmp_path, size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_name_that_safetensors_keeps(tmp_path):
+    with pytest.raises(CheckpointError, match=r"^a tensor must not be called __metadata__, which safetensors keeps for itself$"):
+        CheckpointWriter(tmp_path / "x", {"__metadata__": 1}, {})
+    assert not list(tmp_path.iterdir())
