@@ -16,7 +16,7 @@ from rich.table import Table
 from flows.commands.common import add_json_argument, console, log, print_json
 from hw.formats import format_named
 from sw.checkpoint import Errors, Step, StoredTensor, TensorReport, Way, convert, open_checkpoint, plan_of
-from sw.checkpoint.output import check_output, opened_output
+from sw.checkpoint.output import WEIGHTS, check_output, opened_output
 
 __all__ = ["add_arguments", "run"]
 
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> bool:
     """Quantize, print the table of errors, and return true."""
     began = time.monotonic()
     fmt = None if args.format is None else format_named(args.format)
-    if args.report is not None and not args.report.resolve().parent.is_dir():
-        raise ValueError(f"--report must lie in a folder that exists, not {str(args.report)!r}")
     steps = plan_of(open_checkpoint(args.model), fmt, only=args.only, skip=args.skip, axis=args.axis)
     check_output(args.out, args.model, steps, force=args.force)
+    if args.report is not None:
+        _check_report(args, steps)
     formats = sorted({step.format.name for step in steps if step.format is not None})
     with opened_output(args.out, args.model, {"tool": "heddle", "formats": formats}) as weights:
         reports = _convert(steps, weights)
@@ -70,6 +70,18 @@ def run(args: argparse.Namespace) -> bool:
     else:
         _show(args, reports, answer)
     return True
+
+
+def _check_report(args: argparse.Namespace, steps: list[Step]) -> None:
+    """Refuse a report that cannot be written, or would be in place of weights."""
+    report = args.report.resolve()
+    if not report.parent.is_dir():
+        raise ValueError(f"--report must lie in a folder that exists, not {str(args.report)!r}")
+    if report.is_dir():
+        raise ValueError(f"--report must be a file, not the folder {str(args.report)!r}")
+    out = args.out.resolve()
+    if report in {step.tensor.file.resolve() for step in steps} | {out, out / WEIGHTS, out / "config.json"}:
+        raise ValueError(f"--report must be a file of its own, not {str(args.report)!r} of MODEL or OUT")
 
 
 def _peak() -> int:

@@ -20,11 +20,13 @@ _COMPANIONS = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".md"}
 _HEADER = 1 << 20
 
 
-def companions(folder: Path) -> list[Path]:
-    """Return what a model's folder holds besides weights, relative to it: configuration, tokenizer, text."""
-    return sorted(path.relative_to(folder) for path in folder.rglob("*")
-                  if path.is_file() and path.suffix in _COMPANIONS and not path.name.endswith(".index.json")
-                  and not any(part.startswith(".") for part in path.relative_to(folder).parts))
+def companions(folder: Path, out: Path) -> list[Path]:
+    """Return what a model's folder holds besides weights, relative to it: configuration, tokenizer, text; nothing of `out`."""
+    own, inside = out.resolve(), folder.resolve()
+    names = (path.relative_to(folder) for path in folder.rglob("*")
+             if path.is_file() and path.suffix in _COMPANIONS and not path.name.endswith(".index.json"))
+    return sorted(name for name in names if not any(part.startswith(".") for part in name.parts)
+                  and not (own.is_relative_to(inside) and (inside / name).is_relative_to(own)))
 
 
 def output_bytes(steps: Sequence[Step]) -> int:
@@ -50,7 +52,7 @@ def check_output(out: Path, model: Path, steps: Sequence[Step], *, force: bool) 
     CheckpointError
         If it exists and `force` is false, is the model itself, lies in no folder, or the disk is too small.
     """
-    if out.suffix != ".safetensors" and out.is_file():
+    if out.suffix != ".safetensors" and ((out.exists() and not out.is_dir()) or not out.resolve().name):
         raise CheckpointError(f"OUT must be a folder or end in .safetensors, not the file {str(out)!r}")
     if out.suffix == ".safetensors" and out.is_dir():
         raise CheckpointError(f"OUT must not be a folder if it ends in .safetensors, as {str(out)!r} does")
@@ -82,7 +84,7 @@ def opened_output(out: Path, model: Path, note: dict[str, object]) -> Iterator[P
     try:
         yield work / WEIGHTS
         if model.is_dir():
-            for name in companions(model):
+            for name in companions(model, out):
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(model / name, work / name)
             _note(work / "config.json", note)

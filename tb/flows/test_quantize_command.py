@@ -153,6 +153,14 @@ def test_an_interrupt_leaves_no_folder(monkeypatch, tmp_path, model):
      r"OUT must be a folder or end in \.safetensors, not the file 'model/config\.json'"),
     ({"-o": "odd.safetensors", "--force": None},
      r"OUT must not be a folder if it ends in \.safetensors, as 'odd\.safetensors' does"),
+    ({"-o": "/", "--force": None}, r"OUT must be a folder or end in \.safetensors, not the file '/'"),
+    ({"-o": "/dev/null", "--force": None}, r"OUT must be a folder or end in \.safetensors, not the file '/dev/null'"),
+    ({"MODEL": "/dev/null"}, r"MODEL must be a safetensors file, .* or a GGUF file, not the device or pipe '/dev/null'"),
+    ({"--report": "model"}, r"--report must be a file, not the folder 'model'"),
+    ({"--report": "model/model.safetensors"},
+     r"--report must be a file of its own, not 'model/model\.safetensors' of MODEL or OUT"),
+    ({"-o": "out.safetensors", "--report": "out.safetensors"},
+     r"--report must be a file of its own, not 'out\.safetensors' of MODEL or OUT"),
     ({"--report": "no/where.json"}, r"--report must lie in a folder that exists, not 'no/where\.json'"),
     ({"--only": "*.lm_head.*"}, r"a glob must match the name of a tensor; '\*\.lm_head\.\*' matches none"),
     ({"--skip": "*"}, r"MODEL has no matrix of floats that is to be quantized"),
@@ -171,6 +179,15 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(capsys, monkeypatch, tm
     assert not said.out
     assert re.fullmatch(rf"heddle: {text}\n", said.err), said.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_inside_the_model_is_no_companion_of_it(tmp_path, model):
+    for _ in range(2):
+        assert main(["quantize", str(model), "--format", "int8", "-o", str(model / "int8"), "--force"]) == 0
+    assert not (model / "int8" / "int8").exists()
+    assert (model / "int8" / "extra" / "config.json").is_file()
+    assert main(["quantize", str(model), "--format", "int8", "-o", str(tmp_path), "--force"]) == 0
+    assert (tmp_path / "tokenizer.json").is_file()
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(capsys, monkeypatch, tmp_path, model):
