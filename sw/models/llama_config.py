@@ -1,0 +1,111 @@
+"""config.json of the Llama family: read, and refused by the name of the field where we do not compute what it asks for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sw.golden.llama import LlamaConfig
+
+__all__ = ["ARCHITECTURES", "ModelError", "read_config"]
+
+_REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "LlamaForCausalLM": (),
+    "MistralForCausalLM": ("num_key_value_heads", "sliding_window"),
+}
+"""Classes of Hugging Face that compute what `sw.golden.llama` does, within the limits of `_ONLY` → fields that must be there
+because their defaults are not those of Llama."""
+
+_ROPE = {"rope_type", "type", "rope_theta"}
+
+_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "hidden_act": (("silu", "swish"), "'silu'"),
+    "attention_bias": ((False, None), "false"),
+    "mlp_bias": ((False, None), "false"),
+    "sliding_window": ((None,), "null: attention over all tokens"),
+    "partial_rotary_factor": ((1, None), "1: positions in all of a head"),
+    "quantization_config": ((None,), "absent: weights as floats, or as `heddle quantize` writes them"),
+}
+"""Field → (values whose computation is ours, what to say they are)."""
+
+
+class ModelError(ValueError):
+    """A model's folder that is no Llama, or one that we do not compute; the text names the file or the field."""
+
+
+def read_config(folder: Path) -> LlamaConfig:
+    """Return the config of a model in the layout of Hugging Face.
+
+    Defaults of fields that are absent are those of Hugging Face's `LlamaConfig`.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds config.json.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, it is no JSON object, an architecture or field is not supported, or sizes cannot be.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"MODEL must be a folder with config.json, not {str(folder)!r}")
+    try:
+        fields = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"{path} must be JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ModelError(f"{path} must be a JSON object, not {fields!r}")
+    _check_supported(path, fields)
+    return _sizes(path, fields)
+
+
+def _check_supported(path: Path, fields: dict[str, Any]) -> None:
+    """Refuse what `sw.golden.llama` does not compute."""
+    listed = fields.get("architectures")
+    if not isinstance(listed, list) or len(listed) != 1 or listed[0] not in list(ARCHITECTURES):
+        raise ModelError(f"{path}: architectures must be one of {', '.join(ARCHITECTURES)}, not {listed!r}")
+    for name in ARCHITECTURES[listed[0]]:
+        if name not in fields:
+            raise ModelError(f"{path} must have {name}")
+    for name, (values, rule) in _ONLY.items():
+        if name in fields and fields[name] not in values:
+            raise ModelError(f"{path}: {name} must be {rule}, not {fields[name]!r}")
+    for name in ("rope_scaling", "rope_parameters"):
+        scaling = fields.get(name)
+        if scaling is not None and not (isinstance(scaling, dict) and set(scaling) <= _ROPE
+                                        and scaling.get("rope_type", scaling.get("type", "default")) == "default"):
+            raise ModelError(f"{path}: {name} must be null or of rope_type 'default', not {scaling!r}")
+
+
+def _sizes(path: Path, fields: dict[str, Any]) -> LlamaConfig:
+    """Return the config after checking each number."""
+
+    def number(name: str, default: Any, kinds: tuple[type, ...] = (int,)) -> Any:
+        value = default if fields.get(name) is None else fields[name]
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
+            raise ModelError(f"{path}: {name} must be a positive {'integer' if kinds == (int,) else 'number'}, not {value!r}")
+        return value
+
+    missing = [name for name in _REQUIRED if fields.get(name) is None]
+    if missing:
+        raise ModelError(f"{path} must have {missing[0]}")
+    vocab, hidden, ffn, layers, heads = (number(name, None) for name in _REQUIRED)
+    kv_heads = number("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise ModelError(f"{path}: num_key_value_heads must divide num_attention_heads of {heads}, not be {kv_heads}")
+    if fields.get("head_dim") is None and hidden % heads:
+        raise ModelError(f"{path}: hidden_size must be a multiple of num_attention_heads of {heads} where head_dim is absent, "
+                         f"not {hidden}")
+    head_dim = number("head_dim", hidden // heads)
+    if head_dim % 2:
+        raise ModelError(f"{path}: head_dim must be even, for its halves are rotated, not {head_dim}")
+    tied = fields.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise ModelError(f"{path}: tie_word_embeddings must be true or false, not {tied!r}")
+    theta = number("rope_theta", (fields.get("rope_parameters") or {}).get("rope_theta", 10000.0), (int, float))
+    return LlamaConfig(vocab=vocab, hidden=hidden, ffn=ffn, layers=layers, heads=heads, kv_heads=kv_heads, head_dim=head_dim,
+                       context=number("max_position_embeddings", 2048), rope_theta=float(theta),
+                       norm_eps=float(number("rms_norm_eps", 1e-6, (int, float))), tied=tied)
