@@ -41,7 +41,11 @@ def _some(element: Element) -> list[int]:
 
 
 def codes_of(fmt: ScaledFormat, limit: int = LIMIT, seed: int = 1) -> Codes:
-    """Return every combination of the fields of a format; beyond `limit`, corners of some fields and as many random ones."""
+    """Return every combination of the fields of a format; beyond `limit`, corners of some fields and as many random ones.
+
+    Scales and zero points are cut to corners before any code is left out, so that every code meets every corner of a scale; beyond
+    6 bits under a zero point, only corners of the codes do, and random ones.
+    """
     rng = np.random.default_rng(seed)
     elements = {"codes": fmt.element} | ({"scale": fmt.scale} if fmt.scale is not None else {})
     bits = {name: element.bits for name, element in elements.items()}
@@ -49,7 +53,7 @@ def codes_of(fmt: ScaledFormat, limit: int = LIMIT, seed: int = 1) -> Codes:
     axes: dict[str, Any] = {name: range(1 << width) for name, width in bits.items() if width}
     axes |= {"special": range(len(fmt.specials))} if fmt.special_bits else {}
     everything = dict(axes)
-    for name in sorted(axes, key=lambda name: -len(axes[name])):        # the longest first
+    for name in sorted(axes, key=lambda name: (name == "codes", -len(axes[name]))):     # codes last, of others the longest first
         if math.prod(len(axis) for axis in axes.values()) > limit:
             top = len(axes[name])
             axes[name] = _some(elements[name]) if name in elements else [0, 1, top // 2, top - 2, top - 1]
