@@ -235,7 +235,8 @@ def _changed(fmt: Format, options: list[str], name: str) -> Format:
     """Return `fmt` with the changes that `options` name."""
     for place, option in enumerate(options):
         if clash := [other for other in options[:place] if OPTIONS[other].keys() & OPTIONS[option].keys()]:
-            raise ConfigError(f"options in a format's name must be about different things, not {clash[0]!r} and {option!r} ({name!r})")
+            raise ConfigError(f"options in a format's name must be about different things, not {clash[0]!r} and {option!r} "
+                              f"({name!r})")
         if not isinstance(fmt, ScaledFormat) or fmt.scale_rule == "none":
             raise ConfigError(f"{fmt.family} takes no options in its name, not {option!r} ({name!r})")
         change = OPTIONS[option]

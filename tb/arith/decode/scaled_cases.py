@@ -43,8 +43,8 @@ def _some(element: Element) -> list[int]:
 def codes_of(fmt: ScaledFormat, limit: int = LIMIT, seed: int = 1) -> Codes:
     """Return every combination of the fields of a format; beyond `limit`, corners of some fields and as many random ones.
 
-    Scales and zero points are cut to corners before any code is left out, so that every code meets every corner of a scale; beyond
-    6 bits under a zero point, only corners of the codes do, and random ones.
+    Scales and zero points are cut to corners before any code is left out, so that every code meets every corner of a scale;
+    beyond 6 bits under a zero point, only corners of the codes do, and random ones.
     """
     rng = np.random.default_rng(seed)
     elements = {"codes": fmt.element} | ({"scale": fmt.scale} if fmt.scale is not None else {})
