@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flows import format_tables as tables
-from flows.docs_numerics import numerics_page
-from flows.docs_numerics_text import OPTION_DOCS, PROSE
+from flows.docs.numerics import numerics_page
+from flows.docs.numerics_text import OPTION_DOCS, PROSE
 from hw.formats import ALIASES, FORMATS, OPTIONS
 from sw.formats import FormatError, dequantize, quantize
 

@@ -1,12 +1,13 @@
 """Makes `docs/numerics.md`: every number format, from the tables of `hw` and from what the codecs do."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from flows import format_tables as tables
-from flows.docs_numerics_text import ADDING, EXAMPLES, INTRODUCTION, NAMES, OPTION_DOCS, PROSE, USING
+from flows.docs.markdown import table
+from flows.docs.numerics_text import ADDING, EXAMPLES, INTRODUCTION, NAMES, OPTION_DOCS, PROSE, USING
 from hw.elements import ELEMENTS, FloatFormat
 from hw.families import Format, ScaledFormat
 from hw.formats import ALIASES, FORMATS, OPTIONS, format_named
@@ -21,13 +22,6 @@ _PROBES = (
     ("0", 0.0),
 )
 """What a block is probed with, alone among zeros."""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in Markdown."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def numerics_page() -> str:

@@ -7,7 +7,7 @@ import pytest
 from flows.docs import PAGES, write_pages
 from hw import isa, regs
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 @pytest.mark.parametrize("name", PAGES)

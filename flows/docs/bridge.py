@@ -1,6 +1,6 @@
 """Writes the page of the host protocol from its table."""
 
-from flows.markdown import table
+from flows.docs.markdown import generated_note, table
 from hw.bridge import protocol
 from hw.isa import Field
 
@@ -44,7 +44,7 @@ def bridge_page() -> str:
     commands = [(f"`{info.command:#04x}`", f"`{info.command.name}`", info.space if info.space != "none" else "–", _length(info),
                  data[info.to_bridge, info.to_host], info.doc) for info in protocol.COMMANDS.values()]
     return "\n".join([
-        "# Host protocol\n", "*Generated from `hw/bridge/protocol.py` by `make docs`; edit that.*\n", _INTRODUCTION,
+        "# Host protocol\n", generated_note("`hw/bridge/protocol.py`"), _INTRODUCTION,
         "## Request\n", _fields(protocol.REQUEST), "\n## Reply\n", _fields(protocol.REPLY),
         "\n## Commands\n", table(("code", "name", "address in", "length", "data", "meaning"), commands),
         "\n## Status\n", table(("code", "name"), [(f"`{status.value:#04x}`", f"`{status.name}`") for status in protocol.Status]),
