@@ -86,7 +86,7 @@ def windows_of(tokens: Sequence[int], context: int, count: int | None = None) ->
         If the text is shorter than one window.
     """
     stride = context // 2
-    starts = range(0, len(tokens) - context, stride)
+    starts = list(range(0, len(tokens) - context, stride))
     if not starts:
         raise TextError(f"the text must have at least {context + 1} tokens, a window of {context} and the one after it, "
                         f"not {len(tokens)}")

@@ -7,12 +7,12 @@ differ in the last bits between processors. Training can be stopped and run agai
 """
 
 import argparse
+import importlib
 import json
 import math
 import platform
-import sysconfig
+import sys
 import time
-import zlib
 from pathlib import Path
 
 import torch
@@ -28,20 +28,9 @@ CONFIG = {
     "torch_dtype": "float32",
 }
 CONTEXT = CONFIG["max_position_embeddings"]
-SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "ensurepip", "lib2to3", "pydoc_data"}
 
-
-def texts() -> tuple[bytes, bytes]:
-    """Return training and held-out text: every file after a zero byte; one file in 20 is held out, by the CRC of its path."""
-    root = Path(sysconfig.get_path("stdlib"))
-    files = sorted(f for f in root.rglob("*.py") if not SKIPPED & set(f.relative_to(root).parts))
-    parts: tuple[list[bytes], list[bytes]] = ([], [])
-    for file in files:
-        name = file.relative_to(root).as_posix()
-        text = file.read_bytes()
-        if b"\0" not in text and text:
-            parts[zlib.crc32(name.encode()) % 20 == 0].append(b"\0" + text)
-    return b"".join(parts[0]), b"".join(parts[1])
+sys.path.append(str(Path(__file__).resolve().parents[2]))       # so that this runs from a clone, without an installation
+texts = importlib.import_module("sw.models.python_text").texts  # which files, and which are held out; standard library only
 
 
 class Norm(nn.Module):

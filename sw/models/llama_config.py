@@ -84,8 +84,8 @@ def _sizes(path: Path, fields: dict[str, Any]) -> LlamaConfig:
     """Return the config after checking each number."""
 
     def number(name: str, default: Any, kinds: tuple[type, ...] = (int,)) -> Any:
-        value = default if fields.get(name) is None else fields[name]
-        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
+        value: Any = default if fields.get(name) is None else fields[name]
+        if type(value) not in kinds or not 0 < value < float("inf"):
             raise ModelError(f"{path}: {name} must be a positive {'integer' if kinds == (int,) else 'number'}, not {value!r}")
         return value
 

@@ -50,7 +50,7 @@ def rounded(x: Array, fmt: Format) -> Array:
             row = int(np.flatnonzero(~np.isfinite(amax))[0])
             raise FormatError(f"values must be finite, not {amax[row, 0]} (row {row})")
         scale = np.where(amax > 0, np.maximum(amax / reach, np.finfo(np.float32).tiny), np.float32(1))
-        units = np.clip(matrix / scale, -reach, reach)
+        units = np.clip(matrix / scale, -reach, reach).astype(np.float32, copy=False)
         found = codec.dequantize(fmt, codec.quantize(fmt, units, **{"amax": float(reach)})) * scale
     else:
         found = codec.dequantize(fmt, codec.quantize(fmt, matrix))
