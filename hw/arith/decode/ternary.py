@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.decode.packed import packed_layout
+from hw.arith.decode.scatter import slots
 from hw.families import TernaryFormat
 
 __all__ = ["TernaryDecoder"]
@@ -40,10 +41,8 @@ class TernaryDecoder(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         quads = self._fmt.block // 4
-        slots = [self.word.slots] if quads == 1 else self.word.slots
-        signs = [self.word.signs] if quads == 1 else self.word.signs
-        for quad in range(quads):
-            slot, sign = slots[quad], signs[quad]
+        codes = zip(slots(self.word.slots, quads), slots(self.word.signs, quads), strict=True)
+        for quad, (slot, sign) in enumerate(codes):
             zero = slot[2:]
             negative = Signal(3, name=f"negative_{quad}")
             m.d.comb += negative.eq(Cat(sign, slot[0] ^ sign, slot[1] ^ sign))

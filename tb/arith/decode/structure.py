@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.block_sim import BlockSim, unpack_lanes
 from hw.families import Format
 from sw.packing import field_dtype, pack_words
+from tb.arith.combinational import evaluate
 
-__all__ = ["CORNERS", "any_fields", "increasing", "scattered", "words_of"]
+__all__ = ["CORNERS", "any_fields", "decoded", "increasing", "scattered", "words_of"]
 
 CORNERS = (0x80, 0x7F, 0x01, 0xFF, 0x00)
 """int8 codes: both ends, 1, −1, 0."""
@@ -33,6 +35,25 @@ def words_of(fmt: Format, fields: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray
     words[:, :fmt.word.bytes] = stored
     found = words.view(np.uint64)
     return found if found.shape[1] > 1 else found[:, 0]
+
+
+def decoded(dut: Any, fmt: Format, fields: Mapping[str, npt.NDArray[Any]], width: int, *, name: str,
+            small: bool) -> npt.NDArray[Any]:
+    """Return the signed lanes, each of `width` bits, that `dut` makes of records, each field (records, count).
+
+    In Verilator, as module `name`; `small` blocks in the simulator of the language.
+    """
+    if not small:
+        return unpack_lanes(BlockSim(dut, name).run({"word": words_of(fmt, fields)})["o"], width, fmt.block, signed=True)
+    found = []
+
+    async def bench(ctx: Any) -> None:
+        for row in words_of(fmt, fields).reshape(len(next(iter(fields.values()))), -1).tolist():
+            ctx.set(dut.word.as_value(), sum(word << 64 * index for index, word in enumerate(row)))
+            found.append([ctx.get(lane) for lane in dut.o])
+
+    evaluate(dut, bench)
+    return np.array(found)
 
 
 def scattered(values: Sequence[int], places: Sequence[int], lanes: int) -> list[int]:

@@ -2,19 +2,16 @@
 """Decoder of bit columns: every redundant count, constant and pattern of a weight, against the codec."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
 
-from flows.block_sim import BlockSim, unpack_lanes
 from hw.arith.decode import DECODERS
 from hw.arith.decode.columns import ColumnDecoder
 from hw.families import ColumnFormat
 from hw.formats import FORMATS
 from sw.formats.columns import decode_groups, encode_groups
-from sw.packing import pack_words
-from tb.arith.combinational import evaluate
+from tb.arith.decode import structure
 
 AVERAGE, SHIFT = FORMATS["bbs-average-g32"], FORMATS["bbs-shift-g32"]
 VERILATED = [AVERAGE, SHIFT, dataclasses.replace(SHIFT, pruned=1, constant_bits=5, block=5)]
@@ -30,22 +27,9 @@ def name_of(fmt: ColumnFormat) -> str:
 def decoded(fmt: ColumnFormat, fields: dict[str, np.ndarray]) -> np.ndarray:
     """Return what the block makes of packed groups (1, groups, ·): (groups, block)."""
     dut = ColumnDecoder(fmt)
-    stored = pack_words(fmt, fields).reshape(-1, fmt.word.bytes)
-    if fmt in SMALL:
-        found = []
-
-        async def bench(ctx: Any) -> None:
-            for row in stored:
-                ctx.set(dut.word.as_value(), int.from_bytes(row.tobytes(), "little"))
-                found.append([ctx.get(lane) for lane in dut.o])
-
-        evaluate(dut, bench)
-        return np.array(found)
-    words = np.zeros((len(stored), -(-fmt.word.bits // 64) * 8), np.uint8)
-    words[:, :fmt.word.bytes] = stored
-    packed = words.view(np.uint64) if words.shape[1] > 8 else words.view(np.uint64)[:, 0]
     width = dut.o.as_value().shape().width // fmt.block
-    return unpack_lanes(BlockSim(dut, f"columns_{name_of(fmt)}").run({"word": packed})["o"], width, fmt.block, signed=True)
+    return structure.decoded(dut, fmt, {name: field[0] for name, field in fields.items()}, width,
+                             name=f"columns_{name_of(fmt)}", small=fmt in SMALL)
 
 
 def every_word(fmt: ColumnFormat, seed: int) -> dict[str, np.ndarray]:

@@ -2,20 +2,17 @@
 """Decoder of ternary quads: every code in every quad, both mappings of lanes, against the codec."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
 
-from flows.block_sim import BlockSim, unpack_lanes
 from hw.arith.decode import DECODERS
 from hw.arith.decode.ternary import TernaryDecoder
 from hw.families import TernaryFormat
 from hw.formats import FORMATS
 from sw.formats.codec import Encoded
 from sw.formats.ternary import TernaryCodec
-from sw.packing import pack_words
-from tb.arith.combinational import evaluate
+from tb.arith.decode import structure
 
 STRIDED, CONTIGUOUS = FORMATS["sherry"], FORMATS["sherry-contiguous-g128"]
 
@@ -25,22 +22,8 @@ SMALL = [dataclasses.replace(CONTIGUOUS, block=4), dataclasses.replace(STRIDED, 
 
 def decoded(fmt: TernaryFormat, fields: dict[str, np.ndarray]) -> np.ndarray:
     """Return what the block makes of packed blocks (1, blocks, ·): (blocks, fmt.block)."""
-    dut = TernaryDecoder(fmt)
-    stored = pack_words(fmt, fields).reshape(-1, fmt.word.bytes)
-    if fmt in SMALL:
-        found = []
-
-        async def bench(ctx: Any) -> None:
-            for row in stored:
-                ctx.set(dut.word.as_value(), int.from_bytes(row.tobytes(), "little"))
-                found.append([ctx.get(lane) for lane in dut.o])
-
-        evaluate(dut, bench)
-        return np.array(found)
-    words = np.zeros((len(stored), -(-fmt.word.bits // 64) * 8), np.uint8)
-    words[:, :fmt.word.bytes] = stored
-    found = BlockSim(dut, f"ternary_{fmt.lanes}_{fmt.block}").run({"word": words.view(np.uint64)})["o"]
-    return unpack_lanes(found, 2, fmt.block, signed=True)
+    return structure.decoded(TernaryDecoder(fmt), fmt, {name: field[0] for name, field in fields.items()}, 2,
+                             name=f"ternary_{fmt.lanes}_{fmt.block}", small=fmt in SMALL)
 
 
 @pytest.mark.parametrize("fmt", [STRIDED, CONTIGUOUS, *SMALL], ids=lambda fmt: f"{fmt.lanes}-{fmt.block}")
