@@ -9,9 +9,10 @@ from flows import format_tables as tables
 from flows.docs.markdown import table
 from flows.docs.numerics_text import ADDING, EXAMPLES, INTRODUCTION, NAMES, OPTION_DOCS, PROSE, USING
 from hw.elements import ELEMENTS, FloatFormat
-from hw.families import Format, ScaledFormat
+from hw.families import Format, ScaledFormat, TernaryFormat
 from hw.formats import ALIASES, FORMATS, OPTIONS, format_named
 from sw.formats import FormatError, dequantize, quantize
+from sw.formats.ternary import decode_quads
 
 __all__ = ["numerics_page"]
 
@@ -57,7 +58,17 @@ def _section(title: str, formats: list[Format]) -> list[str]:
     if example.block:
         size = f"{example.word.bytes} bytes" + (f", {padding} bits of padding at the top" if padding else "")
         parts += [f"Packed word of `{example.name}` ({size}):\n", table(("bits", "field", "width", "meaning"), word)]
+    if isinstance(example, TernaryFormat):
+        parts += ["Slots; the sign bit negates all weights of a quad:\n", _quads()]
     return parts
+
+
+def _quads() -> str:
+    """Return the weights of a quad for every slot, its sign bit being 0."""
+    signs = {-1: "−", 0: "0", 1: "+"}
+    quads = ["".join(signs[weight] for weight in quad) for quad in decode_quads(np.arange(16), np.zeros(16, np.uint8)).tolist()]
+    return table(("slots", "weights 0 to 3 of the quad"),
+                 [(f"{low:#x}…{low + 3:#x}", ", ".join(f"`{quad}`" for quad in quads[low:low + 4])) for low in range(0, 16, 4)])
 
 
 def _shared(formats: Sequence[F], text: Callable[[F], str]) -> dict[str, list[str]]:

@@ -28,8 +28,9 @@ What holds everywhere:
 NAMES = """\
 A name is `<family>[-g<size> | -b<size>][-<option>…]`: `int4-g32`, `int4-g128-bf16`, `mxfp4-b16-ceil`. A size may be any from
 1 to 65536 where the family has one in its listed name, with the letter that stands there (g for groups, b for blocks);
-integers without a size have one float32 scale a row, with one (`int4-g32`) a float16 scale for each group. Patterns may have
-other numbers: `3:8`, `hss-2:4-1:4`, `tasd-2:4+1:8`. `heddle formats NAME` shows what any of these is made of.
+integers without a size have one float32 scale a row, with one (`int4-g32`) a float16 scale for each group. Several options
+must be about different things: of scales, or of ties, one. Patterns may have other numbers: `3:8`, `hss-2:4-1:4`,
+`tasd-2:4+1:8`. `heddle formats NAME` shows what any of these is made of.
 """
 
 OPTION_DOCS = {
@@ -39,7 +40,7 @@ OPTION_DOCS = {
     "int8": ("block scales of 8 bits (0 to 127) under a float32 scale a row", "float block scales"),
     "floor": ("power-of-two scale rounded down, as OCP MX does; large values of a block may be clipped", "MX"),
     "ceil": ("power-of-two scale rounded up, so that nothing is clipped", "MX"),
-    "full": ("the most negative code is used too, and the scale fits both ends", "signed integers"),
+    "full": ("the most negative code is used too, and a float scale fits both ends", "signed integers"),
     "even": ("ties to even", "all that have a scale"),
     "away": ("ties away from zero", "all that have a scale"),
     "down": ("ties to the lower level", "all that have a scale"),
@@ -61,7 +62,8 @@ sides. Without a size one float32 scale serves a row; with one, each group has a
 """,
     "Integers with a zero point": """\
 Unsigned codes around a zero point that is itself a code, so that zero is exact. The range of a block always includes zero.
-`p3-kv` is the same for K and V, a block being what one token has in one head.
+`p3-kv` is the same for K and V, a block being what one token has in one head; P3-LLM takes the range without zero, which
+saturates a block whose values all lie far on one side of it.
 """,
     "Floats without blocks": """\
 Values by themselves. float16, bfloat16 and the 8-bit floats are plain casts: what is too large becomes infinity where the
@@ -109,9 +111,9 @@ decode to values a little beyond int8. Channels in which pruning would hurt can 
 (`sw.formats.columns.sensitive_channels`).
 """,
     "Structured sparsity (N:M, HSS)": """\
-Weights are int8 first, with one float32 scale a row; then in each group of M the N largest are kept, of equals the first.
-Hierarchical patterns G1:H1−G0:H0 keep G0 of every H0 values, then of every H1 such blocks the G1 whose sum of squares is
-largest. What is kept is stored with its place; places increase.
+Weights become int8, with one float32 scale a row; of each group of M the N largest are kept, of equals the first, as they
+were before they became int8. Hierarchical patterns G1:H1−G0:H0 keep G0 of every H0 values, then of every H1 such blocks the
+G1 whose sum of squares is largest. What is kept is stored with its place; places increase.
 """,
     "Sums of sparse terms (TASD)": """\
 A dense or unstructured tensor as a sum of N:M terms: the first keeps the N largest of every M, the next does so with what is
@@ -124,7 +126,7 @@ outlier and 6 inliers. Both kinds have a float16 scale for each block.
     "Ternary (Sherry)": """\
 Of every four weights the smallest is 0 and the others are ±scale: four places of the zero times eight signs are 32 states,
 five bits. The scale is the mean magnitude of what is kept. `sherry` has the layout of STQ1_0 blocks (the four weights of a
-quad lie 16 apart), `sherry-contiguous` that of neighbours.
+quad lie 16 apart), `sherry-contiguous` that of neighbours. What a slot stands for is listed below the packed word.
 """,
     "Fitted levels (KVQuant)": """\
 For keys and values. Of each block the largest and the smallest value (0.5 % of each tail, rounded up) are stored apart as
@@ -175,7 +177,8 @@ heddle quantize model.gguf -o OUT       # Q8_0, Q4_0, MXFP4: code by code, witho
 `heddle quantize` reads a safetensors file, a folder as Hugging Face lays it out (shards too), or a GGUF file (`pip install
 'heddle[gguf]'`). It quantizes matrices of floats and keeps norms, biases and embeddings (`--only` and `--skip` choose
 others), and prints bits, signal-to-noise ratio and largest error of each. It works on some rows at a time, so that memory is
-about 0.1 GB whatever the tensors' sizes, and with `--axis 0` the largest tensor besides. The table of KVQuant for a tensor of
+about 0.1 GB whatever the tensors' sizes, and with `--axis 0` the largest tensor besides; with DFloat11 the coded exponents
+of a tensor too. The table of KVQuant for a tensor of
 more than a million values is fitted to rows spread evenly over it.
 
 | GGUF | becomes | how |

@@ -48,6 +48,12 @@ def test_patents_that_authors_claim_are_named(page):
         assert "patent application filed by Cornell University" in page.split(f"\n### {title}\n")[1].split("\n### ")[0]
 
 
+def test_slots_of_sherry_are_those_of_its_specification(page):
+    listed = "".join(re.findall(r"^\| 0x.…0x. \| (.*) \|$", page.split("\nSlots;")[1].split("\n### ")[0], re.MULTILINE))
+    assert re.findall(r"`(.{4})`", listed) == (
+        "0+++ 0+−+ 0++− 0+−− +0++ +0−+ +0+− +0−− ++0+ +−0+ ++0− +−0− +++0 +−+0 ++−0 +−−0".split())
+
+
 def test_no_cell_reads_as_html(page):
     assert not re.search(r"^\|.*<\w", page, re.MULTILINE)
 
