@@ -46,7 +46,7 @@ def scatter_svg(points: Sequence[Point], *, title: str, x_label: str, y_label: s
                 _BOTTOM - (_BOTTOM - _TOP) * (y - ticks_y[0]) / (ticks_y[-1] - ticks_y[0]))
 
     size = f'width="{_WIDTH}" height="{height}"'
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" fill="#222">',
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif">',
              f'<rect {size} fill="white"/>',
              _text(_LEFT, 26, title, size=15), _text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, x_label, anchor="middle"),
              _text(_LEFT, _TOP - 10, y_label)]

@@ -99,15 +99,15 @@ class Llama(nn.Module):
 def bits_per_byte(model: Llama, text: bytes, limit: int | None = None) -> float:
     """Return bits per byte over windows of the context that overlap by half; of each but the first, the second half counts."""
     data, stride, total, count = torch.frombuffer(bytearray(text), dtype=torch.uint8).long(), CONTEXT // 2, 0.0, 0
-    starts = list(range(0, len(data) - CONTEXT - 1, stride))
+    starts = list(range(0, len(data) - CONTEXT, stride))
     starts = starts[::max(1, len(starts) // limit)] if limit else starts
     for i in range(0, len(starts), 32):
         rows = torch.stack([data[s:s + CONTEXT + 1] for s in starts[i:i + 32]])
         with torch.autocast("cpu", torch.bfloat16, enabled=limit is not None):
             logits = model(rows[:, :-1]).float()
         loss = F.cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none")
-        first = stride if i or limit else 0
-        total, count = total + loss[:, first:].sum().item(), count + loss[:, first:].numel()
+        for part in (loss[:, stride:], loss[:1, :stride] if i == 0 else loss[:0]):
+            total, count = total + part.sum().item(), count + part.numel()
     return total / count / math.log(2)
 
 
