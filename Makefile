@@ -6,19 +6,22 @@ WORKERS ?= 2
 
 BIN := .venv/bin
 READY := .venv/ready
+SITE_READY := .venv/site-ready
 
-.PHONY: help setup sim test test-all icarus verilog lint lint-rtl bench docs clean
+.PHONY: help setup sim test test-all icarus verilog lint lint-rtl bench docs site wheel clean
 
 help:
 	@echo "make setup     environment in .venv (and, as root on Debian or Ubuntu, missing system packages)"
 	@echo "make sim       one encoder layer of a real sentence transformer on the RTL of $(PRESET)"
 	@echo "make test      the whole test suite"
-	@echo "make test-all  with it what takes minutes or needs Icarus Verilog: every preset in every simulator"
+	@echo "make test-all  with it what takes minutes or needs Icarus Verilog or Sphinx: every preset in every simulator"
 	@echo "make verilog   Verilog, manifest and C headers of PRESET=$(PRESET), in build/verilog/$(PRESET)"
 	@echo "make lint      ruff and mypy"
 	@echo "make lint-rtl  Verilator (and Icarus, where installed) on the Verilog of PRESET=$(PRESET)"
 	@echo "make bench     speeds and utilizations (takes minutes)"
 	@echo "make docs      the generated pages of docs/"
+	@echo "make site      the documentation as HTML, in build/site"
+	@echo "make wheel     wheel and source distribution, in build/dist"
 	@echo "make clean     forget everything built"
 
 setup: $(READY)
@@ -33,7 +36,7 @@ sim: $(READY)
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-test-all: $(READY) icarus
+test-all: $(SITE_READY) icarus
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m ""
 
 icarus:
@@ -55,6 +58,21 @@ bench: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python -m flows.docs
+
+site: $(SITE_READY)
+	@rm -rf docs/_generated
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+	@echo build/site/index.html
+
+$(SITE_READY): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+wheel: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[release]'
+	@rm -rf build/dist
+	@$(BIN)/python -m build --outdir build/dist . >/dev/null
+	@ls build/dist/*
 
 clean:
 	rm -rf build

@@ -15,6 +15,7 @@ html_theme = "furo"
 html_title = "Heddle"
 html_show_sphinx = False
 html_static_path = ["_static"]
+html_css_files = ["heddle.css"]
 
 myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing"]     # links from pages to files of the tree; the tests check that they lead somewhere

@@ -107,9 +107,16 @@ def _tested(block: _Block, users: dict[tuple[Path, str], list[str]], benches: di
     own = [file for file in benches.get((block.file, block.name), []) if file.stem == f"test_{block.file.stem}"]
     named = own or benches.get((block.file, block.name), [])
     if named:
-        return ", ".join(f"`{file.relative_to(_ROOT)}`" for file in named[:_LISTED])
+        beside = _ROOT / "tb" / block.file.parent.relative_to(_ROOT / "hw")
+        return ", ".join(f"`{file.name if file.parent == beside else file.relative_to(_ROOT)}`" for file in named[:_LISTED])
     within = users.get((block.file, block.name), [])
     return "within " + ", ".join(f"`{name}`" for name in within[:_LISTED]) if within else "–"
+
+
+def _place(folder: str) -> str:
+    """Return the sentence on where blocks and benches of a folder lie."""
+    benches = folder.replace("hw", "tb", 1)
+    return f"Files in `{folder}/`" + (f", benches in `{benches}/`.\n" if "/" in folder else ".\n")
 
 
 def catalogue_page() -> str:
@@ -134,6 +141,6 @@ def catalogue_page() -> str:
                  ", ".join(name for name, files in tops.items() if block.file in files) or "–", _tested(block, users, benches))
                 for block in blocks if str(block.file.parent.relative_to(_ROOT)) == folder]
         if rows:
-            text += [f"\n## {_TITLES.get(folder, folder)}\n", f"In `{folder}/`.\n",
+            text += [f"\n## {_TITLES.get(folder, folder)}\n", _place(folder),
                      table(("block", "what", "file", "in", "tested in"), rows)]
     return "\n".join(text)
