@@ -1,9 +1,12 @@
 """The command line, `heddle`: one module of `flows.commands` for each command."""
 
 import argparse
+import contextlib
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 __all__ = ["COMMANDS", "main"]
 
@@ -11,6 +14,8 @@ COMMANDS = {
     "list": "presets, engines, processing elements, formats, workloads",
     "emit": "write the Verilog of a config",
     "run": "run a GEMM or a workload on the RTL, compared with the golden device",
+    "diagram": "draw a block diagram of a config",
+    "trace": "show cycle by cycle what each unit of a run does and waits for",
     "synth": "synthesize for an FPGA or in standard cells: area, depth, timing",
     "report": "estimates of speed per area and energy per MAC",
     "replay": "run a saved case again and name the first mismatch",
@@ -26,9 +31,23 @@ HELD, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0 if it held, 1 if not or if the device or a tool failed, 2 if the request was impossible."""
     try:
-        return _run(arguments)
+        with _terminated_as_interrupted():
+            return _run(arguments)
     except KeyboardInterrupt:
         return _say(KeyboardInterrupt("interrupted"), INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Take SIGTERM as an interrupt, so that what is half done is removed; in a thread, where handlers cannot be set, not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -104,6 +104,8 @@ class RtlDevice:
         What emission and build took when `build` was first asked for.
     """
 
+    session_type: type[RtlSession] = RtlSession
+
     def __init__(self, config: AcceleratorConfig, *, timing: MemoryTiming | None = None, variant: str = "fast-build",
                  waves: Path | str | None = None, watchdog: int = WATCHDOG_CYCLES, progress: Callable[[int], None] | None = None,
                  trace: bool = False):
@@ -145,4 +147,4 @@ class RtlDevice:
         if self._waves is not None:
             sim.waves(self._waves)
             self._waves = None
-        return RtlSession(self.config, sim, self._watchdog + 4 * self.timing.latency, self._progress)
+        return self.session_type(self.config, sim, self._watchdog + 4 * self.timing.latency, self._progress)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
-from flows.commands.run import shape_of
+from flows.commands.workload import shape_of
 from flows.emit import emit
 from flows.synth.asic import STAGE, synthesize
 from flows.synth.asic_target import add_liberty_arguments, check, options_from

@@ -1,13 +1,11 @@
 """`heddle run`: a GEMM or a workload on the RTL, every output byte compared with the golden device."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from flows.commands.common import (
@@ -19,34 +17,23 @@ from flows.commands.common import (
     log,
     print_json,
 )
+from flows.commands.workload import Request, add_workload_arguments, check_output_folder, progress_bar, request_from
 from flows.measure import Measurement, measure
-from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
 from flows.verilated import VARIANTS
 from hw.config import AcceleratorConfig
-from sw.mapper import choose_plan
-from sw.perf import MemoryModel
-from sw.workloads import Workload, gemm_workload, workload_named
 
-__all__ = ["add_arguments", "run", "shape_of"]
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_config_arguments(parser)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--gemm", metavar="M,N,K", help="one GEMM on random data: M rows of activations, N outputs, K reduction")
-    what.add_argument("--workload", metavar="NAME", help="a workload of `heddle list`")
+    add_workload_arguments(parser)
     parser.add_argument("--device", choices=("rtl", "golden"), default="rtl", help="what runs it (default: %(default)s)")
-    parser.add_argument("--dataflow", choices=("ws", "os", "auto"), default="auto",
-                        help="weight-stationary, output-stationary, or the faster of both for each GEMM (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of random operands and of stalls (default: %(default)s)")
-    parser.add_argument("--text", help="input of a workload on real text, instead of its own")
-    parser.add_argument("--memory-latency", type=int, default=32, metavar="CYCLES", help="of a read (default: %(default)s)")
-    parser.add_argument("--memory-bandwidth", type=float, default=1.0, metavar="BEATS", help="per cycle, at most 1 (default: 1)")
-    parser.add_argument("--stall", type=float, default=0.0, metavar="P",
-                        help="probability with which each bus channel holds back in a cycle (default: 0)")
-    parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves of the first GEMM to FILE, .vcd or .fst")
+    parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves of the first GEMM to FILE, .vcd or .fst, "
+                        "and beside it a view of them for GTKWave, .gtkw")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write roofline.svg and utilization.svg; made if missing")
     parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build",
                         help="; ".join(f"{name}: {variant.doc}" for name, variant in VARIANTS.items())
                         + " (default: %(default)s)")
@@ -56,22 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Run it, print the table, and return whether everything matched."""
     config = config_from(args)
-    workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm))
-    timing = MemoryTiming(latency=args.memory_latency, bandwidth=args.memory_bandwidth, stall=args.stall, seed=args.seed)
-    if args.dataflow not in ("auto", *config.dataflows):
-        legal = ', '.join(config.dataflows)
-        raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
-    memory = MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth)
-    for _, spec in workload.shapes:     # what cannot be mapped is refused before anything is built
-        choose_plan(config, replace(spec, dataflow=args.dataflow), memory)
-    if args.text is not None and workload.runner is None:
-        raise ValueError(f"--text needs a workload on real text, such as minilm-layer; {workload.name} has random data")
+    request = request_from(args, config)
     if args.waves is not None:
         if args.device == "golden":
             raise ValueError("--waves needs --device rtl: the golden device has no signals")
         check_waves_file(args.waves)
-    found = _simulate(args, config, workload, timing, memory)
-    answer = {"config": config.digest(), "workload": workload.name, "device": args.device, **found.to_json()}
+    if args.plots is not None:
+        if args.device == "golden":
+            raise ValueError("--plots needs --device rtl: the golden device has no time")
+        check_output_folder(args.plots, "--plots")
+    found = _simulate(args, config, request)
+    answer = {"config": config.digest(), "workload": request.workload.name, "device": args.device, **found.to_json()}
+    if args.plots is not None:
+        from flows.view.plots import measurement_plots, save_plots
+
+        answer["plots"] = [str(file) for file in save_plots(measurement_plots(found, request.timing.bandwidth), args.plots)]
     if args.json:
         print_json(answer)
     else:
@@ -79,33 +65,20 @@ def run(args: argparse.Namespace) -> bool:
     return found.match is not False
 
 
-def shape_of(text: str) -> tuple[int, int, int]:
-    """Return M, N and K of `--gemm`."""
-    try:
-        m, n, k = (int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--gemm must be M,N,K, three whole numbers, not {text!r}") from None
-    return m, n, k
-
-
-def _simulate(args: argparse.Namespace, config: AcceleratorConfig, workload: Workload, timing: MemoryTiming,
-              memory: MemoryModel) -> Measurement:
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=log, transient=True,
-                  disable=not log.is_terminal) as progress:
-        task = progress.add_task("building the simulator", total=None)
-
-        def started(name: str, cycles: int) -> None:
-            progress.update(task, description=f"{name}, about {cycles:,} cycles", total=cycles, completed=0)
-
+def _simulate(args: argparse.Namespace, config: AcceleratorConfig, request: Request) -> Measurement:
+    with progress_bar() as (started, cycles):
         device = None
         if args.device == "rtl":
-            device = RtlDevice(config, timing=timing, variant=args.build, waves=args.waves,
-                               progress=lambda cycles: progress.update(task, completed=cycles))
+            device = RtlDevice(config, timing=request.timing, variant=args.build, waves=args.waves, progress=cycles)
             _ = device.build
             if device.build_seconds > 5:
                 log.print(f"simulator built in {device.build_seconds:.0f} s")
-        return measure(workload, config, device, dataflow=args.dataflow, seed=args.seed, text=args.text,
-                       memory=memory, started=started)
+            if args.waves is not None:
+                from flows.view.waves import save_view
+
+                save_view(args.waves, device.emission.verilog, device.emission.manifest)
+        return measure(request.workload, config, device, dataflow=args.dataflow, seed=args.seed, text=args.text,
+                       memory=request.memory, started=started)
 
 
 def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) -> None:
@@ -132,7 +105,9 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
         if gemm.replay:
             console.print(f"[red]{gemm.name} differs from the golden device[/]; see: heddle replay {escape(gemm.replay)}")
     if args.waves is not None:
-        console.print(escape(f"waves of {found.gemms[0].name}: {args.waves}"))
+        console.print(escape(f"waves of {found.gemms[0].name}: {args.waves}; for GTKWave: {args.waves.with_suffix('.gtkw')}"))
+    for file in answer.get("plots", ()):
+        console.print(file, markup=False, soft_wrap=True)
 
 
 def _cells(cycles: int, ideal: float, counters: dict[str, int]) -> tuple[str, ...]:

@@ -95,7 +95,8 @@ class UnitTimeline:
     busy : list of Span
         Cycles in which the unit has a command, cut where the oldest one of them changes; disjoint, ascending.
     waits : list of Span
-        Cycles in which the queue's head waits for semaphores, cut where the missing ones change.
+        Cycles in which the queue's head waits for semaphores, cut where the missing ones change; "its turn" where all are there
+        but others are granted theirs first, one in a cycle.
     active : list of (int, int)
         First cycle and the one after the last of steps, beats or writes.
     depth : list of (int, int)
@@ -195,7 +196,7 @@ class Timeline:
             for index, spans in groups.items():
                 end, cycles = spans[-1].end, sum(span.cycles for span in spans)
                 missing = max(spans, key=lambda span: span.cycles).why
-                numbers = tuple(int(word[1:]) for word in missing.split() if word != "none")
+                numbers = tuple(int(word[1:]) for word in missing.split() if word[1:].isdigit())
                 found.append(Wait(name, index, spans[0].first, cycles, numbers, self._signaller(numbers, end - 1)))
         return sorted(found, key=lambda wait: (-wait.cycles, wait.first, wait.unit))[:count]
 
@@ -261,7 +262,7 @@ def _states(events: list[tuple[int, int, int]], cycles: int) -> list[tuple[int, 
 
 
 def _names(mask: int) -> str:
-    return " ".join(f"s{i}" for i in mask_bits(mask)) or "none"
+    return " ".join(f"s{i}" for i in mask_bits(mask)) or "its turn"
 
 
 def _unit(unit: Unit, events: Mapping[int, list[tuple[int, int, int]]], cycles: int, issued: list[Event], program: Program,

@@ -1,0 +1,67 @@
+"""One HTML file that shows timelines: summary, plots, and a canvas to zoom and pan in; it needs nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from flows.view.svg import Svg, css
+from flows.view.timeline import SEQUENCER_STATES, Timeline
+
+__all__ = ["ACTIVITY_BINS", "trace_page"]
+
+ACTIVITY_BINS = 4096
+"""Most bins in which the activity of a unit is kept; a run of no more cycles than that is shown cycle by cycle."""
+_HERE = Path(__file__).parent
+
+
+def trace_page(timelines: Sequence[Timeline], *, title: str, facts: Mapping[str, str], plots: Sequence[Svg]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    timelines : sequence of Timeline
+    title : str
+    facts : mapping of str to str
+        What stands in the head, by name.
+    plots : sequence of Svg
+    """
+    data = {"states": SEQUENCER_STATES, "runs": [_run(timeline) for timeline in timelines]}
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+    head = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    drawings = "".join(f'<figure class="card">{plot.to_text(inline=True)}</figure>' for plot in plots)
+    page = (_HERE / "page.html").read_text()
+    for mark, value in (("TITLE", escape(title)), ("COLORS", css(":root")), ("FACTS", head), ("PLOTS", drawings),
+                        ("SCRIPT", (_HERE / "page.js").read_text()), ("DATA", text)):
+        page = page.replace(f"@@{mark}@@", value)
+    return page
+
+
+def _run(timeline: Timeline) -> dict[str, Any]:
+    units = {}
+    for name, unit in timeline.units.items():
+        units[name] = {
+            "commands": [[c.what, c.kernel, c.pc, c.queued, c.taken, c.done, c.wait, c.signal, c.fields] for c in unit.commands],
+            "busy": [[s.first, s.end, s.index] for s in unit.busy],
+            "waits": [[s.first, s.end, s.index, s.why] for s in unit.waits],
+            "activity": _bins(unit.active, timeline.cycles),
+            "depth": [list(point) for point in unit.depth],
+        }
+    return {"name": timeline.name, "cycles": timeline.cycles, "units": units, "summary": timeline.summary(),
+            "waits": [[w.unit, w.index, w.first, w.cycles, [f"s{s}" for s in w.semaphores], w.cause]
+                      for w in timeline.longest_waits(8)],
+            "sequencer": [[s.first, s.end, SEQUENCER_STATES.index(s.state), s.index, s.why] for s in timeline.sequencer],
+            "fetch": [[s.first, s.end, s.state] for s in timeline.fetch]}
+
+
+def _bins(active: list[tuple[int, int]], cycles: int) -> dict[str, Any]:
+    """Return cycles a bin, and the active cycles of each bin."""
+    width = -(-cycles // ACTIVITY_BINS)
+    counts = [0] * -(-cycles // width)
+    for first, end in active:
+        while first < end:
+            stop = min(end, (first // width + 1) * width)
+            counts[first // width] += stop - first
+            first = stop
+    return {"width": width, "counts": counts}
