@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,16 @@ def test_an_interrupt_leaves_no_folder(monkeypatch, tmp_path, model):
 
     monkeypatch.setattr("sw.checkpoint.conversion.part_of", interrupted)
     assert main(["quantize", str(model), "--format", "int8", "-o", str(tmp_path / "out")]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_termination_is_as_an_interrupt(capsys, monkeypatch, tmp_path, model):
+    monkeypatch.setattr("sw.checkpoint.conversion.part_of", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    for out in ("out", "out.safetensors"):
+        assert main(["quantize", str(model), "--format", "int8", "-o", str(tmp_path / out)]) == 130
+        assert capsys.readouterr().err == "heddle: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
