@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hw.errors import ConfigError
 
-__all__ = ["BF16", "ELEMENTS", "FP16", "FP32", "Codebook", "Element", "FloatFormat", "Integer", "Specials", "element_named"]
+__all__ = ["BF16", "ELEMENTS", "FP16", "FP32", "Codebook", "Element", "FloatFormat", "Integer", "Specials"]
 
 
 class Element:
@@ -257,16 +257,3 @@ ELEMENTS: dict[str, Element] = {
         Codebook(name="sf4", levels=_SF4, doc="Student-t quantile levels (5 degrees of freedom), index sorted"),
     )
 }
-
-
-def element_named(name: str) -> Element:
-    """Return the element called `name`.
-
-    Raises
-    ------
-    ConfigError
-        If there is none; the text lists those that exist.
-    """
-    if name not in ELEMENTS:
-        raise ConfigError(f"element must be one of {', '.join(ELEMENTS)}, not {name!r}")
-    return ELEMENTS[name]
