@@ -40,13 +40,13 @@ _INTEGER = "customary"
 
 def _integer(bits: int) -> ScaledFormat:
     return ScaledFormat(family=f"int{bits}", block_letter="g", element=ELEMENTS[f"int{bits}"], outer="row", source=_INTEGER,
-                        doc=f"{bits}-bit symmetric integer, one scale a row; -g<size>: a float16 scale for each group")
+                        doc=f"{bits}-bit symmetric integer; a scale for each row, or with -g<size> for each group")
 
 
 def _asymmetric(bits: int) -> ScaledFormat:
     return ScaledFormat(family=f"int{bits}-asym", block=128, block_letter="g", element=ELEMENTS[f"uint{bits}"], scale=FP16,
                         scale_rule="range", zero_point_bits=bits, source=_INTEGER,
-                        doc=f"{bits}-bit integer with a zero point and a float16 scale for each group")
+                        doc=f"{bits}-bit integer with a zero point and a scale for each group")
 
 
 def _plain(element: Element, source: str, doc: str, **more: Any) -> ScaledFormat:
@@ -133,8 +133,8 @@ _TABLE: tuple[Format, ...] = (
                  source=_RAZER, doc="NVFP4 whose −0 is +5 or −5 (activations)"),
     _table("nf4", ELEMENTS["nf4"], "levels at the quantiles of a normal distribution", "Dettmers et al., QLoRA, NeurIPS 2023"),
     _table("sf4", ELEMENTS["sf4"], "levels at the quantiles of Student's t distribution", _STUDENTS),
-    _table("fp4", _E2M1, "E2M1 with a float16 scale for each group", _BITMOD),
-    _table("fp3", ELEMENTS["float3_e2m0"], "0, ±1, ±2, ±4 with a float16 scale for each group", _BITMOD),
+    _table("fp4", _E2M1, "E2M1 with a scale for each group", _BITMOD),
+    _table("fp3", ELEMENTS["float3_e2m0"], "0, ±1, ±2, ±4 with a scale for each group", _BITMOD),
     _table("fp4-sr", _E2M1, "super-range: E2M1 whose −0 is +8", _STUDENTS, special_code=_NEGATIVE_ZERO, specials=(8.0,)),
     _table("fp4-sp", _E2M1, "super-precision: E2M1 whose −0 is +5", _STUDENTS, special_code=_NEGATIVE_ZERO, specials=(5.0,)),
     ScaledFormat(family="p3-act", element=ELEMENTS["float8_e4m3fn"], outer="row", source=_P3, doc="E4M3 with one scale a token"),
