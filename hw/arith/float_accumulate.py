@@ -10,7 +10,7 @@ from hw.arith.float_round import FloatRound
 from hw.arith.float_to_int import FloatToInt
 from hw.arith.floating import check_format, float_layout, unpack
 from hw.arith.pipeline import registered
-from hw.elements import FP32, FloatFormat
+from hw.elements import FP32, FloatFormat, Specials
 from hw.errors import ConfigError
 
 __all__ = ["FloatAccumulate", "exact_window"]
@@ -21,7 +21,8 @@ _MAX_WIDTH = 60
 def exact_window(fmt: FloatFormat, terms_log2: int) -> tuple[int, int]:
     """Return width and fraction_bits of the window that holds any sum of 2^terms_log2 finite terms of `fmt` exactly."""
     fraction_bits = fmt.bias + fmt.mantissa_bits - 1
-    return fraction_bits + fmt.exponent_max - fmt.bias + 2 + terms_log2, fraction_bits
+    magnitude_bits = fraction_bits + fmt.exponent_max - fmt.bias + (fmt.specials is not Specials.IEEE)
+    return 1 + magnitude_bits + terms_log2, fraction_bits
 
 
 class FloatAccumulate(wiring.Component):
@@ -46,7 +47,7 @@ class FloatAccumulate(wiring.Component):
         Of the sums.
     width : int
         Bits of the window, sign included, 4 to 60: an addition of more does not fit a cycle. Exact windows of float16 (41 bits
-        and one for each doubling of the terms) and of narrower formats fit; those of bfloat16 and float32 (277) do not.
+        and one for each doubling of the terms) and of narrower formats fit; those of bfloat16 and float32 (278) do not.
     fraction_bits : int
         Of those, below the point.
 

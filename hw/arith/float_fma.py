@@ -10,7 +10,7 @@ from hw.arith.add_subtract import add_subtract
 from hw.arith.float_round import FloatRound
 from hw.arith.floating import check_format, float_layout, unpack
 from hw.arith.pipeline import registered
-from hw.arith.rounding import StickyShift
+from hw.arith.rounding import StickyShift, at_most
 from hw.elements import FloatFormat
 
 __all__ = ["FloatFma"]
@@ -106,7 +106,7 @@ class FloatFma(wiring.Component):
         # Stage 2: align.
         amount_width = width.bit_length()
         m.submodules.align = align = StickyShift(width=width, amount_width=amount_width)
-        m.d.comb += [align.i.eq(Cat(C(0, width - precision), addend)), align.amount.eq(Mux(amount > width, width, amount))]
+        m.d.comb += [align.i.eq(Cat(C(0, width - precision), addend)), align.amount.eq(at_most(amount, width))]
         aligned = held(align.o, "aligned")
         product = held(product, "product_kept")
 

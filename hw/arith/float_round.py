@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.floating import check_format, float_layout, infinity, largest, quiet_nan
 from hw.arith.leading_zeros import LeadingZeroCount
 from hw.arith.pipeline import registered
-from hw.arith.rounding import StickyShift, round_increment
+from hw.arith.rounding import StickyShift, at_most, round_increment
 from hw.elements import FP32, FloatFormat, Specials
 from hw.errors import ConfigError
 
@@ -129,7 +129,7 @@ class FloatRound(wiring.Component):
         if below:
             m.submodules.right = right = StickyShift(width=width, amount_width=(width + 1).bit_length())
             amount = Signal(range(-top + 1))
-            m.d.comb += [amount.eq(-room_held), right.i.eq(word), right.amount.eq(Mux(amount > width, width, amount))]
+            m.d.comb += [amount.eq(-room_held), right.i.eq(word), right.amount.eq(at_most(amount, width))]
             with m.If(room_held < 0):
                 m.d.comb += [aligned.eq(right.o), stored.eq(0)]
         self._round(m, aligned, stored, word == 0, *flags)

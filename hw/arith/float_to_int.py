@@ -75,7 +75,7 @@ class FloatToInt(wiring.Component):
         padding = max(0, integer_bits + 1 - len(i.significand))
         m.submodules.shift = shift = StickyShift(width=integer_bits + 2, amount_width=ceil_log2(width))
         word = Cat(i.significand[:rest_bits].any(), C(0, padding), i.significand[rest_bits:])
-        tiny = i.exponent < max(one - 1, 0)                 # less than a half
+        tiny = i.exponent < one - 1 if one > 2 else C(0, 1)             # less than a half
         m.d.comb += [
             shift.i.eq(Mux(tiny, 0, word)),
             shift.amount.eq(saturating - 1 - i.exponent),
@@ -93,7 +93,9 @@ class FloatToInt(wiring.Component):
             rounded.eq((truncated ^ sign.replicate(width + 1)).as_signed() + (increment ^ sign)),
             self.o.eq(result),
         ]
-        above = i.inf | (i.exponent >= saturating) | (~sign & rounded[integer_bits])
+        above = i.inf | (~sign & rounded[integer_bits])
+        if saturating <= fmt.exponent_max:
+            above |= i.exponent >= saturating
         with m.If(self.enable):
             with m.If(i.nan):
                 m.d.sync += result.eq(0)

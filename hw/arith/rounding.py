@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.errors import ConfigError
 
-__all__ = ["StickyShift", "round_increment"]
+__all__ = ["StickyShift", "at_most", "round_increment"]
 
 
 def round_increment(value: Value, drop: int) -> Value:
@@ -25,6 +25,11 @@ def round_increment(value: Value, drop: int) -> Value:
         return C(0, 1)
     odd, half, rest = value[drop], value[drop - 1], value[:drop - 1]
     return half & (odd | rest.any()) if drop > 1 else half & odd
+
+
+def at_most(amount: Value, limit: int) -> Value:
+    """Return the lesser of the two, unsigned: no comparison where `amount` cannot be more."""
+    return amount if (1 << len(amount)) - 1 <= limit else Mux(amount > limit, limit, amount)[:limit.bit_length()]
 
 
 class StickyShift(wiring.Component):

@@ -11,15 +11,17 @@ from tb.sim import simulate
 __all__ = ["run_pipeline"]
 
 
-def run_pipeline(dut: Any, operands: Mapping[str, Sequence[int]], *, stall: float = 0.0, seed: int = 0) -> list[int]:
-    """Return the results of `dut.o` as unsigned words, one for each set of operands.
+def run_pipeline(dut: Any, operands: Mapping[str, Sequence[int]], *, output: str = "o", stall: float = 0.0,
+                 seed: int = 0) -> list[int]:
+    """Return the results of an output of `dut` as unsigned words, one for each set of operands.
 
     Parameters
     ----------
     dut : Component
-        With `enable`, `o`, `latency` and the ports named in `operands`.
+        With `enable`, `latency`, the output and the ports named in `operands`.
     operands : dict of str to sequence of int
         Port → its word in each step; all of one length.
+    output : str
     stall : float
         Probability that `enable` is low in a cycle; the operands are then random.
     seed : int
@@ -33,15 +35,15 @@ def run_pipeline(dut: Any, operands: Mapping[str, Sequence[int]], *, stall: floa
 
     async def bench(ctx: Any) -> None:
         nonlocal held
-        output = Value.cast(dut.o).as_unsigned()
+        port_out = Value.cast(getattr(dut, output)).as_unsigned()
         for index in range(len(steps) + dut.latency):
             while rng.random() < stall:
                 ctx.set(dut.enable, 0)
                 for port in ports:
                     ctx.set(port, rng.getrandbits(len(port)))
-                before = ctx.get(output)
+                before = ctx.get(port_out)
                 await ctx.tick()
-                assert ctx.get(output) == before, "o moved while enable was low"
+                assert ctx.get(port_out) == before, f"{output} moved while enable was low"
                 held += 1
             ctx.set(dut.enable, 1)
             if index < len(steps):
@@ -49,7 +51,7 @@ def run_pipeline(dut: Any, operands: Mapping[str, Sequence[int]], *, stall: floa
                     ctx.set(port, word)
             await ctx.tick()
             if index + 1 >= dut.latency and len(results) < len(steps):
-                results.append(ctx.get(output))
+                results.append(ctx.get(port_out))
 
     simulate(dut, bench, seed=seed, deadline=1_000_000)
     assert len(results) == len(steps) > 0

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 
 from hw.arith.float_round import FloatRound
+from hw.elements import ELEMENTS
 from hw.errors import ConfigError
+from sw.golden.arith.floating import encode
+from tb.arith.blocks import check_all, mode_name
 from tb.arith.decode.bank import Bank
+from tb.arith.words import ARITHMETIC
 
 # Width, bits of the exponent, lsb. All magnitudes and exponents of the first ones; what float64 holds exactly of the others.
 SHAPES = ((1, 0, 0), (1, 0, -149), (1, 0, -150), (1, 0, 127), (1, 0, 128), (4, 0, -151), (4, 9, -160), (8, 3, -4), (1, 9, -300),
@@ -68,9 +72,56 @@ def test_the_shapes_reach_every_edge(results):
     assert (finite & ~subnormal & (magnitude != exact)).sum() > 1000
 
 
+@pytest.mark.parametrize("saturate", [False, True])
+def test_other_formats(saturate):
+    """Magnitudes of 20 bits over the whole range of the exponent, with and without a bound of leading zeros."""
+    cases = {}
+    for seed, fmt in enumerate((*ARITHMETIC, ELEMENTS["float6_e3m2fn"], ELEMENTS["float4_e2m1fn"])):
+        rng = np.random.default_rng(seed)
+        lsb = 1 - fmt.bias - fmt.mantissa_bits - 24
+        exponent_width = (fmt.exponent_max + fmt.mantissa_bits + 12).bit_length()
+        for zeros in (None, 3, 1, 0):
+            magnitude, exponent = vectors_of(20, exponent_width, seed)
+            if zeros is not None:                                       # a leading one among the first of them, or nothing
+                magnitude |= np.uint64(1 << 19) >> rng.integers(0, zeros + 1, magnitude.size, np.uint64)
+                magnitude[rng.random(magnitude.size) < 0.01] = 0
+            for subnormals in (False, True):
+                options = {"fmt": fmt, "subnormals": subnormals, "saturate": saturate}
+                block = FloatRound(width=20, exponent_width=exponent_width, lsb=lsb, zeros=zeros, **options)
+                assert block.latency == (2 if zeros is None else 1)
+                flags = {name: rng.random(magnitude.size) < 0.02 for name in ("nan", "inf")}
+                negative = rng.integers(0, 2, magnitude.size)
+                exact = np.ldexp(magnitude.astype(np.float64), exponent + lsb)
+                exact = np.where(flags["nan"], np.nan, np.where(flags["inf"], np.inf, exact)) * np.where(negative, -1.0, 1.0)
+                cases[f"{mode_name(fmt, subnormals)} {zeros}"] = (
+                    block, {"magnitude": magnitude, "exponent": exponent, "negative": negative, **flags},
+                    encode(fmt, exact, subnormals=subnormals, saturate=saturate))
+    check_all(f"float_round_formats_{saturate:d}", cases)
+
+
+@pytest.mark.parametrize("subnormals", [False, True])
+def test_a_sticky_bit_stands_for_all_below(subnormals):
+    """float16 of 40 bits, and of their upper 13 with a bit that says whether the others are 0."""
+    fmt = ARITHMETIC[1]
+    rng = np.random.default_rng(4)
+    long = rng.integers(1 << 38, 1 << 40, 50_000, np.uint64)
+    keep = rng.integers(20, 39, long.size, np.uint64)
+    long = np.where(rng.integers(0, 2, long.size), long >> keep << keep, long)
+    exponent = rng.integers(0, 64, long.size)
+    sticky = long >> np.uint64(26) | (long & np.uint64((1 << 26) - 1) != 0)
+    exact = np.ldexp(long.astype(np.float64), exponent - 78)
+    block = FloatRound(fmt=fmt, width=14, exponent_width=6, lsb=-52, subnormals=subnormals)
+    check_all(f"float_round_sticky_{subnormals:d}", {"sticky": (
+        block, {"magnitude": sticky, "exponent": exponent, "negative": 0, "nan": 0, "inf": 0},
+        encode(fmt, exact, subnormals=subnormals))})
+
+
 @pytest.mark.parametrize(("change", "text"), [
     ({"width": 0}, r"^FloatRound\.width must be at least 1, not 0$"),
     ({"exponent_width": -1}, r"^FloatRound\.exponent_width must be at least 0, not -1$"),
+    ({"zeros": 8}, r"^FloatRound\.zeros must be between 0 and width - 1 = 7, not 8$"),
+    ({"fmt": ELEMENTS["float8_e8m0fnu"]},
+     r"^FloatRound\.fmt must have a sign, a zero, 1 to 24 mantissa bits and 2 to 8 exponent bits, not 'float8_e8m0fnu'$"),
 ])
 def test_bad_widths(change, text):
     with pytest.raises(ConfigError, match=text):

@@ -3,14 +3,16 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from hw.arith.float_to_int import FloatToInt
 from hw.elements import BF16, FP16, FP32, FloatFormat
 from hw.errors import ConfigError
 from sw.golden.arith.floating import float_to_int
+from tb.arith.blocks import check_all
 from tb.arith.pipeline import run_pipeline
-from tb.arith.words import FORMATS, TINY_FORMATS, corners, random_words
+from tb.arith.words import BYTES, FORMATS, TINY_FORMATS, corners, operands, random_words
 
 E5M4 = FloatFormat(name="e5m4", exponent_bits=5, mantissa_bits=4)
 
@@ -56,6 +58,23 @@ def test_every_tie_of_int8():
     assert set(integers) == set(range(-128, 128))
 
 
-def test_bad_width():
+def test_fixed_point():
+    """Every word of up to 16 bits, a million of float32: widths and points of all kinds, subnormal values where they count."""
+    cases = {}
+    e4m3, e5m2 = BYTES
+    shapes = ((FP32, 34, 25), (FP32, 16, -4), (FP32, 50, 140), (FP32, 8, 100), (FP16, 43, 24), (FP16, 12, 20), (BF16, 40, 20),
+              (e4m3, 20, 9), (e4m3, 4, -5), (e5m2, 34, 16), (e5m2, 8, 18))
+    for fmt, width, fraction_bits in shapes:
+        words = np.arange(1 << fmt.bits) if fmt.bits <= 16 else operands(fmt, 1, 1_000_000, width)[0]
+        block = FloatToInt(width=width, fmt=fmt, fraction_bits=fraction_bits)
+        expected = float_to_int(fmt, width, words, fraction_bits=fraction_bits)
+        assert len(np.unique(expected)) > 10
+        cases[f"{fmt.name} in {width}.{fraction_bits}"] = block, {"i": words}, expected
+    check_all("float_to_int", cases, describe=str)
+
+
+def test_what_is_refused():
     with pytest.raises(ConfigError, match=r"^FloatToInt\.width must be at least 2, not 1$"):
         FloatToInt(width=1, fmt=FP32)
+    with pytest.raises(ConfigError, match=r"^FloatToInt\.fraction_bits must be at most bias \+ width - 3 = 20, not 21$"):
+        FloatToInt(width=8, fmt=FP16, fraction_bits=21)

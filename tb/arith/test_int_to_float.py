@@ -10,8 +10,9 @@ from hw.arith.int_to_float import IntToFloat
 from hw.elements import FP16, FP32, FloatFormat
 from hw.errors import ConfigError
 from sw.golden.arith.floating import int_to_float
+from tb.arith.blocks import check_all
 from tb.arith.pipeline import run_pipeline
-from tb.arith.words import FORMATS, TINY_FORMATS
+from tb.arith.words import ARITHMETIC, FORMATS, TINY_FORMATS
 
 
 def check(width: int, fmt: FloatFormat, integers: list[int], *, stall: float = 0.0, seed: int = 0) -> list[int]:
@@ -53,6 +54,22 @@ def test_32_bits_to_float32(seed):
     got = check(32, FP32, integers, stall=0.02 * (seed - 1), seed=seed)
     assert got == np.array(integers, np.int32).astype(np.float32).view(np.uint32).tolist()
     assert sum(i.bit_length() > 24 for i in integers) > 1000          # those are rounded
+
+
+def test_fixed_point():
+    """Integers of every length, ties among them, to every format, over both ends of its exponent."""
+    cases = {}
+    for seed, fmt in enumerate(ARITHMETIC):
+        rng = np.random.default_rng(seed)
+        below = fmt.bias + fmt.mantissa_bits + 10
+        for width, fraction_bits, saturate in ((60, 40, False), (32, 0, True), (24, below, False), (3, 2, False)):
+            integers = rng.integers(-1 << width - 1, 1 << width - 1, 300_000) >> rng.integers(0, width, 300_000)
+            low = rng.integers(0, width, integers.size)
+            integers[::2] = (integers >> low << low)[::2]
+            block = IntToFloat(width=width, fmt=fmt, fraction_bits=fraction_bits, saturate=saturate)
+            expected = int_to_float(fmt, integers, fraction_bits=fraction_bits, saturate=saturate)
+            cases[f"{width}.{fraction_bits} to {fmt.name}"] = block, {"i": integers}, expected
+    check_all("int_to_float", cases, describe=str)
 
 
 def test_bad_width():

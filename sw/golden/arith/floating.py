@@ -54,6 +54,7 @@ def decode(fmt: FloatFormat, words: npt.ArrayLike, *, subnormals: bool = False) 
     return (value.view(np.uint64) | sign).view(np.float64)
 
 
+@np.errstate(over="ignore")
 def encode(fmt: FloatFormat, values: npt.ArrayLike, *, subnormals: bool = False, saturate: bool = False) -> Words:
     """Return the words nearest to `values`, ties to even.
 
