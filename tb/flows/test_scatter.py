@@ -29,10 +29,10 @@ def test_points_are_in_order_on_both_axes():
     assert list(names) == ["high", "mid", "low"]
 
 
-@pytest.mark.parametrize("count", [1, 5, 40])
-def test_names_do_not_lie_over_each_other_nor_outside(count):
-    circles, names, (width, height) = drawn([Point(name=f"p{i}", x=4, y=1 + i / 1e6) for i in range(count)])
-    assert len(circles) == len(names) == count
+@pytest.mark.parametrize("heights", [[1], [1, 2, 3, 4, 5], range(40), [9, *[1] * 30], [*[9] * 30, 1]], ids=["one", "few", "many", "low", "high"])
+def test_names_do_not_lie_over_each_other_nor_outside(heights):
+    circles, names, (width, height) = drawn([Point(name=f"p{i}", x=4, y=y) for i, y in enumerate(heights)])
+    assert len(circles) == len(names) == len(heights)
     places = list(names.values())
     assert all(b - a >= 16.9 for a, b in itertools.pairwise(places))
     assert all(0 < x < width and 0 < y < height for x, y in circles)
