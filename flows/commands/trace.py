@@ -73,7 +73,8 @@ def _write(folder: Path, name: str, timelines: list[Timeline], found: Measuremen
              "MACs": f"{answer['macs']:,}", "utilization": f"{answer['utilization']:.1%}",
              "bytes read": f"{answer['bytes_read']:,}", "bytes written": f"{answer['bytes_written']:,}",
              "against the golden device": "exact" if found.match else "DIFFERS"}
-    plots = [*measurement_plots(found, bandwidth).values(), unit_bars(timelines)]
+    roof, utilization = measurement_plots(found, bandwidth).values()
+    plots = [[roof], [utilization, unit_bars(timelines)]]
     (folder / PAGE).write_text(trace_page(timelines, title=name, facts=facts, plots=plots))
     (folder / TRACE).write_text(json.dumps(perfetto_trace(timelines, name)) + "\n")
     return [str(folder / PAGE), str(folder / TRACE)]
@@ -92,14 +93,25 @@ def _show(name: str, timelines: list[Timeline], answer: dict[str, Any]) -> None:
             table.add_row(unit, f"{row['commands']:,}" if "commands" in row else "", f"{row['busy']:.1%}",
                           f"{row['active']:.1%}" if "active" in row else "", f"{row['wait']:.1%}", f"{row['idle']:.1%}", *ends)
         console.print(table)
-        for wait in run["longest_waits"]:
-            names = ", ".join(f"s{i}" for i in wait["semaphores"]) or "its turn"
-            by = f", signalled by {wait['signalled_by']}" if wait["signalled_by"] else ""
-            console.print(f"{wait['unit']} {wait['command']} waits {wait['cycles']:,} cycles from {wait['first']:,} "
-                          f"for {names}{by}", markup=False)
+        if run["longest_waits"]:
+            console.print(_waits_table(run["longest_waits"]))
     console.print("busy: has a command; active: a step, beat or write in that cycle")
     console.print("wait: idle while the queue's head waits; all are shares of the cycles of the run")
     if not answer["match"]:
         console.print("[red]the memory differs from the golden device's[/]")
     for file in answer["files"]:
         console.print(file, markup=False, soft_wrap=True)
+
+
+def _waits_table(waits: list[dict[str, Any]]) -> Table:
+    table = Table(title="longest waits of a queue's head", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+                  padding=(0, 1, 0, 0))
+    table.add_column("queue", no_wrap=True)
+    for head in ("command", "from", "cycles", "for"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("signalled by")
+    for wait in waits:
+        names = " ".join(f"s{i}" for i in wait["semaphores"]) or "its turn"
+        table.add_row(wait["unit"], f"{wait['command']:,}", f"{wait['first']:,}", f"{wait['cycles']:,}", names,
+                      escape(wait["signalled_by"]))
+    return table

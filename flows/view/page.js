@@ -226,4 +226,8 @@ window.addEventListener("resize", resize);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColors(); draw(); });
 readColors();
 legend();
-choose(0);
+const asked = location.hash.slice(1).split(",").map(Number);  // #run,first,last opens the page at a place
+const first = asked[0] >= 1 && asked[0] <= DATA.runs.length ? asked[0] - 1 : 0;
+element("run").value = String(first);
+choose(first);
+if (asked.length === 3 && asked[2] > asked[1]) move(asked[1], Math.min(asked[2] - asked[1], run.cycles));

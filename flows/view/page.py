@@ -16,7 +16,7 @@ ACTIVITY_BINS = 4096
 _HERE = Path(__file__).parent
 
 
-def trace_page(timelines: Sequence[Timeline], *, title: str, facts: Mapping[str, str], plots: Sequence[Svg]) -> str:
+def trace_page(timelines: Sequence[Timeline], *, title: str, facts: Mapping[str, str], plots: Sequence[Sequence[Svg]]) -> str:
     """Return the page.
 
     Parameters
@@ -25,12 +25,14 @@ def trace_page(timelines: Sequence[Timeline], *, title: str, facts: Mapping[str,
     title : str
     facts : mapping of str to str
         What stands in the head, by name.
-    plots : sequence of Svg
+    plots : sequence of sequences of Svg
+        Those of one sequence below each other, sequences side by side.
     """
     data = {"states": SEQUENCER_STATES, "runs": [_run(timeline) for timeline in timelines]}
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
     head = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    drawings = "".join(f'<figure class="card">{plot.to_text(inline=True)}</figure>' for plot in plots)
+    drawings = "".join(f'<figure class="card">{"".join(plot.to_text(inline=True) for plot in group)}</figure>'
+                       for group in plots)
     page = (_HERE / "page.html").read_text()
     for mark, value in (("TITLE", escape(title)), ("COLORS", css(":root")), ("FACTS", head), ("PLOTS", drawings),
                         ("SCRIPT", (_HERE / "page.js").read_text()), ("DATA", text)):

@@ -7,9 +7,9 @@ __all__ = ["COLORS", "Svg", "css"]
 COLORS = {
     "ground": ("#ffffff", "#14171c"), "panel": ("#f5f6f8", "#1d2229"), "ink": ("#1b1f24", "#e6e9ee"),
     "muted": ("#5c6672", "#9aa5b1"), "line": ("#c3cad3", "#3b444f"), "load": ("#2166ac", "#6aaee8"),
-    "matrix": ("#c2570c", "#f19a56"), "vector": ("#7b3fa0", "#c08ce0"), "store": ("#1a7f4b", "#5fc48d"),
+    "matrix": ("#ad4c07", "#f19a56"), "vector": ("#7b3fa0", "#c08ce0"), "store": ("#1a7f4b", "#5fc48d"),
     "sequencer": ("#4a5568", "#a3b1c4"), "fetch": ("#0e7c86", "#56c2cb"), "wait": ("#d64550", "#f0757e"),
-    "memory": ("#8a6d1d", "#d9b64e"),
+    "memory": ("#7a5f14", "#d9b64e"),
 }
 """Name → colour on light ground, on dark ground."""
 _FONT = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"

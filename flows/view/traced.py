@@ -31,7 +31,6 @@ class TracedSession(RtlSession):
         self.sim.trace()
         result = super().run(program, args)
         self.timelines.append(timeline_of(self.sim.traced(), program, args or {}))
-        self.sim.trace(False)
         return result
 
 
