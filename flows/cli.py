@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -25,16 +26,22 @@ COMMANDS = {
 }
 """Command → one line; its module has `add_arguments(parser)` and `run(args) -> bool`."""
 
-HELD, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+HELD, FAILED, REFUSED, INTERRUPTED, CLOSED = 0, 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 if it held, 1 if not or if the device or a tool failed, 2 if the request was impossible."""
+    """Run one command; return 0 if it held, 1 if not or if the device or a tool failed, 2 if the request was impossible.
+
+    Interrupted 130; 141 where standard output was closed before everything was written.
+    """
     try:
         with _terminated_as_interrupted():
             return _run(arguments)
     except KeyboardInterrupt:
         return _say(KeyboardInterrupt("interrupted"), INTERRUPTED)
+    except BrokenPipeError:             # `heddle formats | head`: whoever read has what they wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
 
 
 @contextlib.contextmanager
@@ -67,7 +74,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         command.set_defaults(run=module.run)
     args = parser.parse_args(arguments)
     try:
-        return HELD if args.run(args) else FAILED
+        held = args.run(args)
+        sys.stdout.flush()
+        return HELD if held else FAILED
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError) as error:
         return _say(error, REFUSED)
     except (ToolError, DeviceError, BusError, ModelMissing, OSError) as error:

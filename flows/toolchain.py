@@ -24,7 +24,8 @@ class ToolError(RuntimeError):
 
 
 def _missing(what: str, why: str, install: str) -> ToolError:
-    return ToolError(f"{what} not found ({why}): install it with '{install}'")
+    quoted = install if "'" in install else f"'{install}'"
+    return ToolError(f"{what} not found ({why}): install it with {quoted}")
 
 
 def verilator_root() -> Path:

@@ -17,7 +17,14 @@ from hw.presets import preset_named
 
 __all__ = ["add_config_arguments", "add_json_argument", "check_waves_file", "config_from", "console", "log", "print_json"]
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `flows.cli`, which treats all output alike."""
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False)
 """Tables for people, on standard output."""
 log = Console(stderr=True, highlight=False)
 """Progress and remarks."""

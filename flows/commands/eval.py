@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="N",
                         help=f"tokens of a window (default: what the model was trained on, at most {_CONTEXT})")
     parser.add_argument("--sweep", action="store_true", help="compare the usual combinations of formats")
-    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="write eval.json, and with --sweep eval.svg")
+    parser.add_argument("-o", "--output", dest="out", type=Path, metavar="DIR", help="write eval.json, and with --sweep eval.svg")
     add_json_argument(parser)
 
 

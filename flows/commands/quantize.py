@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a .safetensors file, a folder with model.safetensors or its index, or a .gguf file")
     parser.add_argument("--format", metavar="F", help="a format of `heddle formats`; may be left out for GGUF, whose tensors are "
                         "then taken as they are")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
+    parser.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="OUT",
                         help="a .safetensors file; or a folder, which also gets config and tokenizer of a folder MODEL")
     parser.add_argument("--only", action="append", default=[], metavar="GLOB",
                         help="quantize the matrices, and tensors with more axes, that match, embeddings included, and no others; "
