@@ -14,6 +14,8 @@ SWEEP: dict[str, QuantizationPlan] = {
     "W4 g32": QuantizationPlan.named(weights="int4-g32"),
     "W4A8 g32": QuantizationPlan.named(weights="int4-g32", activations="int8"),
     "W4A8 g128": QuantizationPlan.named(weights="int4-g128", activations="int8"),
+    "W4A8 g128, full range": QuantizationPlan.named(weights="int4-g128-full", activations="int8"),
+    "W4A8 g128, zero point": QuantizationPlan.named(weights="int4-asym-g128", activations="int8"),
     "W4A8 KV4 g32": QuantizationPlan.named(weights="int4-g32", activations="int8", kv="int4-asym-g128"),
     "MXINT4, A8": QuantizationPlan.named(weights="mxint4-b32", activations="int8"),
     "NF4, A8": QuantizationPlan.named(weights="nf4-g128", activations="int8"),
