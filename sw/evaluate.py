@@ -11,7 +11,7 @@ from sw.golden.llama import LlamaConfig, LlamaWeights, Rounding, decoder_layer, 
 from sw.models.llama_quantization import QuantizationPlan, WeightQuantizer
 from sw.models.llama_weights import LlamaCheckpoint
 
-__all__ = ["Evaluation", "TextError", "Windows", "evaluate", "steps_of", "windows_of"]
+__all__ = ["Evaluation", "EvaluationError", "TextError", "Windows", "evaluate", "steps_of", "windows_of"]
 
 Array = npt.NDArray[np.float32]
 _SCORES = 1 << 21           # attention scores worked on at a time: what a core's cache, or at least not much more, holds
@@ -20,6 +20,10 @@ _LOGITS = 1 << 22           # logits worked on at a time
 
 class TextError(ValueError):
     """A text that is too short to be evaluated."""
+
+
+class EvaluationError(ValueError):
+    """A model that does not compute with finite numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +117,14 @@ def evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windo
     ------
     CheckpointError, FormatError
         If a weight or an activation does not fit its format; the text names the tensor or the place.
+    EvaluationError
+        If a result is no finite number, of weights too large or a format too narrow; the text names the window.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _evaluate(checkpoint, plan, windows, progress)
+
+
+def _evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windows, progress: Callable[[], None]) -> Evaluation:
     began = time.monotonic()
     config, rounding, quantizer = checkpoint.config, plan.rounding(), WeightQuantizer(plan, checkpoint.bits_per_weight)
     weights = checkpoint.weights(quantizer)
@@ -127,8 +138,11 @@ def evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windo
             progress()
     nats = 0.0
     for batch in batches:
-        for row, tokens, first in zip(x[batch], windows.tokens[batch], windows.first[batch], strict=True):
-            nats += _surprise(config, weights, row[first:], tokens[first + 1:], rounding)
+        for window in range(batch.start, batch.stop):
+            first = windows.first[window]
+            nats += _surprise(config, weights, x[window, first:], windows.tokens[window, first + 1:], rounding)
+            if not np.isfinite(nats):
+                raise EvaluationError(f"the model must compute with finite numbers, but those of window {window} are not")
         progress()
     return Evaluation(bits=nats / windows.counted / float(np.log(2)), tokens=windows.counted,
                       bits_per_weight=quantizer.bits_per_weight, seconds=time.monotonic() - began)

@@ -9,7 +9,7 @@ import sw.evaluate
 from hw.errors import ConfigError
 from hw.formats import format_named
 from sw.checkpoint import CheckpointError
-from sw.evaluate import TextError, evaluate, steps_of, windows_of
+from sw.evaluate import EvaluationError, TextError, evaluate, steps_of, windows_of
 from sw.formats import FormatError, dequantize, quantize
 from sw.golden.llama import KVCache, forward
 from sw.models.llama import LlamaModel
@@ -27,7 +27,7 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [
     "int8", "int4-g32", "int4-asym-g128", "mxint4-b32", "mxfp4-b32", "bitmod4-g128", "nf4-g128", "p3-act", "p3-kv-g128",
-    "float8_e4m3fn", "float16", "2:4", "tasd-2:4", "sherry", "bbs-average-g32"])
+    "float8_e4m3fn", "float16", "2:4", "tasd-2:4", "hss-4:8-2:4", "sdq-7:8-1:8int8-6:8fp4-g64", "sherry", "bbs-average-g32"])
 def test_every_row_is_quantized_by_itself(name):
     fmt = format_named(name)
     found = rounded(ROWS, fmt)
@@ -191,3 +191,13 @@ def test_what_does_not_fit_is_told_with_its_place(tmp_path, model):
         evaluate(large.checkpoint, QuantizationPlan.named(weights="int4-g32"), windows)
     with pytest.raises(FormatError, match=r"^inputs do not fit int4-g32: the scale of row \d+, group \d must fit float16"):
         evaluate(large.checkpoint, QuantizationPlan.named(activations="int4-g32"), windows)
+
+
+def test_a_model_that_overflows_is_no_figure(tmp_path):
+    tensors = random_tensors(FIELDS)
+    tensors["model.layers.0.mlp.up_proj.weight"] *= np.float32(1e30)
+    tensors["model.layers.0.mlp.down_proj.weight"] *= np.float32(1e30)
+    large = LlamaModel(write_llama(tmp_path / "m", tensors))
+    large.checkpoint.check_values()
+    with pytest.raises(EvaluationError, match=r"^the model must compute with finite numbers, but those of window 0 are not$"):
+        evaluate(large.checkpoint, QuantizationPlan(), windows_of(TEXT, 16, 1))
