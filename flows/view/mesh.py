@@ -19,7 +19,6 @@ def draw_mesh(svg: Svg, config: AcceleratorConfig, x: float, y: float) -> None:
     rows, columns = shown(config.rows), shown(config.columns)
     cell = min(40.0, 176 / max(len(rows), len(columns)))
     svg.text(x, y + 14, f"Array of {config.rows}×{config.columns} PEs", size=14, bold=True)
-    stairs = _REGISTER * (_MOST + 1)
     left, top = x + 118, y + 84
     wide, high = cell * len(columns), cell * len(rows)
     for i, row in enumerate(rows):
@@ -42,8 +41,8 @@ def draw_mesh(svg: Svg, config: AcceleratorConfig, x: float, y: float) -> None:
             svg.line([(at, top + high), (at, top + high + 13)], stroke="vector", width=1.2, arrow=True)
             _registers(svg, at, top + high + 14, len(columns) - 1 - j, (0, 1), "vector")
     middle = left + wide + 16
-    svg.text(left - 20 - stairs, top + high + 20, "activations,", size=11, color="load")
-    svg.text(left - 20 - stairs, top + high + 34, "row r later by r", size=11, color="load")
+    svg.text(left - 12, top + high + 20, "activations,", size=11, color="load", anchor="end")
+    svg.text(left - 12, top + high + 34, "row r later by r", size=11, color="load", anchor="end")
     svg.text(middle, top - 30, "weights", size=11, color="memory")
     if "os" in config.dataflows:
         svg.text(middle, top - 16, "OS: column c later by c", size=11, color="memory")
