@@ -3,9 +3,8 @@
 Shapes are written with these letters: B sequences, T tokens of a chunk, S tokens in the cache, the chunk included, L layers,
 D hidden, F ffn, H query heads, G key and value heads, E head_dim, V vocabulary. Prefill is a chunk of T tokens, decode one of 1.
 
-Source: Touvron et al., LLaMA, arXiv 2302.13971, section 2.2: RMSNorm before each block (Zhang and Sennrich 2019), SwiGLU
-(Shazeer 2020), rotary positions (Su et al. 2021); grouped queries: Ainslie et al., EMNLP 2023. As in checkpoints of Hugging
-Face, positions rotate the pairs (i, i + E/2), not (2i, 2i + 1). We differ in that angles are computed in float64.
+Source: Touvron et al., LLaMA, arXiv 2302.13971, section 2.2; grouped queries: Ainslie et al., EMNLP 2023. As in checkpoints of
+Hugging Face, positions rotate the pairs (i, i + E/2), not (2i, 2i + 1). We differ in that angles are computed in float64.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +14,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "EXACT", "KVCache", "LlamaConfig", "LlamaLayer", "LlamaWeights", "Rounding", "decoder_layer", "embed", "forward", "logits",
-]
+__all__ = ["EXACT", "KVCache", "LlamaConfig", "LlamaLayer", "LlamaWeights", "Rounding", "decoder_layer", "embed", "forward",
+           "logits"]
 
 Array = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.integer]
@@ -32,7 +30,7 @@ class LlamaConfig:
     vocab, hidden, ffn, layers, heads, kv_heads, head_dim : int
         V, D, F, L, H, G, E; `heads` is a multiple of `kv_heads`, `head_dim` is even.
     context : int
-        Tokens that the model was trained on at most.
+        Tokens of a sequence at most.
     rope_theta : float
         Base of the wave lengths of positions.
     norm_eps : float

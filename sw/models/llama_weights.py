@@ -93,7 +93,7 @@ class LlamaCheckpoint:
                 raise CheckpointError(f"{name} of shape {shape} must be float32, float16, bfloat16 or quantized by "
                                       f"`heddle quantize`, not {tensor.dtype}")
         unused = {_HEAD} if config.tied else set()
-        for name in self._tensors.keys() - expected.keys() - unused:
+        for name in sorted(self._tensors.keys() - expected.keys() - unused):
             if not any(fnmatchcase(name, glob) for glob in _COMPUTED):
                 raise CheckpointError(f"{folder} must hold tensors of its config.json only, not {name} of shape "
                                       f"{tuple(self._tensors[name].shape)}")
