@@ -8,7 +8,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import emission, formats, fpga, prediction, simulation, utilization
+from benchmarks import checkpoint, emission, formats, fpga, packing, prediction, simulation, utilization
 from flows.cache import cache_root
 from flows.toolchain import versions
 
@@ -19,10 +19,12 @@ BENCHMARKS = {
     "emission": emission.rows,
     "fpga": fpga.rows,
     "formats": formats.rows,
+    "packing": packing.rows,
+    "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga",)
-"""Benchmarks that run only when they are named: place and route takes an hour."""
+_ASKED_FOR = ("fpga", "checkpoint")
+"""Benchmarks that run only when they are named: place and route takes an hour, a checkpoint a gigabyte of disk and minutes."""
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,54 @@
+"""Benchmarks of formats, packing and checkpoints on small tensors: every row is measured, and the alternatives do the work."""
+
+import numpy as np
+import pytest
+
+from benchmarks import checkpoint, formats, packing
+from benchmarks.obvious import obvious
+from hw.families import Format
+from hw.formats import FORMATS, format_named
+from sw.formats.registry import CODECS
+
+
+def families(names) -> set[type[Format]]:
+    return {type(format_named(name)) for name in names}
+
+
+@pytest.mark.parametrize("names", [formats.NAMES, packing.NAMES, [name for name, _ in checkpoint.CASES]])
+def test_every_family_is_measured(names):
+    assert families(names) == set(CODECS)
+
+
+def test_quantizers_and_packing_are_measured():
+    table = formats.rows(["int4-g32", "dfloat11"], (2, 1024))
+    assert [row["format"] for row in table] == ["int4-g32", "dfloat11"]
+    assert all(row["ratio"] == pytest.approx(row["M weights/s"] / row["obvious"]) and row["back, M/s"] > 0 for row in table)
+    table = packing.rows(packing.NAMES, (2, 1024))          # raises where the two ways differ
+    assert [row["format"] for row in table] == list(packing.NAMES)
+
+
+@pytest.mark.parametrize("name", ["2:4", "4:8", "tasd-2:4+2:8"])
+def test_obvious_sparsity_keeps_the_same_values(name):
+    """The alternatives are ones that one could use: they keep as many values as the format."""
+    fmt = FORMATS[name]
+    matrix = np.random.default_rng(1).standard_normal((4, 256)).astype(np.float32)
+    _, found = obvious(fmt, matrix)
+    kept = sum(np.count_nonzero(term) for term in (found if isinstance(found, list) else [found]))
+    expected = np.count_nonzero(CODECS[type(fmt)].dequantize(fmt, CODECS[type(fmt)].quantize(fmt, matrix)))
+    assert abs(kept - expected) <= 4                         # an integer that is kept may be 0
+
+
+@pytest.mark.parametrize("name", formats.NAMES)
+def test_every_format_has_an_obvious_way(name):
+    matrix = np.random.default_rng(2).standard_normal((2, 512)).astype(np.float32)
+    matrix = (matrix.view(np.uint32) & 0xFFFF_0000).view(np.float32)
+    how, found = obvious(format_named(name), matrix)
+    assert how
+    assert found is not None
+
+
+def test_memory_of_the_command_is_measured():
+    row, = checkpoint.rows([("dfloat11", 0)], (96, 64))
+    assert (row["format"], row["axis"]) == ("dfloat11", 0)
+    assert row["ratio"] > checkpoint.BOUND                   # the imports alone are more than so small a tensor
+    assert row[f"below {checkpoint.BOUND:g}"] == "NO"
