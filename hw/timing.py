@@ -7,11 +7,13 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import REGISTERS
 
 __all__ = [
-    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY",
-    "START_CYCLES", "STORE_LATENCY", "fetch_ahead", "load_cycles", "store_cycles", "vector_cycles",
+    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "REQUANTIZE_LATENCY",
+    "REQUANTIZE_SCALE_DELAY", "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY", "fetch_ahead", "load_cycles", "store_cycles", "vector_cycles",
 ]
 
 START_CYCLES = REGISTERS    # of the sequencer, in which it clears the registers and copies the arguments, one a cycle
+LOOP_CYCLES = 3             # of the sequencer, from a LOOP to the END that comes next at the earliest
+SKIP_CYCLES = 3             # of the sequencer, lost to a LOOP that does not run
 IN_FLIGHT = 4               # commands that a unit may have taken and not finished
 FETCH_LINE_BYTES = 64       # of an instruction line
 FETCH_FILLS = 4             # instruction lines on their way at once

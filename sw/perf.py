@@ -35,7 +35,7 @@ FETCH_LATENCY = 4           # of a line, besides memory: request, address, last 
 OFFER = 1                   # from a command's arrival at the head of its queue, or its semaphores' grant, to its offer
 SIGNAL = 1                  # from `done` to the cycle in which its semaphores can be granted
 BURST_HOLD = 2              # cycles that a read burst holds its place besides latency and beats
-HALT_CYCLES = 2             # from the last `done` to the stop
+HALT_CYCLES = 3             # from the last `done` to the stop
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -96,7 +96,7 @@ class Controller(wiring.Component):
         m.submodules.counters = counters = EventCounters(
             {"macs": peak, "macs_gated": peak, "bytes_read": 2 * config.beat_bytes, "bytes_written": config.beat_bytes})
         queues = {unit: CommandQueue(unit, depth=config.queue_depth) for unit in Unit}
-        begin, run = supervisor.begin, supervisor.run
+        begin, run = supervisor.begin, Signal()
 
         connect(m, host=flipped(self.s_axil), csr=csr.bus)
         connect(m, fetch=fetch.bus, memory=flipped(self.fetch))
@@ -116,9 +116,13 @@ class Controller(wiring.Component):
                 semaphores.signal[unit].eq(queue.signal),
             ]
 
+        # A register of its own, since `busy` comes late; a command that is being queued counts already.
         units_idle = Signal()
+        m.d.sync += units_idle.eq(~Cat(*(port.busy for port in units.values()), *(queue.count.any() for queue in queues.values()),
+                                       *(queue.i.valid for queue in queues.values())).any())
         m.d.comb += [
-            units_idle.eq(~Cat(*(port.busy for port in units.values()), *(queue.count.any() for queue in queues.values())).any()),
+            # An overflow shows one cycle late: nothing may follow in that cycle.
+            run.eq(supervisor.run & ~semaphores.overflow),
             sequencer.start.eq(begin),
             sequencer.run.eq(run),
             sequencer.arguments.eq(Cat(getattr(csr, f"arg{i}") for i in range(ARGUMENTS))),
@@ -150,6 +154,8 @@ class Controller(wiring.Component):
         # A signal of its own: were a field of `overflow` driven under an If, its constant fields would become Verilog processes
         # without a trigger.
         overflow_pc = Signal(32)
+        sequencer_pc = Signal(32)           # in the cycle before, in which the overflowing signal came
+        m.d.sync += sequencer_pc.eq(sequencer.pc)
         m.d.comb += [
             bad_start.valid.eq(sequencer.starting & csr.program_addr.addr[:ceil_log2(FETCH_LINE_BYTES)].any()),
             bad_start.cause.eq(ErrorCause.MISALIGNED),
@@ -159,7 +165,7 @@ class Controller(wiring.Component):
             overflow.cause.eq(ErrorCause.SEMAPHORE_OVERFLOW),
             overflow.unit.eq(semaphores.overflow_port),
             overflow.addr.eq(semaphores.overflow_index),
-            overflow_pc.eq(sequencer.pc),
+            overflow_pc.eq(sequencer_pc),
             overflow.pc.eq(overflow_pc),
             sequencer_fault.valid.eq(sequencer.error),
             sequencer_fault.cause.eq(sequencer.report.cause),
@@ -176,8 +182,10 @@ class Controller(wiring.Component):
                 fault.pc.eq(queue.oldest_pc),
                 fault.addr.eq(port.report.addr),
             ]
+            signalled_pc = Signal(32, name=f"{unit.name.lower()}_signalled_pc")
+            m.d.sync += signalled_pc.eq(queue.oldest_pc)
             with m.If(semaphores.overflow_port == unit):
-                m.d.comb += overflow_pc.eq(queue.oldest_pc)
+                m.d.comb += overflow_pc.eq(signalled_pc)
 
     def _elaborate_status(self, m: Module, csr: CsrBank, supervisor: Supervisor, sequencer: Sequencer, semaphores: Semaphores,
                           queues: dict[Unit, CommandQueue]) -> None:

@@ -15,7 +15,9 @@ COUNTER_WIDTH = 64
 
 
 class EventCounters(wiring.Component):
-    """One 64-bit counter for each entry of `hw.regs.COUNTERS`. An event shows in `values` one cycle later.
+    """One 64-bit counter for each entry of `hw.regs.COUNTERS`. An event shows in `values` `latency` cycles later.
+
+    A register stands before each adder, since events come late in their cycle.
 
     Parameters
     ----------
@@ -34,6 +36,8 @@ class EventCounters(wiring.Component):
         The counters.
     """
 
+    latency = 2
+
     def __init__(self, largest: Mapping[str, int]):
         super().__init__({
             "clear": In(1),
@@ -46,9 +50,11 @@ class EventCounters(wiring.Component):
         m = Module()
         for counter in COUNTERS:
             count = Signal(COUNTER_WIDTH, name=counter.name)
+            event = getattr(self, counter.name)
+            step = Signal.like(event, name=f"{counter.name}_step")
             with m.If(self.clear):
-                m.d.sync += count.eq(0)
-            with m.Elif(self.enable):
-                m.d.sync += count.eq(count + getattr(self, counter.name))
+                m.d.sync += [step.eq(0), count.eq(0)]
+            with m.Else():
+                m.d.sync += [step.eq(Mux(self.enable, event, 0)), count.eq(count + step)]
             m.d.comb += self.values[counter.name].eq(count)
         return m

@@ -124,7 +124,8 @@ class InstructionFetch(wiring.Component):
 
         # Look-up: words, tags and flags of the next cycle's line are sampled by the same edge, so that they fit together.
         pc = Signal(PC_WIDTH)
-        line, next_line = Signal(line_layout), Signal(line_layout)
+        line, next_line, line_before = Signal(line_layout), Signal(line_layout), Signal(line_layout)
+        moved = Signal()                                # pc has come to this line in this cycle; from registers alone
         line_present, line_coming, same_tag = Signal(), Signal(), Signal()
         m.d.comb += [
             line.eq(pc[_LINE_SHIFT:]),
@@ -136,9 +137,11 @@ class InstructionFetch(wiring.Component):
             port.hit.eq(line_present & same_tag),
             port.word.eq(words_out.data[pc[:_LINE_SHIFT - beat_width]]),
             port.beyond.eq(pc >= length),
+            moved.eq(line != line_before),
         ]
         m.d.sync += [
             pc.eq(port.next_pc),
+            line_before.eq(line),
             line_present.eq(present.bit_select(next_line.index, 1) & ~self.start),
             line_coming.eq(coming.bit_select(next_line.index, 1)),
         ]
@@ -155,13 +158,13 @@ class InstructionFetch(wiring.Component):
             ahead.eq(line.as_value() + distance),
             tags_ahead.addr.eq(ahead.index),
             ahead_known.eq(flags_ahead.any() & (tags_ahead.data == ahead.tag)),
-            wanted.eq(~port.beyond & ~fault & ~line_coming & ~port.hit),
+            wanted.eq(~port.beyond & ~port.fault & ~line_coming & ~port.hit),
             wanted_ahead.eq(~wanted & (distance <= self.ahead) & ~ahead_known & ~coming.bit_select(ahead.index, 1)
                             & ((ahead.as_value() << _LINE_SHIFT) < length)),
             requested.eq(Mux(wanted, line, ahead)),
             request.eq(self.enable & ~bus.arvalid & (fills != FETCH_FILLS) & (wanted | wanted_ahead)),
         ]
-        with m.If(self.start | (next_line != line)):
+        with m.If(self.start | moved):
             m.d.sync += distance.eq(1)
         with m.Elif((distance <= self.ahead) & (ahead_known | (request & wanted_ahead))):
             m.d.sync += distance.eq(distance + 1)
@@ -202,7 +205,7 @@ class InstructionFetch(wiring.Component):
             words_in.en.eq(bus.rvalid),
             arrived.eq(bus.rvalid & bus.rlast),
             bad.eq(failed | (bus.rresp != 0)),
-            port.fault.eq(fault),
+            port.fault.eq(fault & ~moved),
             port.fault_addr.eq(base + (line.as_value() << exact_log2(FETCH_LINE_BYTES))),
         ]
         with m.If(bus.rvalid):
@@ -211,8 +214,7 @@ class InstructionFetch(wiring.Component):
             m.d.sync += order_first.eq(order_first + 1)
         m.d.sync += [
             fills.eq(fills + request - arrived),
-            fault.eq((next_line == line) & ~self.start
-                     & (fault | (arrived & bad & line_coming & same_tag & (order_out.data == line.index)))),
+            fault.eq(~self.start & (port.fault | (arrived & bad & line_coming & same_tag & (order_out.data == line.index)))),
         ]
 
         with m.If(arrived):

@@ -31,7 +31,7 @@ class Semaphores(wiring.Component):
 
     At most one request is granted in a cycle: the lowest-numbered one whose semaphores are all above zero. Signals of all ports
     are added in the cycle in which they come, and can be taken from the next cycle on. A count that would pass SEMAPHORE_MAX
-    stays as it is and raises `overflow` for that cycle. Of two queues that wait for the same semaphore either may get it, so
+    stays as it is and raises `overflow` for the next cycle. Of two queues that wait for the same semaphore either may get it, so
     a program gives each semaphore one consumer.
 
     Parameters
@@ -48,7 +48,7 @@ class Semaphores(wiring.Component):
         Mask of the semaphores to add one to.
     counts : Out(SEMAPHORES × 8 bits)
     overflow : Out(1), overflow_index : Out(semaphore number), overflow_port : Out(port number)
-        A count passed its maximum, the lowest such, and the lowest port that signalled it.
+        A count would have passed its maximum in the cycle before, the lowest such, and the lowest port that signalled it.
     """
 
     def __init__(self, ports: int):
@@ -85,11 +85,17 @@ class Semaphores(wiring.Component):
             with m.Elif(~over[i]):
                 m.d.sync += count.eq(following)
 
-        m.d.comb += self.overflow.eq(over.any())
+        overflowed = Signal(SEMAPHORES)
+        overflowing = Signal(self._ports)                   # ports that signalled one of them
+        m.d.sync += [
+            overflowed.eq(Mux(self.clear, 0, over)),
+            overflowing.eq(Cat((mask & over).any() for mask in self.signal)),
+        ]
+        m.d.comb += self.overflow.eq(overflowed.any())
         for i in reversed(range(SEMAPHORES)):
-            with m.If(over[i]):
+            with m.If(overflowed[i]):
                 m.d.comb += self.overflow_index.eq(i)
         for i in reversed(range(self._ports)):
-            with m.If((self.signal[i] & over).any()):
+            with m.If(overflowing[i]):
                 m.d.comb += self.overflow_port.eq(i)
         return m

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.control.fetch import InstructionPort
+from hw.control.fetch import InstructionPort, instruction_layout
 from hw.control.loops import LoopStack
 from hw.control.queue import PC_WIDTH, command_layout
 from hw.control.semaphores import AcquirePort
@@ -29,10 +29,14 @@ from hw.timing import START_CYCLES
 
 __all__ = ["Sequencer"]
 
-_EXECUTE = data.StructLayout({
-    "opcode": 8, "a": 8, "x": 32, "y": 32, "imm": 32, "pc": PC_WIDTH, "cause": 8, "addr": 32,
-})
+_DECODE = data.StructLayout({"word": instruction_layout, "pc": PC_WIDTH, "beyond": 1, "fault": 1})
 _FIELD_WIDTHS = {destination(unit, field.name): field.width for unit, fields in DESCRIPTORS.items() for field in fields}
+
+_LIMITS = sorted({*_FIELD_WIDTHS.values()} - {32})
+"""Widths that a result can be too wide for."""
+_OPERATION = {"opcode": 8, "a": 8, "imm": 32, "pc": PC_WIDTH, "cause": 8, "alu": 1, "writes": 1, "limits": len(_LIMITS)}
+_COMPUTE = data.StructLayout({**_OPERATION, "x": 32, "y": 32})
+_COMMIT = data.StructLayout({**_OPERATION, "result": 32})
 
 
 def _opcodes(kind: str) -> list[Opcode]:
@@ -40,11 +44,14 @@ def _opcodes(kind: str) -> list[Opcode]:
 
 
 class Sequencer(wiring.Component):
-    """Scalar processor of two stages: *decode* reads registers and redirects at END, *execute* does everything else.
+    """Scalar processor of three stages: *decode* reads registers and goes back at END, *compute* has the arithmetic, *commit* does
+    whatever can be seen: it writes registers and descriptors, opens loops, queues commands, waits, and finds what is wrong.
 
     Starting takes `hw.timing.START_CYCLES`, in which registers are cleared and the arguments copied. Then an instruction that is
-    in the cache takes one cycle, and one more if it reads the register that the instruction before it writes, or comes next after
-    a LOOP. A GO waits for room in its queue, WAIT for its semaphores, FENCE and HALT for `idle`.
+    in the cache takes one cycle, and one more if it reads the register that the instruction before it writes. Instructions after
+    a LOOP are taken before it is known whether it runs: `hw.timing.SKIP_CYCLES` are lost if it does not. An END comes at least
+    `hw.timing.LOOP_CYCLES` after its LOOP, and one cycle is lost when it goes back. A GO waits for room in its queue, WAIT for
+    its semaphores, FENCE and HALT for `idle`.
     Errors are precise: every instruction before the one at fault has executed, none after it.
 
     Unused fields of an instruction are ignored; a register field above 31 that is used is illegal, and so is a result that does
@@ -65,7 +72,7 @@ class Sequencer(wiring.Component):
     acquire : Out(AcquirePort), signal : Out(SEMAPHORES)
         WAIT and SIGNAL.
     idle : In(1)
-        Every queue is empty and every unit idle.
+        Every queue is empty and every unit idle, the commands of all cycles before this one included.
     executed : Out(1)
         Pulse for each instruction executed.
     halted : Out(1)
@@ -103,11 +110,13 @@ class Sequencer(wiring.Component):
         m.submodules.loops = loops = LoopStack()
         write = registers.write_port()
         read_b, read_c = registers.read_port(domain="comb"), registers.read_port(domain="comb")
-        fetch, word = self.instruction, self.instruction.word
+        fetch = self.instruction
 
-        execute, valid = Signal(_EXECUTE), Signal()
-        finished, issue = Signal(), Signal()          # execute lets go of its instruction; decode hands one over
-        writes_register, opens_loop, loop_runs = Signal(), Signal(), Signal()
+        decode, compute, commit = Signal(_DECODE), Signal(_COMPUTE), Signal(_COMMIT)
+        decode_valid, compute_valid, commit_valid = Signal(), Signal(), Signal()
+        word = decode.word
+        accept, issue, proceed = Signal(), Signal(), Signal()       # decode, compute and commit take an instruction
+        finished, skip = Signal(), Signal()                         # commit is done with its own; it is a LOOP that does not run
 
         # Start: clear the registers and copy the arguments, one register a cycle.
         index = Signal(range(START_CYCLES))
@@ -117,25 +126,53 @@ class Sequencer(wiring.Component):
         with m.Elif(self.starting):
             m.d.sync += [index.eq(index + 1), self.starting.eq(index != START_CYCLES - 1)]
 
-        # Decode.
+        # Fetch: what is looked up is kept for decode. Beyond the program, or where a line could not be read, the look-up stays.
+        m.d.comb += [
+            accept.eq((fetch.hit | fetch.beyond | fetch.fault) & (~decode_valid | issue)),
+            fetch.next_pc.eq(fetch.pc),
+        ]
+        with m.If(self.start):
+            m.d.comb += fetch.next_pc.eq(0)
+        with m.Elif(skip):
+            m.d.comb += fetch.next_pc.eq(commit.imm)
+        with m.Elif(loops.end & loops.again):
+            m.d.comb += fetch.next_pc.eq(loops.start)
+        with m.Elif(accept & ~fetch.beyond & ~fetch.fault):
+            m.d.comb += fetch.next_pc.eq(fetch.pc + 1)
+        with m.If(self.start | skip | (loops.end & loops.again)):
+            m.d.sync += decode_valid.eq(0)
+        with m.Elif(accept | issue):
+            m.d.sync += decode_valid.eq(accept)
+        with m.If(accept):
+            m.d.sync += [
+                decode.word.eq(fetch.word), decode.pc.eq(fetch.pc), decode.beyond.eq(fetch.beyond), decode.fault.eq(fetch.fault),
+            ]
+
+        # Decode. A register that commit is about to write is taken from there.
         cause, addr, uses_c, hazard = Signal(8), Signal(32), Signal(), Signal()
-        second = Signal(32)
+        is_alu, limits = Signal(), Signal(len(_LIMITS))
+        first, second, third = Signal(32), Signal(32), Signal(32)
         bad_b, bad_c = word.b >= REGISTERS, word.c >= REGISTERS
         m.d.comb += [
             cause.eq(ErrorCause.ILLEGAL_INSTRUCTION),
             addr.eq(word.opcode),
             read_b.addr.eq(word.b),
             read_c.addr.eq(word.c),
-            second.eq(word.imm + read_c.data),
+            first.eq(read_b.data),
+            third.eq(read_c.data),
+            second.eq(word.imm + third),
         ]
-        with m.If(fetch.beyond):
-            m.d.comb += [cause.eq(ErrorCause.PROGRAM_COUNTER), addr.eq(fetch.pc)]
-        with m.Elif(fetch.fault):
+        for operand, number in ((first, word.b), (third, word.c)):
+            with m.If(commit_valid & commit.writes & (commit.a == number)):
+                m.d.comb += operand.eq(commit.result)
+        with m.If(decode.beyond):
+            m.d.comb += [cause.eq(ErrorCause.PROGRAM_COUNTER), addr.eq(decode.pc)]
+        with m.Elif(decode.fault):
             m.d.comb += [cause.eq(ErrorCause.BUS_FETCH), addr.eq(fetch.fault_addr)]
         with m.Else():
             with m.Switch(word.opcode):
                 with m.Case(*_opcodes("alu")):
-                    m.d.comb += uses_c.eq(1)
+                    m.d.comb += [uses_c.eq(1), is_alu.eq(1)]
                     with m.If(~bad_b & ~bad_c & (word.a < len(DESTINATIONS))):
                         m.d.comb += cause.eq(ErrorCause.NONE)
                 with m.Case(Opcode.LOOP):
@@ -146,73 +183,36 @@ class Sequencer(wiring.Component):
                     m.d.comb += cause.eq(Mux(loops.empty, ErrorCause.LOOP_STACK, ErrorCause.NONE))
                 with m.Case(*(op for op in OPCODES if OPCODES[op].kind not in ("alu", "loop") and op != Opcode.END)):
                     m.d.comb += cause.eq(ErrorCause.NONE)
+        with m.Switch(word.a):
+            for number, width in enumerate(_LIMITS):
+                with m.Case(*(field for field, of in _FIELD_WIDTHS.items() if of == width)):
+                    m.d.comb += limits[number].eq(is_alu)
+        opening = (compute_valid & (compute.opcode == Opcode.LOOP)) | (commit_valid & (commit.opcode == Opcode.LOOP))
         m.d.comb += [
-            hazard.eq(valid & (opens_loop | (writes_register & ((execute.a == word.b) | (uses_c & (execute.a == word.c)))))),
-            issue.eq(self.run & ~self.starting & (fetch.hit | fetch.beyond | fetch.fault) & ~hazard & (~valid | finished)),
+            hazard.eq((compute_valid & compute.writes & ((compute.a == word.b) | (uses_c & (compute.a == word.c))))
+                      | ((word.opcode == Opcode.END) & opening)),
+            proceed.eq(~commit_valid | finished),
+            issue.eq(decode_valid & self.run & ~self.starting & ~hazard & (~compute_valid | proceed) & ~skip),
             loops.clear.eq(self.start),
             loops.end.eq(issue & (cause == ErrorCause.NONE) & (word.opcode == Opcode.END)),
         ]
         with m.If(issue):
             m.d.sync += [
-                execute.opcode.eq(word.opcode), execute.a.eq(word.a), execute.imm.eq(word.imm), execute.pc.eq(fetch.pc),
-                execute.x.eq(read_b.data), execute.y.eq(second), execute.cause.eq(cause), execute.addr.eq(addr),
+                compute.opcode.eq(word.opcode), compute.a.eq(word.a), compute.imm.eq(word.imm), compute.pc.eq(decode.pc),
+                compute.cause.eq(cause), compute.alu.eq(is_alu), compute.limits.eq(limits),
+                compute.writes.eq(is_alu & (word.a < REGISTERS) & (word.a != 0)),
+                compute.x.eq(first), compute.y.eq(Mux(cause == ErrorCause.NONE, second, addr)),
             ]
-        with m.If(issue | finished | self.start):
-            m.d.sync += valid.eq(issue & ~self.start)
+        with m.If(self.start | skip):
+            m.d.sync += compute_valid.eq(0)
+        with m.Elif(issue | proceed):
+            m.d.sync += compute_valid.eq(issue)
 
-        m.d.comb += fetch.next_pc.eq(fetch.pc)
-        with m.If(self.start):
-            m.d.comb += fetch.next_pc.eq(0)
-        with m.Elif(loops.end & loops.again):
-            m.d.comb += fetch.next_pc.eq(loops.start)
-        with m.Elif(issue):
-            m.d.comb += fetch.next_pc.eq(fetch.pc + 1)
-        with m.Elif(self.executed & opens_loop & ~loop_runs):
-            m.d.comb += fetch.next_pc.eq(fetch.pc + execute.imm[16:])
-
-        # Execute.
-        x, y = execute.x, execute.y
-        result, ready = Signal(32), Signal(init=1)
-        legal, active, too_deep, too_wide = Signal(), Signal(), Signal(), Signal()
-        is_alu = Signal()
-        m.d.comb += [
-            too_deep.eq(opens_loop & loop_runs & loops.full),
-            legal.eq(valid & (execute.cause == ErrorCause.NONE) & ~too_deep & ~(is_alu & too_wide)),
-            active.eq(legal & self.run),
-            self.error.eq(valid & ~legal),
-            self.report.cause.eq(execute.cause),
-            self.report.addr.eq(execute.addr),
-            self.pc.eq(Mux(valid, execute.pc, fetch.pc)),
-            finished.eq(active & ready),
-            self.executed.eq(finished),
-            opens_loop.eq(execute.opcode == Opcode.LOOP),
-            result.eq(x + y),
-            loop_runs.eq(result != 0),
-            loops.push.eq(finished & opens_loop & loop_runs),
-            loops.push_start.eq(fetch.pc),
-            loops.push_count.eq(result),
-            self.acquire.mask.eq(execute.imm[:16]),
-        ]
-        with m.If(execute.cause == ErrorCause.NONE):
-            m.d.comb += self.report.cause.eq(Mux(is_alu, ErrorCause.FIELD_OVERFLOW, ErrorCause.LOOP_STACK))
-            with m.If(is_alu):
-                m.d.comb += self.report.addr.eq(result)
-        with m.Switch(execute.a):
-            for width in sorted({*_FIELD_WIDTHS.values()} - {len(result)}):
-                with m.Case(*(number for number, of in _FIELD_WIDTHS.items() if of == width)):
-                    m.d.comb += too_wide.eq(result[width:].any())
-        with m.Switch(execute.opcode):
-            with m.Case(*_opcodes("alu")):
-                m.d.comb += is_alu.eq(1)
-            with m.Case(Opcode.WAIT):
-                m.d.comb += [self.acquire.valid.eq(active), ready.eq(self.acquire.grant), self.waiting.eq(legal)]
-            with m.Case(Opcode.SIGNAL):
-                m.d.comb += self.signal.eq(Mux(active, execute.imm[:16], 0))
-            with m.Case(Opcode.FENCE):
-                m.d.comb += ready.eq(self.idle)
-            with m.Case(Opcode.HALT):
-                m.d.comb += [ready.eq(self.idle), self.halted.eq(active & self.idle)]
-        with m.Switch(execute.opcode):
+        # Compute.
+        x, y = compute.x, compute.y
+        result = Signal(32)
+        m.d.comb += result.eq(x + y)
+        with m.Switch(compute.opcode):
             with m.Case(Opcode.SUB):
                 m.d.comb += result.eq(x - y)
             with m.Case(Opcode.MIN):
@@ -227,34 +227,80 @@ class Sequencer(wiring.Component):
                 m.d.comb += result.eq(x << y[:5])
             with m.Case(Opcode.SHR):
                 m.d.comb += result.eq(x >> y[:5])
+        with m.If(compute.cause != ErrorCause.NONE):
+            m.d.comb += result.eq(y)
+        with m.If(proceed):
+            m.d.sync += [commit[name].eq(compute[name]) for name in _OPERATION]
+            m.d.sync += commit.result.eq(result)
+            with m.If(compute.opcode == Opcode.LOOP):       # where it goes on if it does not run: pc + 1 + length, in one adder
+                m.d.sync += commit.imm.eq(compute.pc - ~Cat(compute.imm[16:], Const(0, 16)))
+        with m.If(self.start | skip):
+            m.d.sync += commit_valid.eq(0)
+        with m.Elif(proceed):
+            m.d.sync += commit_valid.eq(compute_valid)
+
+        # Commit.
+        ready = Signal(init=1)
+        legal, active, too_deep, too_wide = Signal(), Signal(), Signal(), Signal()
+        opens_loop, loop_runs = Signal(), Signal()
+        m.d.comb += [
+            opens_loop.eq(commit.opcode == Opcode.LOOP),
+            loop_runs.eq(commit.result != 0),
+            too_deep.eq(opens_loop & loop_runs & loops.full),
+            too_wide.eq(Cat(limit & commit.result[width:].any() for limit, width in zip(commit.limits, _LIMITS, strict=True)).any()),
+            legal.eq(commit_valid & (commit.cause == ErrorCause.NONE) & ~too_deep & ~too_wide),
+            active.eq(legal & self.run),
+            self.error.eq(commit_valid & ~legal),
+            self.report.cause.eq(commit.cause),
+            self.report.addr.eq(commit.result),
+            self.pc.eq(Mux(commit_valid, commit.pc, Mux(compute_valid, compute.pc, Mux(decode_valid, decode.pc, fetch.pc)))),
+            finished.eq(active & ready),
+            skip.eq(finished & opens_loop & ~loop_runs),
+            self.executed.eq(finished),
+            loops.push.eq(finished & opens_loop & loop_runs),
+            loops.push_start.eq(commit.pc + 1),
+            loops.push_count.eq(commit.result),
+            self.acquire.mask.eq(commit.imm[:16]),
+        ]
+        with m.If(commit.cause == ErrorCause.NONE):
+            m.d.comb += self.report.cause.eq(Mux(commit.alu, ErrorCause.FIELD_OVERFLOW, ErrorCause.LOOP_STACK))
+            with m.If(~commit.alu):
+                m.d.comb += self.report.addr.eq(commit.opcode)
+        with m.Switch(commit.opcode):
+            with m.Case(Opcode.WAIT):
+                m.d.comb += [self.acquire.valid.eq(active), ready.eq(self.acquire.grant), self.waiting.eq(legal)]
+            with m.Case(Opcode.SIGNAL):
+                m.d.comb += self.signal.eq(Mux(active, commit.imm[:16], 0))
+            with m.Case(Opcode.FENCE):
+                m.d.comb += ready.eq(self.idle)
+            with m.Case(Opcode.HALT):
+                m.d.comb += [ready.eq(self.idle), self.halted.eq(active & self.idle)]
 
         m.d.comb += [
-            writes_register.eq(is_alu & (execute.a < REGISTERS) & (execute.a != 0)),
-            write.addr.eq(Mux(self.starting, index, execute.a)),
-            write.data.eq(Mux(self.starting, Mux(is_argument, self.arguments[index[:4]], 0), result)),
-            write.en.eq(self.starting | (active & writes_register)),
+            write.addr.eq(Mux(self.starting, index, commit.a)),
+            write.data.eq(Mux(self.starting, Mux(is_argument, self.arguments[index[:4]], 0), commit.result)),
+            write.en.eq(self.starting | (active & commit.writes)),
         ]
-        self._elaborate_descriptors(m, execute, active, is_alu, result, ready)
+        self._elaborate_descriptors(m, commit, active, ready)
         return m
 
-    def _elaborate_descriptors(self, m: Module, execute: Any, active: Signal, is_alu: Signal, result: Signal,
-                               ready: Signal) -> None:
+    def _elaborate_descriptors(self, m: Module, commit: data.View, active: Signal, ready: Signal) -> None:
         """Add the descriptor registers, which ALU results are written to and GO takes a snapshot of."""
         for unit in Unit:
             descriptor = Signal(descriptor_layout(unit), name=f"{unit.name.lower()}_descriptor")
             with m.If(self.start):
                 m.d.sync += descriptor.eq(0)
-            with m.Elif(active & is_alu):
-                with m.Switch(execute.a):
+            with m.Elif(active & commit.alu):
+                with m.Switch(commit.a):
                     for field in DESCRIPTORS[unit]:
                         with m.Case(destination(unit, field.name)):
-                            m.d.sync += descriptor[field.name].eq(result)
+                            m.d.sync += descriptor[field.name].eq(commit.result)
             go = getattr(self, unit.name.lower())
             m.d.comb += [
                 go.p.descriptor.eq(descriptor),
-                go.p.wait.eq(execute.imm[:16]),
-                go.p.signal.eq(execute.imm[16:]),
-                go.p.pc.eq(execute.pc),
+                go.p.wait.eq(commit.imm[:16]),
+                go.p.signal.eq(commit.imm[16:]),
+                go.p.pc.eq(commit.pc),
             ]
-            with m.If(execute.opcode == Opcode[unit.name]):
+            with m.If(commit.opcode == Opcode[unit.name]):
                 m.d.comb += [go.valid.eq(active), ready.eq(go.ready)]

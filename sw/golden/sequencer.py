@@ -25,14 +25,13 @@ from hw.isa import (
     Opcode,
     Unit,
 )
-from hw.timing import FETCH_LINE_BYTES
+from hw.timing import FETCH_LINE_BYTES, LOOP_CYCLES, SKIP_CYCLES
 
 __all__ = ["Event", "Fault", "mask_bits", "run_sequencer"]
 
 WORD = 0xFFFF_FFFF
 HALF = 0xFFFF
 LINE = FETCH_LINE_BYTES // INSTRUCTION_BYTES      # instructions of a fetched line
-LOOPED = -1                 # the instruction before was a LOOP
 
 _ALU: dict[Opcode, Callable[[int, int], int]] = {
     Opcode.ADD: lambda a, b: (a + b) & WORD,
@@ -79,7 +78,7 @@ class Event:
         The descriptor of a command; empty otherwise.
     issued : int
         Cycles that the sequencer has spent up to and including it, were nothing to wait for: one for each instruction, one more
-        where it reads the register that the instruction before it writes, or follows a LOOP.
+        where it reads the register that the instruction before it writes, and what loops cost (see `hw.control.sequencer`).
     lines : tuple of (int, int)
         Lines of 8 instructions entered since the last event: line, and `issued` before its first instruction.
     """
@@ -121,6 +120,7 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
     descriptors: dict[Unit, dict[str, int]] = {unit: {f.name: 0 for f in fields} for unit, fields in DESCRIPTORS.items()}
     loops: list[list[int]] = []
     pc, executed, issued, written, line = 0, 0, 0, 0, -1
+    opened = -LOOP_CYCLES       # `issued` at the last LOOP
     lines: list[tuple[int, int]] = []
 
     def event(**parts: Any) -> Event:
@@ -137,7 +137,7 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
             line = pc // LINE
             lines.append((line, issued))
         executed += 1
-        issued += 1 + (written != 0 and (written == LOOPED or written in (b, c)))
+        issued += 1 + (written != 0 and written in (b, c))
         written = 0
         if opcode is None:
             raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, int(code[pc]) & 0xFF)
@@ -162,20 +162,25 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
             pc += 1
         elif opcode == Opcode.LOOP:
             count = (registers[b] + (imm & HALF)) & WORD
+            opened = issued
             if count == 0:
                 pc += 1 + (imm >> 16)
+                issued += SKIP_CYCLES
             elif len(loops) == LOOP_DEPTH:
                 raise Fault(ErrorCause.LOOP_STACK, SEQUENCER, pc, opcode)
             else:
                 pc += 1
                 loops.append([pc, count])
-                written = LOOPED
         elif opcode == Opcode.END:
             if not loops:
                 raise Fault(ErrorCause.LOOP_STACK, SEQUENCER, pc, opcode)
+            issued = max(issued, opened + LOOP_CYCLES)
             loops[-1][1] -= 1
-            pc = loops[-1][0] if loops[-1][1] else pc + 1
-            if loops[-1][1] == 0:
+            if loops[-1][1]:
+                pc = loops[-1][0]
+                issued += 1         # what was fetched behind it is dropped
+            else:
+                pc += 1
                 loops.pop()
         elif opcode == Opcode.SIGNAL:
             yield event(signal=imm & HALF)

@@ -37,7 +37,8 @@ class Trace:
     counts : list of int
         Semaphores at the end.
     executed, hazards : int
-        Instructions executed, HALT included; cycles that decode loses to a register just written or a LOOP just begun.
+        Instructions executed, HALT included; cycles that decode loses to a register just written, to an END soon after a LOOP,
+        and to jumps.
     depth : int
         Deepest nesting of running loops.
     opcodes : set of int
@@ -95,7 +96,7 @@ def interpret(words: Sequence[int], arguments: Sequence[int] = (), *, base: int 
     r = [0] * 16 + [*arguments, *[0] * 16][:16]
     descriptor = [0] * len(FIELDS)
     stack: list[tuple[int, int]] = []
-    pc, written, after_loop = 0, 0, False
+    pc, written, opened = 0, 0, -9           # opened: when decode let the last LOOP go
 
     def stop(cause: ErrorCause, addr: int) -> Trace:
         trace.cause, trace.pc, trace.addr = cause, pc, addr
@@ -113,8 +114,8 @@ def interpret(words: Sequence[int], arguments: Sequence[int] = (), *, base: int 
         if (is_alu and (b > 31 or c > 31 or a >= 32 + len(FIELDS))) or (op == LOOP and b > 31):
             return stop(ErrorCause.ILLEGAL_INSTRUCTION, op)
         reads = {b, c} if is_alu else {b} if op == LOOP else set()
-        trace.hazards += after_loop or bool(reads & {written} - {0})
-        written, after_loop = 0, op == LOOP
+        trace.hazards += bool(reads & {written} - {0})
+        written = 0
         if is_alu:
             value = _alu(op, r[b], (r[c] + imm) & M32)
             assert value is not None
@@ -130,8 +131,10 @@ def interpret(words: Sequence[int], arguments: Sequence[int] = (), *, base: int 
             trace.commands[GO[op]].append(Command(pc, fields, low, high))
         elif op == LOOP:
             count = (r[b] + low) & M32
+            opened = trace.executed + trace.hazards
             if count == 0:
                 following += high
+                trace.hazards += 3
             elif len(stack) == 6:
                 return stop(ErrorCause.LOOP_STACK, op)
             else:
@@ -141,7 +144,9 @@ def interpret(words: Sequence[int], arguments: Sequence[int] = (), *, base: int 
             if not stack:
                 return stop(ErrorCause.LOOP_STACK, op)
             start, count = stack.pop()
+            trace.hazards += max(0, 3 - (trace.executed + trace.hazards - opened))
             if count > 1:
+                trace.hazards += 1
                 stack.append((start, count - 1))
                 following = start
         elif op == SIGNAL:

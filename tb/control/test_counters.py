@@ -12,10 +12,11 @@ def test_counts() -> None:
     rng = random.Random(0)
     largest = {"macs": 2**31, "bytes_read": 64}
     dut = EventCounters(largest)
+    assert dut.latency == 2                 # what `coming` stands for
     names = [counter.name for counter in COUNTERS]
 
     async def bench(ctx: Any) -> None:
-        expected = dict.fromkeys(names, 0)
+        expected, coming = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
         for cycle in range(200):
             enable, clear = rng.random() < 0.8, cycle == 20
             ctx.set(dut.enable, enable)
@@ -23,7 +24,8 @@ def test_counts() -> None:
             for name in names:
                 step = rng.randint(0, largest.get(name, 1))
                 ctx.set(getattr(dut, name), step)
-                expected[name] = 0 if clear else expected[name] + step * enable
+                expected[name] = 0 if clear else expected[name] + coming[name]
+                coming[name] = 0 if clear else step * enable
             await ctx.tick()
             assert {name: ctx.get(dut.values[name]) for name in names} == expected
         assert expected["macs"] > 2**34
