@@ -12,7 +12,8 @@ from sw.golden.arith.functions import curve_values
 # Name, mantissa bits, and the largest error in units in the last place that a rounded value of the curve by default has: measured
 # over every argument, rounded up.
 DEFAULTS = [("exp2", 23, 0.62), ("exp2", 10, 0.56), ("exp2", 7, 0.57), ("exp2", 3, 0.5), ("exp2", 2, 0.5),
-            ("reciprocal", 23, 0.82), ("reciprocal", 10, 0.56), ("reciprocal", 7, 0.6), ("reciprocal", 3, 0.5), ("reciprocal", 2, 0.61),
+            ("reciprocal", 23, 0.82), ("reciprocal", 10, 0.56), ("reciprocal", 7, 0.6), ("reciprocal", 3, 0.5),
+            ("reciprocal", 2, 0.61),
             ("rsqrt", 23, 0.66), ("rsqrt", 10, 0.56), ("rsqrt", 7, 0.56), ("rsqrt", 3, 0.5), ("rsqrt", 2, 0.54)]
 CHUNK = 1 << 17
 
@@ -43,7 +44,8 @@ def test_every_value_rounds_to_within_an_ulp_and_in_order(name, mantissa_bits, b
     for arguments in chunks(table):
         value, target = curve_values(table, arguments) * 2.0**-table.fraction_bits, exact(table, arguments)
         places = 2.0**(mantissa_bits + (name != "exp2"))                # one unit in the last place of [1, 2), or [1/2, 1)
-        rounded = np.where(value >= 1, np.rint(value * 2.0**mantissa_bits) * 2.0**-mantissa_bits, np.rint(value * places) / places)
+        above = 2.0**mantissa_bits
+        rounded = np.where(value >= 1, np.rint(value * above) / above, np.rint(value * places) / places)
         worst = max(worst, np.abs(rounded - target).max() * places)
         if name == "rsqrt" and int(arguments[0]) << 1 == 1 << (table.index_bits + table.offset_bits):
             last = -math.inf                                            # the other branch
@@ -66,8 +68,8 @@ def test_one_is_one(name, mantissa_bits):
 def test_menu_of_errors(name, mantissa_bits, degree, segments_log2, bound):
     table = curve(name, mantissa_bits, degree=degree, segments_log2=segments_log2)
     step = 1 if name != "exp2" else 4
-    worst = max(np.abs(curve_values(table, arguments[::step]) * 2.0**-table.fraction_bits / exact(table, arguments[::step]) - 1).max()
-                for arguments in chunks(table))
+    worst = max(np.abs(curve_values(table, some) * 2.0**-table.fraction_bits / exact(table, some) - 1).max()
+                for some in (arguments[::step] for arguments in chunks(table)))
     assert bound / 1.25 < worst <= bound
 
 

@@ -35,9 +35,10 @@ class FloatAccumulate(wiring.Component):
 
     A sum beyond ±2^(width − 1 − fraction_bits), by a large term or by many, is an infinity from then on; so is one with an
     infinite term. NaN, or infinities of both signs, give NaN. The sum of nothing but zeros is +0. Subnormal terms count, and
-    results may be subnormal. Latency 4 cycles with `enable` high (to fixed point; add; magnitude and leading zeros; shift and
-    round), initiation interval 1; no reset: `first` starts a sum. A shifter and an adder of `width` bits, a shifter and
-    leading-zero count behind it.
+    results may be subnormal.
+
+    Latency 6 cycles with `enable` high (to fixed point; add; magnitude; count zeros; shift; round), initiation interval 1; no
+    reset: `first` starts a sum. A shifter and an adder of `width` bits, a shifter and leading-zero count behind it.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class FloatAccumulate(wiring.Component):
     Kulisch, Computer Arithmetic and Validity, 2008: the exact dot product in a long accumulator.
     """
 
-    latency = 4
+    latency = 6
 
     def __init__(self, *, fmt: FloatFormat, width: int, fraction_bits: int, target: FloatFormat = FP32):
         check_format("FloatAccumulate.fmt", fmt)
@@ -115,9 +116,11 @@ class FloatAccumulate(wiring.Component):
                 nan.eq((nan & ~first) | term_nan | (was_inf & term_inf & (term_sign ^ negative))),
             ]
 
-        m.submodules.round = rounding = FloatRound(fmt=self._target, width=width, exponent_width=0, lsb=-self._fraction_bits)
-        m.d.comb += [
-            rounding.enable.eq(self.enable), rounding.magnitude.eq(Mux(total[-1], -total, total)[:width]),
-            rounding.negative.eq(negative), rounding.inf.eq(inf), rounding.nan.eq(nan), self.o.eq(rounding.o),
-        ]
+        # Stage 3: magnitude.
+        m.submodules.round = rounding = FloatRound(fmt=self._target, width=width, exponent_width=0, lsb=-self._fraction_bits,
+                                                   split=True)
+        m.d.comb += [rounding.enable.eq(self.enable), self.o.eq(rounding.o)]
+        for port, value in ((rounding.magnitude, Mux(total[-1], -total, total)[:width]), (rounding.negative, negative),
+                            (rounding.inf, inf), (rounding.nan, nan)):
+            m.d.comb += port.eq(registered(m, self.enable, value, port.name))
         return m

@@ -25,7 +25,7 @@ class FloatAdd(wiring.Component):
     smallest normal value becomes zero of its sign. Terms that cancel give +0; two zeros of one sign keep it. NaN, and
     infinities of opposite sign, give the one quiet NaN. Formats without infinities: `FloatRound`.
 
-    Latency 5 cycles with `enable` high (order by magnitude; align; add; count zeros; shift and round), initiation interval 1; no
+    Latency 6 cycles with `enable` high (order by magnitude; align; add; count zeros; shift; round), initiation interval 1; no
     reset. An adder, two shifters and a leading-zero count of mantissa_bits + 4 or 5 bits.
 
     Parameters
@@ -57,7 +57,7 @@ class FloatAdd(wiring.Component):
         If the format is not one for arithmetic (`check_format`).
     """
 
-    latency = 5
+    latency = 6
 
     def __init__(self, *, fmt: FloatFormat, subnormals: bool = False, saturate: bool = False):
         check_format("FloatAdd.fmt", fmt)
@@ -100,7 +100,7 @@ class FloatAdd(wiring.Component):
 
         m.submodules.round = rounding = FloatRound(
             fmt=fmt, width=width + 1, exponent_width=fmt.exponent_bits, lsb=-fmt.bias - fmt.mantissa_bits - _GUARD,
-            subnormals=self._subnormals, saturate=self._saturate)
+            subnormals=self._subnormals, saturate=self._saturate, split=True)
         m.d.comb += [
             rounding.enable.eq(self.enable), rounding.magnitude.eq(held(total, "total")), rounding.exponent.eq(exponent),
             rounding.negative.eq(negative), rounding.inf.eq(inf), rounding.nan.eq(nan), self.o.eq(rounding.o),

@@ -21,7 +21,7 @@ class FloatConvert(wiring.Component):
     becomes an infinity; NaN if the target has no infinity; its largest value if it has neither or with `saturate`; so does an
     infinity. NaN becomes the one quiet NaN, or +0 in a format without.
 
-    Latency 2 cycles with `enable` high with subnormals (count zeros; shift and round), 1 without; initiation interval 1; no
+    Latency 3 cycles with `enable` high with subnormals (count zeros; shift; round), 1 without; initiation interval 1; no
     reset. A leading-zero count and shifters of the source's mantissa_bits + 1, an increment of the target's width.
 
     Parameters
@@ -52,7 +52,7 @@ class FloatConvert(wiring.Component):
         check_format("FloatConvert.source", source)
         check_format("FloatConvert.target", target)
         self._source, self._target, self._subnormals, self._saturate = source, target, subnormals, saturate
-        self.latency = 2 if subnormals else 1
+        self.latency = 3 if subnormals else 1
         super().__init__({"enable": In(1), "i": In(float_layout(source)), "o": Out(float_layout(target))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -62,7 +62,7 @@ class FloatConvert(wiring.Component):
         m.submodules.round = rounding = FloatRound(
             fmt=self._target, width=source.mantissa_bits + 1, exponent_width=source.exponent_bits,
             lsb=-source.bias - source.mantissa_bits, subnormals=self._subnormals, saturate=self._saturate,
-            zeros=None if self._subnormals else 0)
+            zeros=None if self._subnormals else 0, split=self._subnormals)
         m.d.comb += [
             rounding.enable.eq(self.enable), rounding.magnitude.eq(i.significand), rounding.exponent.eq(i.exponent),
             rounding.negative.eq(i.sign), rounding.inf.eq(i.inf), rounding.nan.eq(i.nan), self.o.eq(rounding.o),

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.add_subtract import add_subtract
 from hw.arith.float_round import FloatRound
 from hw.arith.floating import check_format, float_layout, unpack
+from hw.arith.multiply import multiplied, multiply_latency
 from hw.arith.pipeline import registered
 from hw.arith.rounding import StickyShift, at_most
 from hw.elements import FloatFormat
@@ -27,9 +28,9 @@ class FloatFma(wiring.Component):
     sign keep it. NaN, Inf × 0 (also where c is NaN), and Inf − Inf give the one quiet NaN. Formats without infinities:
     `FloatRound`.
 
-    Latency 6 cycles with `enable` high (multiply; align; add; magnitude; count zeros; shift and round), initiation interval 1;
-    no reset. With p = mantissa_bits + 1: a multiplier of p×p bits; shifters, an adder, a negation and a leading-zero count of
-    3p + 6.
+    Latency 7 cycles with `enable` high (multiply; align; add; magnitude; count zeros; shift; round), 8 with more than 17
+    mantissa bits (multiply takes two); initiation interval 1; no reset. With p = mantissa_bits + 1: a multiplier of p×p bits;
+    shifters, an adder, a negation and a leading-zero count of 3p + 6.
 
     Parameters
     ----------
@@ -58,11 +59,10 @@ class FloatFma(wiring.Component):
         If the format is not one for arithmetic (`check_format`).
     """
 
-    latency = 6
-
     def __init__(self, *, fmt: FloatFormat, subnormals: bool = False, saturate: bool = False):
         check_format("FloatFma.fmt", fmt)
         self._fmt, self._subnormals, self._saturate = fmt, subnormals, saturate
+        self.latency = 6 + multiply_latency(fmt.mantissa_bits + 1)
         layout = float_layout(fmt)
         super().__init__({"enable": In(1), "a": In(layout), "b": In(layout), "c": In(layout), "o": Out(layout)})
 
@@ -82,26 +82,27 @@ class FloatFma(wiring.Component):
 
         # Stage 1: multiply; how far the addend's place is below the top.
         a, b, c = (unpack(fmt, word, subnormals=self._subnormals) for word in (self.a, self.b, self.c))
-        product = held(a.significand * b.significand, "product")
-        addend = held(c.significand, "addend")
+        multiply = multiply_latency(precision)
+        product = multiplied(m, self.enable, a.significand, b.significand, "product")
+        addend = held(c.significand, "addend", multiply)
         reach = precision + _GAP + 1 - fmt.bias
         shift = Signal(Shape.cast(range(2 + reach - fmt.exponent_max, 2 * fmt.exponent_max + reach)))
         m.d.comb += shift.eq(a.exponent + b.exponent + reach - c.exponent)
         zero = a.zero | b.zero
         far = (shift < 0) | zero
-        amount = held(Mux(far, 0, shift)[:len(shift) - 1], "amount")
+        amount = held(Mux(far, 0, shift)[:len(shift) - 1], "amount", multiply)
         product_sign = a.sign ^ b.sign
         # The window's exponent: the addend's where it is far above, else the product's and the distance to the top.
         offset = max(0, -(2 + reach))
         window = Mux(far, c.exponent, a.exponent + b.exponent + reach)
-        exponent = held((window + offset)[:(2 * fmt.exponent_max + reach + offset).bit_length()], "exponent", 4)
-        c_sign = held(c.sign, "c_sign", 3)
-        sign = held(product_sign, "product_sign", 3)
-        subtract = held(product_sign ^ c.sign, "subtract", 2)
-        inf = held(a.inf | b.inf | c.inf, "inf", 4)
-        inf_sign = held(Mux(c.inf, c.sign, product_sign), "inf_sign", 4)
+        exponent = held((window + offset)[:(2 * fmt.exponent_max + reach + offset).bit_length()], "exponent", 3 + multiply)
+        c_sign = held(c.sign, "c_sign", 2 + multiply)
+        sign = held(product_sign, "product_sign", 2 + multiply)
+        subtract = held(product_sign ^ c.sign, "subtract", 1 + multiply)
+        inf = held(a.inf | b.inf | c.inf, "inf", 3 + multiply)
+        inf_sign = held(Mux(c.inf, c.sign, product_sign), "inf_sign", 3 + multiply)
         nan = held(a.nan | b.nan | c.nan | ((a.inf | b.inf) & zero)
-                   | ((a.inf | b.inf) & c.inf & (product_sign ^ c.sign)), "nan", 4)
+                   | ((a.inf | b.inf) & c.inf & (product_sign ^ c.sign)), "nan", 3 + multiply)
 
         # Stage 2: align.
         amount_width = width.bit_length()
@@ -121,7 +122,7 @@ class FloatFma(wiring.Component):
 
         m.submodules.round = rounding = FloatRound(
             fmt=fmt, width=width + 1, exponent_width=len(exponent), subnormals=self._subnormals, saturate=self._saturate,
-            lsb=-fmt.bias - fmt.mantissa_bits - (width - precision) - offset)
+            lsb=-fmt.bias - fmt.mantissa_bits - (width - precision) - offset, split=True)
         m.d.comb += [
             rounding.enable.eq(self.enable), rounding.magnitude.eq(magnitude), rounding.exponent.eq(exponent),
             rounding.negative.eq(Mux(inf, inf_sign, negative)), rounding.inf.eq(inf), rounding.nan.eq(nan), self.o.eq(rounding.o),

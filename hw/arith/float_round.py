@@ -30,8 +30,9 @@ class FloatRound(wiring.Component):
     Bit 0 of the magnitude may be a sticky bit (1 if anything below it is not 0), if the magnitude then is at least `precision`
     + 2 bits long from its leading one, or from the place of the smallest subnormal value.
 
-    Latency 2 cycles with `enable` high (count leading zeros; shift and round), 1 if `zeros` is at most 3; initiation
-    interval 1; no reset. What the bounds of the exponent rule out (overflow, subnormal results, rounding) has no logic.
+    Latency 2 cycles with `enable` high (count leading zeros; shift and round), 1 if `zeros` is at most 3, 1 more with `split`;
+    initiation interval 1; no reset. What the bounds of the exponent rule out (overflow, subnormal results, rounding) has no
+    logic.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ class FloatRound(wiring.Component):
         Too large values and infinities become the largest finite value.
     zeros : int or None
         Leading zeros that a magnitude other than 0 has at most; None: there may be any number.
+    split : bool
+        A register between shifting and rounding, for fast clocks.
 
     Members
     -------
@@ -70,7 +73,7 @@ class FloatRound(wiring.Component):
     """
 
     def __init__(self, *, width: int, exponent_width: int, lsb: int, fmt: FloatFormat = FP32, subnormals: bool = True,
-                 saturate: bool = False, zeros: int | None = None):
+                 saturate: bool = False, zeros: int | None = None, split: bool = False):
         check_format("FloatRound.fmt", fmt)
         for name, value, low in (("width", width, 1), ("exponent_width", exponent_width, 0)):
             if value < low:
@@ -78,9 +81,10 @@ class FloatRound(wiring.Component):
         if zeros is not None and not 0 <= zeros < width:
             raise ConfigError(f"FloatRound.zeros must be between 0 and width - 1 = {width - 1}, not {zeros!r}")
         self._fmt, self._width, self._exponent_width, self._lsb = fmt, width, exponent_width, lsb
-        self._subnormals, self._saturate = subnormals, saturate
+        self._subnormals, self._saturate, self._split = subnormals, saturate, split
         self._zeros = width if zeros is None else zeros
-        self.latency = 2 if zeros is None or zeros > _FEW_ZEROS else 1
+        self._count_latency = int(zeros is None or zeros > _FEW_ZEROS)
+        self.latency = 1 + self._count_latency + split
         members: dict[str, Any] = {"enable": In(1), "magnitude": In(width), "negative": In(1), "nan": In(1), "inf": In(1),
                                    "o": Out(float_layout(fmt))}
         if exponent_width:
@@ -102,7 +106,7 @@ class FloatRound(wiring.Component):
 
         # Stage 1: how far the leading one is from the top, and how far it may go.
         def held(value: Value, name: str) -> Value:
-            return registered(m, self.enable, value, name, self.latency - 1)
+            return registered(m, self.enable, value, name, self._count_latency)
 
         count: Value = C(0, 0)
         if self._zeros:
@@ -132,10 +136,16 @@ class FloatRound(wiring.Component):
             m.d.comb += [amount.eq(-room_held), right.i.eq(word), right.amount.eq(at_most(amount, width))]
             with m.If(room_held < 0):
                 m.d.comb += [aligned.eq(right.o), stored.eq(0)]
-        self._round(m, aligned, stored, word == 0, *flags)
+        # Stage 3, if it is split. What can be said of the range before rounding is said in stage 2: then only a carry counts.
+        below_normal = (stored < 0) | (word == 0) if stored.shape().signed else word == 0
+        self._round(m, *(registered(m, self.enable, value, f"shifted_{name}", self._split) for name, value in (
+            ("word", aligned), ("exponent", stored), ("zero", word == 0), ("small", below_normal), ("least", stored == 0),
+            ("large", stored >= fmt.exponent_max), ("just_below", stored == fmt.exponent_max - 1),
+            *zip(("negative", "nan", "inf"), flags, strict=True))))
         return m
 
-    def _round(self, m: Module, aligned: Signal, stored: Signal, zero: Value, negative: Value, nan: Value, inf: Value) -> None:
+    def _round(self, m: Module, aligned: Value, stored: Value, zero: Value, small: Value, least: Value, large: Value,
+               just_below: Value, negative: Value, nan: Value, inf: Value) -> None:
         fmt, width = self._fmt, len(aligned)
         precision = fmt.mantissa_bits + 1
         drop = max(0, width - precision)
@@ -149,11 +159,13 @@ class FloatRound(wiring.Component):
         ]
         bound = self._lsb + self._width + (1 << self._exponent_width) - 1       # every value is below 2^bound
         reserved = fmt.specials is Specials.IEEE
-        too_large = (~zero & (rounded > largest(fmt).as_bits()) if bound > fmt.exponent_max - reserved - fmt.bias else C(0, 1))
+        carry = rounded[fmt.mantissa_bits] ^ stored[0]
+        over = large | (just_below & carry) if reserved else rounded > largest(fmt).as_bits()
+        too_large = ~zero & over if bound > fmt.exponent_max - reserved - fmt.bias else C(0, 1)
         beyond = largest(fmt) if self._saturate else infinity(fmt)
         with m.If(self.enable):
             m.d.sync += [Cat(result.mantissa, result.exponent).eq(rounded), result.sign.eq(negative)]
-            with m.If(zero if self._subnormals else zero | (rounded < 1 << fmt.mantissa_bits)):
+            with m.If(zero if self._subnormals else small | (least & ~carry)):
                 m.d.sync += [result.mantissa.eq(0), result.exponent.eq(0)]
             with m.If(inf | too_large):
                 m.d.sync += [result.mantissa.eq(beyond.mantissa), result.exponent.eq(beyond.exponent)]

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.floating import check_format, float_layout, unpack
+from hw.arith.pipeline import registered
 from hw.arith.rounding import StickyShift, round_increment
 from hw.config import ceil_log2
 from hw.elements import FloatFormat
@@ -19,7 +20,7 @@ class FloatToInt(wiring.Component):
     """Floating point to signed integer, or fixed point: o = i · 2^fraction_bits, rounded to nearest, ties to even, saturating.
 
     Beyond the integer's range, infinities included, the nearest end of it; NaN gives 0. Subnormal values count as what they are;
-    as integers they are 0. Latency 1 cycle with `enable` high, initiation interval 1; no reset.
+    as integers they are 0. Latency 1 cycle with `enable` high, 2 with `split`; initiation interval 1; no reset.
 
     Parameters
     ----------
@@ -29,6 +30,8 @@ class FloatToInt(wiring.Component):
         Of the input.
     fraction_bits : int
         Weight of bit 0 of the result is 2^−fraction_bits.
+    split : bool
+        A register between shifting and rounding, for fast clocks.
 
     Members
     -------
@@ -49,16 +52,17 @@ class FloatToInt(wiring.Component):
         arithmetic (`check_format`).
     """
 
-    latency = 1
+    latency = 1             # without `split`
 
-    def __init__(self, *, width: int, fmt: FloatFormat, fraction_bits: int = 0):
+    def __init__(self, *, width: int, fmt: FloatFormat, fraction_bits: int = 0, split: bool = False):
         if width < 2:
             raise ConfigError(f"FloatToInt.width must be at least 2, not {width!r}")
         check_format("FloatToInt.fmt", fmt)
         if fraction_bits > fmt.bias + width - 3:
             raise ConfigError(f"FloatToInt.fraction_bits must be at most bias + width - 3 = {fmt.bias + width - 3}, "
                               f"not {fraction_bits!r}")
-        self._width, self._fmt, self._fraction_bits = width, fmt, fraction_bits
+        self._width, self._fmt, self._fraction_bits, self._split = width, fmt, fraction_bits, split
+        self.latency = 1 + split
         super().__init__({"enable": In(1), "i": In(float_layout(fmt)), "o": Out(signed(width))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -82,22 +86,24 @@ class FloatToInt(wiring.Component):
         ]
 
         # Round and negate in one addition: −(t + r) = ~t + (1 − r).
-        sign = i.sign
+        def held(value: Value, name: str) -> Value:
+            return registered(m, self.enable, value, name, self._split)
+
+        shifted, sign, nan = held(shift.o, "shifted"), held(i.sign, "sign"), held(i.nan, "nan")
+        large = held(i.inf | (i.exponent >= saturating) if saturating <= fmt.exponent_max else i.inf, "large")
         increment = Signal()
         truncated = Signal(width)
         rounded = Signal(signed(width + 1))
         result = Signal(signed(width), reset_less=True)
         m.d.comb += [
-            increment.eq(round_increment(shift.o, 2)),
-            truncated.eq(shift.o[2:]),
+            increment.eq(round_increment(shifted, 2)),
+            truncated.eq(shifted[2:]),
             rounded.eq((truncated ^ sign.replicate(width + 1)).as_signed() + (increment ^ sign)),
             self.o.eq(result),
         ]
-        above = i.inf | (~sign & rounded[integer_bits])
-        if saturating <= fmt.exponent_max:
-            above |= i.exponent >= saturating
+        above = large | (~sign & rounded[integer_bits])
         with m.If(self.enable):
-            with m.If(i.nan):
+            with m.If(nan):
                 m.d.sync += result.eq(0)
             with m.Elif(above):
                 m.d.sync += result.eq(Mux(sign, -(1 << integer_bits), (1 << integer_bits) - 1))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hw.arith.float_mul import FloatMultiply
-from hw.elements import FP32
+from hw.elements import FP16, FP32
 from sw.golden.arith.floating import decode, float_mul
 from tb.arith.blocks import check_all, mode_name
 from tb.arith.words import ARITHMETIC, BYTES, operands
@@ -18,7 +18,9 @@ def test_products():
     for seed, (fmt, subnormals) in enumerate(MODES):
         a, b = operands(fmt, 2, 1_000_000, seed)
         expected = float_mul(fmt, a, b, subnormals=subnormals)
-        cases[mode_name(fmt, subnormals)] = FloatMultiply(fmt=fmt, subnormals=subnormals), {"a": a, "b": b}, expected
+        for pipelined in (False, True):
+            block = FloatMultiply(fmt=fmt, subnormals=subnormals, pipelined=pipelined)
+            cases[mode_name(fmt, subnormals) + " pipelined" * pipelined] = block, {"a": a, "b": b}, expected
     check_all("float_mul", cases)
 
 
@@ -52,3 +54,5 @@ def test_around_the_smallest_normal_value(subnormals):
 def test_latency():
     assert FloatMultiply(fmt=FP32).latency == FloatMultiply.FLUSHED_LATENCY == 2
     assert FloatMultiply(fmt=FP32, subnormals=True).latency == 3
+    found = [FloatMultiply(fmt=fmt, subnormals=mode, pipelined=True).latency for fmt in (FP32, FP16) for mode in (False, True)]
+    assert found == [4, 5, 3, 4]
