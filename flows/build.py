@@ -13,13 +13,12 @@ _UNITS = ("load", "matrix", "vector", "store")
 TRACED = {
     "controller": (
         "supervisor__busy", "supervisor__run", "supervisor__error", "semaphores__counts", "load_beat", "matrix_active",
-        "vector_write", "store_beat", "fetch__busy", "fetch__beat", "fetch__instruction__hit",
+        "vector_write", "store_beat", "fetch__busy", "fetch__beat", "fetch__instruction__hit", "fetch__instruction__pc",
         *(f"sequencer__{name}" for name in ("pc", "executed", "waiting", "starting", "acquire__mask")),
         *(f"{unit}__{name}" for unit in _UNITS for name in ("busy", "done", "command__valid", "command__ready")),
         *(f"{unit}_queue__{name}" for unit in _UNITS
           for name in ("i__valid", "i__ready", "waiting", "count", "acquire__mask", "oldest_pc")),
     ),
-    "sequencer": ("valid",),
 }
 """Block → signals that a traced model makes public; `flows/native/trace.h` reads them."""
 

@@ -68,13 +68,15 @@ class Trace {
 #undef HEDDLE_UNIT
 
         const bool waits = HEDDLE_SIGNAL(sequencer___05Fwaiting), executes = HEDDLE_SIGNAL(sequencer___05Fexecuted);
+        // A FENCE or HALT that waits has left the fetch's place; where the two are the same, nothing is being executed.
+        const bool held = pc != HEDDLE_SIGNAL(fetch___05Finstruction___05Fpc);
         const Doing doing = !running                                ? OFF
-                            : HEDDLE_SIGNAL(sequencer___05Fstarting)    ? STARTING
+                            : HEDDLE_SIGNAL(sequencer___05Fstarting) ? STARTING
                             : !run                                  ? STOPPING
                             : executes                              ? EXECUTING
                             : waits                                 ? WAITING
                             : stuck                                 ? QUEUE_FULL
-                            : HEDDLE_SIGNAL(sequencer__DOT__valid)  ? DRAINING
+                            : held                                  ? DRAINING
                             : !HEDDLE_SIGNAL(fetch___05Finstruction___05Fhit) ? FETCHING
                                                                     : BUBBLE;
         const uint16_t why = doing == WAITING ? HEDDLE_SIGNAL(sequencer___05Facquire___05Fmask) & empty : doing == QUEUE_FULL ? stuck - 1 : 0;
