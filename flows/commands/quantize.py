@@ -18,6 +18,7 @@ from flows.commands.common import add_json_argument, console, log, print_json
 from hw.formats import format_named
 from sw.checkpoint import Errors, Step, StoredTensor, TensorReport, Way, convert, open_checkpoint, plan_of
 from sw.checkpoint.output import WEIGHTS, check_output, opened_output
+from sw.checkpoint.swap import remove_leftovers
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="reduction axis, along which blocks lie: -1 for outputs × inputs, 0 for inputs × outputs as in "
                         "GPT-2 (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the JSON object to FILE too")
-    parser.add_argument("--force", action="store_true", help="replace OUT; of a folder, the files that it gets")
+    parser.add_argument("--force", action="store_true", help="replace OUT; a folder keeps the files that the new one does not have")
     add_json_argument(parser)
 
 
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> bool:
     began = time.monotonic()
     fmt = None if args.format is None else format_named(args.format)
     steps = plan_of(open_checkpoint(args.model), fmt, only=args.only, skip=args.skip, axis=args.axis)
+    remove_leftovers(args.out)
     check_output(args.out, args.model, steps, force=args.force)
     if args.report is not None:
         _check_report(args, steps)

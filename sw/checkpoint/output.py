@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sw.checkpoint.plan import Step, Way
 from sw.checkpoint.stored import CheckpointError
+from sw.checkpoint.swap import beside, swap_folder
 from sw.packing import row_bytes
 
 __all__ = ["WEIGHTS", "check_output", "companions", "opened_output", "output_bytes"]
@@ -50,7 +50,7 @@ def check_output(out: Path, model: Path, steps: Sequence[Step], *, force: bool) 
     Raises
     ------
     CheckpointError
-        If it exists and `force` is false, is the model itself, lies in no folder, or the disk is too small.
+        If it exists and `force` is false, is the model itself or the working folder, lies in no folder, or the disk is too small.
     """
     if out.suffix != ".safetensors" and ((out.exists() and not out.is_dir()) or not out.resolve().name):
         raise CheckpointError(f"OUT must be a folder or end in .safetensors, not the file {str(out)!r}")
@@ -61,6 +61,8 @@ def check_output(out: Path, model: Path, steps: Sequence[Step], *, force: bool) 
     target = (out if out.suffix == ".safetensors" else out / WEIGHTS).resolve()
     if target in {step.tensor.file.resolve() for step in steps} or out.resolve() == model.resolve():
         raise CheckpointError(f"OUT must not be MODEL itself: {str(out)!r}")
+    if out.is_dir() and out.resolve() == Path.cwd():
+        raise CheckpointError(f"OUT must not be the working folder, because it is replaced: {str(out)!r}")
     parent = out.resolve().parent
     if not parent.is_dir():
         raise CheckpointError(f"OUT must lie in a folder that exists, not {str(out)!r}")
@@ -73,13 +75,14 @@ def check_output(out: Path, model: Path, steps: Sequence[Step], *, force: bool) 
 def opened_output(out: Path, model: Path, note: dict[str, object]) -> Iterator[Path]:
     """Enter the file to write the weights to; when the block ends well, OUT is there whole, else it is as it was.
 
-    A folder gets the companions of a model's folder too, and `note` as "quantization" in its config.json.
+    A folder gets the companions of a model's folder too, and `note` as "quantization" in its config.json. One that exists is
+    replaced at once; files that only the old one has stay.
     """
     if out.suffix == ".safetensors":
         yield out
         return
     out = out.resolve()
-    work = out.with_name(f".{out.name}.{os.getpid()}")
+    work = beside(out)
     work.mkdir()
     try:
         yield work / WEIGHTS
@@ -88,13 +91,10 @@ def opened_output(out: Path, model: Path, note: dict[str, object]) -> Iterator[P
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(model / name, work / name)
             _note(work / "config.json", note)
-        if not out.exists():
+        if out.exists():
+            swap_folder(work, out)
+        else:
             work.rename(out)
-            return
-        for path in sorted(path for path in work.rglob("*") if path.is_file()):
-            target = out / path.relative_to(work)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

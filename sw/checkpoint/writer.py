@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sw.checkpoint.stored import DTYPES, CheckpointError
+from sw.checkpoint.swap import beside
 from sw.formats.files import RESERVED
 
 __all__ = ["CheckpointWriter"]
@@ -52,7 +53,7 @@ class CheckpointWriter:
         self._entries: dict[str, dict[str, Any]] = {}
         self._room = -(-len(self._header({name: self._entry(_LONGEST, (_LARGEST,) * axes, _LARGEST, _LARGEST)
                                           for name, axes in entries.items()})) // 8) * 8
-        self._work = path.with_name(f".{path.name}.{os.getpid()}")
+        self._work = beside(path)
         self._file = self._work.open("xb", buffering=1 << 20)
         self._size = 0
         self._file.write(b"\0" * (8 + self._room))

@@ -124,6 +124,23 @@ def test_force_replaces_its_own_files_and_no_others(tmp_path, model):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
 
 
+def test_what_a_killed_run_left_is_gone_after_the_next_one(tmp_path, model):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name in ("out", "out.safetensors"):
+        (tmp_path / f".{name}.{gone.pid}").mkdir() if name == "out" else (tmp_path / f".{name}.{gone.pid}").write_text("half")
+        assert main(["quantize", str(model), "--format", "int8", "-o", str(tmp_path / name)]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out", "out.safetensors"]
+
+
+def test_the_working_folder_is_not_replaced(capsys, monkeypatch, tmp_path, model):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert main(["quantize", str(model), "--format", "int8", "-o", ".", "--force"]) == 2
+    assert capsys.readouterr().err == "heddle: OUT must not be the working folder, because it is replaced: '.'\n"
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_failure_leaves_no_folder(capsys, tmp_path):
     tensors = small_tensors()
     tensors[MATRICES[2]][0, 0] = np.nan
