@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="reduction axis, along which blocks lie: -1 for outputs × inputs, 0 for inputs × outputs as in "
                         "GPT-2 (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the JSON object to FILE too")
-    parser.add_argument("--force", action="store_true", help="replace OUT; a folder keeps the files that the new one does not have")
+    parser.add_argument("--force", action="store_true", help="replace OUT; a folder keeps what the new one does not have")
     add_json_argument(parser)
 
 

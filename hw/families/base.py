@@ -55,6 +55,11 @@ class Format:
         return ()
 
     @property
+    def takes_nonfinite(self) -> bool:
+        """Whether NaN and infinities are values of the format that a quantizer keeps."""
+        return False
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits of a value with its share of the block's metadata; what `side` names is not in it."""
         return self.word.bits / max(1, self.block)

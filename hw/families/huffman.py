@@ -42,3 +42,8 @@ class HuffmanFormat(Format):
     def side(self) -> tuple[str, ...]:
         """Code lengths, coded exponents, and where each chunk starts."""
         return ("lengths", "stream", "starts")
+
+    @property
+    def takes_nonfinite(self) -> bool:
+        """All of bfloat16."""
+        return True

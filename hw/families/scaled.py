@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hw.elements import Element, FloatFormat, Integer
+from hw.elements import Element, FloatFormat, Integer, Specials
 from hw.errors import ConfigError
 from hw.families.base import Format
 from hw.layout import PackedField, PackedWord
@@ -116,3 +116,8 @@ class ScaledFormat(Format):
     def side(self) -> tuple[str, ...]:
         """Outer scale."""
         return ("outer_scale",) if self.outer != "none" else ()
+
+    @property
+    def takes_nonfinite(self) -> bool:
+        """Plain casts to elements with NaN and infinities."""
+        return self.scale_rule == "none" and isinstance(self.element, FloatFormat) and self.element.specials is Specials.IEEE

@@ -42,7 +42,7 @@ def convert(steps: Sequence[Step], out: Path, *, metadata: dict[str, str] | None
     Raises
     ------
     CheckpointError
-        If a weight is not finite or does not fit the format; the text names the tensor.
+        If a weight does not fit the format, which NaN and infinities do only where it holds them; the text names the tensor.
     FormatError
         If a format is not what its name says.
     """
@@ -125,7 +125,7 @@ def _taken(tensor: StoredTensor) -> Parts:
 
 def _quantized(tensor: StoredTensor, fmt: Format, axis: int) -> Parts:
     """Yield some rows at a time in the format, and the values that they stand for."""
-    matrix = StoredMatrix(tensor, axis)
+    matrix = StoredMatrix(tensor, axis, nonfinite=fmt.takes_nonfinite)
     known = known_of(fmt, matrix)
     for start, rows in matrix.chunks() if in_parts(fmt) else [(0, matrix.read(0, matrix.rows))]:
         try:

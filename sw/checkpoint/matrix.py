@@ -23,7 +23,7 @@ def ranges(rows: int, columns: int) -> Iterator[tuple[int, int]]:
 
 
 class StoredMatrix:
-    """Rows × values along the reduction axis of a stored tensor: finite float32.
+    """Rows × values along the reduction axis of a stored tensor: float32.
 
     Parameters
     ----------
@@ -31,10 +31,13 @@ class StoredMatrix:
     axis : int
         Reduction axis: the last, along which rows are read as they are needed; or 0 of a matrix, which is held in memory in its
         own type, because columns do not lie together in the file.
+    nonfinite : bool
+        Whether NaN and infinities may be among the values.
     """
 
-    def __init__(self, tensor: StoredTensor, axis: int):
+    def __init__(self, tensor: StoredTensor, axis: int, *, nonfinite: bool = False):
         self._tensor = tensor
+        self._nonfinite = nonfinite
         self._by_columns = axis != len(tensor.shape) - 1
         self._stored = tensor.values(0, tensor.rows).T if self._by_columns else None
         self.rows, self.columns = (tensor.columns, tensor.rows) if self._by_columns else (tensor.rows, tensor.columns)
@@ -45,13 +48,16 @@ class StoredMatrix:
         Raises
         ------
         CheckpointError
-            If a value is not finite; the text names the tensor, row and column as they are stored.
+            If a value is not finite, or not in float32; the text names the tensor, row and column as they are stored.
         """
         part = self._tensor.values(start, stop) if self._stored is None else self._stored[start:stop]
         with np.errstate(over="ignore"):
             matrix = np.ascontiguousarray(part, np.float32)
-        if not np.isfinite(matrix).all():
-            row, column = (int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
+        refused = ~np.isfinite(matrix)
+        if self._nonfinite and refused.any():
+            refused &= np.isfinite(part)                    # only what float64 holds and float32 does not
+        if refused.any():
+            row, column = (int(i) for i in np.argwhere(refused)[0])
             where = (column, start + row) if self._by_columns else (start + row, column)
             raise CheckpointError(f"weights must be finite float32, not {part[row, column]}: {self._tensor.name}, "
                                   f"row {where[0]}, column {where[1]}")

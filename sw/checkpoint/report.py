@@ -15,7 +15,7 @@ _PIECE = 1 << 16
 
 @dataclass(slots=True)
 class Errors:
-    """Sums over values and their errors, in float64.
+    """Sums over finite values and their errors, in float64.
 
     Attributes
     ----------
@@ -33,9 +33,14 @@ class Errors:
         """Count some rows of values and what they have become."""
         step = max(1, _PIECE // max(1, values.shape[-1]))
         for start in range(0, len(values), step):
-            wanted = values[start:start + step].astype(np.float64)
-            self.signal += float(np.vdot(wanted, wanted))
-            wanted -= approximations[start:start + step]
+            wanted, found = values[start:start + step].astype(np.float64), approximations[start:start + step]
+            signal = float(np.vdot(wanted, wanted))
+            if not math.isfinite(signal):
+                finite = np.isfinite(wanted)
+                wanted, found = wanted[finite], found[finite]
+                signal = float(np.vdot(wanted, wanted))
+            self.signal += signal
+            wanted -= found
             self.noise += float(np.vdot(wanted, wanted))
             self.largest = max(self.largest, float(wanted.max(initial=0.0)), -float(wanted.min(initial=0.0)))
 

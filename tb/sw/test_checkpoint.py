@@ -170,7 +170,7 @@ def test_reads_are_of_some_rows_only(tmp_path, small_chunks, monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("fmt", ["int4-g32", "nvfp4", "float16"])
+@pytest.mark.parametrize("fmt", ["int4-g32", "nvfp4", "float8_e4m3fn", "2:4", "kvquant4-g32"])
 def test_a_weight_that_is_not_finite_is_named_and_nothing_is_left_behind(tmp_path, small_chunks, bad, fmt):
     tensors = small_tensors()
     tensors[MATRICES[1]][70, 3] = bad
@@ -178,6 +178,34 @@ def test_a_weight_that_is_not_finite_is_named_and_nothing_is_left_behind(tmp_pat
     with pytest.raises(CheckpointError, match=rf"^weights must be finite float32, not {bad}: {MATRICES[1]}, row 70, column 3$"):
         run(tmp_path / "model.safetensors", tmp_path / "out.safetensors", fmt)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("fmt", ["dfloat11", "float32", "bfloat16", "float16", "float8_e5m2"])
+def test_formats_that_hold_nan_and_infinities_keep_them(tmp_path, small_chunks, fmt, axis):
+    """And the errors are those of the other weights."""
+    name = MATRICES[1]
+    tensors = {name: small_tensors()[name]}
+    run(write_folder(tmp_path / "finite", tensors), tmp_path / "finite.safetensors", fmt, axis=axis)
+    odd = {(0, 0): np.nan, (70, 3): np.inf, (95, 47): -np.inf}
+    for place, value in odd.items():
+        tensors[name][place] = value
+    report, = run(write_folder(tmp_path / "odd", tensors), tmp_path / "odd.safetensors", fmt, axis=axis)
+    found, finite = (dequantize(load(tmp_path / f"{which}.safetensors")[name]) for which in ("odd", "finite"))
+    for place, value in odd.items():
+        np.testing.assert_equal(found[place], np.float32(value))
+        finite[place] = value
+    np.testing.assert_array_equal(found, finite)
+    kept = np.isfinite(found)
+    error = np.abs(found[kept].astype(np.float64) - tensors[name][kept].astype(np.float64))
+    assert report.errors.largest == error.max()
+    assert report.errors.noise == pytest.approx((error ** 2).sum(), rel=1e-9)
+
+
+def test_a_weight_beyond_float32_is_no_infinity(tmp_path):
+    save_file({"w": np.array([[1.0, np.inf], [2.0, 1e300]])}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"^weights must be finite float32, not 1e\+300: w, row 1, column 1$"):
+        run(tmp_path / "model.safetensors", tmp_path / "out.safetensors", "float32")
 
 
 def test_a_bad_weight_is_named_by_its_place_in_the_file_with_axis_0(tmp_path, small_chunks):

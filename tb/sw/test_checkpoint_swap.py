@@ -89,7 +89,7 @@ def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="^no$"):
+    with pytest.raises(OSError, match=r"^no$"):
         swap_folder(work, out)
     assert tree(out) == OLD
 
