@@ -21,7 +21,7 @@ class Exp2(wiring.Component):
 
     The exponent is rounded to a fixed point of mantissa_bits + 2 fraction bits, and goes through `Exp2Fixed`: its errors and
     those of this rounding together stay below one unit in the last place with the curve by default. Monotonic; exact for
-    integers; NaN gives NaN, −Inf gives 0. Subnormal arguments give 1. Latency 1 cycle more than `Exp2Fixed`, with `enable`
+    integers; NaN gives NaN, −Inf gives 0. Subnormal arguments give 1. Latency 2 cycles more than `Exp2Fixed`, with `enable`
     high; initiation interval 1; no reset.
 
     Parameters
@@ -44,7 +44,7 @@ class Exp2(wiring.Component):
     Attributes
     ----------
     latency : int
-        Cycles from `i` to `o`: 7 of float32, 5 of formats with fewer than 12 mantissa bits.
+        Cycles from `i` to `o`: 8 of float32, 6 of formats with fewer than 12 mantissa bits.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Exp2(wiring.Component):
         self._fmt = fmt
         self._parameters: dict[str, Any] = {"subnormals": subnormals, "saturate": saturate, "degree": degree,
                                             "segments_log2": segments_log2}
-        self.latency = 3 + 2 * curve("exp2", fmt.mantissa_bits, degree=degree, segments_log2=segments_log2).degree
+        self.latency = 4 + 2 * curve("exp2", fmt.mantissa_bits, degree=degree, segments_log2=segments_log2).degree
         super().__init__({"enable": In(1), "i": In(float_layout(fmt)), "o": Out(float_layout(fmt))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -66,10 +66,11 @@ class Exp2(wiring.Component):
         fmt = self._fmt
         fraction_bits = fmt.mantissa_bits + 2
         width = 1 + (fmt.bias + fmt.mantissa_bits + 2).bit_length() + fraction_bits     # reaches from zero to infinity
-        m.submodules.to_int = to_int = FloatToInt(width=width, fmt=fmt, fraction_bits=fraction_bits)
+        m.submodules.to_int = to_int = FloatToInt(width=width, fmt=fmt, fraction_bits=fraction_bits, split=True)
         m.submodules.power = power = Exp2Fixed(width=width, fraction_bits=fraction_bits, fmt=fmt, **self._parameters)
         m.d.comb += [
             to_int.enable.eq(self.enable), to_int.i.eq(self.i), power.enable.eq(self.enable), power.i.eq(to_int.o),
-            power.nan.eq(registered(m, self.enable, unpack(fmt, self.i, subnormals=True).nan, "nan")), self.o.eq(power.o),
+            power.nan.eq(registered(m, self.enable, unpack(fmt, self.i, subnormals=True).nan, "nan", to_int.latency)),
+            self.o.eq(power.o),
         ]
         return m

@@ -37,8 +37,9 @@ class FloatAccumulate(wiring.Component):
     infinite term. NaN, or infinities of both signs, give NaN. The sum of nothing but zeros is +0. Subnormal terms count, and
     results may be subnormal.
 
-    Latency 6 cycles with `enable` high (to fixed point; add; magnitude; count zeros; shift; round), initiation interval 1; no
-    reset: `first` starts a sum. A shifter and an adder of `width` bits, a shifter and leading-zero count behind it.
+    Latency 7 cycles with `enable` high (shift and round to fixed point; add; magnitude; count zeros; shift; round), initiation
+    interval 1; no reset: `first` starts a sum. A shifter and an adder of `width` bits, a shifter and leading-zero count behind
+    it.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class FloatAccumulate(wiring.Component):
     Kulisch, Computer Arithmetic and Validity, 2008: the exact dot product in a long accumulator.
     """
 
-    latency = 6
+    latency = 7
 
     def __init__(self, *, fmt: FloatFormat, width: int, fraction_bits: int, target: FloatFormat = FP32):
         check_format("FloatAccumulate.fmt", fmt)
@@ -96,10 +97,11 @@ class FloatAccumulate(wiring.Component):
 
         # Stage 1: fixed point. Two more bits, so that a term that saturates leaves the window from any sum.
         i = unpack(self._fmt, self.i, subnormals=True)
-        m.submodules.to_int = to_int = FloatToInt(width=width + 2, fmt=self._fmt, fraction_bits=self._fraction_bits)
+        m.submodules.to_int = to_int = FloatToInt(width=width + 2, fmt=self._fmt, fraction_bits=self._fraction_bits,
+                                                     split=True)
         m.d.comb += [to_int.enable.eq(self.enable), to_int.i.eq(self.i)]
         first, term_sign, term_inf, term_nan = (
-            registered(m, self.enable, value, name)
+            registered(m, self.enable, value, name, to_int.latency)
             for value, name in ((self.first, "first"), (i.sign, "term_sign"), (i.inf, "term_inf"), (i.nan, "term_nan")))
 
         # Stage 2: add.

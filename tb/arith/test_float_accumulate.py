@@ -85,7 +85,7 @@ def test_exact_window_holds_the_extremes():
 
 
 def test_latency():
-    assert FloatAccumulate.latency == 6
+    assert FloatAccumulate.latency == 7
 
 
 def test_what_is_refused():
