@@ -19,7 +19,7 @@ FETCH_LINE_BYTES = 64       # of an instruction line
 FETCH_FILLS = 4             # instruction lines on their way at once
 LOAD_LATENCY = 3            # of the load unit, from a command to its address (2) and from a beat to the scratchpad (1)
 STORE_LATENCY = 4           # of the store unit, from a command to the cycle in which its first beat leaves
-REQUANTIZE_LATENCY = 6      # of a requantization lane
+REQUANTIZE_LATENCY = 7      # of a requantization lane
 REQUANTIZE_SCALE_DELAY = 3  # of those, the cycles before the scale is used
 
 

@@ -29,8 +29,8 @@ class InstructionPort(wiring.Signature):
     -------
     next_pc : Out(32)
         Index of the instruction to look up for the next cycle, in every cycle.
-    pc : In(32)
-        `next_pc` of the cycle before.
+    pc : In(32), following : In(32)
+        `next_pc` of the cycle before, and one more.
     hit : In(1), word : In(instruction)
         The instruction at `pc` is in the cache, and what it is.
     beyond : In(1)
@@ -43,6 +43,7 @@ class InstructionPort(wiring.Signature):
         super().__init__({
             "next_pc": Out(PC_WIDTH),
             "pc": In(PC_WIDTH),
+            "following": In(PC_WIDTH),
             "hit": In(1),
             "word": In(instruction_layout),
             "beyond": In(1),
@@ -134,6 +135,7 @@ class InstructionFetch(wiring.Component):
             tags_out.addr.eq(next_line.index),
             same_tag.eq(tags_out.data == line.tag),
             port.pc.eq(pc),
+            port.following.eq(pc + 1),
             port.hit.eq(line_present & same_tag),
             port.word.eq(words_out.data[pc[:_LINE_SHIFT - beat_width]]),
             port.beyond.eq(pc >= length),
@@ -146,28 +148,29 @@ class InstructionFetch(wiring.Component):
             line_coming.eq(coming.bit_select(next_line.index, 1)),
         ]
 
-        # Which line to request: the one of pc, else the next one ahead that is neither here nor on its way.
+        # Which line to request: the one of pc, else the next one ahead that is neither here nor on its way. Which one that is, is
+        # worked out in one cycle and looked up in the next.
         distance = Signal(range(1, self.ahead + 2), init=1)
-        ahead = Signal(line_layout)
+        ahead, ahead_valid = Signal(line_layout), Signal()
         ahead_known, wanted, wanted_ahead, request = Signal(), Signal(), Signal(), Signal()
         requested = Signal(line_layout)
         fills = Signal(range(FETCH_FILLS + 1))
         fault = Signal()
         flags_ahead = Cat(present.bit_select(ahead.index, 1), coming.bit_select(ahead.index, 1))
         m.d.comb += [
-            ahead.eq(line.as_value() + distance),
             tags_ahead.addr.eq(ahead.index),
             ahead_known.eq(flags_ahead.any() & (tags_ahead.data == ahead.tag)),
             wanted.eq(~port.beyond & ~port.fault & ~line_coming & ~port.hit),
-            wanted_ahead.eq(~wanted & (distance <= self.ahead) & ~ahead_known & ~coming.bit_select(ahead.index, 1)
+            wanted_ahead.eq(~wanted & ahead_valid & (distance <= self.ahead) & ~ahead_known & ~coming.bit_select(ahead.index, 1)
                             & ((ahead.as_value() << _LINE_SHIFT) < length)),
             requested.eq(Mux(wanted, line, ahead)),
             request.eq(self.enable & ~bus.arvalid & (fills != FETCH_FILLS) & (wanted | wanted_ahead)),
         ]
+        m.d.sync += [ahead.eq(line.as_value() + distance), ahead_valid.eq(1)]
         with m.If(self.start | moved):
-            m.d.sync += distance.eq(1)
-        with m.Elif((distance <= self.ahead) & (ahead_known | (request & wanted_ahead))):
-            m.d.sync += distance.eq(distance + 1)
+            m.d.sync += [distance.eq(1), ahead_valid.eq(0)]
+        with m.Elif(ahead_valid & (distance <= self.ahead) & (ahead_known | (request & wanted_ahead))):
+            m.d.sync += [distance.eq(distance + 1), ahead_valid.eq(0)]
 
         order_first, order_last = Signal(range(FETCH_FILLS)), Signal(range(FETCH_FILLS))
         m.d.comb += [

@@ -138,7 +138,7 @@ class Sequencer(wiring.Component):
         with m.Elif(loops.end & loops.again):
             m.d.comb += fetch.next_pc.eq(loops.start)
         with m.Elif(accept & ~fetch.beyond & ~fetch.fault):
-            m.d.comb += fetch.next_pc.eq(fetch.pc + 1)
+            m.d.comb += fetch.next_pc.eq(fetch.following)
         with m.If(self.start | skip | (loops.end & loops.again)):
             m.d.sync += decode_valid.eq(0)
         with m.Elif(accept | issue):

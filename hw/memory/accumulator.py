@@ -15,9 +15,10 @@ __all__ = ["Accumulator", "AccumulatorLane"]
 
 
 class AccumulatorLane(wiring.Component):
-    """One column's adder: takes a psum, and one cycle later gives the sum with what the row held, saturated.
+    """One column's adder: a psum, the word that its row held, and in between a register for the latter.
 
-    Latency 1 cycle (the psum's; the old word is combinational), initiation interval 1.
+    Latency 2 cycles, initiation interval 1: the psum is taken, one cycle later the old word, and in the next one the sum is
+    there, saturated. So neither the memory's access nor the adder waits for the other.
 
     Parameters
     ----------
@@ -26,15 +27,16 @@ class AccumulatorLane(wiring.Component):
 
     Members
     -------
-    psum : In(signed(psum_width)), accumulate : In(1)
-        What to add, and whether to add it to the old word or to zero.
-    old : In(signed(acc_width))
-        The word that the row holds, one cycle after its psum.
+    psum : In(signed(psum_width))
+        What to add.
+    accumulate, again : In(1), old : In(signed(acc_width))
+        One cycle after the psum: whether to add to what the row held, else to zero; whether that is the sum that `result` has in
+        this cycle, else it is `old`.
     result : Out(signed(acc_width)), saturated : Out(1)
-        The word to write in the same cycle, and whether it was clipped.
+        The word to write, two cycles after the psum, and whether it was clipped.
     """
 
-    latency = 1
+    latency = 2
 
     def __init__(self, *, psum_width: int, acc_width: int):
         self.psum_width = psum_width
@@ -42,6 +44,7 @@ class AccumulatorLane(wiring.Component):
         super().__init__({
             "psum": In(signed(psum_width)),
             "accumulate": In(1),
+            "again": In(1),
             "old": In(signed(acc_width)),
             "result": Out(signed(acc_width)),
             "saturated": Out(1),
@@ -49,13 +52,16 @@ class AccumulatorLane(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        waiting = Signal(signed(self.psum_width), name="psum_waiting", reset_less=True)
         psum = Signal(signed(self.psum_width), name="psum_register", reset_less=True)
-        accumulate = Signal(name="accumulate_register", reset_less=True)
+        held = Signal(signed(self.acc_width), name="old_register", reset_less=True)
         total = Signal(signed(max(self.psum_width, self.acc_width) + 1))
         maximum = (1 << (self.acc_width - 1)) - 1
 
-        m.d.sync += [psum.eq(self.psum), accumulate.eq(self.accumulate)]
-        m.d.comb += [total.eq(psum + Mux(accumulate, self.old, 0)), self.result.eq(total)]
+        m.d.sync += [waiting.eq(self.psum), psum.eq(waiting), held.eq(0)]
+        with m.If(self.accumulate):
+            m.d.sync += held.eq(Mux(self.again, self.result, self.old))
+        m.d.comb += [total.eq(psum + held), self.result.eq(total)]
         with m.If(total > maximum):
             m.d.comb += [self.result.eq(maximum), self.saturated.eq(1)]
         with m.Elif(total < -maximum - 1):
@@ -67,7 +73,7 @@ class Accumulator(wiring.Component):
     """Banked accumulator rows: overwrite or saturating add of one row in every cycle, and a second reader.
 
     The write port never stalls, also for the same row in successive cycles. A row that is valid in cycle t is written at the end
-    of cycle t + 1 and seen by reads accepted from cycle t + 1 on (`latency`). The read port is refused in exactly those cycles
+    of cycle t + 2 and seen by reads accepted from cycle t + 2 on (`latency`). The read port is refused in exactly those cycles
     in which the write port is valid with `accumulate` and addresses the same bank, whose read port it then needs; `ready` is
     combinational on both ports' valid and addr. Contents survive a reset.
 
@@ -82,10 +88,10 @@ class Accumulator(wiring.Component):
     read : In(AccumulatorReadPort)
         Data come one cycle after acceptance.
     saturated : Out(1)
-        Pulse for each row in which at least one word was clipped, one cycle after its valid.
+        Pulse for each row in which at least one word was clipped, two cycles after its valid.
     """
 
-    latency = 1
+    latency = AccumulatorLane.latency
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
@@ -120,12 +126,14 @@ class Accumulator(wiring.Component):
             taken.eq(self.read.valid & self.read.ready),
         ]
 
-        update = Signal()                       # the second cycle of a row: add and write
+        fetch, accumulate = Signal(), Signal()  # the second cycle of a row: what it held arrives
+        fetched = Signal(place)
+        update = Signal()                       # the third: add and write
         updated = Signal(place)
         read_bank = Signal(range(config.accumulator_banks))
-        m.d.sync += update.eq(self.write.valid)
+        m.d.sync += [fetch.eq(self.write.valid), update.eq(fetch), updated.eq(fetched)]
         with m.If(self.write.valid):
-            m.d.sync += updated.eq(writing)
+            m.d.sync += [fetched.eq(writing), accumulate.eq(self.write.accumulate)]
         with m.If(taken):
             m.d.sync += read_bank.eq(reading.bank)
 
@@ -141,16 +149,20 @@ class Accumulator(wiring.Component):
                 bank.write_en.eq(update & (updated.bank == index)),
             ]
 
+        # The bank itself shows a write of the cycle in which it was read, but not one of the cycle after.
         old = Signal(row_layout)
+        again = Signal()
         m.d.comb += [
-            old.eq(Array(bank.read_data for bank in banks)[updated.bank]),
+            old.eq(Array(bank.read_data for bank in banks)[fetched.bank]),
+            again.eq(update & (updated == fetched)),
             self.read.data.eq(Array(bank.read_data for bank in banks)[read_bank]),
             self.saturated.eq(update & Cat(lane.saturated for lane in lanes).any()),
         ]
         for index, lane in enumerate(lanes):
             m.d.comb += [
                 lane.psum.eq(self.write.data[index]),
-                lane.accumulate.eq(self.write.accumulate),
+                lane.accumulate.eq(accumulate),
+                lane.again.eq(again),
                 lane.old.eq(old[index]),
                 result[index].eq(lane.result),
             ]

@@ -76,8 +76,8 @@ class Lanes(wiring.Component):
             for stage, source in zip(stages, [self.i.p, *stages], strict=False):
                 m.d.sync += stage.eq(source)
 
-        scaled = stages[RequantizeLane.scale_delay - 1]
-        row, bias = self._slice(m, "row", self.row, self.i.p), self._slice(m, "bias", self.bias, self.i.p)
+        biased, scaled = stages[RequantizeLane.bias_delay - 1], stages[RequantizeLane.scale_delay - 1]
+        row, bias = self._slice(m, "row", self.row, self.i.p), self._slice(m, "bias", self.bias, biased)
         scale = self._slice(m, "scale", self.scale, scaled)
         for number in range(config.vector_lanes):
             lane = RequantizeLane(acc_width=config.acc_width)

@@ -23,7 +23,7 @@ class RequantizeLane(wiring.Component):
 
     Every step is rounded to nearest, ties to even. The multiplier takes a subnormal scale and a subnormal product as zero,
     which cannot be told apart in y: such products are far below a half. NaN (also from 0 · Inf) gives 0.
-    Latency 6 cycles with `enable` high, initiation interval 1; no reset.
+    Latency 7 cycles with `enable` high, initiation interval 1; no reset.
 
     Parameters
     ----------
@@ -34,10 +34,11 @@ class RequantizeLane(wiring.Component):
     -------
     enable : In(1)
         0 holds every register.
-    acc : In(signed(acc_width)), bias : In(signed(32))
-        Operands; a bias of zero is no bias.
-    scale : In(float32)
-        Of the element that entered `scale_delay` cycles before, so that no lane has to carry it along.
+    acc : In(signed(acc_width))
+        Element. A register takes it, since it comes straight from the accumulator's memory.
+    bias : In(signed(32)), scale : In(float32)
+        Of the elements that entered `bias_delay` and `scale_delay` cycles before, so that no lane has to carry them along; a
+        bias of zero is no bias. A register takes the scale, since it is chosen among many.
     relu : In(1)
         Of the element that is leaving.
     o : Out(signed(8))
@@ -46,8 +47,8 @@ class RequantizeLane(wiring.Component):
     ----------
     latency : int
         Cycles from `acc` to `o`.
-    scale_delay : int
-        Cycles from `acc` to its `scale`.
+    bias_delay, scale_delay : int
+        Cycles from `acc` to its `bias` and its `scale`.
 
     Raises
     ------
@@ -55,8 +56,9 @@ class RequantizeLane(wiring.Component):
         If `acc_width` is out of its range.
     """
 
-    scale_delay = 1 + IntToFloat.latency
-    latency = scale_delay + FloatMultiply.FLUSHED_LATENCY + FloatToInt.latency
+    bias_delay = 1
+    scale_delay = bias_delay + IntToFloat.latency
+    latency = scale_delay + 1 + FloatMultiply.FLUSHED_LATENCY + FloatToInt.latency
 
     def __init__(self, *, acc_width: int):
         if not 2 <= acc_width <= 32:
@@ -79,8 +81,11 @@ class RequantizeLane(wiring.Component):
         wide = Signal(signed(33))
         total = Signal(signed(32), reset_less=True)
         overflow = wide[32] ^ wide[31]
-        m.d.comb += wide.eq(self.acc + self.bias)
+        acc = Signal.like(self.acc, name="acc_register", reset_less=True)
+        scale = Signal.like(self.scale, name="scale_register", reset_less=True)
+        m.d.comb += wide.eq(acc + self.bias)
         with m.If(self.enable):
+            m.d.sync += [acc.eq(self.acc), scale.eq(self.scale)]
             m.d.sync += total.eq(Mux(overflow, Mux(wide[32], INT32_MIN, INT32_MAX), wide))
 
         m.d.comb += [
@@ -88,7 +93,7 @@ class RequantizeLane(wiring.Component):
             to_float.i.eq(total),
             multiplier.enable.eq(self.enable),
             multiplier.a.eq(to_float.o),
-            multiplier.b.eq(self.scale),
+            multiplier.b.eq(scale),
             to_int.enable.eq(self.enable),
             to_int.i.eq(multiplier.o),
             self.o.eq(Mux(self.relu & to_int.o[-1], 0, to_int.o)),

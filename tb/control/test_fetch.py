@@ -63,7 +63,7 @@ def test_random_walk(bus_width: int, lines: int, latency: int, stall: float, see
             await reader.start(ctx, length)
             pc = waited = 0
             for _ in range(400):
-                assert ctx.get(port.pc) == pc
+                assert (ctx.get(port.pc), ctx.get(port.following)) == (pc, pc + 1)
                 assert ctx.get(port.beyond) == (pc >= length)
                 assert not ctx.get(port.fault)
                 if hit := ctx.get(port.hit):

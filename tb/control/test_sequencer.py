@@ -41,6 +41,7 @@ def execute(words: list[int], arguments: list[int]) -> tuple[int, dict[Unit, lis
         pc = 0
         while True:
             ctx.set(port.pc, pc)
+            ctx.set(port.following, pc + 1)
             ctx.set(port.hit, pc < len(words))
             ctx.set(port.beyond, pc >= len(words))
             ctx.set(port.word.as_value(), words[pc] if pc < len(words) else 0)

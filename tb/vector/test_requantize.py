@@ -44,7 +44,7 @@ def run_lane(acc_width: int, elements: Elements, *, stall: float = 0.0, seed: in
                 await ctx.tick()
             ctx.set(dut.enable, 1)
             ctx.set(dut.acc, shown(step, 0, -1))
-            ctx.set(dut.bias, shown(step, 1, 7))
+            ctx.set(dut.bias, shown(step - dut.bias_delay, 1, 7))
             ctx.set(dut.scale.as_value(), shown(step - dut.scale_delay, 2, 0x7FC0_0000))
             ctx.set(dut.relu, shown(step - dut.latency, 3, 0))
             if step >= dut.latency:
