@@ -266,13 +266,24 @@ def parse_parts(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], metada
 
 def write_container(path: str | Path, file_format: str, version: int, arrays: dict[str, npt.NDArray[Any]],
                     parts: Mapping[str, Any]) -> None:
-    """Write one of our safetensors files, whole or not at all; `parts` are plain JSON types."""
+    """Write one of our safetensors files, whole or not at all; `parts` are plain JSON types.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the text names it.
+    """
     header = json.dumps({"format": file_format, "version": version, **parts}, sort_keys=True)
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} must lie in a folder that exists")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")           # in the same folder, so that the move is atomic
     try:
         save_file(arrays, part, metadata={METADATA_KEY: header})
         os.replace(part, path)
+    except SafetensorError as error:            # what the system refused; types are those of our own arrays
+        part.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written: {error}") from None
     except BaseException:
         part.unlink(missing_ok=True)
         raise

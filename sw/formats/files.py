@@ -27,6 +27,11 @@ FILE_FORMAT = "heddle-tensors"
 RESERVED = "__metadata__"
 """What no tensor of a safetensors file can be called."""
 
+_KINDS = "bool, int8 to int64, uint8 to uint64, float16, bfloat16, float32, float64 or complex64"
+_DTYPES = {"bool", "float16", "bfloat16", "float32", "float64", "complex64",
+           *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+"""Types of arrays that a file takes and brings back."""
+
 Tensors = Mapping[str, QuantizedTensor | npt.NDArray[Any]]
 
 
@@ -51,7 +56,9 @@ def save(path: str | Path, tensors: Tensors) -> None:
     ------
     FormatError
         If the parts of two tensors would share a name, one is called "__metadata__", which safetensors keeps for itself, or a
-        format is not what its name says, so that `load` would read another.
+        format is not what its name says, so that `load` would read another, or an array is of a type that files do not have.
+    OSError
+        If the file cannot be written, for example because its folder does not exist.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     table = {}
@@ -65,6 +72,8 @@ def save(path: str | Path, tensors: Tensors) -> None:
                 raise FormatError(f"tensors must have names of their own, but {part!r} is a part of two")
             if part == RESERVED:
                 raise FormatError(f"a tensor must not be called {RESERVED}, which safetensors keeps for itself")
+            if (dtype := np.asarray(array).dtype).name not in _DTYPES:
+                raise FormatError(f"arrays in a file must be of {_KINDS}, not {dtype} ({part!r})")
             arrays[part] = np.asarray(array, order="C")         # not `ascontiguousarray`, which gives a scalar an axis
         if isinstance(tensor, QuantizedTensor):
             table[name] = {"format": tensor.format.name, "shape": list(tensor.shape), "axis": tensor.axis}

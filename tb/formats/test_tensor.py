@@ -8,7 +8,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import sw.formats
@@ -324,6 +324,38 @@ def test_arrays_without_axes(tmp_path):
 def test_the_name_that_safetensors_keeps(tmp_path):
     with pytest.raises(FormatError, match=r"^a tensor must not be called __metadata__, which safetensors keeps for itself$"):
         save(tmp_path / "a", {"__metadata__": np.zeros(1)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [np.complex128, object, "U3", "M8[s]", np.longdouble, ml_dtypes.float8_e4m3fn, ml_dtypes.int4])
+def test_arrays_of_types_that_files_do_not_have(tmp_path, dtype):
+    array = np.zeros(2, dtype)
+    with pytest.raises(FormatError, match=r"^arrays in a file must be of bool, int8 to int64, .* or complex64, not "
+                                          rf"{re.escape(str(array.dtype))} \('x'\)$"):
+        save(tmp_path / "a", {"x": array})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint64, np.float16, ml_dtypes.bfloat16, np.float64, np.complex64, ">f4"])
+def test_arrays_of_other_types_come_back(tmp_path, dtype):
+    array = np.arange(2).astype(dtype)
+    save(tmp_path / "a", {"x": array})
+    found = load(tmp_path / "a")["x"]
+    assert found.dtype.name == array.dtype.name
+    assert np.array_equal(found, array)
+
+
+def test_files_that_cannot_be_written(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=rf"^{tmp_path}/no/a must lie in a folder that exists$"):
+        save(tmp_path / "no" / "a", {"x": np.zeros(1)})
+
+    def refused(arrays, path, metadata):
+        path.write_text("half")
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("sw.program.save_file", refused)
+    with pytest.raises(OSError, match=rf"^{tmp_path}/a cannot be written: I/O error: No space left on device$"):
+        save(tmp_path / "a", {"x": np.zeros(1)})
     assert not list(tmp_path.iterdir())
 
 
