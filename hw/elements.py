@@ -4,6 +4,7 @@ A code is the unsigned integer that its bits spell. Every element knows its bits
 (`hw.formats`) put elements into blocks with scales.
 """
 
+import abc
 import enum
 import functools
 import math
@@ -14,7 +15,7 @@ from hw.errors import ConfigError
 __all__ = ["BF16", "ELEMENTS", "FP16", "FP32", "Codebook", "Element", "FloatFormat", "Integer", "Specials"]
 
 
-class Element:
+class Element(abc.ABC):
     """What all elements share: a name, a width, and a value for each code.
 
     Attributes
@@ -30,13 +31,13 @@ class Element:
     doc: str
 
     @property
+    @abc.abstractmethod
     def bits(self) -> int:
         """Stored bits of a code."""
-        raise AttributeError("bits")
 
+    @abc.abstractmethod
     def value(self, code: int) -> float:
         """Return what `code` stands for: exact in float64; NaN and infinities included."""
-        raise AttributeError("value")
 
     @property
     def values(self) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """What all number formats share."""
 
+import abc
 from dataclasses import dataclass
 
 from hw.errors import ConfigError
@@ -9,7 +10,7 @@ __all__ = ["Format"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Format:
+class Format(abc.ABC):
     """What all formats share.
 
     Attributes
@@ -45,9 +46,9 @@ class Format:
         return "-".join((self.family + size, *self.options))
 
     @property
+    @abc.abstractmethod
     def word(self) -> PackedWord:
         """Fields of one packed block."""
-        raise AttributeError("word")
 
     @property
     def side(self) -> tuple[str, ...]:

@@ -6,17 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hw.families import (
-    ClusteredFormat,
-    ColumnFormat,
-    Format,
-    HuffmanFormat,
-    OutlierFormat,
-    ScaledFormat,
-    SeriesFormat,
-    SparseFormat,
-    TernaryFormat,
-)
+from hw.families import ClusteredFormat, Format, HuffmanFormat, ScaledFormat
 from sw.checkpoint.matrix import Matrix, StoredMatrix
 from sw.formats import QuantizedTensor, quantize
 from sw.formats.huffman import exponent_counts
@@ -25,12 +15,10 @@ from sw.packing import pack_words
 
 __all__ = ["in_parts", "joined_sides", "known_of", "part_of"]
 
-_IN_PARTS = (ClusteredFormat, ColumnFormat, HuffmanFormat, OutlierFormat, ScaledFormat, SeriesFormat, SparseFormat, TernaryFormat)
-
 
 def in_parts(fmt: Format) -> bool:
-    """Return whether rows can be quantized some at a time; who knows what families of other packages keep for a tensor."""
-    return isinstance(fmt, _IN_PARTS)
+    """Return whether rows can be quantized some at a time, as the codec says."""
+    return bool(getattr(codec_of(fmt), "in_parts", False))
 
 
 def known_of(fmt: Format, matrix: StoredMatrix) -> dict[str, Any]:

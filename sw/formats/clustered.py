@@ -41,6 +41,8 @@ class ClusteredCodec:
     data with Fisher information as weights. There is no Q-Norm, and no tokens are left in float16.
     """
 
+    in_parts = True
+
     def quantize(self, fmt: ClusteredFormat, matrix: Matrix, *, table: npt.NDArray[np.float16] | None = None) -> Encoded:
         """Return `matrix` in `fmt`: (rows, columns) float32, columns a multiple of the block.
 

@@ -58,7 +58,11 @@ F = TypeVar("F", bound=Format, contravariant=True)
 
 
 class Codec(Protocol[F]):
-    """The codec of one family of formats."""
+    """The codec of one family of formats.
+
+    One that also has a true attribute `in_parts` can quantize the rows of a tensor some at a time (`sw.checkpoint.parts`);
+    of others nobody knows what they keep for a tensor.
+    """
 
     def quantize(self, fmt: F, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`.

@@ -24,6 +24,8 @@ class ColumnCodec:
     as the hardware has them; the released code counts columns of the magnitude, without a limit.
     """
 
+    in_parts = True
+
     def quantize(self, fmt: ColumnFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec`. NaN and infinities are refused."""
         check_finite(matrix)

@@ -31,6 +31,8 @@ class HuffmanCodec:
     values rather than as many bytes, so that a decoder needs one offset for each and no second pass.
     """
 
+    in_parts = True
+
     def quantize(self, fmt: HuffmanFormat, matrix: Matrix, *, counts: npt.NDArray[np.int64] | None = None) -> Encoded:
         """Return `matrix` in `fmt`: (rows, columns) float32, all of it bfloat16 values, NaN and infinities included.
 

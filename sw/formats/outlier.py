@@ -66,6 +66,8 @@ def outlier_lanes(fmt: OutlierFormat, encoded: Encoded) -> tuple[npt.NDArray[np.
 class OutlierCodec:
     """Codec of `OutlierFormat`: magnitudes decide who is outlier, inlier or nothing; of equals, the first ranks higher."""
 
+    in_parts = True
+
     def quantize(self, fmt: OutlierFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec.quantize`."""
         check_finite(matrix)

@@ -37,6 +37,8 @@ _CHUNK = 1 << 16
 class ScaledCodec:
     """Quantizes to and from `ScaledFormat`s."""
 
+    in_parts = True
+
     def quantize(self, fmt: ScaledFormat, matrix: Matrix, *, amax: float | None = None) -> Encoded:
         """Return `matrix` in `fmt`: fields of the packed blocks and outer scales.
 

@@ -1,6 +1,6 @@
 """TASD: int8 tensors as a sum of structured sparse terms, extracted greedily."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,15 @@ def decompose(array: _Integers, terms: Sequence[tuple[int, int]]) -> tuple[list[
     array: (..., columns) int8, columns a multiple of every M; terms: (N, M) of each → terms and residual, each as `array`.
     """
     residual = array.copy()
-    found = []
+    return [residual * mask.reshape(array.shape) for mask in _masks(residual, terms)], residual
+
+
+def _masks(residual: _Integers, terms: Sequence[tuple[int, int]]) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield which values of each group a term keeps, (..., columns / of, of); take them out of `residual` before the next."""
     for keep, of in terms:
-        mask = _kept(residual, keep, of).reshape(array.shape)
-        found.append(residual * mask)
-        residual *= ~mask
-    return found, residual
+        mask = _kept(residual, keep, of)
+        yield mask
+        residual *= ~mask.reshape(residual.shape)
 
 
 def _kept(residual: _Integers, keep: int, of: int) -> npt.NDArray[np.bool_]:
@@ -60,16 +63,16 @@ def term_lanes(fmt: SeriesFormat, encoded: Encoded) -> npt.NDArray[np.int8]:
 class SeriesCodec:
     """Codec of `SeriesFormat`: the terms of the matrix rounded to int8; the residual is dropped."""
 
+    in_parts = True
+
     def quantize(self, fmt: SeriesFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec.quantize`."""
         residual, scale = quantize_rows(matrix)
         fields: dict[str, npt.NDArray[Any]] = {}
-        for index, (keep, of) in enumerate(fmt.terms):
-            mask = _kept(residual, keep, of)
+        for index, ((keep, of), mask) in enumerate(zip(fmt.terms, _masks(residual, fmt.terms), strict=True)):
             values, places = compress(residual, mask, keep)
             shape = (len(matrix), -1, fmt.block // of * keep)
             fields |= {f"values{index}": values.view(np.uint8).reshape(shape), f"inner{index}": places.reshape(shape)}
-            residual *= ~mask.reshape(matrix.shape)
         return Encoded(fields=fields, side={"row_scale": scale})
 
     def dequantize(self, fmt: SeriesFormat, encoded: Encoded) -> Matrix:

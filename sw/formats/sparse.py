@@ -63,6 +63,8 @@ def lanes(fmt: SparseFormat, encoded: Encoded) -> npt.NDArray[np.int8]:
 class SparseCodec:
     """Codec of `SparseFormat`: what is kept is decided on the float values, before they are rounded to int8."""
 
+    in_parts = True
+
     def quantize(self, fmt: SparseFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec.quantize`."""
         q, scale = quantize_rows(matrix)

@@ -25,6 +25,8 @@ class TernaryCodec:
     Reference: Sherry, arXiv 2601.07892, whose scale for training this is; fields as in STQ1_0 blocks of llama.cpp.
     """
 
+    in_parts = True
+
     def quantize(self, fmt: TernaryFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec`. NaN, infinities, and blocks whose scale exceeds float16 are refused."""
         check_finite(matrix)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 import sw.formats
+from hw.elements import Element
 from hw.errors import ConfigError
 from hw.families import Format, ScaledFormat
 from hw.formats import FORMATS, format_named
@@ -436,3 +437,10 @@ def test_files_that_are_none(tmp_path):
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(FormatError, match=r"a\.safetensors must be a whole heddle-tensors file, not a truncated or foreign one"):
         load(path)
+
+
+def test_what_formats_share_is_no_format():
+    with pytest.raises(TypeError, match=r"^Can't instantiate abstract class Format .* abstract method '?word'?$"):
+        Format(family="x", doc="", source="")
+    with pytest.raises(TypeError, match=r"^Can't instantiate abstract class Element .* abstract methods '?bits'?, '?value'?$"):
+        Element()

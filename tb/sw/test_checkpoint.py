@@ -15,6 +15,8 @@ from hw.formats import format_named
 from sw.checkpoint import CheckpointError, Way, convert, open_checkpoint, plan_of
 from sw.checkpoint.stored import StoredTensor
 from sw.formats import FormatError, QuantizedTensor, dequantize, load, quantize
+from sw.formats.registry import CODECS
+from sw.formats.scaled import ScaledCodec
 from tb.sw.checkpoints import MATRICES, small_tensors, write_folder
 
 FORMATS = ("int4-g32", "int8", "int4-asym-g32", "bitmod4-g32", "mxfp4-b32", "nvfp4", "nvfp4-4over6", "razer", "sf4-g128",
@@ -130,7 +132,7 @@ def test_a_fitted_table_serves_all_parts_and_errs_hardly_more_than_one_of_all_va
 
 def test_a_family_that_is_not_ours_is_quantized_whole(tmp_path, small_chunks, monkeypatch):
     """Its codec sees the matrix once, whatever the size of chunks."""
-    monkeypatch.setattr("sw.checkpoint.parts._IN_PARTS", ())
+    monkeypatch.delattr(ScaledCodec, "in_parts")
     seen = []
 
     def watched(rows, fmt, **known):
@@ -140,6 +142,10 @@ def test_a_family_that_is_not_ours_is_quantized_whole(tmp_path, small_chunks, mo
     monkeypatch.setattr("sw.checkpoint.parts.quantize", watched)
     run(write_folder(tmp_path / "model", small_tensors()), tmp_path / "out.safetensors", only=[MATRICES[0]])
     assert seen == [(48, 32)]
+
+
+def test_all_our_codecs_take_parts():
+    assert all(codec.in_parts for codec in CODECS.values())
 
 
 def test_progress_counts_every_value(tmp_path, small_chunks):
