@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hw.bridge.protocol import (
-    COMMANDS, CRC_BYTES, CRC_INITIAL, INFO, MAX_DATA, PROTOCOL_VERSION, REPLY, REQUEST, SYNC, Command, Status, field_bytes,
+    COMMANDS,
+    CRC_BYTES,
+    CRC_INITIAL,
+    INFO,
+    MAX_DATA,
+    PROTOCOL_VERSION,
+    REPLY,
+    REQUEST,
+    SYNC,
+    Command,
+    Status,
+    field_bytes,
 )
 from hw.isa import Field
 
