@@ -15,14 +15,16 @@ from typing import Any
 _HOMES = {
     # what is generated
     "AcceleratorConfig": "hw.config", "ConfigError": "hw.errors", "PRESETS": "hw.presets", "preset": "hw.presets:preset_named",
-    "emit": "flows.emit", "Emission": "flows.emit",
+    "emit": "flows.emit", "Emission": "flows.emit", "block_diagram": "flows.view.diagram",
+    "synthesize": "flows.synth.asic",
     # numbers
     "FORMATS": "hw.formats", "format_named": "hw.formats", "quantize": "sw.formats", "dequantize": "sw.formats",
     "QuantizedTensor": "sw.formats", "save": "sw.formats", "load": "sw.formats",
     # programs and devices
     "GemmSpec": "sw.kernels.spec", "compile_gemm": "sw.runtime", "run_gemm": "sw.runtime", "gemm_args": "sw.runtime",
     "reference_gemm": "sw.runtime", "Program": "sw.program", "GoldenDevice": "sw.golden.device", "RtlDevice": "flows.rtl_device",
-    "MemoryTiming": "flows.native_sim", "DeviceError": "sw.device", "DeviceHang": "sw.device", "Result": "sw.device",
+    "BoardDevice": "flows.board_device", "MemoryTiming": "flows.native_sim",
+    "DeviceError": "sw.device", "DeviceHang": "sw.device", "Result": "sw.device",
     "predict": "sw.perf",
 }
 """Public name → module that has it, with `:name` where it is called otherwise there."""

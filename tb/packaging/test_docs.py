@@ -36,3 +36,13 @@ def test_links_of_a_page_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not re.match(r"[a-z]+:", target):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_reference_has_what_the_api_has():
+    """Classes and functions; exceptions and registries stand in the pages of their modules."""
+    listed = set(re.findall(r"^   ((?:hw|sw|flows)\.\S+)$", (ROOT / "docs" / "reference.md").read_text(), re.M))
+    for name in heddle.__all__:
+        value = getattr(heddle, name)
+        if callable(value) and not (isinstance(value, type) and issubclass(value, Exception)):
+            home = f"{value.__module__}.{value.__name__}"
+            assert {home, value.__module__} & listed or any(entry.endswith(f".{value.__name__}") for entry in listed), home
