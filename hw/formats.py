@@ -74,6 +74,12 @@ def _nvfp4(family: str, doc: str, **more: Any) -> ScaledFormat:
                         scale_limits=(2.0**-9, 448.0), outer="tensor", source="NVIDIA NVFP4", doc=doc, **more)
 
 
+def _razer(family: str, second: float, doc: str) -> ScaledFormat:
+    return ScaledFormat(family=family, block=16, element=_E2M1, scale=ELEMENTS["float6_e3m3u"], scale_limits=(2.0**-5, 28.0),
+                        outer="tensor", special_code=_NEGATIVE_ZERO, specials=(5.0, second, -5.0, -second),
+                        special_order=(0, 2, 1, 3), ties="down", source=_RAZER, doc=doc)
+
+
 def _columns(family: str, pruned: int, method: str, doc: str) -> ColumnFormat:
     return ColumnFormat(family=family, block=32, block_letter="g", pruned=pruned, method=method, doc=doc, source=_BBS)
 
@@ -124,10 +130,8 @@ _TABLE: tuple[Format, ...] = (
     _nvfp4("nvfp4", "FP4 in blocks of 16 with E4M3 scales and one float32 scale"),
     _nvfp4("nvfp4-4over6", "NVFP4 whose blocks reach up to 6 or to 4, whichever errs less", magnitudes_tried=(6.0, 4.0)),
     _bitmod(4, "float4_e2m1fn", (5.0, -5.0, 8.0, -8.0)), _bitmod(3, "float3_e2m0", (3.0, -3.0, 6.0, -6.0)),
-    ScaledFormat(family="razer", block=16, element=_E2M1, scale=ELEMENTS["float6_e3m3u"], scale_limits=(2.0**-5, 28.0),
-                 outer="tensor", special_code=_NEGATIVE_ZERO, specials=(5.0, 8.0, -5.0, -8.0), special_order=(0, 2, 1, 3),
-                 ties="down", source=_RAZER,
-                 doc="NVFP4 whose −0 is a special value; scale and special value share a byte (weights)"),
+    _razer("razer", 8.0, "NVFP4 whose −0 is a special value; scale and special value share a byte (weights)"),
+    _razer("razer-sv7", 7.0, "the same with ±5 and ±7 as special values, which suits other models (Qwen3-8B)"),
     ScaledFormat(family="razer-act", block=16, element=_E2M1, scale=ELEMENTS["float7_e4m3u"], scale_limits=(2.0**-9, 448.0),
                  outer="tensor", special_code=_NEGATIVE_ZERO, specials=(5.0, -5.0), special_widens=False, ties="down",
                  source=_RAZER, doc="NVFP4 whose −0 is +5 or −5 (activations)"),

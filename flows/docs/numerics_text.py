@@ -91,8 +91,9 @@ sums errors in float16.
 """ + _PATENT,
     "RaZeR": """\
 NVFP4 whose code of −0 stands for a special value of the block. For weights the block's scale is E3M3 without a sign (6 bits),
-and the 2 bits that this leaves of a byte choose among +5, +8, −5, −8; for activations it is E4M3 without a sign (7 bits) and
-1 bit chooses +5 or −5. So the size is that of NVFP4. The scale is rounded to the 64 codes of E3M3 themselves, where the
+and the 2 bits that this leaves of a byte choose among +5, +8, −5, −8; the second pair is a choice for each model, and `razer-sv7`
+has ±7 (the authors' scripts take 7 for Qwen3-8B, 8 for Llama). For activations the scale is E4M3 without a sign (7 bits) and 1
+bit chooses +5 or −5. So the size is that of NVFP4. The scale is rounded to the 64 codes of E3M3 themselves, where the
 released Python rounds to E4M3; errors are those of the scaled values, where the released code compares with the scale.
 
 """ + _PATENT,

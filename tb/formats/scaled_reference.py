@@ -171,10 +171,11 @@ def bitmod_block(w, bits):
     return attempts
 
 
-def razer_block(w, outer):
-    """RaZeR weights: E3M3 scales, special values in the order +5, −5, +8, −8; bit 1 of the index is the sign, bit 0 says 8."""
+def razer_block(w, outer, second):
+    """RaZeR weights: E3M3 scales, special values in the order +5, −5, +8, −8 (or ±7: the second pair); bit 1 of the index is the
+    sign, bit 0 says which pair."""
     scales, attempts = usable(tables.E3M3), []
-    for index, special in ((0b00, 5), (0b10, -5), (0b01, 8), (0b11, -8)):
+    for index, special in ((0b00, 5), (0b10, -5), (0b01, second), (0b11, -second)):
         table = usable(tables.E2M1, 8) | {8: special}
         wanted = f32(f32(max(map(abs, w)) / outer) / max(6, abs(special)))
         scale = scales[nearest(min(max(wanted, 2.0**-5), 28.0), scales, "even")]
@@ -217,6 +218,7 @@ MX = {"mxfp8-e4m3": tables.E4M3, "mxfp8-e5m2": tables.E5M2, "mxfp6-e3m2": tables
       "mxfp4": tables.E2M1, "mxint8": tables.fixed(8, 6), "mxint4": tables.fixed(4, 2)}
 TABLES = {"nf4": (tables.NF4, None), "sf4": (tables.SF4, None), "fp4": (tables.E2M1, None), "fp3": (tables.FP3, None),
           "fp4-sr": (tables.E2M1, 8.0), "fp4-sp": (tables.E2M1, 5.0)}
+RAZER = {"razer": 8, "razer-sv7": 7}
 
 
 def reference(family: str, size: int, options: tuple[str, ...], matrix: list[list[float]]) -> list[list[list[Attempt]]]:
@@ -224,7 +226,7 @@ def reference(family: str, size: int, options: tuple[str, ...], matrix: list[lis
     scale = next((option for option in options if option in KINDS), "")
     kind = KINDS[scale]
     ties = next((option for option in options if option in ("even", "away", "down")), "even")
-    outer = tensor_outer(matrix, 28 if family == "razer" else 448)
+    outer = tensor_outer(matrix, 28 if family in RAZER else 448)
     blocks = []
     for row in matrix:
         pieces = [row[low:low + size] for low in range(0, len(row), size)]
@@ -250,4 +252,4 @@ def _block(family, w, kind, ties, options, outer):
         return bitmod_block(w, int(family[-1]))
     if family.startswith("nvfp4"):
         return nvfp4_block(w, outer, (6, 4) if family.endswith("4over6") else (6,))
-    return razer_block(w, outer) if family == "razer" else razer_activation_block(w, outer)
+    return razer_block(w, outer, RAZER[family]) if family in RAZER else razer_activation_block(w, outer)

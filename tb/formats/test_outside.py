@@ -211,6 +211,7 @@ def test_scale_byte_of_razer():
 @pytest.mark.parametrize(("name", "block_bytes", "bits"), [
     ("mxfp8-e4m3-b32", 33, 8.25), ("mxfp8-e5m2-b32", 33, 8.25), ("mxfp6-e3m2-b32", 25, 6.25), ("mxfp6-e2m3-b32", 25, 6.25),
     ("mxfp4-b32", 17, 4.25), ("mxint8-b32", 33, 8.25), ("mxint4-b32", 17, 4.25), ("nvfp4", 9, 4.5), ("razer", 9, 4.5),
+    ("razer-sv7", 9, 4.5),
     ("razer-act", 9, 4.5), ("bitmod4-g128", 66, 4.078125), ("bitmod3-g128", 50, 3.078125), ("p3-kv-g128", 67, 4.15625),
 ])
 def test_bits_of_a_block(name, block_bytes, bits):

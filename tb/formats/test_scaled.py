@@ -25,7 +25,7 @@ GROUPED = ["int2-g8", "int3-g16", "int4-g32", "int4-g32-bf16", "int4-g32-fp32", 
            "mxint8-b16-ceil", "mxint4-b16-ceil", "mxint4-b32-full", "mxint4-b32-ceil-full", "mxint8-b32-full", "mxfp4-b32-away",
            "mxfp4-b32-down", "mxint4-b32-away",
            "nf4-g128", "nf4-g16-bf16", "nf4-g16-fp32", "sf4-g128", "fp4-g128", "fp4-g16-fp32", "fp3-g128", "fp4-sr-g128",
-           "fp4-sp-g128", "fp4-sp-g16-bf16", "nvfp4", "nvfp4-4over6", "razer", "razer-act"]
+           "fp4-sp-g128", "fp4-sp-g16-bf16", "nvfp4", "nvfp4-4over6", "razer", "razer-sv7", "razer-act"]
 TWO_LEVELS = ["int4-g16-int8", "int3-g8-int8", "int4-asym-g16-int8", "fp4-g16-int8", "nf4-g16-int8",
               "bitmod4-g128", "bitmod3-g128", "bitmod4-g8", "bitmod3-g16"]
 
@@ -85,7 +85,7 @@ def compare(fmt, matrix):
             assert tensor.side["outer_scale"][row] == outer
             assert fields["scale"][row, :, 0].tolist() == [min(round(f32(scale / outer)), 127) for scale in scales]
     if fmt.outer == "tensor":
-        assert tensor.side["outer_scale"] == tensor_outer(matrix.tolist(), 28 if fmt.family == "razer" else 448)
+        assert tensor.side["outer_scale"] == tensor_outer(matrix.tolist(), 28 if fmt.family in ("razer", "razer-sv7") else 448)
 
 
 def kept_attempt(fmt, fields, row, at, attempts) -> int:

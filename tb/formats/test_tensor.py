@@ -361,7 +361,7 @@ def test_files_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_a_format_under_a_name_of_another(tmp_path):
-    """RaZeR with other special values: a file would bring back those of the name."""
+    """RaZeR changed under its name: a file would bring back the special values of the name."""
     fmt = dataclasses.replace(FORMATS["razer"], specials=(5.0, 7.0, -5.0, -7.0))
     with pytest.raises(FormatError, match=r"^a format in a file must be what its name says, not another one called 'razer': "
                                           r"add it to hw\.formats$"):
