@@ -19,7 +19,8 @@ __all__ = ["NAMES", "SHAPE", "rows", "speed"]
 
 NAMES = ("int8", "int4", "int4-g32", "int4-g128-int8", "int3-asym-g128", "int4-asym-g128", "float8_e4m3fn", "float8_e5m2",
          "p3-act", "mxfp8-e4m3-b32", "mxfp8-e5m2-b32", "mxfp6-e3m2-b32", "mxfp6-e2m3-b32", "mxfp4-b32", "mxint8-b32",
-         "mxint4-b32", "nvfp4", "nvfp4-4over6", "razer", "razer-act", "bitmod4-g128", "bitmod3-g128", "nf4-g128", "sf4-g128",
+         "mxint4-b32", "nvfp4", "nvfp4-4over6", "razer", "razer-sv7", "razer-act",
+         "bitmod4-g128", "bitmod3-g128", "nf4-g128", "sf4-g128",
          "fp4-g128", "fp3-g128", "fp4-sr-g128", "fp4-sp-g128",
          "2:4", "4:8", "hss-4:8-2:4", "tasd-2:4+2:8", "sdq-7:8-1:8int8-6:8fp4-g64", "bbs-average-g32", "bbs-shift-g32", "sherry",
          "kvquant4-g128", "dfloat11")

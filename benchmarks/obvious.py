@@ -132,12 +132,15 @@ def _outlier(fmt: OutlierFormat, matrix: Array) -> tuple[Array, Array]:
 
 
 def _ternary(fmt: TernaryFormat, matrix: Array) -> tuple[Array, Array, Array]:
+    """Return which of a quad is zero with two signs relative to the first, that sign, and scales; quads are of neighbours."""
     quads = matrix.reshape(-1, fmt.block // 4, 4)
     magnitude = np.abs(quads)
     zero = magnitude.argmin(axis=-1)
-    signs = np.sign(quads).astype(np.int8)
-    np.put_along_axis(signs, zero[..., None], 0, axis=-1)
-    return zero, signs, (magnitude * np.abs(signs)).sum(axis=(1, 2)) / (0.75 * fmt.block)
+    others = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])[zero]
+    signs = np.take_along_axis(quads < 0, others, axis=-1).astype(np.uint8)
+    slots = zero << 2 | (signs[..., 2] ^ signs[..., 0]) << 1 | signs[..., 1] ^ signs[..., 0]
+    scale = np.take_along_axis(magnitude, others, axis=-1).mean(axis=(1, 2)).astype(np.float16)
+    return slots.astype(np.uint8), signs[..., 0], scale
 
 
 def _clustered(fmt: ClusteredFormat, matrix: Array) -> tuple[Array, Array]:
@@ -176,7 +179,7 @@ def _average(fmt: ColumnFormat, integers: Array) -> Array:
     groups = integers.reshape(-1, fmt.block).astype(np.int16)
     low = (1 << fmt.pruned) - 1
     constant = np.rint((groups & low).mean(axis=-1, keepdims=True)).astype(np.int16)
-    return (groups & ~low) | constant
+    return _planes(fmt, (groups & ~low) | constant)
 
 
 def _shift(fmt: ColumnFormat, integers: Array) -> Array:
@@ -193,4 +196,10 @@ def _shift(fmt: ColumnFormat, integers: Array) -> Array:
         better = error < best
         kept = np.where(better[:, None], shifted, kept)
         best = np.minimum(best, error)
-    return kept
+    return _planes(fmt, kept)
+
+
+def _planes(fmt: ColumnFormat, groups: Array) -> Array:
+    """Return the stored bit columns of groups, the highest first."""
+    bits = groups[:, None, :] >> np.arange(7, fmt.pruned - 1, -1)[:, None] & 1
+    return np.packbits(bits.astype(np.uint8), axis=-1, bitorder="little")

@@ -17,9 +17,11 @@ from sw.packing import field_dtype, pack_words, unpack_words
 
 __all__ = ["NAMES", "SHAPE", "rows"]
 
-NAMES = ("int8", "int4", "int3", "int16", "int4-g32", "int3-asym-g128", "mxfp6-e3m2-b32", "nvfp4", "razer", "bitmod4-g128",
+NAMES = ("int4", "int3", "int4-g32", "int3-asym-g128", "mxfp6-e3m2-b32", "nvfp4", "razer", "bitmod4-g128",
          "bitmod3-g128", "2:4", "hss-4:8-2:4", "tasd-2:4+2:8", "sdq-7:8-1:8int8-6:8fp4-g64", "bbs-shift-g32", "sherry",
-         "kvquant3-g128", "dfloat11")
+         "kvquant3-g128")
+"""Formats whose words are not whole bytes already."""
+
 SHAPE = (256, 8192)
 
 Fields = dict[str, npt.NDArray[Any]]
