@@ -134,17 +134,27 @@ def librelane_config(emission: Emission) -> str:
 
 def siliconcompiler_script(emission: Emission) -> str:
     """Return a SiliconCompiler script."""
-    files = "\n".join(f'        design.add_file("{name}")' for name in _rtl(emission))
+    files = '        design.add_file("top.v")'
+    if emission.models:
+        files += '\n        design.add_file("ram_models.v")    # behavioural: give your SRAM instead'
     return _SC.format(top=emission.top, digest=emission.config.digest(), files=files)
 
 
 def _sdc(emission: Emission) -> str:
-    """Return the timing constraints: one clock, and half of its period for the world outside."""
-    clock, reset = emission.manifest["clocks"][0]["port"], emission.manifest["resets"][0]["port"]
+    """Return the timing constraints: one clock, and half of its period for the world outside.
+
+    Ports are named one by one: what `all_inputs` takes to leave the clock out differs between the tools that read SDC, and
+    old ones refuse it.
+    """
+    clock, reset = emission.manifest["clocks"][0]["port"], emission.manifest["resets"][0]
+    # An asynchronous reset must fall in time for a clock edge, which is its synchronizer's business.
+    apart = {clock, reset["port"]} if reset["style"] == "async" else {clock}
+    inputs = " ".join(port["name"] for port in emission.manifest["ports"]
+                      if port["direction"] == "in" and port["name"] not in apart)
     return (f"create_clock -name {clock} -period {CLOCK_NS} [get_ports {clock}]\n"
-            f"set_input_delay {CLOCK_NS / 2} -clock {clock} [all_inputs -no_clocks]\n"
+            f"set_input_delay {CLOCK_NS / 2} -clock {clock} [get_ports {{{inputs}}}]\n"
             f"set_output_delay {CLOCK_NS / 2} -clock {clock} [all_outputs]\n"
-            + (f"set_false_path -from [get_ports {reset}]\n" if emission.manifest["resets"][0]["style"] == "async" else ""))
+            + (f"set_false_path -from [get_ports {reset['port']}]\n" if reset["style"] == "async" else ""))
 
 
 def write_packages(emission: Emission, folder: Path | str) -> tuple[str, ...]:

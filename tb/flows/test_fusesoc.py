@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,11 @@ def test_librelane_is_told_the_clock_and_of_the_memories(emission):
     assert ("//memories" in config) == bool(macros)
     sdc = (emission.folder / "heddle.sdc").read_text()
     assert f"create_clock -name clk -period {CLOCK_NS} [get_ports clk]\n" in sdc
-    assert ("set_false_path -from [get_ports rst]" in sdc) == (emission.manifest["resets"][0]["style"] == "async")
+    delayed = re.search(r"^set_input_delay 5\.0 -clock clk \[get_ports \{(.*)\}\]$", sdc, re.M)[1].split()
+    inputs = {port["name"] for port in emission.manifest["ports"] if port["direction"] == "in"} - {"clk"}
+    asynchronous = emission.manifest["resets"][0]["style"] == "async"
+    assert set(delayed) == inputs - ({"rst"} if asynchronous else set())
+    assert ("set_false_path -from [get_ports rst]" in sdc) == asynchronous
 
 
 def test_the_siliconcompiler_script_is_python_that_names_the_files(emission):
@@ -72,6 +77,7 @@ def test_the_siliconcompiler_script_is_python_that_names_the_files(emission):
     names = {node.args[0].value for node in ast.walk(ast.parse(script))
              if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_file"}
     assert names == {"top.v", "heddle.sdc", *(["ram_models.v"] if emission.models else [])}
+    assert ("ram_models.v\")    # behavioural" in script) == bool(emission.models)
 
 
 def test_the_command_writes_them_all(capsys, tmp_path):
