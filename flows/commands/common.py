@@ -15,7 +15,10 @@ from hw.engines import ENGINES
 from hw.errors import ConfigError
 from hw.presets import preset_named
 
-__all__ = ["add_config_arguments", "add_json_argument", "check_waves_file", "config_from", "console", "log", "print_json"]
+__all__ = [
+    "add_config_arguments", "add_json_argument", "check_output_folder", "check_waves_file", "config_from", "console", "log",
+    "output_folder", "print_json",
+]
 
 
 class _Console(Console):
@@ -96,6 +99,26 @@ def check_waves_file(file: Path) -> None:
         raise ValueError(f"--waves must be a file {' or '.join(WAVES)}, not {str(file)!r}")
     if not file.parent.is_dir():
         raise ValueError(f"--waves must lie in a folder that exists, not {str(file)!r}")
+
+
+def output_folder(text: str) -> Path:
+    """Return the folder that an option names; an empty name, as of a variable that is not set, is not the folder we are in."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a folder, not ''")
+    return Path(text)
+
+
+def check_output_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be made or written, before anything is built; make it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{option} must be a folder, not the file {str(folder)!r}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".heddle-write"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{option} must be a folder that can be written, not {str(folder)!r}: {error.strerror}") from None
 
 
 def print_json(answer: dict[str, Any]) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, print_json
+from flows.commands.common import (
+    add_config_arguments,
+    add_json_argument,
+    check_output_folder,
+    config_from,
+    console,
+    output_folder,
+    print_json,
+)
 from flows.emission.memories import MACRO_BITS
 from flows.emit import MEMORIES, RESETS, Emission, EmitOptions, emit
 
@@ -18,7 +26,8 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_config_arguments(parser)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the files; made if missing")
+    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="DIR",
+                        help="folder for the files; made if missing")
     parser.add_argument("--reset", choices=RESETS, default="sync", help="style of the reset, active high (default: sync)")
     parser.add_argument("--memories", choices=MEMORIES, default="inferred",
                         help="arrays that synthesis maps, or instances of macros with models in ram_models.v (default: inferred)")
@@ -54,10 +63,7 @@ def run(args: argparse.Namespace) -> bool:
     """Write the files and say what they are; with `--lint`, return whether nothing was found."""
     config = config_from(args)
     options = EmitOptions(reset=args.reset, memories=args.memories, macro_bits=args.macro_bits)
-    if not args.output.name:
-        raise ValueError("-o must name a folder, not ''")
-    if args.output.exists() and not args.output.is_dir():
-        raise ValueError(f"-o must be a folder, not the file {str(args.output)!r}")
+    check_output_folder(args.output, "-o")
     started = time.perf_counter()
     emission = emit(config, args.output, options)
     seconds = time.perf_counter() - started

@@ -11,13 +11,15 @@ from rich.table import Table
 from flows.commands.common import (
     add_config_arguments,
     add_json_argument,
+    check_output_folder,
     check_waves_file,
     config_from,
     console,
     log,
+    output_folder,
     print_json,
 )
-from flows.commands.workload import Request, add_workload_arguments, check_output_folder, progress_bar, request_from
+from flows.commands.workload import Request, add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.rtl_device import RtlDevice
 from flows.verilated import VARIANTS
@@ -33,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("rtl", "golden"), default="rtl", help="what runs it (default: %(default)s)")
     parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves of the first GEMM to FILE, .vcd or .fst, "
                         "and beside it a view of them for GTKWave, .gtkw")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write roofline.svg and utilization.svg; made if missing")
+    parser.add_argument("--plots", type=output_folder, metavar="FOLDER",
+                        help="write roofline.svg and utilization.svg; made if missing")
     parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build",
                         help="; ".join(f"{name}: {variant.doc}" for name, variant in VARIANTS.items())
                         + " (default: %(default)s)")

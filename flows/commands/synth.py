@@ -1,9 +1,17 @@
 """`heddle synth`: an accelerator or single blocks of it, synthesized for an FPGA or in standard cells."""
 
 import argparse
-from pathlib import Path
 
-from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
+from flows.commands.common import (
+    add_config_arguments,
+    add_json_argument,
+    check_output_folder,
+    config_from,
+    console,
+    log,
+    output_folder,
+    print_json,
+)
 from flows.emit import emit
 from flows.synth import TARGETS, target_named
 
@@ -16,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", required=True, metavar="TARGET", help=f"one of {', '.join(TARGETS)}")
     parser.add_argument("--block", action="append", default=[], metavar="NAME",
                         help="a module of the design, instead of the whole; may be given several times")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for netlist and results; made if missing")
+    parser.add_argument("-o", "--output", type=output_folder, metavar="DIR",
+                        help="folder for netlist and results; made if missing")
     add_json_argument(parser)
     for module_name in dict.fromkeys(TARGETS.values()):
         names = [name for name in TARGETS if TARGETS[name] == module_name]
@@ -24,13 +33,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         module.add_arguments(parser.add_argument_group(f"target {', '.join(names)}", module.DOC))
 
 
+def _refuse_options_of_others(args: argparse.Namespace) -> None:
+    """Refuse what another target would heed and this one would not."""
+    for module_name in dict.fromkeys(TARGETS.values()):
+        names = [name for name in TARGETS if TARGETS[name] == module_name]
+        if args.target in names:
+            continue
+        parser = argparse.ArgumentParser(add_help=False)
+        target_named(names[0]).add_arguments(parser.add_argument_group())
+        for option, default in vars(parser.parse_args([])).items():
+            if getattr(args, option) != default:
+                raise ValueError(f"--{option.replace('_', '-')} must go with --target {' or '.join(names)}, not {args.target}")
+
+
 def run(args: argparse.Namespace) -> bool:
     """Synthesize and print areas, or one JSON object; with several blocks, `blocks`: name → object."""
     target = target_named(args.target)
     config = config_from(args)
-    if args.output is not None and args.output.exists() and not args.output.is_dir():
-        raise ValueError(f"-o must be a folder, not the file {str(args.output)!r}")
+    _refuse_options_of_others(args)
     target.check(args)
+    if args.output is not None:
+        check_output_folder(args.output, "-o")
     if args.block:
         verilog, tops = emit(config).verilog, args.block
     else:

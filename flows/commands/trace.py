@@ -9,8 +9,17 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
-from flows.commands.workload import add_workload_arguments, check_output_folder, progress_bar, request_from
+from flows.commands.common import (
+    add_config_arguments,
+    add_json_argument,
+    check_output_folder,
+    config_from,
+    console,
+    log,
+    output_folder,
+    print_json,
+)
+from flows.commands.workload import add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.view.page import trace_page
 from flows.view.perfetto import perfetto_trace
@@ -28,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_config_arguments(parser)
     add_workload_arguments(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER",
+    parser.add_argument("-o", "--output", type=output_folder, metavar="FOLDER",
                         help=f"folder for {PAGE}, a page for a browser, and {TRACE}, for ui.perfetto.dev; made if missing")
     add_json_argument(parser)
 

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -15,7 +14,7 @@ from sw.mapper import choose_plan
 from sw.perf import MemoryModel
 from sw.workloads import Workload, gemm_workload, workload_named
 
-__all__ = ["Request", "add_workload_arguments", "check_output_folder", "progress_bar", "request_from", "shape_of"]
+__all__ = ["Request", "add_workload_arguments", "progress_bar", "request_from", "shape_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,19 +69,6 @@ def shape_of(text: str) -> tuple[int, int, int]:
     except ValueError:
         raise ValueError(f"--gemm must be M,N,K, three whole numbers, not {text!r}") from None
     return m, n, k
-
-
-def check_output_folder(folder: Path, option: str) -> None:
-    """Refuse a folder that cannot be made or written, before anything is built; make it."""
-    if not folder.name:
-        raise ValueError(f"{option} must name a folder, not {str(folder)!r}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".heddle-write"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"{option} must be a folder that can be written, not {str(folder)!r}: {error.strerror}") from None
 
 
 @contextmanager

@@ -105,7 +105,8 @@ def test_a_config_from_a_file_and_single_fields_change_the_run(capsys, tmp_path)
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--text", "hello"], r"--text needs a workload on real text, .*"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--device", "golden", "--set", "engine=optical"],
      r"AcceleratorConfig\.engine must be one of systolic, not 'optical'"),
-    (["emit", "systolic-4x4", "-o", ""], r"-o must name a folder, not ''"),
+    (["emit", "systolic-4x4", "-o", "/dev/null"], r"-o must be a folder, not the file '/dev/null'"),
+    (["emit", "systolic-4x4", "-o", "/dev/null/x"], r"-o must be a folder that can be written, not '/dev/null/x': .*"),
     (["replay", "no-such-file.replay"], r".*no-such-file\.replay.*"),
 ])
 def test_bad_input_is_one_clear_line(capsys, arguments, text):
@@ -113,6 +114,16 @@ def test_bad_input_is_one_clear_line(capsys, arguments, text):
     said = capsys.readouterr()
     assert not said.out
     assert re.fullmatch(rf"heddle: {text}\n", said.err), said.err
+
+
+def test_an_output_folder_without_a_name_is_refused_and_a_dot_is_the_one_we_are_in(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["emit", "systolic-4x4", "-o", ""])
+    assert capsys.readouterr().err.endswith("heddle emit: error: argument -o/--output: must name a folder, not ''\n")
+    assert not list(tmp_path.iterdir())
+    assert main(["emit", "systolic-4x4", "-o", "."]) == 0
+    assert (tmp_path / "top.v").is_file()
 
 
 def test_a_missing_model_package_names_the_command_that_installs_it(capsys, monkeypatch):

@@ -107,7 +107,6 @@ def test_tables_fit_80_columns(capsys):
 @pytest.mark.parametrize(("arguments", "text"), [
     (["systolic-9x9", "--gemm", "8,8,8"], r"preset must be one of systolic-4x4, .*, not 'systolic-9x9'"),
     (["systolic-4x4", "--gemm", "8,8"], r"--gemm must be M,N,K, three whole numbers, not '8,8'"),
-    (["systolic-4x4", "--gemm", "8,8,8", "-o", ""], r"-o must name a folder, not '.'"),
     (["systolic-4x4", "--gemm", "8,8,8", "-o", "/dev/null/x"], r"-o must be a folder that can be written, not '/dev/null/x': .*"),
 ])
 def test_bad_input_is_refused_before_anything_is_built(capsys, monkeypatch, arguments, text):
