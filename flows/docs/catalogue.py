@@ -85,8 +85,12 @@ def _blocks() -> list[_Block]:
             return name in ("wiring.Component", "Elaboratable")
         return any(is_component(ast.unparse(base)) for base in classes[name][0].bases)
 
-    return [_Block(name, " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()), file) for name, (node, file) in classes.items()
+    return [_Block(name, _first_paragraph(node), file) for name, (node, file) in classes.items()
             if name in _public(file) and is_component(name)]
+
+
+def _first_paragraph(node: ast.ClassDef) -> str:
+    return " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
 
 
 def _reached(start: Path) -> set[Path]:
