@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 
 __all__ = ["COMMANDS", "main"]
@@ -86,6 +87,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _say(error: BaseException, status: int) -> int:
+    # What was being built is dropped half done; Amaranth would warn of each part that was not used.
+    warnings.filterwarnings("ignore", message=".* created but never used")
     print("\n".join([f"heddle: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
     return status
 

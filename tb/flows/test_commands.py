@@ -22,6 +22,23 @@ LEAST = {
 OF_A_CONFIG = [name for name in COMMANDS if LEAST[name][:1] == ("systolic-4x4",)]
 QUICK = [("list",), ("formats",), ("run", "systolic-4x4", "--gemm", "4,4,4", "--device", "golden")]
 
+INTERRUPTED = """\
+import sys
+from amaranth import Module
+from amaranth.hdl import Fragment
+import flows.emit
+from flows.cli import main
+
+def cut(*arguments, **options):
+    Fragment.get(Module(), None)        # Amaranth warns from then on
+    part, kept = Module(), [Module()]
+    kept.append(kept)
+    raise KeyboardInterrupt
+
+flows.emit.cut = cut
+sys.exit(main(["emit", "systolic-4x4", "-o", "out"]))
+"""
+
 
 def test_every_command_is_here():
     assert set(LEAST) == set(COMMANDS)
@@ -58,6 +75,16 @@ def test_an_interrupt_is_one_line(name, capsys, monkeypatch):
     monkeypatch.setattr(importlib.import_module(f"flows.commands.{name}"), "run", interrupted)
     assert main([name, *LEAST[name]]) == 130
     assert capsys.readouterr().err == "heddle: interrupted\n"
+
+
+def test_an_interrupt_while_hardware_is_built_is_one_line(tmp_path):
+    """In a process of its own, since parts that nobody used are dropped after the answer, some of them at exit."""
+    probe = tmp_path / "probe.py"
+    probe.write_text(INTERRUPTED)
+    done = subprocess.run([sys.executable, str(probe)], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "HEDDLE_CACHE": str(tmp_path / "cache")})
+    assert (done.returncode, done.stderr) == (130, "heddle: interrupted\n")
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == ["locks"]
 
 
 @pytest.mark.parametrize("name", OF_A_CONFIG)
