@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,8 @@ def example(tmp_path_factory) -> Path:
 def test_what_a_package_adds_is_listed(example):
     listed = json.loads(heddle(example, "list", "--json").stdout)
     assert "floor4" in listed["pes"]
-    assert "example-4x4" in listed["presets"]
+    assert listed["engines"]["probed"] == "systolic, with a counter of its steps"
+    assert {"example-4x4", "example-probed-4x4"} <= set(listed["presets"])
     assert "fp4-sixths-g32" in listed["formats"]
 
 
@@ -54,6 +56,26 @@ def test_a_gemm_with_its_pe(example):
     done = heddle(example, "run", "example-4x4", "--gemm", "8,8,8", "--device", "golden", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["macs"] == 512
+
+
+def test_its_engine_is_in_the_verilog(example, tmp_path):
+    """Beside the PE of the same package; `Signal` and module names are those of the package's source."""
+    done = heddle(example, "emit", "example-probed-4x4", "-o", str(tmp_path), "--lint", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["lint_clean"] is True
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["hierarchy"]["heddle"]["engine"] == "heddle_probed_engine"
+    assert "pe_floor4_a8_w8_p24_wsos" in manifest["modules"]
+    verilog = (tmp_path / "top.v").read_text()
+    engine = verilog[verilog.index("\nmodule heddle_probed_engine("):]
+    assert re.search(r"^  reg \[31:0\] steps = ", engine[:engine.index("\nendmodule")], re.M)
+
+
+@pytest.mark.full
+def test_its_engine_and_pe_run_as_their_models_say(example):
+    done = heddle(example, "run", "example-probed-4x4", "--gemm", "9,10,11", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["match"] is True
 
 
 def test_its_source_is_part_of_what_names_a_build(example, tmp_path):
