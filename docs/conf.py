@@ -11,6 +11,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sp
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns: list[str] = []
 
+highlight_language = "none"      # blocks that name no language are command lines
 html_theme = "furo"
 html_title = "Heddle"
 html_show_sphinx = False
