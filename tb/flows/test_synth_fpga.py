@@ -217,6 +217,17 @@ def test_a_native_tool_is_used_when_it_is_new_enough(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("forgets")
+@pytest.mark.parametrize(("packer", "router"), [("ecppack", "nextpnr-ecp5"), ("icepack", "nextpnr-ice40")])
+def test_a_native_packer_is_used_beside_a_native_router(packer, router, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = fake(tmp_path, packer, "")
+    assert "yowasp" in tools.find_tool(packer)[0][-1]
+    fake(tmp_path, router, f"{router} -- Next Generation Place and Route (Version nextpnr-0.8)")
+    tools.find_tool.cache_clear()
+    assert tools.find_tool(packer) == ((path,), f"beside {router} -- Next Generation Place and Route (Version nextpnr-0.8)")
+
+
+@pytest.mark.usefixtures("forgets")
 def test_the_wheel_is_used_when_the_native_tool_is_old(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     fake(tmp_path, "yosys", "Yosys 0.23")

