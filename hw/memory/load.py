@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
 from hw.memory.axi import BlockCheck, BurstSplitter, burst_layout, first_bytes, place_layout
-from hw.memory.fifo import StreamFIFO
+from hw.memory.deep_fifo import DeepFIFO
 from hw.memory.transposer import Transposer
 from hw.ports import AXI_BURST_INCR, AXI_CACHE_NORMAL, AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
 from hw.timing import LOAD_LATENCY
@@ -70,7 +70,7 @@ class LoadUnit(wiring.Component):
 
         check = BlockCheck(config, Unit.LOAD)
         splitter = BurstSplitter(config)
-        in_flight = StreamFIFO(shape=burst_layout(config), depth=config.outstanding_reads)
+        in_flight = DeepFIFO(shape=burst_layout(config), depth=config.outstanding_reads)
         transposer = Transposer(config)
         m.submodules.check = check
         m.submodules.splitter = ResetInserter(flush)(splitter)
@@ -79,7 +79,7 @@ class LoadUnit(wiring.Component):
 
         # Commands: an impossible one is taken, and reported, when all before it are done.
         m.d.comb += [
-            unit.busy.eq(splitter.o.valid | in_flight.o.valid | transposer.busy),
+            unit.busy.eq(splitter.o.valid | (in_flight.level != 0) | transposer.busy),
             check.descriptor.eq(unit.command.payload),
             splitter.i.payload.eq(check.block),
             splitter.i.valid.eq(unit.command.valid & ~check.fault & ~flush),
@@ -107,10 +107,12 @@ class LoadUnit(wiring.Component):
         # Data side: a register, then the first burst of the FIFO tells where the beat goes.
         burst = in_flight.o.payload
         missing = Signal()                                  # the next beat was never asked for
+        present = Signal()                                  # the first burst is known, and a beat for it is there or missing
         beat_valid = Signal()
         beat = Signal(data.StructLayout({"data": config.bus_width, "resp": 2}), reset_less=True)
         m.d.comb += [
             missing.eq(in_flight.o.valid & burst.wrapped),
+            present.eq(in_flight.o.valid & (beat_valid | burst.wrapped)),
             bus.rready.eq(~beat_valid | (beat_taken & ~missing)),
             self.beat.eq(bus.rvalid & bus.rready),
         ]
@@ -121,12 +123,10 @@ class LoadUnit(wiring.Component):
 
         index = Signal(range(config.burst_beats))           # of the beat in its burst
         burst_end = Signal()
-        present = Signal()
         failed = Signal()
         m.d.comb += [
             burst_end.eq(index == burst.length),
-            present.eq(beat_valid | missing),
-            failed.eq(missing | (beat_valid & (beat.resp != 0))),
+            failed.eq(missing | (present & (beat.resp != 0))),
             in_flight.o.ready.eq(beat_taken & burst_end),
         ]
         with m.If(beat_taken):
