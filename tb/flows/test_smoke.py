@@ -22,7 +22,6 @@ from sw.runtime import compile_gemm, run_gemm
 PRESET = "systolic-4x4"
 ASIC = EmitOptions(reset="async", memories="macro")
 BUILT = [PRESET, "systolic-8x16"]                     # in `make test`; the rest takes minutes
-LARGE = ["systolic-32x32", "systolic-64x64"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def test_passes_in_verilator(preset, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("preset", [name for name in PRESETS if name not in LARGE])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("options", [EmitOptions(), ASIC], ids=["fpga", "asic"])
 def test_passes_in_icarus(preset, options, tmp_path):
     """Four-valued: memory macros start with unknown contents, and nothing of them may reach a result."""
