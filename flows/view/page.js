@@ -74,17 +74,36 @@ function box(x, y, wide, high, color, label, alpha) {
   }
 }
 
+function stepsOf(unit) {  // [first cycle, end, active cycles before] of each interval of activity
+  if (!unit.steps) {
+    unit.steps = [];
+    let cycle = 0, before = 0;
+    for (let i = 0; i < unit.activity.length; i += 2) {
+      const first = cycle + unit.activity[i], active = unit.activity[i + 1];
+      unit.steps.push([first, cycle = first + active, before]);
+      before += active;
+    }
+  }
+  return unit.steps;
+}
+
+function activeBefore(steps, cycle) {
+  let low = 0, high = steps.length;
+  while (low < high) { const middle = (low + high) >> 1; if (steps[middle][0] < cycle) low = middle + 1; else high = middle; }
+  if (!low) return 0;
+  const [first, end, before] = steps[low - 1];
+  return before + Math.min(cycle, end) - first;
+}
+
 function drawActivity(lane) {
-  const { width: bin, counts } = run.units[lane.name].activity, base = lane.y + lane.height - 1, high = 12;
+  const steps = stepsOf(run.units[lane.name]), base = lane.y + lane.height - 1, high = 12;
   pen.fillStyle = colors[lane.name];
   const pixels = Math.ceil(width());
-  for (let p = 0; p < pixels; p++) {  // a column of pixels shows the mean of the bins below it
+  for (let p = 0; p < pixels; p++) {  // a column of pixels shows the share of active ones among the cycles below it
     const first = toCycle(LABEL + p), end = toCycle(LABEL + p + 1);
     if (first >= run.cycles) break;
-    const a = Math.max(0, Math.floor(first / bin)), b = Math.max(a + 1, Math.ceil(end / bin));
-    let sum = 0, cycles = 0;
-    for (let i = a; i < b && i < counts.length; i++) { sum += counts[i]; cycles += Math.min(bin, run.cycles - i * bin); }
-    if (sum) { const h = Math.max(1, high * sum / cycles); pen.fillRect(LABEL + p, base - h, 1.2, h); }
+    const share = (activeBefore(steps, end) - activeBefore(steps, first)) / (end - first);
+    if (share > 0) { const h = Math.max(1, high * share); pen.fillRect(LABEL + p, base - h, 1.2, h); }
   }
 }
 

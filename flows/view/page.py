@@ -9,10 +9,8 @@ from typing import Any
 from flows.view.svg import Svg, css
 from flows.view.timeline import SEQUENCER_STATES, Timeline
 
-__all__ = ["ACTIVITY_BINS", "trace_page"]
+__all__ = ["trace_page"]
 
-ACTIVITY_BINS = 4096
-"""Most bins in which the activity of a unit is kept; a run of no more cycles than that is shown cycle by cycle."""
 _HERE = Path(__file__).parent
 
 
@@ -47,7 +45,7 @@ def _run(timeline: Timeline) -> dict[str, Any]:
             "commands": [[c.what, c.kernel, c.pc, c.queued, c.taken, c.done, c.wait, c.signal, c.fields] for c in unit.commands],
             "busy": [[s.first, s.end, s.index] for s in unit.busy],
             "waits": [[s.first, s.end, s.index, s.why] for s in unit.waits],
-            "activity": _bins(unit.active, timeline.cycles),
+            "activity": _steps(unit.active),
             "depth": [list(point) for point in unit.depth],
         }
     return {"name": timeline.name, "cycles": timeline.cycles, "units": units, "summary": timeline.summary(),
@@ -57,13 +55,10 @@ def _run(timeline: Timeline) -> dict[str, Any]:
             "fetch": [[s.first, s.end, s.state] for s in timeline.fetch]}
 
 
-def _bins(active: list[tuple[int, int]], cycles: int) -> dict[str, Any]:
-    """Return cycles a bin, and the active cycles of each bin."""
-    width = -(-cycles // ACTIVITY_BINS)
-    counts = [0] * -(-cycles // width)
+def _steps(active: list[tuple[int, int]]) -> list[int]:
+    """Return intervals as cycles that are not active, cycles that are, and so on from cycle 0: every cycle in few bytes."""
+    steps, last = [], 0
     for first, end in active:
-        while first < end:
-            stop = min(end, (first // width + 1) * width)
-            counts[first // width] += stop - first
-            first = stop
-    return {"width": width, "counts": counts}
+        steps += [first - last, end - first]
+        last = end
+    return steps
