@@ -7,8 +7,8 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import REGISTERS
 
 __all__ = [
-    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "REQUANTIZE_LATENCY",
-    "REQUANTIZE_SCALE_DELAY", "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY", "fetch_ahead", "load_cycles", "store_cycles", "vector_cycles",
+    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY",
+    "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY", "fetch_ahead", "load_cycles", "store_cycles", "vector_cycles",
 ]
 
 START_CYCLES = REGISTERS    # of the sequencer, in which it clears the registers and copies the arguments, one a cycle
@@ -17,10 +17,10 @@ SKIP_CYCLES = 3             # of the sequencer, lost to a LOOP that does not run
 IN_FLIGHT = 4               # commands that a unit may have taken and not finished
 FETCH_LINE_BYTES = 64       # of an instruction line
 FETCH_FILLS = 4             # instruction lines on their way at once
-LOAD_LATENCY = 3            # of the load unit, from a command to its address (2) and from a beat to the scratchpad (1)
+LOAD_LATENCY = 4            # of the load unit, from a command to its address (2), a beat to the scratchpad (1), and to `done` (1)
 STORE_LATENCY = 4           # of the store unit, from a command to the cycle in which its first beat leaves
-REQUANTIZE_LATENCY = 7      # of a requantization lane
-REQUANTIZE_SCALE_DELAY = 3  # of those, the cycles before the scale is used
+REQUANTIZE_LATENCY = 9      # of a requantization lane
+REQUANTIZE_SCALE_DELAY = 4  # of those, the cycles before the scale is used
 
 
 def fetch_ahead(lines: int) -> int:

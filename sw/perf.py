@@ -155,7 +155,7 @@ class _Model:
         bursts = rows * (beats if fields["transpose"] else ceil_div(beats, config.burst_beats))
         held = (memory.latency + BURST_HOLD + longest) / config.outstanding_reads
         duration = max(rows * beats / memory.bandwidth, bursts * held, bursts)
-        first = at + LOAD_LATENCY - 1 + memory.latency
+        first = at + LOAD_LATENCY - 2 + memory.latency
         if fields["transpose"]:
             steps = beats * ceil_div(rows, config.beat_bytes) * config.beat_bytes
             self.read_bus = max(self.read_bus, first) + max(duration, steps)
@@ -165,7 +165,7 @@ class _Model:
         # The next command is taken when the last burst of this one has its place.
         places = config.outstanding_reads * max(longest / memory.bandwidth, held)
         self.next[Unit.LOAD] = max(at + bursts, self.read_bus - places)
-        return done + 1
+        return done + 2
 
     def store(self, at: float, fields: Mapping[str, int]) -> float:
         """One beat a cycle; the response comes a latency after the last."""

@@ -4,12 +4,12 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.control.fetch import InstructionPort, instruction_layout
 from hw.control.loops import LoopStack
 from hw.control.queue import PC_WIDTH, command_layout
+from hw.control.register_file import RegisterFile
 from hw.control.semaphores import AcquirePort
 from hw.isa import (
     ARGUMENTS,
@@ -44,8 +44,8 @@ def _opcodes(kind: str) -> list[Opcode]:
 
 
 class Sequencer(wiring.Component):
-    """Scalar processor of three stages: *decode* reads registers and goes back at END, *compute* has the arithmetic, *commit* does
-    whatever can be seen: it writes registers and descriptors, opens loops, queues commands, waits, and finds what is wrong.
+    """Scalar processor of three stages: *decode* reads registers and goes back at END, *compute* has the arithmetic, *commit*
+    does whatever can be seen: it writes registers and descriptors, opens loops, queues commands, waits, and finds what is wrong.
 
     Starting takes `hw.timing.START_CYCLES`, in which registers are cleared and the arguments copied. Then an instruction that is
     in the cache takes one cycle, and one more if it reads the register that the instruction before it writes. Instructions after
@@ -106,10 +106,8 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.registers = registers = Memory(shape=32, depth=REGISTERS, init=[])
+        m.submodules.registers = registers = RegisterFile()
         m.submodules.loops = loops = LoopStack()
-        write = registers.write_port()
-        read_b, read_c = registers.read_port(domain="comb"), registers.read_port(domain="comb")
         fetch = self.instruction
 
         decode, compute, commit = Signal(_DECODE), Signal(_COMPUTE), Signal(_COMMIT)
@@ -156,10 +154,10 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             cause.eq(ErrorCause.ILLEGAL_INSTRUCTION),
             addr.eq(word.opcode),
-            read_b.addr.eq(word.b),
-            read_c.addr.eq(word.c),
-            first.eq(read_b.data),
-            third.eq(read_c.data),
+            registers.b.eq(word.b),
+            registers.c.eq(word.c),
+            first.eq(registers.b_data),
+            third.eq(registers.c_data),
             second.eq(word.imm + third),
         ]
         for operand, number in ((first, word.b), (third, word.c)):
@@ -247,7 +245,8 @@ class Sequencer(wiring.Component):
             opens_loop.eq(commit.opcode == Opcode.LOOP),
             loop_runs.eq(commit.result != 0),
             too_deep.eq(opens_loop & loop_runs & loops.full),
-            too_wide.eq(Cat(limit & commit.result[width:].any() for limit, width in zip(commit.limits, _LIMITS, strict=True)).any()),
+            too_wide.eq(Cat(limited & commit.result[width:].any()
+                            for limited, width in zip(commit.limits, _LIMITS, strict=True)).any()),
             legal.eq(commit_valid & (commit.cause == ErrorCause.NONE) & ~too_deep & ~too_wide),
             active.eq(legal & self.run),
             self.error.eq(commit_valid & ~legal),
@@ -277,9 +276,9 @@ class Sequencer(wiring.Component):
                 m.d.comb += [ready.eq(self.idle), self.halted.eq(active & self.idle)]
 
         m.d.comb += [
-            write.addr.eq(Mux(self.starting, index, commit.a)),
-            write.data.eq(Mux(self.starting, Mux(is_argument, self.arguments[index[:4]], 0), commit.result)),
-            write.en.eq(self.starting | (active & commit.writes)),
+            registers.addr.eq(Mux(self.starting, index, commit.a)),
+            registers.data.eq(Mux(self.starting, Mux(is_argument, self.arguments[index[:4]], 0), commit.result)),
+            registers.en.eq(self.starting | (active & commit.writes)),
         ]
         self._elaborate_descriptors(m, commit, active, ready)
         return m

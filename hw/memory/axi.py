@@ -107,7 +107,8 @@ class BlockCheck(wiring.Component):
 class BurstSplitter(wiring.Component):
     """Cuts blocks into INCR bursts: at most `burst_beats` long, within a row, never across 4 KiB.
 
-    Latency 1 cycle; one burst in each cycle, across rows and blocks too. A plain block is walked row by row. A transposed one is
+    Latency 1 cycle; one burst in each cycle, across rows and blocks too. One more block waits behind the one that is cut, so
+    that `ready` of `i` is a register. A plain block is walked row by row. A transposed one is
     walked by columns of beats, from the top down, in bursts of one beat; the scratchpad address of the beat of row i then is
     i bytes after that of row 0, and the next column's `beat_bytes` strides further.
 
@@ -139,12 +140,15 @@ class BurstSplitter(wiring.Component):
         beat_bytes, beat_log2 = config.beat_bytes, ceil_log2(config.beat_bytes)
         page_beats = AXI_PAGE_BYTES // beat_bytes
         fields = block_layout(config).members
-        given, burst = self.i.payload, self.o.payload
+        burst = self.o.payload
         position = data.StructLayout({"dram": ADDRESS_WIDTH + 1, "scratchpad": SCRATCHPAD_WIDTH})
         kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose")
 
         # Both walks are two loops. Plain: rows, and in them bursts. Transposed: columns, and in them single beats.
-        active = Signal()
+        active, waiting = Signal(), Signal()
+        waiting_block = Signal(block_layout(config), reset_less=True)       # while `waiting`
+        free = Signal()                                                     # the next block can be begun
+        given = Signal(block_layout(config))
         block = Signal(data.StructLayout({name: fields[name] for name in kept}), reset_less=True)
         start = Signal(position, reset_less=True)                           # of this row or column
         here = Signal(position, reset_less=True)
@@ -193,12 +197,17 @@ class BurstSplitter(wiring.Component):
             burst.transpose.eq(block.transpose),
             burst.row_end.eq(inner_last),
             burst.last.eq(inner_last & outer_last),
-            self.i.ready.eq(~active | (self.o.ready & burst.last)),
+            self.i.ready.eq(~waiting),
+            free.eq(~active | (self.o.ready & burst.last)),
+            given.eq(Mux(waiting, waiting_block, self.i.payload)),
         ]
+        m.d.sync += waiting.eq(~free & (waiting | self.i.valid))
+        with m.If(~waiting):
+            m.d.sync += waiting_block.eq(self.i.payload)
 
-        with m.If(self.i.ready):
+        with m.If(free):
             m.d.sync += [
-                active.eq(self.i.valid),
+                active.eq(waiting | self.i.valid),
                 start.dram.eq(given.dram_addr),
                 start.scratchpad.eq(given.addr),
                 here.dram.eq(given.dram_addr),

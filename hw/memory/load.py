@@ -79,7 +79,7 @@ class LoadUnit(wiring.Component):
 
         # Commands: an impossible one is taken, and reported, when all before it are done.
         m.d.comb += [
-            unit.busy.eq(splitter.o.valid | (in_flight.level != 0) | transposer.busy),
+            unit.busy.eq(splitter.o.valid | (in_flight.level != 0) | transposer.busy | unit.done),
             check.descriptor.eq(unit.command.payload),
             splitter.i.payload.eq(check.block),
             splitter.i.valid.eq(unit.command.valid & ~check.fault & ~flush),
@@ -175,9 +175,11 @@ class LoadUnit(wiring.Component):
             transposer.o.ready.eq(Mux(turned.write, self.write.valid & self.write.ready, ~transposer.bad & ~flush)),
             beat_taken.eq(Mux(burst.transpose & ~flush, transposer.i.valid & transposer.i.ready,
                               present & (flush | (plain & self.write.valid & self.write.ready)))),
-            unit.done.eq(Mux(transposer.busy, transposer.o.valid & transposer.o.ready & turned.last,
-                             plain & beat_taken & burst_end & burst.last)),
         ]
+
+        # One cycle later: semaphores hang on it.
+        m.d.sync += unit.done.eq(Mux(transposer.busy, transposer.o.valid & transposer.o.ready & turned.last,
+                                     plain & beat_taken & burst_end & burst.last))
 
         # Errors, the oldest first. A failed beat of a transposed command goes on through the transposer like any other, so that
         # what came before it can leave; its report is kept (`poisoned`) until its block comes out as bad.

@@ -151,3 +151,54 @@ def test_registers_and_descriptors_start_at_zero_and_r0_stays() -> None:
     arguments = [0xFFFF_FF00 + i for i in range(16)]
     trace = check([int(w) for w in asm.words()], arguments)
     assert [command.fields["scale"] for command in trace.commands[Unit.VECTOR]] == arguments
+
+
+@pytest.mark.parametrize("body", range(5))
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_short_loops_side_by_side_and_nested(body: int, count: int) -> None:
+    """An END that comes soon after its LOOP, or after that of an inner one, and instructions that are taken before it is known."""
+    asm = Assembler()
+    asm.set("r3", 7)
+    with asm.loop(2):
+        with asm.loop(count):
+            for _ in range(body):
+                asm.add("r3", "r3", imm=1)              # each reads what the one before writes
+        with asm.loop(count):
+            with asm.loop("r16"):                       # not run
+                asm.word(0)
+        asm.set("store.rows", "r3")
+        asm.go(Unit.STORE)
+    asm.halt()
+    trace = check([int(w) for w in asm.words()], [0] * 16)
+    assert [command.fields["rows"] for command in trace.commands[Unit.STORE]] == [7 + body * count, 7 + 2 * body * count]
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_what_a_skipped_loop_holds_leaves_no_trace(first: int) -> None:
+    """Taken before it is known that it is skipped: a write, a command, errors, HALT, a signal."""
+    asm = Assembler()
+    body = (lambda: asm.set("r1", 9), lambda: asm.go(Unit.LOAD), lambda: asm.word(0), asm.halt,
+            lambda: asm.set("load.rows", 1 << 20), lambda: asm.signal(3))
+    asm.set("r1", 5)
+    with asm.loop(0):
+        for instruction in body[first:first + 3]:
+            instruction()
+    asm.set("vector.m", "r1")
+    asm.go(Unit.VECTOR)
+    asm.halt()
+    trace = check([int(w) for w in asm.words()], [0] * 16)
+    assert (trace.cause, trace.signals, trace.commands[Unit.LOAD]) == (ErrorCause.NONE, [], [])
+    assert trace.commands[Unit.VECTOR][0].fields["m"] == 5
+
+
+def test_every_distance_from_a_write_to_its_readers() -> None:
+    asm = Assembler()
+    for distance in range(5):
+        asm.set("r1", 100 + distance)
+        for _ in range(distance):
+            asm.set("r2", 0)
+        asm.add("vector.scale", "r1", "r1")             # both operands at once
+        asm.go(Unit.VECTOR)
+    asm.halt()
+    trace = check([int(w) for w in asm.words()], [0] * 16)
+    assert [command.fields["scale"] for command in trace.commands[Unit.VECTOR]] == [200 + 2 * distance for distance in range(5)]

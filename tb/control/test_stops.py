@@ -141,6 +141,34 @@ def test_semaphore_overflow(by_unit: bool) -> None:
     system.run(bench, stops=True)
 
 
+@pytest.mark.parametrize("behind", ["command", "signal", "register", "wait", "halt"])
+def test_nothing_follows_an_overflow(behind: str) -> None:
+    """The overflow shows one cycle late; what comes right behind it has no effect."""
+    asm = Assembler()
+    with asm.loop(255):
+        asm.signal(9)
+    asm.signal(9)
+    {"command": lambda: asm.go(Unit.LOAD), "signal": lambda: asm.signal(3), "register": lambda: asm.set("load.rows", 1 << 20),
+     "wait": lambda: asm.wait(9), "halt": asm.halt}[behind]()
+    for unit in Unit:
+        asm.go(unit)
+    words = words_of(asm)
+    system = System(lines=8)
+    system.load(words)
+
+    async def bench(ctx: Any) -> None:
+        await system.start(ctx, len(words))
+        end = await system.stopped(ctx)
+        assert (end["STATUS"], end["ERROR"]) == (ERROR, ErrorCause.SEMAPHORE_OVERFLOW | SEQUENCER << 8)
+        assert (end["ERROR_PC"], end["ERROR_ADDR"], end["PC"], end["QUEUES"]) == (3, 9, 4, 0)
+        assert await system.semaphores(ctx) == [0] * 9 + [255] + [0] * 6
+        assert await system.counter(ctx, "instructions") == 1 + 2 * 255 + 1
+        assert not any(model.commands for model in system.units.values())
+        await run_good(system, ctx)
+
+    system.run(bench, stops=True)
+
+
 def test_misaligned_program() -> None:
     system = System()
 

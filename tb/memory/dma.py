@@ -135,7 +135,7 @@ class DmaBench(ABC):
 
 
 class LoadBench(DmaBench):
-    """A load unit; `states` holds the scratchpad as it was after each `done`."""
+    """A load unit; `states` holds the scratchpad as it was when each `done` came."""
 
     def __init__(self, config: AcceleratorConfig, *, stall: float = 0.0, seed: int = 0, latency: int = 8):
         dut = LoadUnit(config)
@@ -147,13 +147,13 @@ class LoadBench(DmaBench):
         rng, port, line = random.Random(self.seed), self.dut.write, self.config.line_bytes
         sampled = (port.valid, port.ready, port.addr, port.data, port.mask, self.dut.unit.done)
         async for _, _, valid, ready, addr, data, mask, done in ctx.tick().sample(*sampled):
+            if done:                    # of a write one cycle before
+                self.states.append(self.scratchpad.copy())
             if ready:
                 value = np.frombuffer(data.to_bytes(line, "little"), np.uint8)
                 enabled = np.unpackbits(np.frombuffer(mask.to_bytes(-(-line // 8), "little"), np.uint8), bitorder="little")
                 np.copyto(self.scratchpad[addr * line:(addr + 1) * line], value, where=enabled[:line].astype(bool))
             self.refused += valid and not ready
-            if done:
-                self.states.append(self.scratchpad.copy())
             ctx.set(self.granting, rng.random() >= self.stall)
 
     def issued(self, ctx: Any) -> int:

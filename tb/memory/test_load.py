@@ -84,7 +84,7 @@ def test_few_bursts_in_flight_limit_the_rate() -> None:
     bench = LoadBench(config, latency=latency)
     bench.run_blocks([{**GOOD, "dram_addr": 0, "rows": 1, "row_bytes": bursts * 4 * BEAT, "addr": 0}])
     # Each of the three places is held from the address to the last beat: latency + 4 + 2 cycles.
-    assert bench.done[0] - bench.accepted[0] + 1 == (bursts // 3) * (latency + 6) + 1 + 2 * 4
+    assert bench.done[0] - bench.accepted[0] + 1 == (bursts // 3) * (latency + 6) + 2 + 2 * 4
 
 
 WRONG = {
