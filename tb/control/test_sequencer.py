@@ -156,13 +156,13 @@ def test_registers_and_descriptors_start_at_zero_and_r0_stays() -> None:
 @pytest.mark.parametrize("body", range(5))
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_short_loops_side_by_side_and_nested(body: int, count: int) -> None:
-    """An END that comes soon after its LOOP, or after that of an inner one, and instructions that are taken before it is known."""
+    """An END that comes soon after its LOOP, or after that of an inner one; each sum reads the one before."""
     asm = Assembler()
     asm.set("r3", 7)
     with asm.loop(2):
         with asm.loop(count):
             for _ in range(body):
-                asm.add("r3", "r3", imm=1)              # each reads what the one before writes
+                asm.add("r3", "r3", imm=1)
         with asm.loop(count):
             with asm.loop("r16"):                       # not run
                 asm.word(0)
