@@ -29,7 +29,8 @@ def test_points_are_in_order_on_both_axes():
     assert list(names) == ["high", "mid", "low"]
 
 
-@pytest.mark.parametrize("heights", [[1], [1, 2, 3, 4, 5], range(40), [9, *[1] * 30], [*[9] * 30, 1]], ids=["one", "few", "many", "low", "high"])
+@pytest.mark.parametrize("heights", [[1], [1, 2, 3, 4, 5], range(40), [9, *[1] * 30], [*[9] * 30, 1]],
+                         ids=["one", "few", "many", "low", "high"])
 def test_names_do_not_lie_over_each_other_nor_outside(heights):
     circles, names, (width, height) = drawn([Point(name=f"p{i}", x=4, y=y) for i, y in enumerate(heights)])
     assert len(circles) == len(names) == len(heights)
