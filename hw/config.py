@@ -14,6 +14,7 @@ from hw.formats import format_named
 __all__ = ["AcceleratorConfig", "ceil_div", "ceil_log2", "ceil_power_of_two"]
 
 DATAFLOWS = ("ws", "os")
+VECTOR_UNITS = ("requantize", "transformer")
 
 
 def _is_plain(fmt: Format) -> bool:
@@ -76,8 +77,13 @@ class AcceleratorConfig:
         Longest AXI4 burst that the DMA issues, 1 to 256 beats.
     outstanding_reads : int
         Read bursts that the load DMA keeps in flight, 1 to 64.
+    vector : str
+        What the vector unit does: "requantize" (accumulator to int8), or "transformer" (all that `hw.isa` has: float32 rows, row
+        scalars, functions, sums and maxima), which needs accumulators of 32 bits.
     vector_lanes : int
-        Elements that the vector unit handles in a cycle; divides `columns`.
+        Elements that the vector unit handles in a cycle: `columns`, or a power of two that divides it.
+    vector_rows : int
+        Row scalars of the vector unit, a power of two; only with "transformer".
     queue_depth : int
         Commands that wait in each of the four queues, 2 to 16.
     command_lines : int
@@ -105,7 +111,9 @@ class AcceleratorConfig:
     bus_width: int = 128
     burst_beats: int = 16
     outstanding_reads: int = 32
+    vector: str = "requantize"
     vector_lanes: int = 4
+    vector_rows: int = 1024
     queue_depth: int = 4
     command_lines: int = 32
 
@@ -135,7 +143,12 @@ class AcceleratorConfig:
         for name in _POWERS_OF_TWO:
             value = getattr(self, name)
             self._must(name, value & (value - 1) == 0, f"a power of two (nearest: {ceil_power_of_two(value)})")
-        self._must("vector_lanes", self.columns % self.vector_lanes == 0, f"a divisor of columns ({self.columns})")
+        self._must("vector", self.vector in VECTOR_UNITS, f"one of {', '.join(VECTOR_UNITS)}")
+        divides = self.columns % self.vector_lanes == 0 and self.vector_lanes & (self.vector_lanes - 1) == 0
+        self._must("vector_lanes", self.vector_lanes == self.columns or divides,
+                   f"columns ({self.columns}), or a power of two that divides it")
+        if self.vector == "transformer":
+            self._must("acc_width", self.acc_width == 32, "32 with the vector unit for transformers")
         self._must("accumulator_rows", self.accumulator_rows // self.accumulator_banks >= max(4, self.rows),
                    f"at least {self.accumulator_banks * max(4, self.rows)} (banks × rows of the array)")
         self._must("scratchpad_bytes", self.scratchpad_bytes // self.scratchpad_banks >= 4 * self.line_bytes,
@@ -185,13 +198,14 @@ class AcceleratorConfig:
 
     @property
     def line_bytes(self) -> int:
-        """Bytes of a scratchpad line: the widest of a beat and the three slots."""
-        return max(self.beat_bytes, self.activation_slot_bytes, self.weight_slot_bytes, self.output_slot_bytes)
+        """Bytes of a scratchpad line: the widest of a beat, the three slots and a float32 slice of the vector unit."""
+        return max(self.beat_bytes, self.activation_slot_bytes, self.weight_slot_bytes, self.output_slot_bytes,
+                   4 * ceil_power_of_two(self.vector_lanes))
 
     @property
     def parameter_slot_bytes(self) -> int:
-        """Bytes of one group of C 32-bit vector parameters (bias or scale), padded to whole lines."""
-        return max(self.line_bytes, ceil_power_of_two(4 * self.columns))
+        """Bytes of one group of C 32-bit vector parameters (bias or scale)."""
+        return 4 * self.output_slot_bytes
 
     @property
     def scratchpad_lines(self) -> int:
@@ -261,7 +275,9 @@ _RANGES = (
     ("burst_beats", 1, 256),
     ("outstanding_reads", 1, 64),
     ("vector_lanes", 1, 256),
+    ("vector_rows", 16, 1 << 16),
     ("queue_depth", 2, 16),
     ("command_lines", 4, 1024),
 )
-_POWERS_OF_TWO = ("scratchpad_bytes", "scratchpad_banks", "accumulator_rows", "accumulator_banks", "command_lines")
+_POWERS_OF_TWO = ("scratchpad_bytes", "scratchpad_banks", "accumulator_rows", "accumulator_banks", "vector_rows",
+                  "command_lines")

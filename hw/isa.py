@@ -18,7 +18,7 @@ from enum import IntEnum
 __all__ = [
     "ARGUMENTS", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT", "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS",
     "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow", "ErrorCause", "Field",
-    "Opcode", "OpcodeInfo", "Unit", "VectorOp", "destination",
+    "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit", "VectorFunction", "VectorOutput", "VectorSource", "destination",
 ]
 
 INSTRUCTION_BYTES = 8
@@ -72,10 +72,54 @@ class Dataflow(IntEnum):
     OS = 1
 
 
-class VectorOp(IntEnum):
-    """Values of `vector.op`."""
+class VectorSource(IntEnum):
+    """Values of `vector.source`."""
 
-    REQUANTIZE = 0
+    ACCUMULATOR = 0     # int32 words of the accumulator
+    FLOAT32 = 1         # float32 rows of the scratchpad
+    INT8 = 2            # int8 rows of the scratchpad
+    ROW = 3             # the row scalar row0: rows of one element
+    SCALAR = 4          # one float32 for each row, at any multiple of 4 bytes: rows of one element
+    UINT4 = 5           # rows of unsigned nibbles of the scratchpad, the lower column in the low nibble
+
+
+class StreamUse(IntEnum):
+    """Values of `vector.c_use`."""
+
+    NONE = 0
+    BIAS = 1            # int32, added to the accumulator word before it is converted (source 0 only)
+    MIDDLE = 2          # operand of `middle`
+    POST = 3            # operand of `post`
+
+
+class RowUse(IntEnum):
+    """Values of `vector.row1_use`."""
+
+    NONE = 0
+    MIDDLE = 1          # operand of `middle`
+    POST = 2            # operand of `post`
+    SEED = 3            # the maximum of the row is not below it
+
+
+class VectorFunction(IntEnum):
+    """Values of `vector.function`."""
+
+    IDENTITY = 0
+    EXP2 = 1            # 2^x
+    SIGMOID = 2         # 1 / (1 + e^−x); times its argument: SiLU
+    NORMAL = 3          # Φ(x), the distribution function of the normal distribution; times its argument: GELU
+    RECIPROCAL = 4      # 1/x, of a row of one element (sources 3 and 4)
+    RSQRT = 5           # 1/√x, likewise
+
+
+class VectorOutput(IntEnum):
+    """Values of `vector.output`."""
+
+    NONE = 0
+    INT8 = 1            # rounded to nearest even, saturated
+    FLOAT32 = 2
+    SCALAR = 3          # the row's first element as float32, at any multiple of 4 bytes
+    UINT4 = 4           # rounded to nearest even, saturated to 0 … 15; packed as UINT4 sources are
 
 
 class Opcode(IntEnum):
@@ -137,7 +181,7 @@ OPCODES: dict[Opcode, OpcodeInfo] = {
         (Opcode.FENCE, "plain", "wait until every queue is empty and every unit idle"),
         (Opcode.LOAD, "go", "queue a load: DRAM → scratchpad"),
         (Opcode.MATRIX, "go", "queue a matrix command: scratchpad × scratchpad → accumulator"),
-        (Opcode.VECTOR, "go", "queue a vector command: accumulator → scratchpad"),
+        (Opcode.VECTOR, "go", "queue a vector command: accumulator, scratchpad and row scalars → scratchpad and row scalars"),
         (Opcode.STORE, "go", "queue a store: scratchpad → DRAM"),
     )
 }
@@ -173,19 +217,39 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
         _field("serialize", 1, "1: no overlap: a tile starts when the last one has left the array, its preload takes R slots"),
     ),
     Unit.VECTOR: (
-        _field("op", 4, "operation: 0 requantize"),
-        _field("acc_addr", 16, "first accumulator row"),
-        _field("acc_tile_stride", 16, "accumulator rows between groups of C columns"),
+        _field("source", 3, "where an element a comes from: a `VectorSource`"),
         _field("m", 16, "rows, at least 1"),
         _field("n", 16, "columns, at least 1"),
-        _field("addr", 24, "first output slot in the scratchpad"),
-        _field("stride", 24, "bytes between output rows m; groups of C columns lie one output slot apart"),
-        _field("bias_addr", 24, "int32 biases in the scratchpad, one parameter slot for each group of C; line-aligned"),
-        _field("scale_addr", 24, "float32 scales in the scratchpad, one parameter slot for each group of C; line-aligned"),
-        _field("scale", 32, "float32 scale for every channel, when per_channel is 0"),
-        _field("bias_en", 1, "1: add the bias before scaling"),
-        _field("per_channel", 1, "1: scales from scale_addr, 0: the one in `scale`"),
-        _field("relu", 1, "1: clamp at zero from below"),
+        _field("acc_addr", 16, "first accumulator row (source 0)"),
+        _field("acc_tile_stride", 16, "accumulator rows between groups of C columns (source 0)"),
+        _field("a_addr", 24, "first row in the scratchpad (sources 1, 2, 4, 5)"),
+        _field("a_stride", 24, "bytes between those rows"),
+        _field("b_en", 1, "1: multiply by the stream B, 0: by `scale`"),
+        _field("b_addr", 24, "first float32 row of B in the scratchpad"),
+        _field("b_stride", 24, "bytes between rows of B; 0: one row for all, a parameter of each column"),
+        _field("scale", 32, "float32 that every element is multiplied by, when b_en is 0"),
+        _field("row0_en", 1, "1: multiply by the row's scalar row0 as well"),
+        _field("row0_addr", 16, "row scalar of row 0 (source 3: where a comes from)"),
+        _field("c_use", 2, "what the stream C does: a `StreamUse`"),
+        _field("c_addr", 24, "first row of C in the scratchpad; int32 where c_use is 1, else float32"),
+        _field("c_stride", 24, "bytes between rows of C; 0: one row for all"),
+        _field("row1_use", 2, "what the row's scalar row1 does: a `RowUse`"),
+        _field("row1_addr", 16, "row scalar of row 0"),
+        _field("row1_negate", 1, "1: row1 with its sign changed"),
+        _field("constant", 32, "float32 operand of middle and post, where neither C nor row1 is"),
+        _field("middle", 2, "0 none, 1 add, 2 maximum: of the scaled element with C, row1 or `constant`"),
+        _field("mask_en", 1, "1: columns beyond a limit count as −Inf"),
+        _field("mask", 16, "columns of row 0 that are not masked"),
+        _field("mask_step", 1, "1: one more in each further row (causal), 0: as many"),
+        _field("function", 3, "a `VectorFunction`"),
+        _field("post", 2, "0 none, 1 multiply by C, row1 or `constant`, 2 multiply by the function's own argument"),
+        _field("sum", 2, "of a row's function values: 0 nothing, 1 sum, 2 sum of squares"),
+        _field("sum_addr", 16, "row scalar that row 0's sum goes to"),
+        _field("max", 2, "of a row's results: 0 nothing, 1 maximum, 2 maximum of magnitudes"),
+        _field("max_addr", 16, "row scalar that row 0's maximum goes to"),
+        _field("output", 3, "what is written to the scratchpad: a `VectorOutput`"),
+        _field("addr", 24, "first output row"),
+        _field("stride", 24, "bytes between output rows"),
     ),
     Unit.STORE: _DRAM_BLOCK,
 }
@@ -227,3 +291,4 @@ class ErrorCause(IntEnum):
     WATCHDOG = 13
     ABORTED = 14
     FIELD_OVERFLOW = 15     # a value does not fit the descriptor field
+    ROW_SCALAR_RANGE = 16

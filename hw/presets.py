@@ -11,17 +11,17 @@ KIB = 1024
 PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "systolic-4x4": AcceleratorConfig(),
     "systolic-8x8": AcceleratorConfig(
-        rows=8, columns=8, vector_lanes=8, scratchpad_bytes=64 * KIB, accumulator_rows=512),
+        rows=8, columns=8, vector="transformer", vector_lanes=4, scratchpad_bytes=64 * KIB, accumulator_rows=512),
     "systolic-8x16": AcceleratorConfig(
-        rows=8, columns=16, vector_lanes=16, scratchpad_bytes=128 * KIB, accumulator_rows=1024),
+        rows=8, columns=16, vector="transformer", vector_lanes=8, scratchpad_bytes=128 * KIB, accumulator_rows=1024),
     "systolic-16x16": AcceleratorConfig(
-        rows=16, columns=16, vector_lanes=16, scratchpad_bytes=256 * KIB, accumulator_rows=1024),
+        rows=16, columns=16, vector="transformer", vector_lanes=8, scratchpad_bytes=256 * KIB, accumulator_rows=1024),
     "systolic-32x32": AcceleratorConfig(
-        rows=32, columns=32, vector_lanes=32, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256),
+        rows=32, columns=32, vector="transformer", vector_lanes=8, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256),
     "systolic-64x64": AcceleratorConfig(
-        rows=64, columns=64, vector_lanes=64, scratchpad_bytes=1024 * KIB, accumulator_rows=1024, bus_width=512),
+        rows=64, columns=64, vector="transformer", vector_lanes=16, scratchpad_bytes=1024 * KIB, accumulator_rows=1024, bus_width=512),
     "systolic-w4a8-16x16": AcceleratorConfig(
-        rows=16, columns=16, vector_lanes=16, scratchpad_bytes=256 * KIB, accumulator_rows=1024, weight_format="int4"),
+        rows=16, columns=16, vector="transformer", vector_lanes=8, scratchpad_bytes=256 * KIB, accumulator_rows=1024, weight_format="int4"),
 })
 
 

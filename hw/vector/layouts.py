@@ -1,21 +1,16 @@
-"""What travels through the vector unit: one slice, up to `vector_lanes` elements of one output row."""
+"""What travels through the vector unit: one slice, up to `vector_lanes` elements of one row."""
 
 from amaranth import *
 from amaranth.lib import data
 
-from hw.config import AcceleratorConfig, ceil_log2
+from hw.config import AcceleratorConfig
 
-__all__ = ["slice_layout", "slices_per_row", "slots_per_line"]
+__all__ = ["slice_layout", "slices_per_row"]
 
 
 def slices_per_row(config: AcceleratorConfig) -> int:
-    """Return the number of slices of a whole row of C columns."""
+    """Return the number of slices of a whole group of C columns."""
     return config.columns // config.vector_lanes
-
-
-def slots_per_line(config: AcceleratorConfig) -> int:
-    """Return the number of output slots in a scratchpad line."""
-    return config.line_bytes // config.output_slot_bytes
 
 
 def slice_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -23,16 +18,15 @@ def slice_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     Members
     -------
-    line, slot : scratchpad line, and the output slot in it (no member when a line is one slot)
-    index : the slice within its row (no member when a row is one slice)
-    count : elements that are written, 1 to `vector_lanes`
-    last : the command ends with this slice
+    addr : byte in the scratchpad that the slice's output goes to
+    count : elements, 1 to `vector_lanes`
+    valid_count : elements that are not masked, 0 to `vector_lanes`
+    phase : the slice's number within its row, modulo 8: which running sum it goes to
+    fresh : the slice is one of the first eight of its row: that running sum begins with it
+    first, last : of its row
+    row : the row's number within the command
+    end : the command ends with this slice
     """
-    members = {
-        "line": ceil_log2(config.scratchpad_lines),
-        "slot": ceil_log2(slots_per_line(config)),
-        "index": ceil_log2(slices_per_row(config)),
-        "count": config.vector_lanes.bit_length(),
-        "last": 1,
-    }
-    return data.StructLayout({name: width for name, width in members.items() if width})
+    lanes = config.vector_lanes.bit_length()
+    return data.StructLayout({"addr": 24, "count": lanes, "valid_count": lanes, "phase": 3, "fresh": 1, "first": 1, "last": 1,
+                              "row": 16, "end": 1})

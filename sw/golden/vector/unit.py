@@ -1,15 +1,26 @@
-"""A vector command, the definition: what it does to the scratchpad, or where and why it stops."""
+"""A vector command, the definition: what it does to scratchpad and row scalars, or where and why it stops."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import ErrorCause, VectorOp
-from sw.golden.vector.requantize import requantize
+from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
+from hw.isa import ErrorCause, RowUse, StreamUse, VectorFunction, VectorOutput, VectorSource
+from sw.golden.vector.elements import row_maximum, row_sum, transform
 
 __all__ = ["VectorCommandError", "run_vector"]
+
+Fields = Mapping[str, int]
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+SOURCE_BITS = {VectorSource.FLOAT32: 32, VectorSource.INT8: 8, VectorSource.UINT4: 4, VectorSource.SCALAR: 32}
+OUTPUT_BITS = {VectorOutput.INT8: 8, VectorOutput.FLOAT32: 32, VectorOutput.UINT4: 4, VectorOutput.SCALAR: 32}
+ENUMERATIONS = (("source", len(VectorSource)), ("middle", 3), ("function", len(VectorFunction)), ("post", 3), ("sum", 3), ("max", 3),
+                ("output", len(VectorOutput)))
+OF_ONE_ELEMENT = (VectorSource.ROW, VectorSource.SCALAR)
+SCALAR_FUNCTIONS = (VectorFunction.RECIPROCAL, VectorFunction.RSQRT)
 
 
 class VectorCommandError(ValueError):
@@ -19,7 +30,7 @@ class VectorCommandError(ValueError):
     ----------
     cause : ErrorCause
     addr : int
-        Address, row, size or operation at fault.
+        Address, row, size or value at fault.
     """
 
     def __init__(self, cause: ErrorCause, addr: int):
@@ -27,63 +38,242 @@ class VectorCommandError(ValueError):
         self.cause, self.addr = cause, addr
 
 
-def run_vector(config: AcceleratorConfig, command: Mapping[str, int], scratchpad: npt.NDArray[np.uint8],
-               accumulator: npt.NDArray[np.int32]) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stream:
+    """Rows in the scratchpad: elements of `bits`, groups of C padded to a power of two; `scalar`: one element a row."""
+
+    addr: int
+    stride: int
+    bits: int
+    scalar: bool = False
+
+    def alignment(self, config: AcceleratorConfig) -> int:
+        """Bytes of a slice."""
+        return 4 if self.scalar else max(1, ceil_power_of_two(config.vector_lanes) * self.bits // 8)
+
+    def offset(self, config: AcceleratorConfig, column: int) -> int:
+        """Return the first byte of a column, counted from the row's."""
+        group, rest = divmod(column, config.columns)
+        return (group * config.output_slot_bytes + rest) * self.bits // 8
+
+
+def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, accumulator: npt.NDArray[np.int64], rows: Floats) -> None:
     """Do one vector command in place.
+
+    Everything is read before anything is written: a command's outputs may lie exactly on its own inputs, row by row and column by
+    column, but must not overlap what other elements of it read.
 
     Parameters
     ----------
     config : AcceleratorConfig
-    command : mapping of str to int
+    fields : mapping of str to int
         Every field of `DESCRIPTORS[Unit.VECTOR]`.
     scratchpad : (scratchpad_bytes,) uint8
-        Written.
-    accumulator : (accumulator_rows, columns) int32
-        Only read.
+    accumulator : (accumulator_rows, C) integers
+    rows : (vector_rows,) float32
+        The row scalars.
 
     Raises
     ------
     VectorCommandError
+        At the first violation. Checked before anything is done, in this order: values that are not in their enumeration or need what
+        `config.vector` leaves out, m and n, alignment, row scalars. Then each slice's addresses, row by row, A or the
+        accumulator before B, C and the output: the slices before are written, and the scalars of whole rows before.
     """
-    for cause, value in _violations(config, command):
-        raise VectorCommandError(cause, value)
-    per_group = config.columns
-    for group in range(ceil_div(command["n"], per_group)):
-        columns = min(per_group, command["n"] - group * per_group)
-        bias: npt.NDArray[np.int32] = np.zeros(columns, np.int32)
-        scale: npt.NDArray[np.float32] = np.full(columns, command["scale"], np.uint32).view(np.float32)
-        if command["bias_en"]:
-            bias = _parameters(config, scratchpad, command["bias_addr"], group)[:columns].view(np.int32)
-        if command["per_channel"]:
-            scale = _parameters(config, scratchpad, command["scale_addr"], group)[:columns].view(np.float32)
-        for m in range(command["m"]):
-            row = command["acc_addr"] + group * command["acc_tile_stride"] + m
-            addr = command["addr"] + m * command["stride"] + group * config.output_slot_bytes
-            if row >= len(accumulator):
-                raise VectorCommandError(ErrorCause.ACCUMULATOR_RANGE, row)
-            if addr >= len(scratchpad):
-                raise VectorCommandError(ErrorCause.SCRATCHPAD_RANGE, addr)
-            result = requantize(accumulator[row, :columns], scale=scale, bias=bias, relu=bool(command["relu"]))
-            scratchpad[addr:addr + columns] = result.view(np.uint8)
+    streams, output = _streams(fields)
+    _check(config, fields, streams, output)
+    m, n = fields["m"], 1 if fields["source"] in OF_ONE_ELEMENT else fields["n"]
+    fault = _first_fault(config, fields, streams, output, m, n)
+    if fault is None:
+        _block(config, fields, streams, output, scratchpad, accumulator, rows, range(m), n, whole=True)
+        return
+    row, column, cause, addr = fault
+    if row:
+        _block(config, fields, streams, output, scratchpad, accumulator, rows, range(row), n, whole=True)
+    if column:
+        _block(config, fields, streams, output, scratchpad, accumulator, rows, range(row, row + 1), column, whole=False)
+    raise VectorCommandError(cause, addr)
 
 
-def _violations(config: AcceleratorConfig, command: Mapping[str, int]) -> Iterator[tuple[ErrorCause, int]]:
-    if command["op"] != VectorOp.REQUANTIZE:
-        yield ErrorCause.UNSUPPORTED, command["op"]
+def _streams(fields: Fields) -> tuple[dict[str, _Stream], _Stream | None]:
+    """Return the streams that a command reads, in the order in which they are checked, and the one that it writes."""
+    streams = {}
+    source, output = fields["source"], fields["output"]
+    if source in SOURCE_BITS:
+        streams["a"] = _Stream(addr=fields["a_addr"], stride=fields["a_stride"], bits=SOURCE_BITS[VectorSource(source)],
+                               scalar=source == VectorSource.SCALAR)
+    for name, used in (("b", fields["b_en"]), ("c", fields["c_use"] != StreamUse.NONE)):
+        if used:
+            streams[name] = _Stream(addr=fields[f"{name}_addr"], stride=fields[f"{name}_stride"], bits=32)
+    written = OUTPUT_BITS.get(output)       # an output that is no VectorOutput is refused later
+    return streams, None if written is None else _Stream(addr=fields["addr"], stride=fields["stride"], bits=written,
+                                                         scalar=output == VectorOutput.SCALAR)
+
+
+def _row_ranges(fields: Fields) -> Iterator[int]:
+    """Yield the first row scalar of each range that a command uses."""
+    if fields["row0_en"] or fields["source"] == VectorSource.ROW:
+        yield fields["row0_addr"]
+    if fields["row1_use"] != RowUse.NONE:
+        yield fields["row1_addr"]
+    if fields["sum"]:
+        yield fields["sum_addr"]
+    if fields["max"]:
+        yield fields["max_addr"]
+
+
+def _check(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream], output: _Stream | None) -> None:
+    """Check what does not depend on a slice."""
+    for name, count in ENUMERATIONS:
+        if fields[name] >= count:
+            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+    if fields["function"] in SCALAR_FUNCTIONS and fields["source"] not in OF_ONE_ELEMENT:
+        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["function"])
+    if fields["source"] in OF_ONE_ELEMENT:
+        if fields["output"] not in (VectorOutput.NONE, VectorOutput.SCALAR):
+            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["output"])
+        for name in ("b_en", "c_use"):
+            if fields[name]:
+                raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+    for name, nibbles in (("source", VectorSource.UINT4), ("output", VectorOutput.UINT4)):
+        if fields[name] == nibbles and config.vector_lanes == 1:
+            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+    if fields["c_use"] == StreamUse.BIAS and fields["source"] != VectorSource.ACCUMULATOR:
+        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["c_use"])
+    if config.vector == "requantize":
+        _check_requantize(fields)
     for name in ("m", "n"):
-        if command[name] == 0:
-            yield ErrorCause.BAD_SIZE, 0
-    for name, used, unit in (("addr", 1, config.output_slot_bytes), ("stride", 1, config.output_slot_bytes),
-                             ("bias_addr", command["bias_en"], config.line_bytes),
-                             ("scale_addr", command["per_channel"], config.line_bytes)):
-        if used and command[name] % unit:
-            yield ErrorCause.MISALIGNED, command[name]
+        if fields[name] == 0:
+            raise VectorCommandError(ErrorCause.BAD_SIZE, 0)
+    for stream in (*streams.values(), *([output] if output else [])):
+        for value in (stream.addr, stream.stride):
+            if value % stream.alignment(config):
+                raise VectorCommandError(ErrorCause.MISALIGNED, value)
+    for first in _row_ranges(fields):
+        if first + fields["m"] > config.vector_rows:
+            raise VectorCommandError(ErrorCause.ROW_SCALAR_RANGE, first)
 
 
-def _parameters(config: AcceleratorConfig, scratchpad: npt.NDArray[np.uint8], addr: int, group: int) -> npt.NDArray[np.uint32]:
-    """Return the 32-bit words of a group's parameter slot: (columns,) uint32; whole lines must lie in the scratchpad."""
-    base = addr + group * config.parameter_slot_bytes
-    for line in range(base, base + 4 * config.columns, config.line_bytes):
-        if line >= len(scratchpad):
-            raise VectorCommandError(ErrorCause.SCRATCHPAD_RANGE, line)
-    return scratchpad[base:base + 4 * config.columns].copy().view("<u4")
+def _check_requantize(fields: Fields) -> None:
+    """Check that a command needs no more than a vector unit that only requantizes has."""
+    only = {"source": VectorSource.ACCUMULATOR, "row0_en": 0, "row1_use": RowUse.NONE, "mask_en": 0,
+            "function": VectorFunction.IDENTITY, "post": 0, "sum": 0, "max": 0, "output": VectorOutput.INT8}
+    for name, value in only.items():
+        if fields[name] != value:
+            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+    if fields["c_use"] > StreamUse.BIAS:
+        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["c_use"])
+    if fields["middle"] == 1:
+        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["middle"])
+
+
+def _columns(config: AcceleratorConfig, n: int) -> list[int]:
+    """Return the first column of every slice."""
+    return [column for group in range(0, n, config.columns)
+            for column in range(group, min(group + config.columns, n), config.vector_lanes)]
+
+
+def _first_fault(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream], output: _Stream | None, m: int,
+                 n: int) -> tuple[int, int, ErrorCause, int] | None:
+    """Return row, column, cause and address of the first slice that is out of range."""
+    limit = config.scratchpad_bytes
+    found: tuple[int, int, ErrorCause, int] | None = None
+    columns = _columns(config, n)
+    if output is not None and output.scalar:
+        written = [0]
+    else:
+        written = columns
+    if fields["source"] == VectorSource.ACCUMULATOR:
+        for column in columns:
+            first = fields["acc_addr"] + column // config.columns * fields["acc_tile_stride"]
+            row = max(0, config.accumulator_rows - first)
+            if row < m and (found is None or (row, column) < found[:2]):
+                found = (row, column, ErrorCause.ACCUMULATOR_RANGE, first + row)
+    for stream in (*streams.values(), *([output] if output else [])):
+        for column in written if stream is output else columns:
+            first = stream.addr + stream.offset(config, column)
+            row = 0 if first >= limit else m if not stream.stride else ceil_div(limit - first, stream.stride)
+            if row < m and (found is None or (row, column) < found[:2]):
+                found = (row, column, ErrorCause.SCRATCHPAD_RANGE, first + row * stream.stride)
+    return found
+
+
+def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream], output: _Stream | None, scratchpad: Bytes,
+           accumulator: npt.NDArray[np.int64], rows: Floats, block: range, n: int, *, whole: bool) -> None:
+    """Do some rows, up to column n; their scalars are written if they are `whole`."""
+    def scalars(name: str) -> Floats:
+        return rows[fields[name] + block.start:fields[name] + block.stop, None].copy()
+
+    row0 = scalars("row0_addr") if fields["row0_en"] or fields["source"] == VectorSource.ROW else None
+    row1 = scalars("row1_addr") if fields["row1_use"] else None
+    if row1 is not None and fields["row1_negate"]:
+        row1 = -row1
+    operands = {name: _read(config, scratchpad, stream, block, n, np.int32 if name == "c" and fields["c_use"] == StreamUse.BIAS
+                            else np.float32) for name, stream in streams.items()}
+    if fields["source"] == VectorSource.ACCUMULATOR:
+        a: npt.NDArray[np.generic] = _read_accumulator(config, fields, accumulator, block, n)
+    elif fields["source"] == VectorSource.ROW:
+        assert row0 is not None
+        a, row0 = row0, None
+    else:
+        a = operands["a"].astype(np.float32)
+    scale = np.array([fields["scale"]], np.uint32).view(np.float32)[0]
+    values, results = transform(fields, a, operands.get("b", scale), operands.get("c"), row0, row1, block.start)
+    if output is not None:
+        _write(config, scratchpad, output, block, results, VectorOutput(fields["output"]))
+    if not whole:
+        return
+    with np.errstate(all="ignore"):
+        total = row_sum(values * values if fields["sum"] == 2 else values, config.vector_lanes) if fields["sum"] else None
+        seed = row1[:, 0] if row1 is not None and fields["row1_use"] == RowUse.SEED else None
+        greatest = row_maximum(np.abs(results) if fields["max"] == 2 else results, seed) if fields["max"] else None
+    for name, made in (("sum_addr", total), ("max_addr", greatest)):
+        if made is not None:
+            rows[fields[name] + block.start:fields[name] + block.stop] = _canonical(made)
+
+
+def _canonical(values: Floats) -> Floats:
+    """Return the values with every NaN the positive quiet one."""
+    return np.where(np.isnan(values), np.float32(np.nan), values)
+
+
+def _read_accumulator(config: AcceleratorConfig, fields: Fields, accumulator: npt.NDArray[np.int64], block: range,
+                      n: int) -> npt.NDArray[np.int64]:
+    groups = [accumulator[(first := fields["acc_addr"] + j * fields["acc_tile_stride"] + block.start):first + len(block)]
+              for j in range(ceil_div(n, config.columns))]
+    return np.concatenate(groups, axis=1)[:, :n].astype(np.int64)
+
+
+def _read(config: AcceleratorConfig, scratchpad: Bytes, stream: _Stream, block: range, n: int, dtype: type) -> npt.NDArray[np.generic]:
+    """Return rows of a stream, (m, n), or (1, n) where all are one."""
+    places = _places(config, stream, block if stream.stride else block[:1], n)
+    if stream.bits == 32:
+        return scratchpad.view(dtype)[places // 32]
+    if stream.bits == 8:
+        return scratchpad.view(np.int8)[places // 8]
+    return scratchpad[places // 8] >> (places % 8).astype(np.uint8) & 15
+
+
+def _write(config: AcceleratorConfig, scratchpad: Bytes, stream: _Stream, block: range, results: Floats, output: VectorOutput) -> None:
+    """Write results as rows of a stream."""
+    if stream.scalar:
+        results = results[:, :1]
+    places = _places(config, stream, block, results.shape[1])
+    if stream.bits == 32:
+        scratchpad.view(np.float32)[places // 32] = _canonical(results)
+        return
+    low, high = (-128, 127) if output is VectorOutput.INT8 else (0, 15)
+    words = np.clip(np.nan_to_num(np.rint(results), nan=0.0, posinf=high, neginf=low), low, high).astype(np.int8)
+    if stream.bits == 8:
+        scratchpad.view(np.int8)[places // 8] = words
+        return
+    scratchpad[places // 8] = 0             # also the high nibble beyond the last column
+    for column in range(words.shape[1]):
+        scratchpad[places[:, column] // 8] |= words[:, column].view(np.uint8) << (places[:, column] % 8).astype(np.uint8)
+
+
+def _places(config: AcceleratorConfig, stream: _Stream, block: Sequence[int], n: int) -> npt.NDArray[np.int64]:
+    """Return the first bit of every element, (m, n)."""
+    group, rest = np.divmod(np.arange(n), config.columns)
+    columns = (group * config.output_slot_bytes + rest) * stream.bits
+    return 8 * (stream.addr + np.asarray(block)[:, None] * stream.stride) + columns
