@@ -9,8 +9,9 @@ from hw.config import AcceleratorConfig
 from hw.isa import SEMAPHORE_MAX, SEQUENCER, ErrorCause, Opcode, Unit
 from sw.device import DeviceError, DeviceHang, Result
 from sw.golden.pe import pe_model
+from sw.golden.refusal import Refusal
 from sw.golden.sequencer import Event, Fault, mask_bits, run_sequencer
-from sw.golden.units import Refusal, State, run_load, run_matrix, run_store, run_vector
+from sw.golden.units import State, run_load, run_matrix, run_store, run_vector
 from sw.program import Program
 
 __all__ = ["GoldenDevice", "GoldenSession", "error_text"]
@@ -54,8 +55,9 @@ class GoldenSession:
             program.place(self.memory)
         self._placed = [program, *(known for known in self._placed if known is not program and not known.overlaps(program))]
         counters = dict.fromkeys(("instructions", "macs", "bytes_written", "saturations"), 0)
+        rows = np.full(self.config.vector_rows, np.nan, np.float32)     # row scalars are what a program has written itself
         state = State(config=self.config, memory=self.memory, scratchpad=self._scratchpad, accumulator=self._accumulator,
-                      counters=counters)
+                      rows=rows, counters=counters)
         self.trace = []
         semaphores = [0] * len(mask_bits(-1))
         try:

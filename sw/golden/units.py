@@ -8,24 +8,18 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import Dataflow, ErrorCause, VectorOp
+from hw.isa import Dataflow, ErrorCause
 from sw.golden.pe import PEModel, pe_model
 from sw.golden.pe.base import largest
+from sw.golden.refusal import Refusal
+from sw.golden.vector import unit as vector_unit
 from sw.layout import round_up
 
-__all__ = ["Refusal", "State", "run_load", "run_matrix", "run_store", "run_vector"]
+__all__ = ["State", "run_load", "run_matrix", "run_store", "run_vector"]
 
 Fields = Mapping[str, int]
 ADDRESS_SPACE = 1 << 32
 PAGE = 4096                 # no burst crosses a multiple of it
-
-
-class Refusal(Exception):
-    """A unit stops: cause and the address or size that was wrong."""
-
-    def __init__(self, cause: ErrorCause, addr: int):
-        super().__init__(cause, addr)
-        self.cause, self.addr = cause, addr
 
 
 @dataclass(kw_only=True)
@@ -41,6 +35,8 @@ class State:
         uint8, shape (scratchpad_bytes,).
     accumulator : ndarray
         int64 holding values of acc_width bits, shape (accumulator_rows, columns).
+    rows : ndarray
+        Row scalars of the vector unit, float32, shape (vector_rows,).
     counters : dict of str to int
         macs, bytes_written and saturations so far.
     """
@@ -49,6 +45,7 @@ class State:
     memory: npt.NDArray[np.uint8]
     scratchpad: npt.NDArray[np.uint8]
     accumulator: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.float32]
     counters: dict[str, int]
 
 
@@ -217,50 +214,5 @@ def _accumulate(state: State, rows: npt.NDArray[np.int64], model: PEModel, activ
 
 
 def run_vector(state: State, fields: Fields) -> None:
-    """Accumulator → scratchpad: y = saturate_int8(rne(float32(sat32(acc + bias)) · scale)), then relu."""
-    config, m, n = state.config, fields["m"], fields["n"]
-    if fields["op"] != VectorOp.REQUANTIZE:
-        raise Refusal(ErrorCause.UNSUPPORTED, fields["op"])
-    if 0 in (m, n):
-        raise Refusal(ErrorCause.BAD_SIZE, 0)
-    slot = config.output_slot_bytes
-    _aligned(fields["addr"], slot)
-    _aligned(fields["stride"], slot)
-    for name, used in (("bias_addr", fields["bias_en"]), ("scale_addr", fields["per_channel"])):
-        if used:
-            _aligned(fields[name], config.line_bytes)
-    groups = ceil_div(n, config.columns)
-    last = fields["acc_addr"] + (groups - 1) * fields["acc_tile_stride"] + m - 1
-    _inside(fields["acc_addr"], last, 1, config.accumulator_rows, ErrorCause.ACCUMULATOR_RANGE)
-    last = fields["addr"] + (m - 1) * fields["stride"] + (groups - 1) * slot
-    _inside(fields["addr"], last, slot, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
-
-    for j in range(groups):
-        used = min(config.columns, n - j * config.columns)
-        bias = _parameters(state, fields["bias_addr"], j, np.int32)[:used] if fields["bias_en"] else np.int32(0)
-        if fields["per_channel"]:
-            scale = _parameters(state, fields["scale_addr"], j, np.float32)[:used]
-        else:
-            scale = np.array([fields["scale"]], np.uint32).view(np.float32)
-        first = fields["acc_addr"] + j * fields["acc_tile_stride"]
-        result = requantize(state.accumulator[first:first + m, :used], bias, scale, bool(fields["relu"]))
-        for i in range(m):
-            start = fields["addr"] + i * fields["stride"] + j * slot
-            state.scratchpad[start:start + used] = result[i].view(np.uint8)
-
-
-def _parameters(state: State, addr: int, group: int, dtype: type) -> npt.NDArray[np.generic]:
-    config = state.config
-    start = addr + group * config.parameter_slot_bytes
-    _inside(start, start, config.parameter_slot_bytes, config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
-    return state.scratchpad[start:start + 4 * config.columns].view(dtype)
-
-
-def requantize(acc: npt.NDArray[np.int64], bias: npt.NDArray[np.generic] | np.int32, scale: npt.NDArray[np.generic],
-               relu: bool) -> npt.NDArray[np.int8]:
-    """Return int8 outputs of accumulator rows, (m, c) int → (m, c) int8; each step is float32, to nearest even."""
-    total = np.clip(acc + np.asarray(bias, np.int64), -(1 << 31), (1 << 31) - 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.rint(total.astype(np.float32) * np.asarray(scale, np.float32))
-    clipped = np.clip(np.nan_to_num(scaled, nan=0.0, posinf=127, neginf=-128), -128, 127).astype(np.int8)
-    return np.maximum(clipped, 0) if relu else clipped
+    """Accumulator, scratchpad and row scalars → scratchpad and row scalars."""
+    vector_unit.run_vector(state.config, fields, state.scratchpad, state.accumulator, state.rows)

@@ -7,17 +7,13 @@ import numpy.typing as npt
 
 from hw.elements import FP32
 from hw.isa import RowUse, StreamUse, VectorFunction
-from sw.golden.arith.functions import exp2, normal, reciprocal, rsqrt, sigmoid
+from sw.golden.arith import functions
 
 __all__ = ["PARTIAL_SUMS", "apply_function", "greater", "row_maximum", "row_sum", "transform"]
 
 Floats = npt.NDArray[np.float32]
 PARTIAL_SUMS = 8                # running sums of a row, of every eighth slice each
 INT32 = np.iinfo(np.int32)
-_FUNCTIONS = {
-    VectorFunction.EXP2: exp2, VectorFunction.SIGMOID: sigmoid, VectorFunction.NORMAL: normal,
-    VectorFunction.RECIPROCAL: reciprocal, VectorFunction.RSQRT: rsqrt,
-}
 _OF_ONE_FORMAT = (VectorFunction.SIGMOID, VectorFunction.NORMAL)        # their results are never subnormal words by an option
 
 
@@ -26,7 +22,8 @@ def apply_function(function: VectorFunction, values: Floats) -> Floats:
     if function is VectorFunction.IDENTITY:
         return values
     options = {} if function in _OF_ONE_FORMAT else {"subnormals": True}
-    words = _FUNCTIONS[function](FP32, np.ascontiguousarray(values).view(np.uint32), **options)
+    make = getattr(functions, function.name.lower())
+    words = make(FP32, np.ascontiguousarray(values).view(np.uint32), **options)
     return words.astype(np.uint32).view(np.float32)
 
 
@@ -42,13 +39,14 @@ def row_sum(values: Floats, lanes: int) -> Floats:
     in pairs again. What is missing is +0.
     """
     m, n = values.shape
-    slices = -(-n // lanes)
-    rounds = max(1, -(-slices // PARTIAL_SUMS))
-    padded = np.zeros((m, rounds * PARTIAL_SUMS, 1 << (lanes - 1).bit_length()), np.float32)
-    for s in range(slices):
-        part = values[:, s * lanes:(s + 1) * lanes]
-        padded[:, s, :part.shape[1]] = part
-    by_slice = _pairwise(padded).reshape(m, rounds, PARTIAL_SUMS)
+    rounds = -(-n // (PARTIAL_SUMS * lanes))
+    whole = np.zeros((m, rounds * PARTIAL_SUMS * lanes), np.float32)
+    whole[:, :n] = values
+    padded = whole.reshape(m, rounds, PARTIAL_SUMS, lanes)
+    missing = (1 << (lanes - 1).bit_length()) - lanes
+    if missing:
+        padded = np.concatenate((padded, np.zeros((m, rounds, PARTIAL_SUMS, missing), np.float32)), axis=-1)
+    by_slice = _pairwise(padded)
     partial = np.zeros((m, PARTIAL_SUMS), np.float32)
     for step in range(rounds):
         partial = partial + by_slice[:, step]
@@ -101,9 +99,8 @@ def transform(fields: Mapping[str, int], a: npt.NDArray[np.generic], b: Floats |
             operand = _operand(fields, constant, c, StreamUse.MIDDLE, row1, RowUse.MIDDLE)
             x = x + operand if fields["middle"] == 1 else greater(x, operand)
         if fields["mask_en"]:
-            rows, columns = np.indices(x.shape)
-            limit = fields["mask"] + (rows + first_row) * fields["mask_step"]
-            x = np.where(columns < limit, x, np.float32(-np.inf))
+            limits = fields["mask"] + np.arange(first_row, first_row + x.shape[0]) * fields["mask_step"]
+            x = np.where(np.arange(x.shape[1]) < limits[:, None], x, np.float32(-np.inf))
         values = apply_function(VectorFunction(fields["function"]), x)
         results = values
         if fields["post"] == 1:

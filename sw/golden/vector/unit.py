@@ -1,16 +1,17 @@
 """A vector command, the definition: what it does to scratchpad and row scalars, or where and why it stops."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
+from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import ErrorCause, RowUse, StreamUse, VectorFunction, VectorOutput, VectorSource
+from sw.golden.refusal import Refusal
 from sw.golden.vector.elements import row_maximum, row_sum, transform
+from sw.golden.vector.streams import Stream, canonical
 
-__all__ = ["VectorCommandError", "run_vector"]
+__all__ = ["run_vector"]
 
 Fields = Mapping[str, int]
 Bytes = npt.NDArray[np.uint8]
@@ -21,40 +22,6 @@ ENUMERATIONS = (("source", len(VectorSource)), ("middle", 3), ("function", len(V
                 ("output", len(VectorOutput)))
 OF_ONE_ELEMENT = (VectorSource.ROW, VectorSource.SCALAR)
 SCALAR_FUNCTIONS = (VectorFunction.RECIPROCAL, VectorFunction.RSQRT)
-
-
-class VectorCommandError(ValueError):
-    """A vector command broke a rule; everything before the first violation has been done.
-
-    Attributes
-    ----------
-    cause : ErrorCause
-    addr : int
-        Address, row, size or value at fault.
-    """
-
-    def __init__(self, cause: ErrorCause, addr: int):
-        super().__init__(f"{cause.name.lower()} at {addr:#x}")
-        self.cause, self.addr = cause, addr
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Stream:
-    """Rows in the scratchpad: elements of `bits`, groups of C padded to a power of two; `scalar`: one element a row."""
-
-    addr: int
-    stride: int
-    bits: int
-    scalar: bool = False
-
-    def alignment(self, config: AcceleratorConfig) -> int:
-        """Bytes of a slice."""
-        return 4 if self.scalar else max(1, ceil_power_of_two(config.vector_lanes) * self.bits // 8)
-
-    def offset(self, config: AcceleratorConfig, column: int) -> int:
-        """Return the first byte of a column, counted from the row's."""
-        group, rest = divmod(column, config.columns)
-        return (group * config.output_slot_bytes + rest) * self.bits // 8
 
 
 def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, accumulator: npt.NDArray[np.int64], rows: Floats) -> None:
@@ -75,7 +42,7 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
 
     Raises
     ------
-    VectorCommandError
+    Refusal
         At the first violation. Checked before anything is done, in this order: values that are not in their enumeration or need what
         `config.vector` leaves out, m and n, alignment, row scalars. Then each slice's addresses, row by row, A or the
         accumulator before B, C and the output: the slices before are written, and the scalars of whole rows before.
@@ -92,21 +59,21 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
         _block(config, fields, streams, output, scratchpad, accumulator, rows, range(row), n, whole=True)
     if column:
         _block(config, fields, streams, output, scratchpad, accumulator, rows, range(row, row + 1), column, whole=False)
-    raise VectorCommandError(cause, addr)
+    raise Refusal(cause, addr)
 
 
-def _streams(fields: Fields) -> tuple[dict[str, _Stream], _Stream | None]:
+def _streams(fields: Fields) -> tuple[dict[str, Stream], Stream | None]:
     """Return the streams that a command reads, in the order in which they are checked, and the one that it writes."""
     streams = {}
     source, output = fields["source"], fields["output"]
     if source in SOURCE_BITS:
-        streams["a"] = _Stream(addr=fields["a_addr"], stride=fields["a_stride"], bits=SOURCE_BITS[VectorSource(source)],
+        streams["a"] = Stream(addr=fields["a_addr"], stride=fields["a_stride"], bits=SOURCE_BITS[VectorSource(source)],
                                scalar=source == VectorSource.SCALAR)
     for name, used in (("b", fields["b_en"]), ("c", fields["c_use"] != StreamUse.NONE)):
         if used:
-            streams[name] = _Stream(addr=fields[f"{name}_addr"], stride=fields[f"{name}_stride"], bits=32)
+            streams[name] = Stream(addr=fields[f"{name}_addr"], stride=fields[f"{name}_stride"], bits=32)
     written = OUTPUT_BITS.get(output)       # an output that is no VectorOutput is refused later
-    return streams, None if written is None else _Stream(addr=fields["addr"], stride=fields["stride"], bits=written,
+    return streams, None if written is None else Stream(addr=fields["addr"], stride=fields["stride"], bits=written,
                                                          scalar=output == VectorOutput.SCALAR)
 
 
@@ -122,36 +89,36 @@ def _row_ranges(fields: Fields) -> Iterator[int]:
         yield fields["max_addr"]
 
 
-def _check(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream], output: _Stream | None) -> None:
+def _check(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream], output: Stream | None) -> None:
     """Check what does not depend on a slice."""
     for name, count in ENUMERATIONS:
         if fields[name] >= count:
-            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+            raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
     if fields["function"] in SCALAR_FUNCTIONS and fields["source"] not in OF_ONE_ELEMENT:
-        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["function"])
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["function"])
     if fields["source"] in OF_ONE_ELEMENT:
         if fields["output"] not in (VectorOutput.NONE, VectorOutput.SCALAR):
-            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["output"])
+            raise Refusal(ErrorCause.UNSUPPORTED, fields["output"])
         for name in ("b_en", "c_use"):
             if fields[name]:
-                raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+                raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
     for name, nibbles in (("source", VectorSource.UINT4), ("output", VectorOutput.UINT4)):
         if fields[name] == nibbles and config.vector_lanes == 1:
-            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+            raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
     if fields["c_use"] == StreamUse.BIAS and fields["source"] != VectorSource.ACCUMULATOR:
-        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["c_use"])
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["c_use"])
     if config.vector == "requantize":
         _check_requantize(fields)
     for name in ("m", "n"):
         if fields[name] == 0:
-            raise VectorCommandError(ErrorCause.BAD_SIZE, 0)
+            raise Refusal(ErrorCause.BAD_SIZE, 0)
     for stream in (*streams.values(), *([output] if output else [])):
         for value in (stream.addr, stream.stride):
             if value % stream.alignment(config):
-                raise VectorCommandError(ErrorCause.MISALIGNED, value)
+                raise Refusal(ErrorCause.MISALIGNED, value)
     for first in _row_ranges(fields):
         if first + fields["m"] > config.vector_rows:
-            raise VectorCommandError(ErrorCause.ROW_SCALAR_RANGE, first)
+            raise Refusal(ErrorCause.ROW_SCALAR_RANGE, first)
 
 
 def _check_requantize(fields: Fields) -> None:
@@ -160,11 +127,11 @@ def _check_requantize(fields: Fields) -> None:
             "function": VectorFunction.IDENTITY, "post": 0, "sum": 0, "max": 0, "output": VectorOutput.INT8}
     for name, value in only.items():
         if fields[name] != value:
-            raise VectorCommandError(ErrorCause.UNSUPPORTED, fields[name])
+            raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
     if fields["c_use"] > StreamUse.BIAS:
-        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["c_use"])
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["c_use"])
     if fields["middle"] == 1:
-        raise VectorCommandError(ErrorCause.UNSUPPORTED, fields["middle"])
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["middle"])
 
 
 def _columns(config: AcceleratorConfig, n: int) -> list[int]:
@@ -173,7 +140,7 @@ def _columns(config: AcceleratorConfig, n: int) -> list[int]:
             for column in range(group, min(group + config.columns, n), config.vector_lanes)]
 
 
-def _first_fault(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream], output: _Stream | None, m: int,
+def _first_fault(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream], output: Stream | None, m: int,
                  n: int) -> tuple[int, int, ErrorCause, int] | None:
     """Return row, column, cause and address of the first slice that is out of range."""
     limit = config.scratchpad_bytes
@@ -198,7 +165,7 @@ def _first_fault(config: AcceleratorConfig, fields: Fields, streams: dict[str, _
     return found
 
 
-def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream], output: _Stream | None, scratchpad: Bytes,
+def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream], output: Stream | None, scratchpad: Bytes,
            accumulator: npt.NDArray[np.int64], rows: Floats, block: range, n: int, *, whole: bool) -> None:
     """Do some rows, up to column n; their scalars are written if they are `whole`."""
     def scalars(name: str) -> Floats:
@@ -208,8 +175,7 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream
     row1 = scalars("row1_addr") if fields["row1_use"] else None
     if row1 is not None and fields["row1_negate"]:
         row1 = -row1
-    operands = {name: _read(config, scratchpad, stream, block, n, np.int32 if name == "c" and fields["c_use"] == StreamUse.BIAS
-                            else np.float32) for name, stream in streams.items()}
+    operands = {name: stream.read(config, scratchpad, block, n, _dtype(fields, name)) for name, stream in streams.items()}
     if fields["source"] == VectorSource.ACCUMULATOR:
         a: npt.NDArray[np.generic] = _read_accumulator(config, fields, accumulator, block, n)
     elif fields["source"] == VectorSource.ROW:
@@ -220,7 +186,7 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream
     scale = np.array([fields["scale"]], np.uint32).view(np.float32)[0]
     values, results = transform(fields, a, operands.get("b", scale), operands.get("c"), row0, row1, block.start)
     if output is not None:
-        _write(config, scratchpad, output, block, results, VectorOutput(fields["output"]))
+        output.write(config, scratchpad, block, results, VectorOutput(fields["output"]))
     if not whole:
         return
     with np.errstate(all="ignore"):
@@ -229,12 +195,14 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, _Stream
         greatest = row_maximum(np.abs(results) if fields["max"] == 2 else results, seed) if fields["max"] else None
     for name, made in (("sum_addr", total), ("max_addr", greatest)):
         if made is not None:
-            rows[fields[name] + block.start:fields[name] + block.stop] = _canonical(made)
+            rows[fields[name] + block.start:fields[name] + block.stop] = canonical(made)
 
 
-def _canonical(values: Floats) -> Floats:
-    """Return the values with every NaN the positive quiet one."""
-    return np.where(np.isnan(values), np.float32(np.nan), values)
+def _dtype(fields: Fields, name: str) -> type:
+    """Return the type of a stream's elements; nibbles are read as bytes whatever it is."""
+    if name == "a" and fields["source"] == VectorSource.INT8:
+        return np.int8
+    return np.int32 if name == "c" and fields["c_use"] == StreamUse.BIAS else np.float32
 
 
 def _read_accumulator(config: AcceleratorConfig, fields: Fields, accumulator: npt.NDArray[np.int64], block: range,
@@ -242,38 +210,3 @@ def _read_accumulator(config: AcceleratorConfig, fields: Fields, accumulator: np
     groups = [accumulator[(first := fields["acc_addr"] + j * fields["acc_tile_stride"] + block.start):first + len(block)]
               for j in range(ceil_div(n, config.columns))]
     return np.concatenate(groups, axis=1)[:, :n].astype(np.int64)
-
-
-def _read(config: AcceleratorConfig, scratchpad: Bytes, stream: _Stream, block: range, n: int, dtype: type) -> npt.NDArray[np.generic]:
-    """Return rows of a stream, (m, n), or (1, n) where all are one."""
-    places = _places(config, stream, block if stream.stride else block[:1], n)
-    if stream.bits == 32:
-        return scratchpad.view(dtype)[places // 32]
-    if stream.bits == 8:
-        return scratchpad.view(np.int8)[places // 8]
-    return scratchpad[places // 8] >> (places % 8).astype(np.uint8) & 15
-
-
-def _write(config: AcceleratorConfig, scratchpad: Bytes, stream: _Stream, block: range, results: Floats, output: VectorOutput) -> None:
-    """Write results as rows of a stream."""
-    if stream.scalar:
-        results = results[:, :1]
-    places = _places(config, stream, block, results.shape[1])
-    if stream.bits == 32:
-        scratchpad.view(np.float32)[places // 32] = _canonical(results)
-        return
-    low, high = (-128, 127) if output is VectorOutput.INT8 else (0, 15)
-    words = np.clip(np.nan_to_num(np.rint(results), nan=0.0, posinf=high, neginf=low), low, high).astype(np.int8)
-    if stream.bits == 8:
-        scratchpad.view(np.int8)[places // 8] = words
-        return
-    scratchpad[places // 8] = 0             # also the high nibble beyond the last column
-    for column in range(words.shape[1]):
-        scratchpad[places[:, column] // 8] |= words[:, column].view(np.uint8) << (places[:, column] % 8).astype(np.uint8)
-
-
-def _places(config: AcceleratorConfig, stream: _Stream, block: Sequence[int], n: int) -> npt.NDArray[np.int64]:
-    """Return the first bit of every element, (m, n)."""
-    group, rest = np.divmod(np.arange(n), config.columns)
-    columns = (group * config.output_slot_bytes + rest) * stream.bits
-    return 8 * (stream.addr + np.asarray(block)[:, None] * stream.stride) + columns
