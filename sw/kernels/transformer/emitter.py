@@ -1,0 +1,135 @@
+"""An emitter for kernels of many different commands: it knows what the descriptors hold, and lends registers."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.isa import REGISTERS, Unit
+from sw.kernels.emitter import Emitter
+from sw.kernels.tiles import Extent
+
+__all__ = ["Operand", "StreamEmitter", "emit_stream", "float_bits"]
+
+Operand = int | str | tuple[str, int]
+"""A number, a register, or a register and a number to add to it."""
+
+
+def float_bits(value: float) -> int:
+    """Return the bits of `value` as float32."""
+    return int(np.array([value], np.float32).view(np.uint32)[0])
+
+
+_VECTOR_DEFAULTS = {
+    "source": 0, "b_en": 0, "scale": float_bits(1.0), "row0_en": 0, "c_use": 0, "row1_use": 0, "row1_negate": 0, "middle": 0,
+    "mask_en": 0, "function": 0, "post": 0, "sum": 0, "max": 0, "output": 0,
+}
+"""What a pass does not say; other fields matter only where it says so."""
+
+
+class StreamEmitter(Emitter):
+    """An emitter that leaves out what a descriptor field holds already.
+
+    Within straight code it remembers the number that each field was set to last; at the beginning and the end of a loop it forgets
+    all. Loops must be opened through `loop`.
+    """
+
+    def __init__(self, arguments: Iterable[str], fixed: dict[str, int]):
+        super().__init__(arguments, fixed)
+        self._held: dict[str, int] = {}
+
+    # Registers ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def registers(self, *purposes: str) -> Iterator[list[str]]:
+        """Lend a register for each purpose, to be given back at the end of a `with` statement."""
+        yield [self.reg(purpose) for purpose in purposes]
+        for purpose in purposes:
+            del self._registers[purpose]
+
+    @contextmanager
+    def lending(self, extents: Iterable[Extent]) -> Iterator[None]:
+        """Lend the registers of what is left along extents, to be given back at the end of a `with` statement."""
+        yield
+        for extent in dict.fromkeys(extents):
+            self._registers.pop(f"left of {extent.dim}: {extent.total} by {extent.tile}", None)
+
+    def set_register(self, purpose: str, value: Operand) -> None:
+        """Set the register of a purpose."""
+        if isinstance(value, int):
+            self.asm.set(self.reg(purpose), value)
+        else:
+            register, imm = value if isinstance(value, tuple) else (value, 0)
+            self.move(self.reg(purpose), register, imm)
+
+    @property
+    def free_registers(self) -> int:
+        """Registers that nothing holds."""
+        return REGISTERS - 1 - len(set(self._registers.values()))
+
+    # Descriptors ----------------------------------------------------------------------------------------------
+
+    def set(self, field: str, value: Operand) -> None:
+        """Set a descriptor field."""
+        if isinstance(value, int):
+            self.seen.setdefault(field, set()).add(value)
+            if field not in self.fixed and self._held.get(field) != value:
+                self.asm.set(field, value)
+            self._held[field] = value
+            return
+        register, imm = value if isinstance(value, tuple) else (value, 0)
+        self.seen.setdefault(field, set()).add(None)
+        self._held.pop(field, None)
+        self.asm.set(field, register, imm)
+
+    def put(self, field: str, value: int | str, imm: int = 0) -> None:
+        """Set a descriptor field to a number, or to a register plus a number."""
+        self.set(field, (value, imm) if isinstance(value, str) else value + imm)
+
+    def put_extent(self, field: str, extent: Extent) -> None:
+        """Set a descriptor field to the size of the current tile along an extent."""
+        self._held.pop(field, None)
+        super().put_extent(field, extent)
+
+    def command(self, unit: Unit, fields: Mapping[str, Operand], wait: Iterable[int] = (), signal: Iterable[int] = ()) -> None:
+        """Set descriptor fields and queue the command."""
+        for name, value in fields.items():
+            self.set(f"{unit.name.lower()}.{name}", value)
+        self.asm.go(unit, wait=wait, signal=signal)
+
+    def vector(self, fields: Mapping[str, Operand], wait: Iterable[int] = (), signal: Iterable[int] = ()) -> None:
+        """Queue a vector pass; what `fields` leaves out is off."""
+        self.command(Unit.VECTOR, {**_VECTOR_DEFAULTS, **fields}, wait, signal)
+
+    # Control --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def loop(self, count: int | str, imm: int = 0) -> Iterator[None]:
+        """Repeat the body of a `with` statement; a loop that runs once is none."""
+        if count == 1 and not imm:
+            yield
+            return
+        self._held.clear()
+        with self.asm.loop(count, imm):
+            yield
+        self._held.clear()
+
+    def move(self, register: str, source: str, imm: int = 0) -> None:
+        """register ← source + imm."""
+        if register != source or imm:
+            self.asm.add(register, source, "r0", imm)
+
+
+def emit_stream(arguments: Iterable[str], body: Callable[[StreamEmitter], None]) -> npt.NDArray[np.uint64]:
+    """Return the code of a kernel; `body` emits it, and is called twice: first to learn which fields are constant."""
+    arguments = list(arguments)
+    trial = StreamEmitter(arguments, {})
+    body(trial)
+    fixed = {field: next(iter(values)) for field, values in trial.seen.items() if len(values) == 1}
+    known = {field: value for field, value in fixed.items() if value is not None}
+    final = StreamEmitter(arguments, known)
+    for field, value in known.items():
+        final.asm.set(field, value)
+    body(final)
+    return final.asm.words()

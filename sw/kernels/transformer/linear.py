@@ -1,0 +1,290 @@
+"""Rows of int8 in the scratchpad × weights that stream from DRAM → float32 rows in DRAM.
+
+For each tile of columns: its weights come in chunks of K through a ring, the engine accumulates, the vector unit scales the result by the
+columns' and the rows' scales, and adds what was there (residual), or turns pairs of tiles into SiLU(gate) · up. While the vector unit is at
+one tile the engine is at the next.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import Dataflow, StreamUse, Unit, VectorFunction, VectorOutput, VectorSource
+from sw.kernels.tiles import Extent
+from sw.kernels.transformer.areas import Area, place_areas
+from sw.kernels.transformer.emitter import Operand, StreamEmitter
+from sw.layout import MatrixLayout, packed_weights, round_up
+
+__all__ = ["Linear", "Semaphore", "column_tile", "emit_linear"]
+
+
+class Semaphore(IntEnum):
+    """What each semaphore counts."""
+
+    WEIGHTS_FREE = 0
+    WEIGHTS_FULL = 1
+    ACC_FREE = 2
+    ACC_FULL = 3
+    OUT_FREE = 4
+    OUT_FULL = 5
+    PARAM_FREE = 6
+    PARAM_FULL = 7
+    IN_FREE = 8
+    IN_FULL = 9
+    OPERAND = 10            # the vector unit has made what the engine reads
+    VALUES_FREE = 11
+    VALUES_FULL = 12
+
+
+WEIGHT_SLOTS = 4
+LARGEST_TILE = 256          # columns; more would only lengthen the first and the last tile, when one unit waits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Linear:
+    """One linear of a model on a config.
+
+    Attributes
+    ----------
+    name : str
+    m : int
+        Rows at most.
+    k, n : int
+        Inputs and outputs; with `gated` n counts the outputs of gate and up together.
+    tile_n, chunk_k : int
+        Columns of a tile (with `gated` half of them gate, half up) and inputs of a chunk.
+    layout : MatrixLayout
+        Of the weights in DRAM.
+    gated : bool
+        Columns come as tiles of gate and up in turn; what is stored is SiLU(gate) · up.
+    residual : bool
+        The result is added to what the output holds.
+    """
+
+    name: str
+    m: int
+    k: int
+    n: int
+    tile_n: int
+    chunk_k: int
+    layout: MatrixLayout
+    gated: bool = False
+    residual: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """Columns that are stored."""
+        return self.n // 2 if self.gated else self.n
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights and then the columns' float32 scales, in DRAM."""
+        return self.scales_offset + round_up(4 * round_up(self.n, self.tile_n), 64)
+
+    @property
+    def scales_offset(self) -> int:
+        """Where the scales begin."""
+        return round_up(self.layout.size, 64)
+
+
+def column_tile(config: AcceleratorConfig, m: int, limit: int = LARGEST_TILE) -> int:
+    """Return the columns of a tile: a power of two whose rows fill at most half the accumulator."""
+    tile = config.columns
+    while 2 * tile <= limit and m * ceil_div(2 * tile, config.columns) <= config.accumulator_rows // 2:
+        tile *= 2
+    return tile
+
+
+def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *, gated: bool = False, residual: bool = False) -> Linear:
+    """Return a linear with its tiles chosen; with `gated` n must be a multiple of the tile."""
+    tile_n = column_tile(config, m)
+    bank = config.scratchpad_bank_bytes
+    chunk_k = max(config.rows, bank // (WEIGHT_SLOTS * tile_n) // config.rows * config.rows)
+    return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, round_up(k, config.rows)),
+                  layout=packed_weights(config, k, n), gated=gated, residual=residual)
+
+
+def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[str, Area]:
+    """Return the scratchpad areas of a linear, above the operand that ends at `start`."""
+    slot = config.weight_slot_bytes
+    rows = 4 * linear.m * (linear.tile_n // 2 if linear.gated else linear.tile_n)
+    sizes = {"weights": (linear.chunk_k * slot * ceil_div(linear.tile_n, config.columns), WEIGHT_SLOTS),
+             "scales": (4 * linear.tile_n, 2), "out": (rows, 2)}
+    if linear.residual:
+        sizes["in"] = (rows, 2)
+    if linear.gated:
+        sizes["gate"] = (rows, 1)
+    return place_areas(config, linear.name, sizes, start)
+
+
+def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], *, rows: Operand,
+                operand: Operand, operand_stride: int, weights: tuple[str, int], row_scale: int, output: tuple[str, int],
+                output_stride: int) -> None:
+    """Emit a linear; every ring is empty before and after it.
+
+    Parameters
+    ----------
+    rows : int or str
+        Rows, a number or a register.
+    operand, operand_stride : Operand, int
+        Rows of int8 in the scratchpad.
+    weights, output : (register, int)
+        DRAM addresses.
+    row_scale : int
+        First row scalar of the operand's scales.
+    output_stride : int
+        Bytes between rows of the output.
+    """
+    _Emission(config, emitter, linear, areas, rows, operand, operand_stride, weights, row_scale, output, output_stride).emit()
+
+
+class _Emission:
+    def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], rows: Operand,
+                 operand: Operand, operand_stride: int, weights: tuple[str, int], row_scale: int, output: tuple[str, int],
+                 output_stride: int):
+        self.config, self.emitter, self.linear, self.areas = config, emitter, linear, areas
+        self.rows, self.operand, self.operand_stride = rows, operand, operand_stride
+        self.weights, self.row_scale, self.output, self.output_stride = weights, row_scale, output, output_stride
+        slot = config.weight_slot_bytes
+        self.columns = Extent(dim="n", total=linear.n, tile=linear.tile_n)
+        self.groups = Extent(dim="n", total=ceil_div(linear.n, config.columns), tile=linear.tile_n // config.columns)
+        self.steps = Extent(dim="k", total=linear.k, tile=linear.chunk_k)
+        self.step_bytes = Extent(dim="k", total=linear.k * slot, tile=linear.chunk_k * slot)
+        self.acc_stride = linear.m
+        self.acc_slot = config.accumulator_rows // 2
+        self.chunks = self.steps.count
+
+    def _ring(self, name: str) -> None:
+        area = self.areas[name]
+        self.emitter.ring(self.emitter.reg(f"{name} slot"), area.slot_bytes, area.slots)
+
+    def _slot(self, name: str, offset: int = 0) -> Operand:
+        area = self.areas[name]
+        return (self.emitter.reg(f"{name} slot"), area.addr + offset) if area.slots > 1 else area.addr + offset
+
+    def _chunk(self, *, first: bool, last: bool) -> None:
+        """Load a chunk of weights and multiply by it."""
+        emitter, linear, config = self.emitter, self.linear, self.config
+        slot = config.weight_slot_bytes
+        stride = linear.chunk_k * slot
+        emitter.set("load.dram_addr", emitter.reg("chunk"))
+        emitter.set("load.dram_stride", linear.layout.group_stride)
+        emitter.put_extent("load.rows", self.groups)
+        emitter.put_extent("load.row_bytes", self.step_bytes)
+        emitter.command(Unit.LOAD, {"addr": self._slot("weights"), "stride": stride, "transpose": 0},
+                        [Semaphore.WEIGHTS_FREE], [Semaphore.WEIGHTS_FULL])
+        emitter.put_extent("matrix.n", self.columns)
+        emitter.put_extent("matrix.k", self.steps)
+        emitter.command(Unit.MATRIX, {
+            "activation_addr": (emitter.reg("operand"), 0), "activation_stride": self.operand_stride,
+            "activation_tile_stride": config.activation_slot_bytes, "weight_addr": self._slot("weights"), "weight_stride": slot,
+            "weight_tile_stride": stride, "acc_addr": emitter.reg("acc slot"), "acc_tile_stride": self.acc_stride, "m": self.rows,
+            "dataflow": int(Dataflow.WS), "accumulate": int(not first), "serialize": 0,
+        }, [Semaphore.WEIGHTS_FULL, *([Semaphore.ACC_FREE] if first else [])],
+            [Semaphore.WEIGHTS_FREE, *([Semaphore.ACC_FULL] if last else [])])
+        self._ring("weights")
+        if not last:
+            emitter.move(emitter.reg("chunk"), emitter.reg("chunk"), self.step_bytes.tile)
+            emitter.move(emitter.reg("operand"), emitter.reg("operand"),
+                         linear.chunk_k // config.rows * config.activation_slot_bytes)
+            emitter.advance([self.steps, self.step_bytes])
+
+    def _tile(self) -> None:
+        """One tile of columns."""
+        emitter, linear = self.emitter, self.linear
+        emitter.move(emitter.reg("chunk"), emitter.reg("tile"))
+        emitter.set_register("operand", self.operand)
+        emitter.start([self.steps, self.step_bytes])
+        self._chunk(first=True, last=self.chunks == 1)
+        if self.chunks > 2:
+            with emitter.loop(self.chunks - 2):
+                self._chunk(first=False, last=False)
+        if self.chunks > 1:
+            self._chunk(first=False, last=True)
+        emitter.set("load.dram_stride", 0)
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scales"), "rows": 1, "row_bytes": 4 * linear.tile_n,
+                                    "addr": self._slot("scales"), "stride": 0, "transpose": 0},
+                        [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
+        if linear.gated:
+            self._gate()
+        else:
+            self._dequantize()
+        self._ring("scales")
+        emitter.asm.xor(emitter.reg("acc slot"), emitter.reg("acc slot"), "r0", self.acc_slot)
+        emitter.move(emitter.reg("tile"), emitter.reg("tile"), self.groups.tile * linear.layout.group_stride)
+        emitter.move(emitter.reg("scales"), emitter.reg("scales"), 4 * linear.tile_n)
+        emitter.move(emitter.reg("result"), emitter.reg("result"), 4 * linear.tile_n // (2 if linear.gated else 1))
+        emitter.advance([self.columns, self.groups, *self._stored])
+
+    @property
+    def _stored(self) -> list[Extent]:
+        """Bytes of a stored row."""
+        if self.linear.gated:
+            return []
+        return [Extent(dim="n", total=4 * self.linear.n, tile=4 * self.linear.tile_n)]
+
+    def _scaled(self, stride: int, columns: int) -> dict[str, Operand]:
+        """Return the fields of accumulator · column scale · row scale from column `columns` of the tile on."""
+        emitter, config = self.emitter, self.config
+        return {"source": VectorSource.ACCUMULATOR, "m": self.rows, "acc_tile_stride": self.acc_stride,
+                "acc_addr": (emitter.reg("acc slot"), columns // config.columns * self.acc_stride),
+                "b_en": 1, "b_addr": self._slot("scales", 4 * columns), "b_stride": 0, "row0_en": 1, "row0_addr": self.row_scale,
+                "output": VectorOutput.FLOAT32, "stride": stride}
+
+    def _dequantize(self) -> None:
+        emitter, linear = self.emitter, self.linear
+        stride = 4 * linear.tile_n
+        fields = self._scaled(stride, 0) | {"addr": self._slot("out")}
+        wait, signal = [Semaphore.ACC_FULL, Semaphore.PARAM_FULL, Semaphore.OUT_FREE], \
+            [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL]
+        if linear.residual:
+            emitter.put_extent("load.row_bytes", self._stored[0])
+            emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("result"), "dram_stride": self.output_stride, "rows": self.rows,
+                                        "addr": self._slot("in"), "stride": stride, "transpose": 0},
+                            [Semaphore.IN_FREE], [Semaphore.IN_FULL])
+            fields |= {"middle": 1, "c_use": StreamUse.MIDDLE, "c_addr": self._slot("in"), "c_stride": stride}
+            wait.append(Semaphore.IN_FULL)
+            signal.append(Semaphore.IN_FREE)
+        emitter.put_extent("vector.n", self.columns)
+        emitter.vector(fields, wait, signal)
+        if linear.residual:
+            self._ring("in")
+        emitter.put_extent("store.row_bytes", self._stored[0])
+        self._store(stride)
+
+    def _gate(self) -> None:
+        emitter, linear = self.emitter, self.linear
+        half = linear.tile_n // 2
+        stride = 4 * half
+        emitter.vector(self._scaled(stride, 0) | {
+            "n": half, "function": VectorFunction.SIGMOID, "post": 2, "addr": self._slot("gate")},
+            [Semaphore.ACC_FULL, Semaphore.PARAM_FULL], [])
+        emitter.vector(self._scaled(stride, half) | {
+            "n": half, "post": 1, "c_use": StreamUse.POST, "c_addr": self._slot("gate"), "c_stride": stride,
+            "addr": self._slot("out")}, [Semaphore.OUT_FREE], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL])
+        emitter.set("store.row_bytes", 4 * half)
+        self._store(stride)
+
+    def _store(self, stride: int) -> None:
+        emitter = self.emitter
+        emitter.command(Unit.STORE, {"dram_addr": emitter.reg("result"), "dram_stride": self.output_stride, "rows": self.rows,
+                                     "addr": self._slot("out"), "stride": stride}, [Semaphore.OUT_FULL], [Semaphore.OUT_FREE])
+        self._ring("out")
+
+    def emit(self) -> None:
+        """Emit all tiles, and wait for the last."""
+        emitter, linear = self.emitter, self.linear
+        rings = [f"{name} slot" for name, area in self.areas.items() if area.slots > 1]
+        extents = [self.columns, self.groups, *self._stored, self.steps, self.step_bytes]
+        names = ["chunk", "tile", "scales", "result", "operand", "acc slot", *rings]
+        with emitter.registers(*names), emitter.lending(extents):
+            for name in ("acc slot", *rings):
+                emitter.asm.set(emitter.reg(name), 0)
+            register, offset = self.weights
+            emitter.move(emitter.reg("tile"), register, offset)
+            emitter.move(emitter.reg("scales"), register, offset + linear.scales_offset)
+            emitter.move(emitter.reg("result"), *self.output)
+            emitter.start([self.columns, self.groups, *self._stored])
+            with emitter.loop(self.columns.count):
+                self._tile()
+        emitter.asm.fence()
