@@ -1,4 +1,4 @@
-"""What a vector command computes, the definition: numpy's own float32 arithmetic, rounded to nearest, ties to even, at every step."""
+"""What a vector command computes, the definition: numpy's float32 arithmetic, rounded to nearest, ties to even, at every step."""
 
 from collections.abc import Mapping
 
@@ -35,8 +35,8 @@ def greater(a: Floats, b: Floats) -> Floats:
 def row_sum(values: Floats, lanes: int) -> Floats:
     """Return the sums of rows, (m, n) → (m,), in the order in which the hardware adds.
 
-    The elements of a slice in pairs of neighbours, pairs of pairs, and so on; slice s to the running sum s mod 8; at last those eight,
-    in pairs again. What is missing is +0.
+    The elements of a slice in pairs of neighbours, pairs of pairs, and so on; slice s to the running sum s mod 8; at last those
+    eight, in pairs again. What is missing is +0.
     """
     m, n = values.shape
     rounds = -(-n // (PARTIAL_SUMS * lanes))
@@ -87,12 +87,12 @@ def transform(fields: Mapping[str, int], a: npt.NDArray[np.generic], b: Floats |
     -------
     function_values, results : (m, n) float32
     """
-    if a.dtype == np.int64:
-        total = a + (c if fields["c_use"] == StreamUse.BIAS and c is not None else 0)
-        a = np.clip(total, INT32.min, INT32.max).astype(np.float32)
+    if fields["c_use"] == StreamUse.BIAS and c is not None:
+        a = np.clip(a.astype(np.int64) + c.astype(np.int64), INT32.min, INT32.max)
+    values = a.astype(np.float32)
     constant = np.array([fields["constant"]], np.uint32).view(np.float32)
     with np.errstate(all="ignore"):
-        x = a * b
+        x = values * b
         if row0 is not None:
             x = x * row0
         if fields["middle"]:
@@ -110,11 +110,11 @@ def transform(fields: Mapping[str, int], a: npt.NDArray[np.generic], b: Floats |
     return values, results
 
 
-def _operand(fields: Mapping[str, int], constant: Floats, c: npt.NDArray[np.generic] | None, stream: StreamUse, row1: Floats | None,
-             row: RowUse) -> Floats:
+def _operand(fields: Mapping[str, int], constant: Floats, c: npt.NDArray[np.generic] | None, stream: StreamUse,
+             row1: Floats | None, row: RowUse) -> Floats:
     """Return the operand of a step: C if it is for that, else row1 if that is, else the constant."""
     if fields["c_use"] == stream and c is not None:
-        return c
+        return c.astype(np.float32, copy=False)
     if fields["row1_use"] == row and row1 is not None:
         return row1
     return constant

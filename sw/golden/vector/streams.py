@@ -23,7 +23,7 @@ def canonical(values: Floats) -> Floats:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream:
-    """Rows of elements, in groups of C columns padded to a power of two; addresses have been checked before rows are read or written.
+    """Rows of elements, in groups of C columns padded to a power of two; addresses are checked before rows are read or written.
 
     Attributes
     ----------
@@ -50,12 +50,13 @@ class Stream:
         return (group * config.output_slot_bytes + rest) * self.bits // 8
 
     def read(self, config: AcceleratorConfig, scratchpad: Bytes, rows: range, n: int, dtype: type) -> npt.NDArray[np.generic]:
-        """Return elements of some rows, (m, n), or (1, n) where one row serves all; unsigned bytes where an element has 4 bits."""
+        """Return elements of some rows, (m, n), or (1, n) where one row serves all; nibbles as unsigned bytes."""
         rows = rows if self.stride else rows[:1]
         pieces = [self._view(scratchpad, rows, first, size).copy() for first, size in self._pieces(config, n)]
         data = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
         if self.bits == 4:
-            return np.stack((data & 15, data >> 4), axis=-1).reshape(len(rows), -1)[:, self._nibbles(config, n)]
+            nibbles: Bytes = np.stack((data & 15, data >> 4), axis=-1).reshape(len(rows), -1)
+            return nibbles[:, self._nibbles(config, n)]
         return data.view(dtype)
 
     def write(self, config: AcceleratorConfig, scratchpad: Bytes, rows: range, results: Floats, output: VectorOutput) -> None:
@@ -82,7 +83,8 @@ class Stream:
             return data
         nibbles = np.zeros((len(data), 2 * sum(size for _, size in self._pieces(config, data.shape[1]))), np.uint8)
         nibbles[:, self._nibbles(config, data.shape[1])] = data
-        return nibbles[:, 0::2] | nibbles[:, 1::2] << 4
+        pairs: Bytes = nibbles[:, 0::2] | nibbles[:, 1::2] * np.uint8(16)
+        return pairs
 
     def _pieces(self, config: AcceleratorConfig, n: int) -> Iterator[tuple[int, int]]:
         """Yield first byte and size of each contiguous piece of a row."""

@@ -16,15 +16,16 @@ __all__ = ["run_vector"]
 Fields = Mapping[str, int]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-SOURCE_BITS = {VectorSource.FLOAT32: 32, VectorSource.INT8: 8, VectorSource.UINT4: 4, VectorSource.SCALAR: 32}
-OUTPUT_BITS = {VectorOutput.INT8: 8, VectorOutput.FLOAT32: 32, VectorOutput.UINT4: 4, VectorOutput.SCALAR: 32}
-ENUMERATIONS = (("source", len(VectorSource)), ("middle", 3), ("function", len(VectorFunction)), ("post", 3), ("sum", 3), ("max", 3),
-                ("output", len(VectorOutput)))
+SOURCE_BITS: Mapping[int, int] = {VectorSource.FLOAT32: 32, VectorSource.INT8: 8, VectorSource.UINT4: 4, VectorSource.SCALAR: 32}
+OUTPUT_BITS: Mapping[int, int] = {VectorOutput.INT8: 8, VectorOutput.FLOAT32: 32, VectorOutput.UINT4: 4, VectorOutput.SCALAR: 32}
+ENUMERATIONS = (("source", len(VectorSource)), ("middle", 3), ("function", len(VectorFunction)), ("post", 3), ("sum", 3),
+                ("max", 3), ("output", len(VectorOutput)))
 OF_ONE_ELEMENT = (VectorSource.ROW, VectorSource.SCALAR)
 SCALAR_FUNCTIONS = (VectorFunction.RECIPROCAL, VectorFunction.RSQRT)
 
 
-def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, accumulator: npt.NDArray[np.int64], rows: Floats) -> None:
+def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, accumulator: npt.NDArray[np.int64],
+               rows: Floats) -> None:
     """Do one vector command in place.
 
     Everything is read before anything is written: a command's outputs may lie exactly on its own inputs, row by row and column by
@@ -43,8 +44,8 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
     Raises
     ------
     Refusal
-        At the first violation. Checked before anything is done, in this order: values that are not in their enumeration or need what
-        `config.vector` leaves out, m and n, alignment, row scalars. Then each slice's addresses, row by row, A or the
+        At the first violation. Checked before anything is done, in this order: values that are not in their enumeration or need
+        what `config.vector` leaves out, m and n, alignment, row scalars. Then each slice's addresses, row by row, A or the
         accumulator before B, C and the output: the slices before are written, and the scalars of whole rows before.
     """
     streams, output = _streams(fields)
@@ -65,16 +66,16 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
 def _streams(fields: Fields) -> tuple[dict[str, Stream], Stream | None]:
     """Return the streams that a command reads, in the order in which they are checked, and the one that it writes."""
     streams = {}
-    source, output = fields["source"], fields["output"]
-    if source in SOURCE_BITS:
-        streams["a"] = Stream(addr=fields["a_addr"], stride=fields["a_stride"], bits=SOURCE_BITS[VectorSource(source)],
-                               scalar=source == VectorSource.SCALAR)
+    if (bits := SOURCE_BITS.get(fields["source"])) is not None:
+        streams["a"] = Stream(addr=fields["a_addr"], stride=fields["a_stride"], bits=bits,
+                              scalar=fields["source"] == VectorSource.SCALAR)
     for name, used in (("b", fields["b_en"]), ("c", fields["c_use"] != StreamUse.NONE)):
         if used:
             streams[name] = Stream(addr=fields[f"{name}_addr"], stride=fields[f"{name}_stride"], bits=32)
-    written = OUTPUT_BITS.get(output)       # an output that is no VectorOutput is refused later
-    return streams, None if written is None else Stream(addr=fields["addr"], stride=fields["stride"], bits=written,
-                                                         scalar=output == VectorOutput.SCALAR)
+    if (bits := OUTPUT_BITS.get(fields["output"])) is None:         # none, or what is no VectorOutput and refused later
+        return streams, None
+    return streams, Stream(addr=fields["addr"], stride=fields["stride"], bits=bits,
+                           scalar=fields["output"] == VectorOutput.SCALAR)
 
 
 def _row_ranges(fields: Fields) -> Iterator[int]:
@@ -182,7 +183,8 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream]
         assert row0 is not None
         a, row0 = row0, None
     else:
-        a = operands["a"].astype(np.float32)
+        a = operands["a"]
+    a = np.broadcast_to(a, (len(block), n))
     scale = np.array([fields["scale"]], np.uint32).view(np.float32)[0]
     values, results = transform(fields, a, operands.get("b", scale), operands.get("c"), row0, row1, block.start)
     if output is not None:
