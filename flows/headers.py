@@ -59,7 +59,10 @@ def isa_header() -> str:
     for name, number in isa.DESTINATIONS.items():
         constant = name.upper().replace(".", "_")
         lines.append(_define(f"HEDDLE_DST_{constant}", number, docs.get(constant, "register")))
-    for title, enum in (("UNIT", isa.Unit), ("DATAFLOW", isa.Dataflow), ("VECTOR", isa.VectorOp), ("ERROR", isa.ErrorCause)):
+    for title, enum in (("UNIT", isa.Unit), ("DATAFLOW", isa.Dataflow), ("VECTOR_SOURCE", isa.VectorSource),
+                        ("STREAM_USE", isa.StreamUse), ("ROW_USE", isa.RowUse), ("VECTOR_FUNCTION", isa.VectorFunction),
+                        ("VECTOR_OUTPUT", isa.VectorOutput), ("ERROR", isa.ErrorCause)):
         lines.append("")
-        lines += [_define(f"HEDDLE_{title}_{item.name}", item, f"{title.lower()} {item.name.lower()}") for item in enum]
+        words = title.lower().replace("_", " ")
+        lines += [_define(f"HEDDLE_{title}_{item.name}", item, f"{words} {item.name.lower()}") for item in enum]
     return _guard("HEDDLE_ISA_H", "Instruction set", lines)

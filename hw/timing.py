@@ -3,8 +3,10 @@
 The one place where they stand; the units' benches assert the formulas.
 """
 
+from collections.abc import Mapping
+
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import REGISTERS
+from hw.isa import REGISTERS, VectorSource
 
 __all__ = [
     "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY",
@@ -28,19 +30,14 @@ def fetch_ahead(lines: int) -> int:
     return min(FETCH_FILLS, lines // 4)
 
 
-def vector_cycles(config: AcceleratorConfig, *, m: int, n: int, bias_en: bool, per_channel: bool) -> int:
+def vector_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) -> int:
     """Return the cycles of a vector command when no port stalls, from the one that takes the command to the one of `done`.
 
-    One cycle a slice; 1 to check the command, 1 to read the accumulator, the lanes, 1 to write, 1 to report. Each group with p
-    lines of parameters fetches for p + 1 cycles, and all but the first wait before that until the last slice has been scaled.
-    The next command can be taken in the cycle of `done`.
+    One cycle a slice of `vector_lanes` columns; rows of one slice with both a sum and a maximum take two.
     """
-    lanes, columns = config.vector_lanes, config.columns
-    groups = ceil_div(n, columns)
-    slices = m * ((groups - 1) * (columns // lanes) + ceil_div(n - (groups - 1) * columns, lanes))
-    lines = (bias_en + per_channel) * ceil_div(4 * columns, config.line_bytes)
-    fetching = groups * (lines + 1) + (groups - 1) * (1 + REQUANTIZE_SCALE_DELAY) if lines else 0
-    return slices + fetching + 4 + REQUANTIZE_LATENCY
+    n = 1 if fields["source"] in (VectorSource.ROW, VectorSource.SCALAR) else fields["n"]
+    slices = ceil_div(n, config.vector_lanes)
+    return fields["m"] * (2 if slices == 1 and fields["sum"] and fields["max"] else slices) + 4 + REQUANTIZE_LATENCY
 
 
 def load_cycles(config: AcceleratorConfig, *, rows: int, row_bytes: int, transpose: bool, memory_latency: int) -> int:
