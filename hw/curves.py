@@ -1,4 +1,4 @@
-"""Curves as data: piecewise polynomials with integer coefficients for 2^x, 1/x and 1/√x.
+"""Curves as data: piecewise polynomials with integer coefficients for 2^x, 1/x, 1/√x and the tails of two distributions.
 
 The argument is a fixed-point fraction x in [0, 1). Its top bits choose a segment, the others are the offset t inside it. With the
 coefficients c₀ … c_d of the segment, the value is Horner's rule in integers, each product cut off (towards minus infinity):
@@ -23,6 +23,7 @@ __all__ = ["CURVES", "Curve", "curve"]
 _DIGITS = 40
 _SAMPLES = 16               # steps through a segment in which the constant is centred
 _GUARD = 4                  # bits of a value below the last place of a result
+_PI = Decimal("3.14159265358979323846264338327950288419716939937511")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,10 +34,12 @@ class Curve:
     ----------
     name : str
     index_bits, offset_bits : int
-        Of the argument: which segment, and where in it. The curve "rsqrt" has one more index bit, on top: x stands for 1 + x with
-        0 there, for 2 + 2x with 1.
+        Of the argument: which segment, and where in it. "rsqrt" and "distribution" have one more index bit, on top. "rsqrt": x
+        stands for 1 + x with 0 there, for 2 + 2x with 1. "distribution": with 0 the value is what the logistic distribution has
+        beyond 16x, 1 / (1 + e^16x); with 1 what the normal distribution has beyond 8x.
     fraction_bits : int
-        A value is v · 2^−fraction_bits; 1/4 ≤ v · 2^−fraction_bits < 4.
+        A value is v · 2^−fraction_bits; 1/4 ≤ v · 2^−fraction_bits < 4, but that "distribution" goes from 1/2, exactly, to 0, or
+        to a few units below it.
     coefficients : tuple of tuples of int
         Of each segment c₀ … c_d.
     """
@@ -54,7 +57,7 @@ class Curve:
 
     @property
     def value_bits(self) -> int:
-        """Bits of a value, unsigned."""
+        """Bits of a value, unsigned; the top one is the sign of "distribution"."""
         return self.fraction_bits + 2
 
     @property
@@ -93,16 +96,55 @@ def _rsqrt(odd: int, x: Decimal) -> Decimal:
     return 1 / ((1 + odd) * (1 + x)).sqrt()
 
 
+def _distribution(normal: int, x: Decimal) -> Decimal:
+    if not normal:
+        return 1 / (1 + (16 * x).exp())
+    # Φ(z) = 1/2 + φ(z) · (z + z³/3 + z⁵/(3·5) + …); all terms have one sign.
+    z = 8 * x
+    total = term = z
+    divisor = 1
+    while term > total.scaleb(-_DIGITS):
+        divisor += 2
+        term *= z * z / divisor
+        total += term
+    return Decimal("0.5") - (-z * z / 2).exp() / (2 * _PI).sqrt() * total
+
+
 class _Kind(NamedTuple):
-    """A function of (branch, x); its branches; the bits of x beyond those of a mantissa; whether values are in [1/2, 1]."""
+    """A function of (branch, x), and how it is made.
+
+    Attributes
+    ----------
+    function : callable
+    branches : int
+    extra_bits, coarse_extra_bits : int
+        Of x beyond those of a mantissa; the second of fewer than 12.
+    halved : bool
+        Values are 1 or less.
+    degree : int
+        By default, from 12 mantissa bits on.
+    more_segments : int
+        Doublings of the number of segments by default.
+    pinned : bool
+        The value at x = 0 is exact.
+    """
 
     function: Callable[[int, Decimal], Decimal]
-    branches: int
-    extra_bits: int
-    halved: bool
+    branches: int = 1
+    extra_bits: int = 0
+    coarse_extra_bits: int = 0
+    halved: bool = True
+    degree: int = 2
+    more_segments: int = 0
+    pinned: bool = False
 
 
-CURVES = {"exp2": _Kind(_exp2, 1, 2, False), "reciprocal": _Kind(_reciprocal, 1, 0, True), "rsqrt": _Kind(_rsqrt, 2, 0, True)}
+CURVES = {
+    "exp2": _Kind(_exp2, extra_bits=2, coarse_extra_bits=2, halved=False),
+    "reciprocal": _Kind(_reciprocal),
+    "rsqrt": _Kind(_rsqrt, branches=2),
+    "distribution": _Kind(_distribution, branches=2, extra_bits=1, coarse_extra_bits=3, degree=3, more_segments=1, pinned=True),
+}
 """What a curve can be of."""
 
 
@@ -115,9 +157,10 @@ def curve(name: str, mantissa_bits: int, *, degree: int | None = None, segments_
     name : str
         A key of `CURVES`.
     mantissa_bits : int
-        The argument has as many bits, two more for "exp2".
+        The argument has as many bits, two more for "exp2", for "distribution" one more, or three below 12.
     degree : int or None
-        1 to 3. None: what keeps the error of a result below one unit in the last place, 2 from 12 mantissa bits on, else 1.
+        1 to 3. None: what keeps the error of a result below one unit in the last place, 2 from 12 mantissa bits on, else 1; of
+        "distribution" 3, for the error that `hw.arith.distribution` states, or 1.
     segments_log2 : int or None
         The argument's bits that choose the segment, 1 to 10 and fewer than it has. None: as many as that error needs.
 
@@ -131,28 +174,30 @@ def curve(name: str, mantissa_bits: int, *, degree: int | None = None, segments_
     if not 2 <= mantissa_bits <= 24:
         raise ConfigError(f"mantissa_bits of a curve must be between 2 and 24, not {mantissa_bits!r}")
     kind = CURVES[name]
-    argument_bits = mantissa_bits + kind.extra_bits
+    fine = mantissa_bits >= 12
+    argument_bits = mantissa_bits + (kind.extra_bits if fine else kind.coarse_extra_bits)
     if degree is None:
-        degree = 2 if mantissa_bits >= 12 else 1
+        degree = kind.degree if fine else 1
     if not 1 <= degree <= 3:
         raise ConfigError(f"degree of a curve must be between 1 and 3, not {degree!r}")
     most = min(10, argument_bits - 1)
     if segments_log2 is None:
-        segments_log2 = min(most, {1: (mantissa_bits + 2) // 2, 2: -(-(mantissa_bits - 2) // 3), 3: mantissa_bits // 4}[degree])
+        enough = {1: (mantissa_bits + 2) // 2, 2: -(-(mantissa_bits - 2) // 3), 3: mantissa_bits // 4}[degree]
+        segments_log2 = min(most, enough + kind.more_segments)
     if not 1 <= segments_log2 <= most:
         raise ConfigError(f"segments_log2 of a curve must be between 1 and {most}, not {segments_log2!r}")
     offset_bits, fraction_bits = argument_bits - segments_log2, mantissa_bits + _GUARD + kind.halved
     with localcontext(prec=_DIGITS, rounding=ROUND_HALF_EVEN):
         segments = tuple(_segment(functools.partial(kind.function, branch), Decimal(index), Decimal(1 << segments_log2), degree,
-                                  offset_bits, fraction_bits)
+                                  offset_bits, fraction_bits, kind.pinned and index == 0)
                          for branch in range(kind.branches) for index in range(1 << segments_log2))
     return Curve(name=name, index_bits=segments_log2 + kind.branches - 1, offset_bits=offset_bits, fraction_bits=fraction_bits,
                  coefficients=segments)
 
 
 def _segment(function: Callable[[Decimal], Decimal], index: Decimal, segments: Decimal, degree: int, offset_bits: int,
-             fraction_bits: int) -> tuple[int, ...]:
-    """Return c₀ … c_degree of one segment."""
+             fraction_bits: int, pinned: bool) -> tuple[int, ...]:
+    """Return c₀ … c_degree of one segment, with `pinned` exact at its beginning."""
     def target(u: Decimal) -> Decimal:
         """Return the function at u in [0, 1] of the segment, in units of the value."""
         return function((index + u) / segments) * (1 << fraction_bits)
@@ -164,6 +209,8 @@ def _segment(function: Callable[[Decimal], Decimal], index: Decimal, segments: D
         half = Decimal("0.5") if coefficients else Decimal(0)   # what cutting off the product above loses on average
         coefficients.append(_nearest(_leading(order, nodes, left) + half))
         left = [rest - (coefficients[-1] - half) * u**order for u, rest in zip(nodes, left, strict=True)]
+    if pinned:
+        return _nearest(target(Decimal(0))), *reversed(coefficients)
     last = (1 << offset_bits) - 1
     offsets = sorted({last * step // _SAMPLES for step in range(_SAMPLES + 1)})
     left = [target(Decimal(t) / (1 << offset_bits)) - _horner((0, *reversed(coefficients)), t, offset_bits) for t in offsets]

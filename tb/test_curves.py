@@ -54,6 +54,30 @@ def test_every_value_rounds_to_within_an_ulp_and_in_order(name, mantissa_bits, b
     assert bound - 0.13 < worst <= bound
 
 
+# Degree, segments, and the largest errors of the logistic and the normal tail, as powers of two.
+TAILS = [(None, None, -22.4, -24.3), (3, 5, -18.5, -20.4), (3, 7, -25.8, -26.5), (2, 7, -18.5, -19.9), (2, 8, -21.5, -22.8)]
+
+
+@pytest.mark.parametrize(("degree", "segments_log2", "logistic", "normal"), TAILS)
+def test_tails_of_distributions(degree, segments_log2, logistic, normal):
+    table = curve("distribution", 23, degree=degree, segments_log2=segments_log2)
+    bits = table.index_bits - 1 + table.offset_bits
+    step = 16
+    for branch, bound in enumerate((logistic, normal)):
+        x = np.arange(0, 1 << bits, step)
+        value = curve_values(table, branch << bits | x)
+        if branch:
+            exact = np.array([math.erfc(z) for z in (x * (8 / math.sqrt(2) / (1 << bits))).tolist()]) / 2
+        else:
+            exact = 1 / (1 + np.exp(x * (16 / (1 << bits))))
+        assert bound - 0.2 < math.log2(np.abs(value * 2.0**-table.fraction_bits - exact).max()) <= bound
+        assert value[0] == 1 << table.fraction_bits - 1
+        if degree is None:
+            assert value.min() >= 0
+            assert value[-1] < value[0] >> 20
+            assert np.diff(value).max() <= 1                            # falls, but for the last bit
+
+
 @pytest.mark.parametrize(("name", "mantissa_bits"), [(name, m) for name, m, _ in DEFAULTS])
 def test_one_is_one(name, mantissa_bits):
     table = curve(name, mantissa_bits)
@@ -80,7 +104,7 @@ def test_the_golden_model_evaluates_as_the_table_says(name):
         arguments = np.arange(1 << (table.index_bits + table.offset_bits))
         expected = [table.value(int(x) >> table.offset_bits, int(x) & (1 << table.offset_bits) - 1) for x in arguments]
         np.testing.assert_array_equal(curve_values(table, arguments), expected)
-        assert 0 < min(expected)
+        assert min(expected) > 0 or name == "distribution"
         assert max(expected).bit_length() <= table.value_bits
 
 
@@ -109,7 +133,7 @@ def test_widths_hold_every_number(name):
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (("sine", 23), r"^a curve must be one of exp2, reciprocal, rsqrt, not 'sine'$"),
+    (("sine", 23), r"^a curve must be one of exp2, reciprocal, rsqrt, distribution, not 'sine'$"),
     (("exp2", 1), r"^mantissa_bits of a curve must be between 2 and 24, not 1$"),
     (("exp2", 25), r"^mantissa_bits of a curve must be between 2 and 24, not 25$"),
 ])

@@ -30,7 +30,7 @@ class CurveEvaluator(wiring.Component):
     argument : In(index_bits + offset_bits)
         Segment on top, offset in it below.
     value : Out(fraction_bits + 2)
-        In units of 2^−fraction_bits.
+        In units of 2^−fraction_bits; two's complement of a curve that goes below zero.
 
     Attributes
     ----------

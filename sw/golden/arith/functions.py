@@ -1,4 +1,4 @@
-"""Powers of two, reciprocals and reciprocal square roots of floating-point words, by the tables of `hw.curves`."""
+"""Powers of two, reciprocals, reciprocal square roots and distribution functions of words, by the tables of `hw.curves`."""
 
 import functools
 
@@ -9,7 +9,7 @@ from hw.curves import Curve, curve
 from hw.elements import FloatFormat
 from sw.golden.arith.floating import Integers, Words, decode, encode, float_to_int
 
-__all__ = ["curve_values", "exp2", "exp2_fixed", "exp2_integer_bits", "reciprocal", "rsqrt"]
+__all__ = ["curve_values", "exp2", "exp2_fixed", "exp2_integer_bits", "normal", "reciprocal", "rsqrt", "sigmoid"]
 
 
 @functools.cache
@@ -85,3 +85,25 @@ def rsqrt(fmt: FloatFormat, words: npt.ArrayLike, *, subnormals: bool = False, s
     result = np.ldexp(value, -(exponent >> 1) - table.fraction_bits)
     result = np.where(values == 0, np.copysign(np.inf, values), np.where(values == np.inf, 0.0, result))
     return encode(fmt, np.where((values < 0) | np.isnan(values), np.nan, result), subnormals=subnormals, saturate=saturate)
+
+
+def sigmoid(fmt: FloatFormat, words: npt.ArrayLike, *, degree: int | None = None, segments_log2: int | None = None) -> Words:
+    """Return 1 / (1 + e^−words), the logistic distribution function. Any shape → uint64 of that shape."""
+    return _distribution(fmt, words, 0, degree, segments_log2)
+
+
+def normal(fmt: FloatFormat, words: npt.ArrayLike, *, degree: int | None = None, segments_log2: int | None = None) -> Words:
+    """Return Φ(words), the standard normal distribution function. Any shape → uint64 of that shape."""
+    return _distribution(fmt, words, 1, degree, segments_log2)
+
+
+def _distribution(fmt: FloatFormat, words: npt.ArrayLike, branch: int, degree: int | None, segments_log2: int | None) -> Words:
+    values = decode(fmt, words, subnormals=True)
+    table = curve("distribution", fmt.mantissa_bits, degree=degree, segments_log2=segments_log2)
+    steps = 1 << table.index_bits - 1 + table.offset_bits               # to the end of the table, at 16 or 8
+    end = 16.0 / (1 << branch)
+    distance = np.abs(np.where(np.isnan(values), 0.0, values))
+    argument = np.minimum(np.rint(np.minimum(distance, end) / end * steps), steps - 1).astype(np.int64)
+    beyond = np.where(distance < end, np.maximum(curve_values(table, branch * steps + argument), 0), 0)
+    share = np.where(np.signbit(values), beyond, (1 << table.fraction_bits) - beyond) * 2.0**-table.fraction_bits
+    return encode(fmt, np.where(np.isnan(values), np.nan, share), subnormals=True)
