@@ -63,6 +63,6 @@ def isa_header() -> str:
                         ("STREAM_USE", isa.StreamUse), ("ROW_USE", isa.RowUse), ("VECTOR_FUNCTION", isa.VectorFunction),
                         ("VECTOR_OUTPUT", isa.VectorOutput), ("ERROR", isa.ErrorCause)):
         lines.append("")
-        words = title.lower().replace("_", " ")
-        lines += [_define(f"HEDDLE_{title}_{item.name}", item, f"{words} {item.name.lower()}") for item in enum]
+        lines += [_define(f"HEDDLE_{title}_{item.name}", item, getattr(item, "doc", f"{title.lower()} {item.name.lower()}"))
+                  for item in enum]
     return _guard("HEDDLE_ISA_H", "Instruction set", lines)

@@ -17,8 +17,9 @@ from enum import IntEnum
 
 __all__ = [
     "ARGUMENTS", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT", "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS",
-    "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow", "ErrorCause", "Field",
-    "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit", "VectorFunction", "VectorOutput", "VectorSource", "destination",
+    "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow", "DocumentedEnum",
+    "ErrorCause", "Field", "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit", "VectorFunction", "VectorOutput",
+    "VectorSource", "destination",
 ]
 
 INSTRUCTION_BYTES = 8
@@ -65,61 +66,73 @@ SEQUENCER = len(Unit)
 """The unit number, in the ERROR register, of the sequencer and of what is no queue's fault."""
 
 
-class Dataflow(IntEnum):
+class DocumentedEnum(IntEnum):
+    """Values of a descriptor field, each with its meaning in `doc`."""
+
+    doc: str
+
+    def __new__(cls, value: int, doc: str = "") -> "DocumentedEnum":
+        """Return the member of a value."""
+        member = int.__new__(cls, value)
+        member._value_, member.doc = value, doc
+        return member
+
+
+class Dataflow(DocumentedEnum):
     """Values of `matrix.dataflow`."""
 
-    WS = 0
-    OS = 1
+    WS = 0, "weight-stationary"
+    OS = 1, "output-stationary"
 
 
-class VectorSource(IntEnum):
+class VectorSource(DocumentedEnum):
     """Values of `vector.source`."""
 
-    ACCUMULATOR = 0     # int32 words of the accumulator
-    FLOAT32 = 1         # float32 rows of the scratchpad
-    INT8 = 2            # int8 rows of the scratchpad
-    ROW = 3             # the row scalar row0: rows of one element
-    SCALAR = 4          # one float32 for each row, at any multiple of 4 bytes: rows of one element
-    UINT4 = 5           # rows of unsigned nibbles of the scratchpad, the lower column in the low nibble
+    ACCUMULATOR = 0, "int32 words of the accumulator"
+    FLOAT32 = 1, "float32 rows of the scratchpad"
+    INT8 = 2, "int8 rows of the scratchpad"
+    ROW = 3, "the row scalar row0: rows of one element"
+    SCALAR = 4, "one float32 for each row, at any multiple of 4 bytes: rows of one element"
+    UINT4 = 5, "rows of unsigned nibbles of the scratchpad, the lower column in the low nibble"
 
 
-class StreamUse(IntEnum):
+class StreamUse(DocumentedEnum):
     """Values of `vector.c_use`."""
 
-    NONE = 0
-    BIAS = 1            # int32, added to the accumulator word before it is converted (source 0 only)
-    MIDDLE = 2          # operand of `middle`
-    POST = 3            # operand of `post`
+    NONE = 0, "nothing"
+    BIAS = 1, "int32, added to the accumulator word before it is converted (source 0 only)"
+    MIDDLE = 2, "operand of `middle`"
+    POST = 3, "operand of `post`"
 
 
-class RowUse(IntEnum):
+class RowUse(DocumentedEnum):
     """Values of `vector.row1_use`."""
 
-    NONE = 0
-    MIDDLE = 1          # operand of `middle`
-    POST = 2            # operand of `post`
-    SEED = 3            # the maximum of the row is not below it
+    NONE = 0, "nothing"
+    MIDDLE = 1, "operand of `middle`"
+    POST = 2, "operand of `post`"
+    SEED = 3, "the maximum of the row is not below it"
 
 
-class VectorFunction(IntEnum):
+class VectorFunction(DocumentedEnum):
     """Values of `vector.function`."""
 
-    IDENTITY = 0
-    EXP2 = 1            # 2^x
-    SIGMOID = 2         # 1 / (1 + e^−x); times its argument: SiLU
-    NORMAL = 3          # Φ(x), the distribution function of the normal distribution; times its argument: GELU
-    RECIPROCAL = 4      # 1/x, of a row of one element (sources 3 and 4)
-    RSQRT = 5           # 1/√x, likewise
+    IDENTITY = 0, "x"
+    EXP2 = 1, "2^x"
+    SIGMOID = 2, "1 / (1 + e^−x); times its argument: SiLU"
+    NORMAL = 3, "Φ(x), the distribution function of the normal distribution; times its argument: GELU"
+    RECIPROCAL = 4, "1/x, of a row of one element (sources 3 and 4)"
+    RSQRT = 5, "1/√x, likewise"
 
 
-class VectorOutput(IntEnum):
+class VectorOutput(DocumentedEnum):
     """Values of `vector.output`."""
 
-    NONE = 0
-    INT8 = 1            # rounded to nearest even, saturated
-    FLOAT32 = 2
-    SCALAR = 3          # the row's first element as float32, at any multiple of 4 bytes
-    UINT4 = 4           # rounded to nearest even, saturated to 0 … 15; packed as UINT4 sources are
+    NONE = 0, "nothing"
+    INT8 = 1, "rounded to nearest even, saturated"
+    FLOAT32 = 2, "as they are"
+    SCALAR = 3, "the row's first element as float32, at any multiple of 4 bytes"
+    UINT4 = 4, "rounded to nearest even, saturated to 0 … 15; packed as UINT4 sources are"
 
 
 class Opcode(IntEnum):

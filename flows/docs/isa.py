@@ -9,6 +9,10 @@ _SIZES = f"""Registers: {isa.REGISTERS} of 32 bits, r0 reads as zero; the {isa.A
 r{isa.FIRST_ARGUMENT} and up at the doorbell. Semaphores: {isa.SEMAPHORES}, each counts to {isa.SEMAPHORE_MAX}.
 Loops nest {isa.LOOP_DEPTH} deep.
 """
+_ENUMERATIONS: dict[isa.Unit, tuple[type[isa.DocumentedEnum], ...]] = {
+    isa.Unit.MATRIX: (isa.Dataflow,),
+    isa.Unit.VECTOR: (isa.VectorSource, isa.StreamUse, isa.RowUse, isa.VectorFunction, isa.VectorOutput),
+}
 
 
 def isa_page() -> str:
@@ -23,4 +27,7 @@ def isa_page() -> str:
         rows = [(isa.destination(unit, field.name), f"`{unit.name.lower()}.{field.name}`", field.width, field.doc)
                 for field in descriptor]
         text += [f"\n## Descriptor of the {unit.name.lower()} unit\n", table(("destination", "field", "bits", "meaning"), rows)]
+        for kind in _ENUMERATIONS.get(unit, ()):
+            members = [(member.value, f"`{member.name}`", member.doc) for member in kind]
+            text += [f"`{kind.__name__}`:\n", table(("value", "name", "meaning"), members)]
     return "\n".join(text)
