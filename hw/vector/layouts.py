@@ -22,9 +22,7 @@ def slice_layout(config: AcceleratorConfig) -> data.StructLayout:
     -------
     count : elements, 1 to `vector_lanes`
     valid_count : elements that are not masked, 0 to `count`
-    phase : the slice's number within its row, modulo 8: which running sum it goes to
-    fresh : the slice is one of the first eight of its row: that running sum begins with it
     first, last : of its row
     """
     lanes = config.vector_lanes.bit_length()
-    return data.StructLayout({"count": lanes, "valid_count": lanes, "phase": 3, "fresh": 1, "first": 1, "last": 1})
+    return data.StructLayout({"count": lanes, "valid_count": lanes, "first": 1, "last": 1})
