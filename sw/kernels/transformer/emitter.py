@@ -92,6 +92,12 @@ class StreamEmitter(Emitter):
         self._held.pop(field, None)
         super().put_extent(field, extent)
 
+    def at_most(self, field: str, purpose: str, most: int) -> None:
+        """Set a descriptor field to the register of a purpose, or to `most` if that is less."""
+        self.seen.setdefault(field, set()).add(None)
+        self._held.pop(field, None)
+        self.asm.min(field, self.reg(purpose), "r0", most)
+
     def command(self, unit: Unit, fields: Mapping[str, Operand], wait: Iterable[int] = (), signal: Iterable[int] = ()) -> None:
         """Set descriptor fields and queue the command."""
         for name, value in fields.items():

@@ -15,7 +15,7 @@ from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import Operand, StreamEmitter
 from sw.layout import MatrixLayout, packed_weights, round_up
 
-__all__ = ["Linear", "Semaphore", "column_tile", "emit_linear"]
+__all__ = ["Linear", "Semaphore", "column_tile", "emit_linear", "linear_areas", "make_linear"]
 
 
 class Semaphore(IntEnum):
@@ -79,7 +79,7 @@ class Linear:
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights and then the columns' float32 scales, in DRAM."""
-        return self.scales_offset + round_up(4 * round_up(self.n, self.tile_n), 64)
+        return self.scales_offset + 4 * round_up(self.n, LARGEST_TILE)
 
     @property
     def scales_offset(self) -> int:
@@ -87,21 +87,24 @@ class Linear:
         return round_up(self.layout.size, 64)
 
 
-def column_tile(config: AcceleratorConfig, m: int, limit: int = LARGEST_TILE) -> int:
+def column_tile(config: AcceleratorConfig, m: int) -> int:
     """Return the columns of a tile: a power of two whose rows fill at most half the accumulator."""
     tile = config.columns
-    while 2 * tile <= limit and m * ceil_div(2 * tile, config.columns) <= config.accumulator_rows // 2:
+    while 2 * tile <= LARGEST_TILE and m * ceil_div(2 * tile, config.columns) <= config.accumulator_rows // 2:
         tile *= 2
     return tile
 
 
-def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *, gated: bool = False, residual: bool = False) -> Linear:
-    """Return a linear with its tiles chosen; with `gated` n must be a multiple of the tile."""
-    tile_n = column_tile(config, m)
+def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *, gate_tile: int = 0, residual: bool = False) -> Linear:
+    """Return a linear with its tiles chosen.
+
+    gate_tile: columns of gate and up together in a tile, where they come in turn; a divisor of n.
+    """
+    tile_n = gate_tile or column_tile(config, m)
     bank = config.scratchpad_bank_bytes
     chunk_k = max(config.rows, bank // (WEIGHT_SLOTS * tile_n) // config.rows * config.rows)
     return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, round_up(k, config.rows)),
-                  layout=packed_weights(config, k, n), gated=gated, residual=residual)
+                  layout=packed_weights(config, k, n), gated=gate_tile > 0, residual=residual)
 
 
 def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[str, Area]:

@@ -13,7 +13,7 @@ from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import Operand, StreamEmitter, float_bits
 from sw.kernels.transformer.linear import Semaphore
 
-__all__ = ["SCALARS", "TINY", "Quantize", "emit_inverse", "emit_quantize", "quantize_areas"]
+__all__ = ["SCALARS", "TINY", "Quantize", "emit_inverse", "emit_quantize", "make_quantize", "quantize_areas"]
 
 SCALARS = ("row scale", "magnitude", "inverse", "squares", "part")
 TINY = 2.0**-100            # instead of a magnitude of zero: 127 / TINY is finite, and times zero is zero

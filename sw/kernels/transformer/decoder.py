@@ -1,0 +1,264 @@
+"""A decoder of the Llama family as one program: layers in a hardware loop, a chunk of tokens in, logits of the last one out.
+
+Each layer is a sequence of phases with a fence between them; inside a phase loads, engine, vector unit and stores overlap. Rows of float32
+wait in DRAM from phase to phase, what the engine reads of activations stays in the scratchpad, weights stream by once::
+
+    quantize   x, with the norm                        → int8
+    linear     · queries, keys and values              → float32
+    rotary     positions; int8; keys and values        → cache
+    attention                                          → float32
+    quantize                                           → int8
+    linear     · output, + x                           → x
+    quantize   x, with the norm                        → int8
+    linear     · gate and up, SiLU(gate) · up          → float32
+    quantize                                           → int8
+    linear     · down, + x                             → x
+
+Behind the last layer: quantize the last token's x with the norm, linear · head → logits.
+"""
+
+import math
+from dataclasses import dataclass
+
+from hw.config import AcceleratorConfig, ceil_power_of_two
+from sw.golden.llama import LlamaConfig
+from sw.kernels.transformer.areas import row_scalars
+from sw.kernels.transformer.attention import ATTENTION_SCALARS, attention_areas, attention_rows, emit_attention
+from sw.kernels.transformer.emitter import Operand, StreamEmitter, emit_stream
+from sw.kernels.transformer.linear import WEIGHT_SLOTS, Linear, Semaphore, column_tile, emit_linear, linear_areas, make_linear
+from sw.kernels.transformer.quantize import SCALARS, Quantize, emit_quantize, make_quantize, quantize_areas
+from sw.kernels.transformer.rotary import emit_rotary, query_area, rotary_areas
+from sw.kernels.transformer.shape import PAGE, DecoderShape, decoder_shape
+from sw.layout import round_up
+from sw.program import Program, Region
+
+__all__ = ["HEADS", "DecoderMemory", "decoder_memory", "decoder_program"]
+
+HEADS = ("none", "last", "all")
+CONTEXT_STEP = 256              # what the room in the cache is a multiple of
+_CREDITS = {Semaphore.WEIGHTS_FREE: WEIGHT_SLOTS, Semaphore.ACC_FREE: 2, Semaphore.OUT_FREE: 2, Semaphore.PARAM_FREE: 2,
+            Semaphore.IN_FREE: 2, Semaphore.VALUES_FREE: 2}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderMemory:
+    """Where a model lies in DRAM, for programs of up to `tokens` tokens at once.
+
+    Attributes
+    ----------
+    model : LlamaConfig
+    tokens, context, gate_tile : int
+        Tokens of the largest chunk; tokens that the cache holds; columns of a tile of gate and up together.
+    regions : dict of str to (int, int)
+        Name → address and size: "x" (rows of float32, `row_bytes` apart; the embeddings of a chunk go there), "angles",
+        "weights" (layer after layer, then the head), "cache", "qkv", "attention", "mlp", "logits".
+    row_bytes : int
+        From one row of x to the next, a power of two.
+    offsets : dict of str to int
+        Linear → where it begins in its layer's weights.
+    layer_bytes, cache_bytes : int
+        From one layer's weights and cache to the next layer's.
+    """
+
+    model: LlamaConfig
+    tokens: int
+    context: int
+    gate_tile: int
+    regions: dict[str, tuple[int, int]]
+    row_bytes: int
+    offsets: dict[str, int]
+    layer_bytes: int
+    cache_bytes: int
+
+    @property
+    def end(self) -> int:
+        """First byte behind all regions."""
+        return max(addr + size for addr, size in self.regions.values())
+
+    @property
+    def logits_row(self) -> int:
+        """Bytes from one row of logits to the next."""
+        return round_up(4 * self.model.vocab, 64)
+
+
+def layer_linears(config: AcceleratorConfig, shape: DecoderShape, gate_tile: int) -> dict[str, Linear]:
+    """Return a layer's linears by name."""
+    m = shape.tokens
+    return {
+        "qkv": make_linear(config, "queries, keys and values", m, shape.hidden, shape.qkv_width),
+        "output": make_linear(config, "attention output", m, shape.attention_width, shape.hidden, residual=True),
+        "gate_up": make_linear(config, "gate and up", m, shape.hidden, 2 * shape.ffn, gate_tile=gate_tile),
+        "down": make_linear(config, "down", m, shape.ffn, shape.hidden, residual=True),
+    }
+
+
+def head_linear(config: AcceleratorConfig, shape: DecoderShape, rows: int) -> Linear:
+    """Return the linear that makes logits."""
+    return make_linear(config, "head", rows, shape.hidden, shape.vocab)
+
+
+def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int, context: int | None = None,
+                   logits_rows: int = 1) -> DecoderMemory:
+    """Return where a model lies, for chunks of up to `tokens` tokens, caches of `context` (by default the model's).
+
+    Raises
+    ------
+    ShapeError, AreaError
+        If the config cannot run it.
+    """
+    room = round_up(context or model.context, CONTEXT_STEP)
+    gate_tile = column_tile(config, tokens)
+    shape = decoder_shape(config, model, tokens, gate_tile // 2, context=room)
+    linears = layer_linears(config, shape, gate_tile)
+    offsets, layer_bytes = {}, 0
+    for name, linear in linears.items():
+        offsets[name] = layer_bytes
+        layer_bytes += round_up(linear.weight_bytes, 64)
+    layer_bytes = round_up(layer_bytes, PAGE)
+    row_bytes = ceil_power_of_two(4 * model.hidden)
+    sizes = {
+        "x": tokens * row_bytes, "angles": room * shape.rope_stride,
+        "weights": model.layers * layer_bytes + head_linear(config, shape, 1).weight_bytes, "cache": model.layers * shape.kv.size,
+        "qkv": 4 * tokens * shape.qkv_width, "attention": 4 * tokens * shape.attention_width, "mlp": 4 * tokens * shape.ffn,
+        "logits": logits_rows * round_up(4 * model.vocab, 64)}
+    regions, addr = {}, 0
+    for name, size in sizes.items():
+        regions[name] = (addr, round_up(size, 64))
+        addr = round_up(addr + size, PAGE)
+    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, regions=regions, row_bytes=row_bytes,
+                         offsets=offsets, layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
+
+
+def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens: int, code_addr: int, head: str = "last",
+                    name: str | None = None) -> Program:
+    """Return the program for chunks of up to `tokens` tokens.
+
+    Parameters
+    ----------
+    tokens : int
+        1, or a power of two up to `memory.tokens`. The program's arguments are `position`, of the first token (a multiple of
+        `tokens`), and with more than one token `count`, 1 to `tokens`.
+    code_addr : int
+        Where the code goes, at or behind `memory.end`.
+    head : str
+        "last": logits of the last token, "all": of all, "none".
+
+    Raises
+    ------
+    ShapeError, AreaError
+        If the config cannot run it.
+    """
+    if head not in HEADS:
+        raise ValueError(f"head must be one of {', '.join(HEADS)}, not {head!r}")
+    shape = decoder_shape(config, memory.model, tokens, memory.gate_tile // 2, context=memory.context)
+    arguments = ["position", "count"] if tokens > 1 else ["position"]
+    decoder = _Decoder(config, memory, shape, head)
+    kernels: list[tuple[int, str]] = []
+    code = emit_stream(arguments, lambda emitter: decoder.emit(emitter, kernels))
+    roles = {"x": "input", "angles": "input", "weights": "input", "logits": "output"}
+    regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
+                    for region, (addr, size) in memory.regions.items())
+    return Program(name=name or (f"decoder, {tokens} tokens" if tokens > 1 else "decoder, 1 token"), config_digest=config.digest(),
+                   code=code, code_addr=code_addr, regions=regions, arguments={name: i for i, name in enumerate(arguments)},
+                   kernels=tuple(kernels))
+
+
+class _Decoder:
+    """The phases of a program with all areas chosen."""
+
+    def __init__(self, config: AcceleratorConfig, memory: DecoderMemory, shape: DecoderShape, head: str):
+        self.config, self.memory, self.shape, self.head = config, memory, shape, head
+        self.linears = layer_linears(config, shape, memory.gate_tile)
+        self.norm = make_quantize(config, "norm", shape.tokens, shape.hidden, shape.eps)
+        self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
+        self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
+        self.scalars = row_scalars(config, "the decoder", SCALARS, max(shape.tokens, shape.heads, attention_rows(shape)))
+        self.attention_scalars = row_scalars(config, "attention", ATTENTION_SCALARS, max(shape.tokens, shape.heads))
+        self.queries = query_area(config, shape, 0)
+
+    def _operand(self, columns: int) -> tuple[int, int]:
+        """Return the row bytes of an int8 operand, and the first byte behind it."""
+        row = round_up(columns, max(self.config.activation_slot_bytes, self.config.line_bytes))
+        return row, row * self.shape.tokens
+
+    def emit(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
+        """Emit the program; `kernels` gets the first instruction and name of each phase."""
+        kernels.clear()
+        self.emitter, self.kernels = emitter, kernels
+        self.rows: Operand = 1 if self.shape.tokens == 1 else emitter.reg("count")
+        for i in range(max(_CREDITS.values())):
+            emitter.asm.signal(*(semaphore for semaphore, count in _CREDITS.items() if count > i))
+        weights, cache = emitter.reg("weights"), emitter.reg("cache")
+        emitter.asm.set(weights, self.memory.regions["weights"][0])
+        emitter.asm.set(cache, self.memory.regions["cache"][0])
+        with emitter.loop(self.shape.layers):
+            self._layer(weights, cache)
+            emitter.move(weights, weights, self.memory.layer_bytes)
+            emitter.move(cache, cache, self.memory.cache_bytes)
+        if self.head != "none":
+            self._logits(weights)
+        emitter.asm.halt()
+
+    def _at(self, region: str) -> tuple[str, int]:
+        return "r0", self.memory.regions[region][0]
+
+    def _phase(self, name: str) -> None:
+        self.kernels.append((len(self.emitter.asm), name))
+
+    def _quantize(self, quantize: Quantize, source: tuple[str, int], stride: int, rows: Operand | None = None) -> None:
+        row, end = self._operand(quantize.n)
+        emit_quantize(self.config, self.emitter, quantize, quantize_areas(self.config, quantize, end), self.scalars,
+                      rows=self.rows if rows is None else rows, source=source, source_stride=stride, target=0, target_stride=row)
+
+    def _linear(self, linear: Linear, weights: tuple[str, int], output: str, stride: int, rows: Operand | None = None) -> None:
+        row, end = self._operand(linear.k)
+        emit_linear(self.config, self.emitter, linear, linear_areas(self.config, linear, end),
+                    rows=self.rows if rows is None else rows, operand=0, operand_stride=row, weights=weights,
+                    row_scale=self.scalars["row scale"], output=self._at(output), output_stride=stride)
+
+    def _layer(self, weights: str, cache: str) -> None:
+        shape, memory, config = self.shape, self.memory, self.config
+        def at(linear: str) -> tuple[str, int]:
+            return weights, memory.offsets[linear]
+
+        position = self.emitter.reg("position")
+        self._phase("attention norm")
+        self._quantize(self.norm, self._at("x"), memory.row_bytes)
+        self._phase("qkv")
+        self._linear(self.linears["qkv"], at("qkv"), "qkv", 4 * shape.qkv_width)
+        self._phase("rotary")
+        emit_rotary(config, self.emitter, shape, rotary_areas(config, shape, self.queries.end), self.attention_scalars, self.queries,
+                    rows=self.rows, position=position, source=self._at("qkv"), table=self._at("angles"), cache=(cache, 0))
+        self._phase("attention")
+        emit_attention(config, self.emitter, shape, attention_areas(config, shape, self.queries.end), self.attention_scalars,
+                       self.queries, rows=self.rows, position=position, cache=(cache, 0), output=self._at("attention"))
+        self._phase("attention quantize")
+        self._quantize(self.outputs, self._at("attention"), 4 * shape.attention_width)
+        self._phase("attention output")
+        self._linear(self.linears["output"], at("output"), "x", memory.row_bytes)
+        self._phase("mlp norm")
+        self._quantize(self.norm, self._at("x"), memory.row_bytes)
+        self._phase("gate and up")
+        self._linear(self.linears["gate_up"], at("gate_up"), "mlp", 4 * shape.ffn)
+        self._phase("mlp quantize")
+        self._quantize(self.mlp, self._at("mlp"), 4 * shape.ffn)
+        self._phase("down")
+        self._linear(self.linears["down"], at("down"), "x", memory.row_bytes)
+
+    def _logits(self, weights: str) -> None:
+        """Emit the last norm and the head; `weights` stands behind the layers'."""
+        shape, memory, emitter = self.shape, self.memory, self.emitter
+        every = self.head == "all" or shape.tokens == 1
+        rows = shape.tokens if every else 1
+        self._phase("norm")
+        norm = make_quantize(self.config, "norm", rows, shape.hidden, shape.eps)
+        if every:
+            self._quantize(norm, self._at("x"), memory.row_bytes)
+        else:
+            with emitter.registers("last"):
+                last = emitter.reg("last")
+                emitter.asm.add(last, emitter.reg("count"), "r0", -1)
+                emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
+                self._quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, rows=1)
+        self._phase("head")
+        self._linear(head_linear(self.config, shape, rows), (weights, 0), "logits", memory.logits_row, rows=None if every else 1)

@@ -1,0 +1,246 @@
+"""Queries, keys and values of a chunk of tokens: positions, int8, and the cache.
+
+Float32 rows of all heads come from DRAM. Queries and keys are turned by their angles, everything is rounded to int8 with a scale for each
+token and head. Queries stay in the scratchpad, keys and values are appended to the cache in DRAM. Where a chunk is one token, its heads
+are the rows of one command; else heads follow each other, with a token in each row.
+"""
+
+import math
+from dataclasses import dataclass
+
+from hw.config import AcceleratorConfig
+from hw.isa import RowUse, StreamUse, Unit, VectorOutput, VectorSource
+from sw.kernels.transformer.areas import Area, place_areas
+from sw.kernels.transformer.emitter import Operand, StreamEmitter, float_bits
+from sw.kernels.transformer.linear import Semaphore
+from sw.kernels.transformer.quantize import emit_inverse
+from sw.kernels.transformer.shape import DecoderShape
+from sw.layout import round_up
+
+__all__ = ["ROTARY_SCALARS", "QueryArea", "emit_rotary", "query_area", "rotary_areas"]
+
+ROTARY_SCALARS = ("magnitude", "inverse")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryArea:
+    """Where the queries of a chunk lie in the scratchpad: int8 rows, head after head, then their scales.
+
+    Attributes
+    ----------
+    addr, row_bytes : int
+    scales : int
+        Address of the scales, float32, in the order of the rows.
+    end : int
+        First byte behind.
+    """
+
+    addr: int
+    row_bytes: int
+    scales: int
+    end: int
+
+
+def query_area(config: AcceleratorConfig, shape: DecoderShape, addr: int) -> QueryArea:
+    """Return where queries lie from `addr` on."""
+    row_bytes = round_up(shape.head_dim, max(config.activation_slot_bytes, config.line_bytes))
+    rows = shape.heads * shape.tokens
+    scales = addr + round_up(rows * row_bytes, config.line_bytes)
+    return QueryArea(addr=addr, row_bytes=row_bytes, scales=scales, end=scales + round_up(4 * rows, config.line_bytes))
+
+
+def rotary_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> dict[str, Area]:
+    """Return the scratchpad areas, above `start`."""
+    rows = max(shape.heads, shape.kv_heads) if shape.tokens == 1 else shape.tokens
+    row = 4 * shape.head_dim
+    return place_areas(config, "rotary", {
+        "in": (rows * row, 2), "angles": (2 * row * shape.tokens, 1), "turned": (rows * row, 1),
+        "out": (rows * round_up(shape.head_dim, config.line_bytes), 2),
+        "scales": (rows * (config.beat_bytes if shape.tokens == 1 else 4), 2)}, start)
+
+
+def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area], scalars: dict[str, int],
+                queries: QueryArea, *, rows: Operand, position: str, source: tuple[str, int], table: tuple[str, int],
+                cache: tuple[str, int]) -> None:
+    """Emit it; the rings are empty before and after.
+
+    Parameters
+    ----------
+    rows : int or str
+        Tokens of the chunk.
+    position : str
+        Register: the first token's.
+    source, table, cache : (register, int)
+        DRAM addresses of the float32 rows, the table of angles, and the layer's cache.
+    """
+    with emitter.registers("angles"):
+        register, offset = table
+        angles = emitter.reg("angles")
+        emitter.asm.shl(angles, position, "r0", int(math.log2(shape.rope_stride)))
+        emitter.asm.add(angles, angles, register, offset)
+        emitter.command(Unit.LOAD, {"dram_addr": angles, "dram_stride": shape.rope_stride, "rows": rows, "row_bytes": 8 * shape.head_dim,
+                                    "addr": areas["angles"].addr, "stride": 8 * shape.head_dim, "transpose": 0},
+                        [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
+    emission = _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache)
+    first = 0
+    for kind, heads in (("queries", shape.heads), ("keys", shape.kv_heads), ("values", shape.kv_heads)):
+        emission.heads(kind, heads, (source[0], source[1] + 4 * first * shape.head_dim))
+        first += heads
+    emitter.asm.fence()
+    emitter.asm.signal(Semaphore.PARAM_FREE)            # which the angles held
+
+
+class _Emission:
+    def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
+                 scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: tuple[str, int]):
+        self.config, self.emitter, self.shape, self.areas, self.scalars = config, emitter, shape, areas, scalars
+        self.queries, self.position, self.cache, self.tokens = queries, position, cache, rows
+        self.single = shape.tokens == 1
+        self.row = 4 * shape.head_dim
+        self.waiting = [Semaphore.PARAM_FULL]           # of the first pass that reads the angles
+
+    def heads(self, kind: str, heads: int, source: tuple[str, int]) -> None:
+        """Emit all heads of a kind."""
+        emitter, shape, queries = self.emitter, self.shape, self.queries
+        self.rows: Operand = heads if self.single else self.tokens
+        names = ["tile", "in slot", "target", "scale target"]
+        if kind != "queries":
+            names += ["out slot", "scales slot", "cache scale"]
+        with emitter.registers(*names):
+            emitter.move(emitter.reg("tile"), *source)
+            for name in names:
+                if name.endswith("slot"):
+                    emitter.asm.set(emitter.reg(name), 0)
+            if kind == "queries":
+                emitter.asm.set(emitter.reg("target"), queries.addr)
+                emitter.asm.set(emitter.reg("scale target"), queries.scales)
+            else:
+                self._cache_addresses(kind)
+            if kind == "queries" or self.single:
+                self._head(kind)
+                if not self.single and heads > 1:
+                    self._next_head(kind)
+                    with emitter.loop(heads - 1):
+                        self._head(kind)
+                        self._next_head(kind)
+            else:
+                with emitter.loop(heads):
+                    self._head(kind)
+                    self._next_head(kind)
+
+    def _cache_addresses(self, kind: str) -> None:
+        """target ← where the first row goes, cache scale ← where its scale goes (its beat, where it is one token's)."""
+        emitter, kv = self.emitter, self.shape.kv
+        register, offset = self.cache
+        target, scale = emitter.reg("target"), emitter.reg("cache scale")
+        emitter.asm.shl(target, self.position, "r0", int(math.log2(kv.row_bytes)))
+        emitter.asm.add(target, target, register, offset + kv.offset(kind))
+        emitter.asm.shl(scale, self.position, "r0", 2)
+        if self.single:
+            emitter.asm.and_(emitter.reg("scale target"), scale, "r0", self.config.beat_bytes - 1)
+            emitter.asm.sub(scale, scale, emitter.reg("scale target"))
+        else:
+            emitter.asm.set(emitter.reg("scale target"), 0)
+        emitter.asm.add(scale, scale, register, offset + kv.offset("key scales" if kind == "keys" else "value scales"))
+
+    def _next_head(self, kind: str) -> None:
+        emitter, shape, queries = self.emitter, self.shape, self.queries
+        emitter.move(emitter.reg("tile"), emitter.reg("tile"), self.row)
+        if kind == "queries":
+            emitter.move(emitter.reg("target"), emitter.reg("target"), shape.tokens * queries.row_bytes)
+            emitter.move(emitter.reg("scale target"), emitter.reg("scale target"), 4 * shape.tokens)
+        else:
+            emitter.move(emitter.reg("target"), emitter.reg("target"), shape.kv.head_bytes)
+            emitter.move(emitter.reg("cache scale"), emitter.reg("cache scale"), shape.kv.scales_bytes)
+
+    def _head(self, kind: str) -> None:
+        """One head (or, of one token, all of them)."""
+        emitter, shape, areas, scalars = self.emitter, self.shape, self.areas, self.scalars
+        slot = (emitter.reg("in slot"), areas["in"].addr)
+        emitter.command(Unit.LOAD, {
+            "dram_addr": emitter.reg("tile"), "dram_stride": self.row if self.single else 4 * shape.qkv_width, "rows": self.rows,
+            "row_bytes": self.row, "addr": slot, "stride": self.row, "transpose": 0}, [Semaphore.IN_FREE], [Semaphore.IN_FULL])
+        if kind == "values":
+            values: dict[str, Operand] = {"a_addr": slot}
+            emitter.vector({"source": VectorSource.FLOAT32, "m": self.rows, "n": shape.head_dim, "a_stride": self.row, **values,
+                            "max": 2, "max_addr": scalars["magnitude"]}, [Semaphore.IN_FULL])
+        else:
+            self._turn(slot[0])
+            values = {"a_addr": areas["turned"].addr}
+        emit_inverse(emitter, self.rows, scalars["magnitude"], scalars["inverse"])
+        quantized: dict[str, Operand] = {
+            "source": VectorSource.FLOAT32, "m": self.rows, "n": shape.head_dim, "a_stride": self.row, **values, "row0_en": 1,
+            "row0_addr": scalars["inverse"], "output": VectorOutput.INT8}
+        scale: dict[str, Operand] = {"source": VectorSource.ROW, "m": self.rows, "n": 1, "row0_addr": scalars["magnitude"],
+                                     "scale": float_bits(1 / 127), "output": VectorOutput.SCALAR}
+        if kind == "queries":
+            emitter.vector(quantized | {"addr": emitter.reg("target"), "stride": self.queries.row_bytes}, [], [Semaphore.IN_FREE])
+            emitter.vector(scale | {"addr": emitter.reg("scale target"), "stride": 4})
+        else:
+            self._append(quantized, scale)
+        emitter.ring(emitter.reg("in slot"), areas["in"].slot_bytes, areas["in"].slots)
+
+    def _turn(self, slot: str) -> None:
+        """Turn the pairs (i, i + E/2): y = x·cos, then each half of y gets the other half of x times ± sin."""
+        emitter, shape, areas, scalars = self.emitter, self.shape, self.areas, self.scalars
+        half = self.row // 2
+        angle_stride = 0 if self.single else 2 * self.row
+        base: dict[str, Operand] = {"source": VectorSource.FLOAT32, "m": self.rows, "a_stride": self.row, "b_en": 1,
+                                    "b_stride": angle_stride, "output": VectorOutput.FLOAT32, "stride": self.row}
+        turned, angles, values = areas["turned"].addr, areas["angles"].addr, areas["in"].addr
+        emitter.vector(base | {"n": shape.head_dim, "a_addr": (slot, values), "b_addr": angles, "addr": turned},
+                       [Semaphore.IN_FULL, *self.waiting])
+        self.waiting = []
+        added = base | {"n": shape.head_dim // 2, "middle": 1, "c_use": StreamUse.MIDDLE, "c_stride": self.row, "max": 2,
+                        "max_addr": scalars["magnitude"]}
+        emitter.vector(added | {"a_addr": (slot, values + half), "b_addr": angles + self.row, "c_addr": turned, "addr": turned})
+        emitter.vector(added | {"a_addr": (slot, values), "b_addr": angles + self.row + half, "c_addr": turned + half,
+                                "addr": turned + half, "row1_use": RowUse.SEED, "row1_addr": scalars["magnitude"]})
+
+    def _append(self, quantized: dict[str, Operand], scale: dict[str, Operand]) -> None:
+        """Round into the cache, with the scales; of one token, into the beat that holds the scale already."""
+        emitter, shape, areas = self.emitter, self.shape, self.areas
+        kv, beat = shape.kv, self.config.beat_bytes
+        out_row = round_up(shape.head_dim, self.config.line_bytes)
+        out: Operand = (emitter.reg("out slot"), areas["out"].addr)
+        scales = (emitter.reg("scales slot"), areas["scales"].addr)
+        wait = [Semaphore.OUT_FREE]
+        if self.single:
+            emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("cache scale"), "dram_stride": kv.scales_bytes, "rows": kv.heads,
+                                        "row_bytes": beat, "addr": scales, "stride": beat, "transpose": 0},
+                            [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
+            scale_wait = [Semaphore.PARAM_FULL]
+        else:
+            scale_wait = []
+        emitter.vector(quantized | {"addr": out, "stride": out_row}, wait, [Semaphore.IN_FREE, Semaphore.OUT_FULL])
+        if self.single:
+            with emitter.registers("scale place"):
+                emitter.asm.add(emitter.reg("scale place"), emitter.reg("scale target"), scales[0], scales[1])
+                emitter.vector(scale | {"addr": emitter.reg("scale place"), "stride": beat}, scale_wait, [Semaphore.OUT_FULL])
+        else:
+            emitter.vector(scale | {"addr": scales, "stride": 4}, scale_wait, [Semaphore.OUT_FULL])
+        emitter.command(Unit.STORE, {"dram_addr": emitter.reg("target"), "dram_stride": kv.head_bytes if self.single else kv.row_bytes,
+                                     "rows": self.rows, "row_bytes": shape.head_dim, "addr": out, "stride": out_row},
+                        [Semaphore.OUT_FULL], [])
+        if self.single:
+            emitter.command(Unit.STORE, {"dram_addr": emitter.reg("cache scale"), "dram_stride": kv.scales_bytes, "rows": kv.heads,
+                                         "row_bytes": beat, "addr": scales, "stride": beat},
+                            [Semaphore.OUT_FULL], [Semaphore.OUT_FREE, Semaphore.PARAM_FREE])
+        else:
+            with emitter.registers("scale bytes"):
+                self._scale_bytes()
+                emitter.command(Unit.STORE, {"dram_addr": emitter.reg("cache scale"), "dram_stride": 0, "rows": 1,
+                                             "row_bytes": emitter.reg("scale bytes"), "addr": scales, "stride": 0},
+                                [Semaphore.OUT_FULL], [Semaphore.OUT_FREE])
+        for name in ("out", "scales"):
+            emitter.ring(emitter.reg(f"{name} slot"), areas[name].slot_bytes, areas[name].slots)
+
+    def _scale_bytes(self) -> None:
+        """scale bytes ← four for each token."""
+        emitter = self.emitter
+        register = emitter.reg("scale bytes")
+        if isinstance(self.tokens, int):
+            emitter.asm.set(register, 4 * self.tokens)
+        else:
+            assert isinstance(self.tokens, str)
+            emitter.asm.shl(register, self.tokens, "r0", 2)

@@ -1,0 +1,99 @@
+"""A Llama checkpoint as the accelerator's memory holds it: int8 weights with a scale for each output, angles of positions, embeddings.
+
+The weight of a norm is folded into the linears behind it, before they are rounded. Heads are padded as `DecoderShape` says; gate and up come
+in tiles, each of both.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.config import AcceleratorConfig
+from sw.golden.llama import LlamaLayer, LlamaWeights, rotation
+from sw.kernels.transformer.decoder import DecoderMemory, head_linear, layer_linears
+from sw.kernels.transformer.linear import Linear
+from sw.kernels.transformer.shape import DecoderShape, decoder_shape
+
+__all__ = ["place_embeddings", "place_model"]
+
+Floats = npt.NDArray[np.float32]
+
+
+def place_model(config: AcceleratorConfig, memory: DecoderMemory, weights: LlamaWeights, dram: npt.NDArray[np.uint8]) -> None:
+    """Write weights and angles into `dram`, (bytes,) uint8.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite; the text names it.
+    """
+    shape = decoder_shape(config, memory.model, memory.tokens, memory.gate_tile // 2, context=memory.context)
+    linears = layer_linears(config, shape, memory.gate_tile)
+    start, _ = memory.regions["weights"]
+    for number, layer in enumerate(weights.layers):
+        for name, matrix in _layer_matrices(shape, memory.gate_tile, layer).items():
+            _place(linears[name], f"{name} of layer {number}", matrix, dram, start + number * memory.layer_bytes + memory.offsets[name])
+    _place(head_linear(config, shape, 1), "head", weights.head * weights.norm, dram, start + memory.model.layers * memory.layer_bytes)
+    _place_angles(memory, shape, dram)
+
+
+def place_embeddings(memory: DecoderMemory, weights: LlamaWeights, tokens: npt.ArrayLike, dram: npt.NDArray[np.uint8]) -> None:
+    """Write the embeddings of a chunk's tokens, (count,), where its program reads them."""
+    numbers = np.atleast_1d(np.asarray(tokens))
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() < memory.model.vocab:
+        raise ValueError(f"tokens must be between 0 and {memory.model.vocab - 1}, not {numbers.min()} to {numbers.max()}")
+    if numbers.size > memory.tokens:
+        raise ValueError(f"a chunk must have at most {memory.tokens} tokens, not {numbers.size}")
+    start, _ = memory.regions["x"]
+    for row, token in enumerate(numbers):
+        at = start + row * memory.row_bytes
+        dram[at:at + 4 * memory.model.hidden] = weights.embedding[token].astype(np.float32).view(np.uint8)
+
+
+def _layer_matrices(shape: DecoderShape, gate_tile: int, layer: LlamaLayer) -> dict[str, Floats]:
+    """Return a layer's matrices, outputs × inputs, padded, norms folded in."""
+    heads = [_pad_heads(shape, matrix) for matrix in (layer.q * layer.attention_norm, layer.k * layer.attention_norm,
+                                                      layer.v * layer.attention_norm)]
+    half = gate_tile // 2
+    gate, up = (_pad_rows(matrix * layer.mlp_norm, shape.ffn).reshape(-1, half, shape.hidden) for matrix in (layer.gate, layer.up))
+    return {
+        "qkv": np.concatenate(heads), "output": _pad_heads(shape, layer.o.T).T,
+        "gate_up": np.concatenate((gate, up), axis=1).reshape(-1, shape.hidden), "down": _pad_rows(layer.down.T, shape.ffn).T,
+    }
+
+
+def _pad_heads(shape: DecoderShape, matrix: Floats) -> Floats:
+    """Return (heads · E, D) with each half of each head padded."""
+    halves = matrix.reshape(-1, shape.true_head_dim // 2, matrix.shape[1])
+    padded = np.zeros((len(halves), shape.head_dim // 2, matrix.shape[1]), np.float32)
+    padded[:, :halves.shape[1]] = halves
+    return padded.reshape(-1, matrix.shape[1])
+
+
+def _pad_rows(matrix: Floats, rows: int) -> Floats:
+    return np.concatenate((matrix, np.zeros((rows - len(matrix), matrix.shape[1]), np.float32)))
+
+
+def _place(linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np.uint8], at: int) -> None:
+    """Round a matrix (outputs, inputs) to int8 and write it, and its scales."""
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"weights must be finite, but {name} holds NaN or infinity")
+    magnitude = np.abs(matrix).max(axis=1)
+    scale = np.where(magnitude > 0, magnitude / np.float32(127), np.float32(1)).astype(np.float32)
+    rounded = np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8)
+    packed = linear.layout.pack(np.ascontiguousarray(rounded.T))
+    dram[at:at + packed.size] = packed
+    scales = at + linear.scales_offset
+    dram[scales:scales + scale.nbytes] = scale.view(np.uint8)
+
+
+def _place_angles(memory: DecoderMemory, shape: DecoderShape, dram: npt.NDArray[np.uint8]) -> None:
+    """Write a row for each position: cos of both halves of a head, then −sin and sin."""
+    cos, sin = rotation(memory.model, 0, memory.context)
+    half = shape.head_dim // 2
+    table = np.zeros((memory.context, shape.rope_stride // 4), np.float32)
+    for part, values in enumerate((cos, cos, -sin, sin)):
+        table[:, part * half:part * half + values.shape[1]] = values
+    start, _ = memory.regions["angles"]
+    dram[start:start + table.nbytes] = table.view(np.uint8).ravel()
+
+
