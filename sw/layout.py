@@ -212,11 +212,12 @@ def packed_weights(config: AcceleratorConfig, k: int, n: int, batch: int = 1) ->
 
 def parameter_rows(config: AcceleratorConfig, n: int) -> MatrixLayout:
     """Return the layout of the vector parameters: row 0 the int32 biases, row 1 the float32 scales, in slots of C words."""
-    pitch = ceil_div(n, config.columns) * config.parameter_slot_bytes
+    pitch = round_up(ceil_div(n, config.columns) * config.parameter_slot_bytes, config.beat_bytes)
     return MatrixLayout(batch=1, rows=2, columns=n, bits=32, row_group=1, row_slot=1, column_group=config.columns,
                         row_stride=pitch, group_stride=config.parameter_slot_bytes, batch_stride=2 * pitch, size=2 * pitch)
 
 
-def output_rows(config: AcceleratorConfig, m: int, n: int, batch: int = 1) -> MatrixLayout:
-    """Return the layout of an int8 result, M×N row-major: slots of C outputs along each row."""
-    return _rows(config, batch, m, n, column_group=config.columns, column_slot_bytes=config.output_slot_bytes)
+def output_rows(config: AcceleratorConfig, m: int, n: int, batch: int = 1, *, bits: int = 8) -> MatrixLayout:
+    """Return the layout of an int8 or (32 bits) float32 result, M×N row-major: slots of C outputs along each row."""
+    return _rows(config, batch, m, n, bits=bits, column_group=config.columns,
+                 column_slot_bytes=config.output_slot_bytes * bits // 8)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.timing import vector_cycles
+from sw.kernels.epilogue import epilogue_fields
 from sw.kernels.gemm import gemm_code
 from sw.kernels.plan import FIELD_LIMIT, Mapping, Plan, PlanError, make_plan
 from sw.kernels.spec import GemmSpec
 from sw.kernels.tiles import Extent, OperandTile, TileShape, granularity
 from sw.layout import round_up
-from sw.perf import MemoryModel, predict_code
+from sw.perf import MemoryModel, predict_code, vector_command_cycles
 
 __all__ = ["Estimate", "MappingError", "choose_plan", "estimate", "ranked_plans"]
 
@@ -85,8 +85,9 @@ def estimate(config: AcceleratorConfig, plan: Plan, memory: MemoryModel | None =
     inner, outer = (_beats(config, tiles[name]) / bandwidth for name in (plan.inner_operand, plan.outer_operand))
     parameters = _beats(config, tiles["parameters"]) / bandwidth if "parameters" in tiles else 0.0
     store = _beats(config, tiles["c"]) / bandwidth
-    vector = vector_cycles(config, m=max(1, spec.m // counts["m"]), n=max(1, spec.n // counts["n"]), bias_en=spec.bias,
-                           per_channel=spec.per_channel)
+    tile_fields = {"m": max(1, spec.m // counts["m"]), "n": max(1, spec.n // counts["n"]), "addr": plan.addresses["c"],
+                   "b_addr": plan.addresses.get("scales", 0), "c_addr": plan.addresses.get("parameters", 0)}
+    vector = vector_command_cycles(config, epilogue_fields(spec) | tile_fields)
     drain = config.rows * (1 if mapping.dataflow == "ws" else 2) + config.columns
     # A slot of the ring: drained, loaded again, used; the other slots' steps must cover that.
     turnaround = drain + latency + LOAD_OVERHEAD

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines import COMMAND_LATENCY, OPERAND_LATENCY, RESULT_LATENCY
-from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Dataflow, Opcode, Unit
+from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Dataflow, Opcode, StreamUse, Unit, VectorSource
 from hw.timing import (
     FETCH_LINE_BYTES,
     IN_FLIGHT,
@@ -27,7 +27,7 @@ from hw.timing import (
 from sw.golden.sequencer import Event, mask_bits, run_sequencer
 from sw.program import Program
 
-__all__ = ["MemoryModel", "Prediction", "predict", "predict_code"]
+__all__ = ["MemoryModel", "Prediction", "predict", "predict_code", "vector_command_cycles"]
 
 DOORBELL_CYCLES = 2         # from the doorbell to the first look-up, besides the sequencer's start
 FETCH_START = 4             # from the doorbell to the request of the first line
@@ -36,6 +36,7 @@ OFFER = 1                   # from a command's arrival at the head of its queue,
 SIGNAL = 1                  # from `done` to the cycle in which its semaphores can be granted
 BURST_HOLD = 2              # cycles that a read burst holds its place besides latency and beats
 HALT_CYCLES = 3             # from the last `done` to the stop
+_FROM_SCRATCHPAD = (VectorSource.FLOAT32, VectorSource.INT8, VectorSource.UINT4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +63,22 @@ class Prediction:
     cycles: int
     macs: int
     busy: dict[str, int] = field(default_factory=dict)
+
+
+def vector_command_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) -> int:
+    """Return the cycles of a vector command by itself: `hw.timing.vector_cycles`, and turns of the streams that share a bank.
+
+    Of each row, the bank in which most streams begin decides.
+    """
+    alone, m = vector_cycles(config, fields), fields["m"]
+    used = [name for name, reads in (("a", fields["source"] in _FROM_SCRATCHPAD), ("b", fields["b_en"]),
+                                     ("c", fields["c_use"] != StreamUse.NONE)) if reads]
+    if len(used) < 2:
+        return alone
+    rows = np.arange(m, dtype=np.int64)
+    banks = [(fields[f"{name}_addr"] + rows * fields[f"{name}_stride"]) // config.scratchpad_bank_bytes for name in used]
+    turns = np.max([np.sum([one == other for other in banks], axis=0) for one in banks], axis=0)
+    return alone + int((turns - 1).sum()) * ceil_div(fields["n"], config.vector_lanes)
 
 
 class _Fetch:
@@ -175,8 +192,7 @@ class _Model:
 
     def vector(self, at: float, fields: Mapping[str, int]) -> float:
         """One command after the other."""
-        cycles = vector_cycles(self.config, m=fields["m"], n=fields["n"], bias_en=bool(fields["bias_en"]),
-                               per_channel=bool(fields["per_channel"]))
+        cycles = vector_command_cycles(self.config, fields)
         self.next[Unit.VECTOR] = at + cycles - 1
         return at + cycles - 1
 

@@ -141,17 +141,19 @@ def gemm_args(program: Program, scale: float | None = None, **addresses: int) ->
     return args
 
 
-def read_output(program: Program, outputs: Mapping[str, npt.NDArray[np.uint8]]) -> npt.NDArray[np.int8]:
-    """Return the result matrix in a run's outputs, (batch, M, N) int8, without the batch where it is 1."""
+def read_output(program: Program, outputs: Mapping[str, npt.NDArray[np.uint8]]) -> npt.NDArray[Any]:
+    """Return the result matrix in a run's outputs, (batch, M, N) int8 or float32, without the batch where it is 1."""
     layout = program.region("c").layout
     assert layout is not None
     matrix = layout.unpack(outputs["c"])
+    if layout.bits == 32:
+        matrix = matrix.view(np.float32)
     return matrix[0] if layout.batch == 1 else matrix
 
 
 def run_gemm(session: Session, program: Program, spec: GemmSpec, *, a: npt.NDArray[Any], b: npt.NDArray[Any] | None = None,
-             bias: npt.NDArray[Any] | None = None, scale: Any = None) -> tuple[npt.NDArray[np.int8], Result]:
-    """Place operands, run, and return the (batch, M, N) int8 result with the run's Result.
+             bias: npt.NDArray[Any] | None = None, scale: Any = None) -> tuple[npt.NDArray[Any], Result]:
+    """Place operands, run, and return the (batch, M, N) int8 or float32 result with the run's Result.
 
     `scale` is a number for all channels, or with `spec.per_channel` an (N,) float32 array.
     """
@@ -169,20 +171,20 @@ def compile_case(config: AcceleratorConfig, case: GemmCase, *, dataflow: str | N
                         scale=case.scale if spec.per_channel else None, memory=memory)
 
 
-def run_case(session: Session, program: Program, case: GemmCase) -> tuple[npt.NDArray[np.int8], Result]:
-    """Run a case's program; return its (batch, M, N) int8 result, without the batch where it is 1, and the run's Result."""
+def run_case(session: Session, program: Program, case: GemmCase) -> tuple[npt.NDArray[Any], Result]:
+    """Run a case's program; return its (batch, M, N) result, without the batch where it is 1, and the run's Result."""
     return run_gemm(session, program, case.spec, a=case.a, b=case.b, bias=case.bias, scale=case.scale)
 
 
 def reference_gemm(a: npt.NDArray[Any], b: npt.NDArray[Any], *, scale: Any, bias: npt.NDArray[Any] | None = None,
-                   relu: bool = False) -> npt.NDArray[np.int8]:
+                   relu: bool = False, output: str = "int8") -> npt.NDArray[Any]:
     """Return what a GEMM must give where its accumulator does not saturate, by plain int64 numpy.
 
-    (…, M, K) and (…, K, N) integers → (…, M, N) int8.
+    (…, M, K) and (…, K, N) integers → (…, M, N) int8 or float32.
     """
     total = a.astype(np.int64) @ b.astype(np.int64)
     if bias is not None:
         total = np.clip(total + bias.astype(np.int64), -(1 << 31), (1 << 31) - 1)
-    scaled = np.rint(total.astype(np.float32) * np.asarray(scale, np.float32))
-    result = np.clip(scaled, -128, 127).astype(np.int8)
+    scaled = total.astype(np.float32) * np.asarray(scale, np.float32)
+    result = scaled if output == "float32" else np.clip(np.rint(scaled), -128, 127).astype(np.int8)
     return np.maximum(result, 0) if relu else result

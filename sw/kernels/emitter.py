@@ -1,4 +1,4 @@
-"""An assembler that knows registers and descriptor fields by purpose, and sets fields that never change only once."""
+"""An assembler that knows registers and descriptor fields by purpose; it sets fields that never change only once, zeros never."""
 
 from collections.abc import Callable, Iterable
 
@@ -104,6 +104,7 @@ def emit(arguments: Iterable[str], body: Callable[[Emitter], None]) -> npt.NDArr
     known = {field: value for field, value in fixed.items() if value is not None}
     final = Emitter(arguments, known)
     for field, value in known.items():
-        final.asm.set(field, value)
+        if value:                   # descriptors are zero when a program starts
+            final.asm.set(field, value)
     body(final)
     return final.asm.words()

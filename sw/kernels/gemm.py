@@ -10,7 +10,7 @@ One panel of the outer operand stays in the scratchpad, in chunks of K, while th
                 matrix                                          waits LOADED, signals INNER_FREE; first chunk waits ACC_FREE,
                                                                 last chunk signals ACC_FULL
             load   biases and scales                            waits PARAM_FREE, signals PARAM_FULL
-            vector the result tile → int8                       waits ACC_FULL, PARAM_FULL, OUT_FREE; signals their counterparts
+            vector the result tile → int8 or float32            waits ACC_FULL, PARAM_FULL, OUT_FREE; signals their counterparts
             store                                               waits OUT_FULL, signals OUT_FREE
 
 The outer operand needs no semaphore of its own: loads run in order, and one that follows the inner load of step s starts when
@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
-from hw.isa import Dataflow, Unit, VectorOp
+from hw.isa import Dataflow, Unit
 from sw.kernels.emitter import Emitter, emit
+from sw.kernels.epilogue import epilogue_fields
 from sw.kernels.plan import Plan
 from sw.kernels.tiles import Extent, OperandTile
 from sw.layout import round_up
@@ -132,7 +133,7 @@ class _Gemm:
             emitter.advance(self._extents("k"))
 
     def _tile(self, *, load_outer: bool) -> None:
-        """One result tile: its steps, its requantization, its store."""
+        """One result tile: its steps, its vector command, its store."""
         emitter, plan, chunks = self.emitter, self.plan, self.plan.counts["k"]
         self._move(emitter.reg("inner chunk"), emitter.reg("inner tile"))
         emitter.start(self._extents("k"))
@@ -156,7 +157,7 @@ class _Gemm:
                 self._move(emitter.reg(register), emitter.reg(register), plan.tiles[name].steps[inner_dim])
 
     def _epilogue(self) -> None:
-        """Queue parameters, requantization and store of a result tile."""
+        """Queue parameters, vector command and store of a result tile."""
         emitter, plan, spec = self.emitter, self.plan, self.plan.spec
         wait = [Semaphore.ACC_FULL, Semaphore.OUT_FREE]
         signal = [Semaphore.ACC_FREE, Semaphore.OUT_FULL]
@@ -164,20 +165,20 @@ class _Gemm:
             self._load("parameters", emitter.reg("parameters tile"), [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
             wait.append(Semaphore.PARAM_FULL)
             signal.append(Semaphore.PARAM_FREE)
-            slot, base = emitter.reg("parameters slot"), plan.addresses["parameters"]
-            emitter.put("vector.bias_addr", slot, base)
-            emitter.put("vector.scale_addr", slot, base + plan.tiles["parameters"].stride)
+            slot, addresses = emitter.reg("parameters slot"), plan.addresses
+            if spec.bias:
+                emitter.put("vector.c_addr", slot, addresses["parameters"])
+            if spec.per_channel:
+                emitter.put("vector.b_addr", slot, addresses.get("scales", addresses["parameters"]))
             self.asm.xor(slot, slot, "r0", self.slot_bytes["parameters"])
-        emitter.put("vector.op", VectorOp.REQUANTIZE)
+        for name, value in epilogue_fields(spec).items():
+            emitter.put(f"vector.{name}", value)
         emitter.put("vector.acc_addr", emitter.reg("acc slot"))
         emitter.put("vector.acc_tile_stride", min(spec.m, plan.mapping.tile.m))
         for dim in "mn":
             emitter.put_extent(f"vector.{dim}", self.elements[dim])
         emitter.put("vector.addr", emitter.reg("c slot"), plan.addresses["c"])
         emitter.put("vector.stride", plan.tiles["c"].stride)
-        emitter.put("vector.bias_en", int(spec.bias))
-        emitter.put("vector.per_channel", int(spec.per_channel))
-        emitter.put("vector.relu", int(spec.relu))
         if not spec.per_channel:
             emitter.put("vector.scale", emitter.reg("scale"))
         emitter.go(Unit.VECTOR, wait, signal)
@@ -209,7 +210,8 @@ class _Gemm:
 
     def _parameters_start(self, here: bool) -> None:
         if here and "parameters" in self.plan.tiles:
-            self._move(self.emitter.reg("parameters tile"), self.emitter.reg("parameters"))
+            absent = 0 if self.plan.spec.bias else self.plan.layouts["parameters"].row_stride       # biases, before the scales
+            self._move(self.emitter.reg("parameters tile"), self.emitter.reg("parameters"), absent)
 
     def emit(self) -> None:
         """Emit the kernel."""

@@ -1,6 +1,6 @@
 """A plan: everything that decides a GEMM's program; built from the few choices of the mapper, or refused where it cannot be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hw.config import AcceleratorConfig, ceil_div
 from sw.kernels.spec import GemmSpec, groups_apart, operand_layouts
@@ -65,9 +65,9 @@ class Plan:
     slots : dict of str to int
         Tiles that the scratchpad holds of each operand.
     addresses : dict of str to int
-        Scratchpad address of each operand's ring.
+        Scratchpad address of each operand's ring; "scales" is that of the scales where "parameters" are biases as well.
     separate : bool
-        True if no two rings share a scratchpad bank.
+        True if no two rings share a scratchpad bank (but those of biases and scales, which may).
     acc_slot_rows : int
         Accumulator rows from one of the two result tiles to the other.
     """
@@ -144,19 +144,27 @@ def make_plan(config: AcceleratorConfig, spec: GemmSpec, mapping: Mapping) -> Pl
     if panel > LARGEST_RING:
         raise PlanError(f"Mapping.tile.k must give at most {LARGEST_RING} tiles, not {panel}")
     sizes = {name: round_up(operand.slot_bytes, config.line_bytes) * slots[name] for name, operand in tiles.items()}
+    if spec.bias and spec.per_channel:
+        sizes["scales"] = sizes["parameters"]
     addresses, separate = _place(config, sizes)
+    if "scales" in addresses:
+        tiles["parameters"] = replace(tiles["parameters"], stride=addresses["scales"] - addresses["parameters"])
     return Plan(spec=spec, mapping=mapping, layouts=layouts, tiles=tiles, counts=counts, slots=slots, addresses=addresses,
                 separate=separate, acc_slot_rows=acc_slot_rows)
 
 
 def _place(config: AcceleratorConfig, sizes: dict[str, int]) -> tuple[dict[str, int], bool]:
-    """Return the scratchpad address of each ring, in banks of its own where there are enough of them."""
-    bank = config.scratchpad_bank_bytes
-    separate = sum(ceil_div(size, bank) for size in sizes.values()) <= config.scratchpad_banks
-    addresses, next_addr = {}, 0
-    for name, size in sizes.items():
-        addresses[name] = next_addr
-        next_addr += round_up(size, bank if separate else config.line_bytes)
-    if next_addr > config.scratchpad_bytes:
-        raise PlanError(f"Mapping.tile must need at most {config.scratchpad_bytes} scratchpad bytes, not {next_addr}")
-    return addresses, separate
+    """Return the scratchpad address of each ring, in banks of its own where there are enough of them, or scales with biases."""
+    bank, line = config.scratchpad_bank_bytes, config.line_bytes
+    alone = [[name] for name in sizes]
+    paired = [[name, "scales"] if name == "parameters" and "scales" in sizes else [name] for name in sizes if name != "scales"]
+    for groups, step in ((alone, bank), (paired, bank), (alone, line)):
+        addresses, end = {}, 0
+        for group in groups:
+            end = round_up(end, step)
+            for name in group:
+                addresses[name] = end
+                end += sizes[name]
+        if end <= config.scratchpad_bytes:
+            return addresses, step == bank
+    raise PlanError(f"Mapping.tile must need at most {config.scratchpad_bytes} scratchpad bytes, not {end}")

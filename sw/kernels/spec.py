@@ -17,6 +17,7 @@ __all__ = ["A_FORMS", "B_FORMS", "GemmSpec", "SpecError", "groups_apart", "opera
 
 A_FORMS = ("rows", "transposed")
 B_FORMS = ("packed", "rows", "transposed")
+OUTPUTS = {"int8": 8, "float32": 32}
 DATAFLOW_CHOICES = ("ws", "os", "auto")
 LARGEST = 1 << 24           # of a dimension; keeps every byte count within 32 bits of address arithmetic
 
@@ -27,7 +28,7 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GemmSpec:
-    """C = requantize(A · B + bias), for `batch` independent pairs of matrices.
+    """C = (A · B + bias) · scale, for `batch` independent pairs of matrices; as int8 (requantized) or as float32.
 
     Attributes
     ----------
@@ -47,6 +48,8 @@ class GemmSpec:
         A float32 scale for each output channel, instead of one for all.
     relu : bool
         Clamp at zero from below.
+    output : str
+        "int8", rounded to nearest even and saturated, or "float32", which takes a vector unit for transformers.
     """
 
     m: int
@@ -59,6 +62,7 @@ class GemmSpec:
     bias: bool = False
     per_channel: bool = False
     relu: bool = False
+    output: str = "int8"
 
     def __post_init__(self) -> None:
         for name in ("m", "n", "k", "batch"):
@@ -66,7 +70,8 @@ class GemmSpec:
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"GemmSpec.{name} must be an integer, not {value!r}")
             self._must(name, 1 <= value <= LARGEST, f"between 1 and {LARGEST}")
-        size = self.batch * (self.m * self.k + self.k * self.n + self.m * self.n)
+        self._must("output", self.output in OUTPUTS, f"one of {', '.join(OUTPUTS)}")
+        size = self.batch * (self.m * self.k + self.k * self.n + self.m * self.n * self.output_bits // 8)
         if size >= 1 << 32:
             raise SpecError(f"a GEMM's matrices must fit into 32 bits of address together, not {size} bytes "
                             f"({self.m}×{self.n}×{self.k}, batch {self.batch})")
@@ -82,6 +87,11 @@ class GemmSpec:
     def macs(self) -> int:
         """Multiply-accumulates of the whole batch."""
         return self.batch * self.m * self.n * self.k
+
+    @property
+    def output_bits(self) -> int:
+        """Bits of an element of C."""
+        return OUTPUTS[self.output]
 
     @property
     def has_parameters(self) -> bool:
@@ -106,6 +116,8 @@ def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) ->
     The rows of a layout are those of the matrix as it is given, so A transposed has K rows.
     """
     m, n, k, batch = spec.m, spec.n, spec.k, spec.batch
+    if spec.output != "int8" and config.vector == "requantize":
+        raise SpecError(f"GemmSpec.output must be 'int8' with the vector unit {config.vector!r}, not {spec.output!r}")
     if spec.b == "transposed" and config.weight.bits != 8:
         raise SpecError(f"GemmSpec.b must be 'packed' or 'rows' with {config.weight_format} weights, not 'transposed'")
     rows, columns = (m, k) if spec.a == "rows" else (k, m)
@@ -120,7 +132,7 @@ def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) ->
         b = weight_rows(config, k, n, batch)
     else:
         b = column_matrix(config, n, k, config.columns, batch)
-    layouts = {"a": a, "b": b, "c": output_rows(config, m, n, batch)}
+    layouts = {"a": a, "b": b, "c": output_rows(config, m, n, batch, bits=spec.output_bits)}
     if spec.has_parameters:
         layouts["parameters"] = parameter_rows(config, n)
     return layouts

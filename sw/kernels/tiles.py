@@ -83,10 +83,10 @@ class OperandTile:
     engine_tile_stride: int = 0
 
 
-def _grouped(dim: str, total: int, tile: int, group: int, slot_bytes: int) -> Extent:
-    """Return the bytes of `total` and `tile` elements in groups; a byte an element where groups are not padded."""
-    if slot_bytes == group:
-        return Extent(dim=dim, total=total, tile=tile)
+def _grouped(dim: str, total: int, tile: int, group: int, slot_bytes: int, element_bytes: int = 1) -> Extent:
+    """Return the bytes of `total` and `tile` elements in groups; just those of the elements where groups are not padded."""
+    if slot_bytes == group * element_bytes:
+        return Extent(dim=dim, total=total * element_bytes, tile=tile * element_bytes)
     return Extent(dim=dim, total=ceil_div(total, group) * slot_bytes, tile=ceil_div(tile, group) * slot_bytes)
 
 
@@ -156,10 +156,11 @@ def weight_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLayout,
 
 
 def output_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLayout, tile: TileShape) -> OperandTile:
-    """Return C's tiles: M×N int8, slots of C along N."""
-    group, slot = config.columns, config.output_slot_bytes
+    """Return C's tiles: M×N int8 or float32, slots of C along N."""
+    group, element_bytes = config.columns, spec.output_bits // 8
+    slot = config.output_slot_bytes * element_bytes
     rows = Extent(dim="m", total=spec.m, tile=tile.m)
-    row_bytes = _grouped("n", spec.n, tile.n, group, slot)
+    row_bytes = _grouped("n", spec.n, tile.n, group, slot, element_bytes)
     stride = round_up(ceil_div(min(spec.n, tile.n), group) * slot, config.beat_bytes)
     return OperandTile(
         rows=rows, row_bytes=row_bytes, dram_stride=layout.row_stride, transpose=False, batch_step=layout.batch_stride,
@@ -167,10 +168,14 @@ def output_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLayout,
 
 
 def parameter_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLayout, tile: TileShape) -> OperandTile:
-    """Return the tiles of biases and scales: two rows of slots of C words."""
+    """Return the tiles of biases and scales, or of what there is of them: a row each, of slots of C words.
+
+    The rows lie in rings of their own, `slot_bytes` are those of one row; the plan says how far apart they are (`stride`).
+    """
     slot = config.parameter_slot_bytes
+    count = spec.bias + spec.per_channel
     row_bytes = Extent(dim="n", total=ceil_div(spec.n, config.columns) * slot, tile=ceil_div(tile.n, config.columns) * slot)
-    stride = min(row_bytes.total, row_bytes.tile)
     return OperandTile(
-        rows=Extent(dim="", total=2, tile=2), row_bytes=row_bytes, dram_stride=layout.row_stride, transpose=False, batch_step=0,
-        steps={"n": row_bytes.tile}, stride=stride, slot_bytes=2 * stride)
+        rows=Extent(dim="", total=count, tile=count), row_bytes=row_bytes, dram_stride=layout.row_stride, transpose=False,
+        batch_step=0, steps={"n": row_bytes.tile}, stride=0,
+        slot_bytes=round_up(min(row_bytes.total, row_bytes.tile), config.beat_bytes))

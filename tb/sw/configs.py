@@ -8,7 +8,7 @@ __all__ = ["CONFIGS"]
 CONFIGS: dict[str, AcceleratorConfig] = {
     **PRESETS,
     "3x5-bus64": AcceleratorConfig(rows=3, columns=5, vector_lanes=5, bus_width=64),
-    "12x6": AcceleratorConfig(rows=12, columns=6, vector_lanes=3),
+    "12x6": AcceleratorConfig(rows=12, columns=6, vector="transformer", vector_lanes=2, vector_rows=64),
     "w4-5x7": AcceleratorConfig(rows=5, columns=7, vector_lanes=1, weight_format="int4"),
     "w4-4x4-bus64": AcceleratorConfig(weight_format="int4", bus_width=64),
     "1x1": AcceleratorConfig(rows=1, columns=1, vector_lanes=1, bus_width=64),

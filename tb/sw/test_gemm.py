@@ -31,7 +31,8 @@ def random_spec(name, seed) -> GemmSpec:
     return GemmSpec(
         **{dim: int(rng.integers(1, largest + 1)) for dim in "mnk"}, batch=int(rng.choice([1, 1, 2, 3])),
         a=str(rng.choice(["rows", "transposed"])), b=str(rng.choice(forms)), dataflow=str(rng.choice(config.dataflows)),
-        bias=bool(rng.integers(2)), per_channel=bool(rng.integers(2)), relu=bool(rng.integers(2)))
+        bias=bool(rng.integers(2)), per_channel=bool(rng.integers(2)), relu=bool(rng.integers(2)),
+        output=str(rng.choice(["int8", "float32"])) if config.vector == "transformer" else "int8")
 
 
 def golden_run(config, case, **how):
@@ -42,7 +43,7 @@ def golden_run(config, case, **how):
 
 def reference(case):
     """Return a case's result by plain numpy."""
-    return reference_gemm(case.a, case.b, scale=case.scale, bias=case.bias, relu=case.spec.relu)
+    return reference_gemm(case.a, case.b, scale=case.scale, bias=case.bias, relu=case.spec.relu, output=case.spec.output)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -59,7 +60,8 @@ def test_all_forms_are_met():
     """Every form, and ragged edges in every dimension, come up in the random GEMMs above."""
     specs = [random_spec(name, seed) for name in EXACT for seed in range(6)]
     for field, values in (("a", {"rows", "transposed"}), ("b", {"packed", "rows", "transposed"}), ("dataflow", {"ws", "os"}),
-                          ("batch", {1, 2, 3}), ("bias", {False, True}), ("per_channel", {False, True}), ("relu", {False, True})):
+                          ("batch", {1, 2, 3}), ("bias", {False, True}), ("per_channel", {False, True}), ("relu", {False, True}),
+                          ("output", {"int8", "float32"})):
         assert {getattr(spec, field) for spec in specs} == values
     assert len({(spec.a, spec.b, spec.dataflow) for spec in specs}) == 12
 
@@ -169,9 +171,9 @@ def test_code_is_a_handful_of_legal_instructions():
 
 @pytest.mark.parametrize("name", ["systolic-16x16", "systolic-4x4"])
 def test_operands_have_banks_of_their_own(name):
-    """Readers never meet: activations, weights, parameters and outputs lie in different banks; accumulator halves alternate."""
+    """Readers never meet: activations, weights, biases, scales, outputs lie in different banks; accumulator halves alternate."""
     config = CONFIGS[name]
-    case = random_case("banks", GemmSpec(m=64, n=64, k=64, bias=True), config.weight, 1)
+    case = random_case("banks", GemmSpec(m=64, n=64, k=64, bias=True, per_channel=True), config.weight, 1)
     program = compile_case(config, case)
     session = GoldenDevice(config).open(program.memory_bytes)
     run_case(session, program, case)
@@ -182,7 +184,8 @@ def test_operands_have_banks_of_their_own(name):
             banks.setdefault("activation", set()).add(fields["activation_addr"] // bank)
             banks.setdefault("weight", set()).add(fields["weight_addr"] // bank)
         elif event.unit == Unit.VECTOR:
-            banks.setdefault("parameters", set()).add(fields["bias_addr"] // bank)
+            banks.setdefault("biases", set()).add(fields["c_addr"] // bank)
+            banks.setdefault("scales", set()).add(fields["b_addr"] // bank)
             banks.setdefault("output", set()).add(fields["addr"] // bank)
     found = [bank for group in banks.values() for bank in group]
     assert len(found) == len(set(found))
@@ -201,6 +204,7 @@ def test_operands_have_banks_of_their_own(name):
     ({"m": 2.5}, TypeError, "GemmSpec.m must be an integer, not 2.5"),
     ({"a": "columns"}, SpecError, "GemmSpec.a must be one of rows, transposed, not 'columns'"),
     ({"b": "heap"}, SpecError, "GemmSpec.b must be one of packed, rows, transposed, not 'heap'"),
+    ({"output": "int4"}, SpecError, "GemmSpec.output must be one of int8, float32, not 'int4'"),
     ({"dataflow": "rs"}, SpecError, "GemmSpec.dataflow must be one of ws, os, auto, not 'rs'"),
 ])
 def test_bad_spec(changes, error, text):
@@ -212,6 +216,8 @@ def test_impossible_gemms():
     spec = GemmSpec(m=4, n=4, k=4)
     with pytest.raises(SpecError, match=r"^GemmSpec\.b must be 'packed' or 'rows' with int4 weights, not 'transposed'$"):
         choose_plan(CONFIGS["w4-4x4-bus64"], dataclasses.replace(spec, b="transposed"))
+    with pytest.raises(SpecError, match=r"^GemmSpec\.output must be 'int8' with the vector unit 'requantize', not 'float32'$"):
+        choose_plan(CONFIGS["3x5-bus64"], dataclasses.replace(spec, output="float32"))
     with pytest.raises(MappingError, match=r"^GemmSpec\.dataflow must be one of ws for this config, not 'os'$"):
         choose_plan(CONFIGS["ws-only"], dataclasses.replace(spec, dataflow="os"))
     assert choose_plan(CONFIGS["ws-only"], spec).mapping.dataflow == "ws"

@@ -7,13 +7,17 @@ import numpy.typing as npt
 
 from hw.elements import FP32
 from hw.isa import RowUse, StreamUse, VectorFunction
-from sw.golden.arith import functions
+from sw.golden.arith.functions import exp2, normal, reciprocal, rsqrt, sigmoid
 
 __all__ = ["PARTIAL_SUMS", "apply_function", "greater", "row_maximum", "row_sum", "transform"]
 
 Floats = npt.NDArray[np.float32]
 PARTIAL_SUMS = 8                # running sums of a row, of every eighth slice each
 INT32 = np.iinfo(np.int32)
+_FUNCTIONS = {
+    VectorFunction.EXP2: exp2, VectorFunction.SIGMOID: sigmoid, VectorFunction.NORMAL: normal,
+    VectorFunction.RECIPROCAL: reciprocal, VectorFunction.RSQRT: rsqrt,
+}
 _OF_ONE_FORMAT = (VectorFunction.SIGMOID, VectorFunction.NORMAL)        # their results are never subnormal words by an option
 
 
@@ -22,8 +26,7 @@ def apply_function(function: VectorFunction, values: Floats) -> Floats:
     if function is VectorFunction.IDENTITY:
         return values
     options = {} if function in _OF_ONE_FORMAT else {"subnormals": True}
-    make = getattr(functions, function.name.lower())
-    words = make(FP32, np.ascontiguousarray(values).view(np.uint32), **options)
+    words = _FUNCTIONS[function](FP32, np.ascontiguousarray(values).view(np.uint32), **options)
     return words.astype(np.uint32).view(np.float32)
 
 
