@@ -102,8 +102,8 @@ class _Emission:
         """The queries of one head, or of one token the heads that share keys."""
         emitter, shape, scalars = self.emitter, self.shape, self.scalars
         emitter.vector({"source": VectorSource.SCALAR, "m": self.rows, "n": 1, "a_addr": emitter.reg("query scale"), "a_stride": 4,
-                        "scale": float_bits(math.log2(math.e) / math.sqrt(shape.true_head_dim)), "sum": 1,
-                        "sum_addr": scalars["query scale"]})
+                        "scale": float_bits(math.log2(math.e) / math.sqrt(shape.true_head_dim)), "max": 1,
+                        "max_addr": scalars["query scale"]})
         emitter.move(emitter.reg("left"), emitter.reg("end"))
         emitter.move(emitter.reg("key tile"), emitter.reg("key head"))
         emitter.move(emitter.reg("scale tile"), emitter.reg("scale head"))
@@ -181,10 +181,10 @@ class _Emission:
         below: dict[str, Operand] = {"middle": 1, "row1_use": RowUse.MIDDLE, "row1_addr": maximum, "row1_negate": 1,
                                      "function": VectorFunction.EXP2}
         if not first:
-            emitter.vector(row | below | {"row0_addr": scalars["before"], "sum": 1, "sum_addr": scalars["correction"]})
+            emitter.vector(row | below | {"row0_addr": scalars["before"], "max": 1, "max_addr": scalars["correction"]})
             emitter.vector(row | {"row0_addr": scalars["total"], "post": 1, "row1_use": RowUse.POST,
-                                  "row1_addr": scalars["correction"], "sum": 1, "sum_addr": scalars["total"]})
-            emitter.vector(row | {"row0_addr": scalars["maximum"], "sum": 1, "sum_addr": scalars["before"]})
+                                  "row1_addr": scalars["correction"], "max": 1, "max_addr": scalars["total"]})
+            emitter.vector(row | {"row0_addr": scalars["maximum"], "max": 1, "max_addr": scalars["before"]})
         emitter.vector(self._scores() | below | {
             "post": 1, "c_use": StreamUse.POST, "c_addr": self._slot("scales", 4 * tile), "c_stride": 0, "sum": 1,
             "sum_addr": scalars["total" if first else "part"], "max": 2, "max_addr": scalars["magnitude"],
@@ -192,7 +192,7 @@ class _Emission:
             [], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE])
         if not first:
             emitter.vector(row | {"row0_addr": scalars["total"], "middle": 1, "row1_use": RowUse.MIDDLE, "row1_addr": scalars["part"],
-                                  "sum": 1, "sum_addr": scalars["total"]})
+                                  "max": 1, "max_addr": scalars["total"]})
         emit_inverse(emitter, self.rows, scalars["magnitude"], scalars["inverse"])
         emitter.at_most("vector.n", "left", tile)
         emitter.vector({"source": VectorSource.FLOAT32, "m": self.rows, "a_addr": self.areas["probabilities"].addr,
@@ -230,7 +230,7 @@ class _Emission:
         emitter, shape, scalars = self.emitter, self.shape, self.scalars
         out, out_row = self._slot("out"), 4 * shape.head_dim
         emitter.vector({"source": VectorSource.ROW, "m": self.rows, "n": 1, "row0_addr": scalars["total"],
-                        "function": VectorFunction.RECIPROCAL, "sum": 1, "sum_addr": scalars["inverse"]})
+                        "function": VectorFunction.RECIPROCAL, "max": 1, "max_addr": scalars["inverse"]})
         emitter.vector({"source": VectorSource.FLOAT32, "m": self.rows, "n": shape.head_dim, "a_addr": out, "a_stride": out_row,
                         "row0_en": 1, "row0_addr": scalars["inverse"], "output": VectorOutput.FLOAT32, "addr": out,
                         "stride": out_row}, [], [Semaphore.OUT_FULL])

@@ -58,7 +58,7 @@ def quantize_areas(config: AcceleratorConfig, quantize: Quantize, start: int) ->
 def emit_inverse(emitter: StreamEmitter, rows: Operand, magnitude: int, inverse: int) -> None:
     """Emit inverse ← 127 / magnitude, row by row."""
     emitter.vector({"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": magnitude, "scale": float_bits(1 / 127), "middle": 2,
-                    "constant": float_bits(TINY), "function": VectorFunction.RECIPROCAL, "sum": 1, "sum_addr": inverse})
+                    "constant": float_bits(TINY), "function": VectorFunction.RECIPROCAL, "max": 1, "max_addr": inverse})
 
 
 def emit_quantize(config: AcceleratorConfig, emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area],
@@ -106,7 +106,7 @@ def emit_quantize(config: AcceleratorConfig, emitter: StreamEmitter, quantize: Q
         emitter.vector(fields, [Semaphore.IN_FULL], [] if keep else [Semaphore.IN_FREE])
         if norm and not first:
             emitter.vector({"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": scalars["squares"], "middle": 1,
-                            "row1_use": RowUse.MIDDLE, "row1_addr": scalars["part"], "sum": 1, "sum_addr": scalars["squares"]})
+                            "row1_use": RowUse.MIDDLE, "row1_addr": scalars["part"], "max": 1, "max_addr": scalars["squares"]})
 
     def begin() -> None:
         emitter.move(emitter.reg("tile"), *source)
@@ -121,11 +121,11 @@ def emit_quantize(config: AcceleratorConfig, emitter: StreamEmitter, quantize: Q
     def scale_rows() -> None:
         emit_inverse(emitter, rows, scalars["magnitude"], scalars["inverse"])
         to_scale: dict[str, Operand] = {"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": scalars["magnitude"],
-                                        "scale": float_bits(1 / 127), "sum": 1, "sum_addr": scalars["row scale"]}
+                                        "scale": float_bits(1 / 127), "max": 1, "max_addr": scalars["row scale"]}
         if quantize.eps is not None:
             emitter.vector({"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": scalars["squares"],
                             "scale": float_bits(1 / quantize.n), "middle": 1, "constant": float_bits(quantize.eps),
-                            "function": VectorFunction.RSQRT, "sum": 1, "sum_addr": scalars["part"]})
+                            "function": VectorFunction.RSQRT, "max": 1, "max_addr": scalars["part"]})
             to_scale |= {"post": 1, "row1_use": RowUse.POST, "row1_addr": scalars["part"]}
         emitter.vector(to_scale)
 
