@@ -1,0 +1,88 @@
+"""Passes of RMSNorm (Zhang and Sennrich, 2019) and LayerNorm (Ba et al., 2016).
+
+An RMSNorm whose result is quantized never divides a row: the factor 1/rms is the same for all of a token, so it cancels in the
+int8 codes, which only need the largest magnitude of x · γ, and is left to the token's scale.
+"""
+
+from collections.abc import Sequence
+
+from hw.isa import VectorFunction
+from sw.kernels.passes.command import Floats, Int8, Operand, Pass, Row, vector_pass
+from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
+
+__all__ = ["add_rows", "layer_norm", "maximum_rows", "rms_norm", "rms_norm_int8", "rms_statistics"]
+
+
+def add_rows(m: Operand, parts: Sequence[Operand], to: Operand) -> list[Pass]:
+    """Row scalars `parts`, sums over parts of the columns → their sum at `to`, which may be the first of them."""
+    passes, first = [], parts[0]
+    for part in parts[1:]:
+        passes.append(vector_pass("add parts", a=Row(first), m=m, add=Row(part), sum_to=to))
+        first = to
+    return passes
+
+
+def maximum_rows(m: Operand, parts: Sequence[Operand], to: Operand) -> list[Pass]:
+    """Row scalars `parts`, maxima over parts of the columns → their maximum at `to`, which may be the first of them."""
+    passes, first = [], parts[0]
+    for part in parts[1:]:
+        passes.append(vector_pass("maximum of parts", a=Row(first), m=m, max_to=to, seed=part))
+        first = to
+    return passes
+
+
+def rms_statistics(m: Operand, n: Operand, x: Floats, *, squares: Operand, amax: Operand, gamma: Floats | None = None,
+                   seed: Operand | None = None) -> list[Pass]:
+    """Σ x² and max |x · γ| of each row, or of a part of its columns, whose maximum is not below `seed`.
+
+    Without γ (which then is in the weights that follow), whatever pass makes x gives both, and this one is saved.
+    """
+    return [vector_pass("statistics", a=x, m=m, n=n, times=gamma, squares_to=squares, amax_to=amax, seed=seed)]
+
+
+def rms_norm_int8(m: Operand, n: int, x: Floats, to: Int8, *, squares: Operand, amax: Operand, scale: Operand, inverse: Operand,
+                  eps: float, gamma: Floats | None = None, columns: Operand | None = None) -> list[Pass]:
+    """x / √(mean x² + eps) · γ as int8, and what the integers of each token stand for, from the statistics of the whole row.
+
+    Parameters
+    ----------
+    n : int
+        Columns that the statistics are of.
+    squares, amax : Operand
+        Row scalars: Σ x², max |x · γ|; kept.
+    scale, inverse : Operand
+        Row scalars to write: amax / 127 / rms, what an integer stands for; 127 / amax.
+    columns : Operand
+        Columns to quantize, where not all `n` at once.
+    """
+    square = INT8_MAX**2        # 1/√(127²·(mean + eps)) = 1/rms/127
+    return [
+        vector_pass("rms", a=Row(squares), m=m, scale=square / n, add=square * eps, function=VectorFunction.RSQRT,
+                    times=Row(amax), max_to=scale),
+        *inverse_scale(m, amax, inverse),
+        *quantize(m, n if columns is None else columns, x, to, inverse=inverse, columns=1.0 if gamma is None else gamma),
+    ]
+
+
+def rms_norm(m: Operand, n: int, x: Floats, to: Floats, *, squares: Operand, eps: float, gamma: Floats,
+             amax: Operand | None = None) -> list[Pass]:
+    """x / √(mean x² + eps) · γ as float32, from Σ x² of each row, whose place then holds 1/rms."""
+    return [
+        vector_pass("rms", a=Row(squares), m=m, scale=1 / n, add=eps, function=VectorFunction.RSQRT, sum_to=squares),
+        vector_pass("normalize", a=x, m=m, n=n, scale=gamma, row=squares, amax_to=amax, to=to),
+    ]
+
+
+def layer_norm(m: Operand, n: int, x: Floats, to: Floats, *, total: Operand, squares: Operand, eps: float, gamma: Floats,
+               beta: Floats, amax: Operand | None = None) -> list[Pass]:
+    """(x − mean) / √(variance + eps) · γ + β as float32, from the sum of each row.
+
+    `total` holds Σ x and then the mean; `squares` gets Σ (x − mean)² and then 1/√(variance + eps). `to` may be `x`; it holds
+    x − mean in between, so that the variance does not suffer from cancellation.
+    """
+    return [
+        vector_pass("mean", a=Row(total), m=m, scale=1 / n, sum_to=total),
+        vector_pass("centre", a=x, m=m, n=n, add=Row(total, negate=True), squares_to=squares, to=to),
+        vector_pass("deviation", a=Row(squares), m=m, scale=1 / n, add=eps, function=VectorFunction.RSQRT, sum_to=squares),
+        vector_pass("normalize", a=to, m=m, n=n, scale=gamma, row=squares, add=beta, amax_to=amax, to=to),
+    ]
