@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import DESCRIPTORS, Dataflow, ErrorCause, Unit
+from hw.isa import DESCRIPTORS, Dataflow, ErrorCause, StreamUse, Unit, VectorFunction, VectorOutput, VectorSource
 from sw.assembler import Assembler
 from sw.program import Program, Region
+from tb.vector.commands import VectorSpace, initial_row_scalars, random_vector_command
 
 __all__ = ["FaultyProgram", "RandomProgram", "faulty_programs", "random_program", "wipe_program"]
 
 INPUT_BYTES = 1 << 16
 PARAMETER_BYTES = 1 << 13
+LARGEST_ROWS = 256          # row scalars of a thread
 HOME = 4                    # a thread's own semaphore; 0–3 are the batons to its units
 PER_THREAD = 8
 
@@ -51,6 +53,8 @@ class _Thread:
         self.activation, self.weight, self.parameter, self.output = bases
         self.acc_rows = config.accumulator_rows // 2
         self.acc = index * self.acc_rows
+        self.rows = min(config.vector_rows // 2, LARGEST_ROWS)
+        self.row = index * self.rows
 
 
 class _Generator:
@@ -121,22 +125,11 @@ class _Generator:
         size = (steps - 1) * stride + (groups - 1) * tile_stride + slot
         return {"addr": self._place(base, room, size, slot), "stride": stride, "tile_stride": tile_stride}
 
-    def vector(self, thread: _Thread) -> dict[str, int]:
-        config = self.config
-        m, n = self._int(1, self.longest), self._int(1, self.longest)
-        groups = min(ceil_div(n, config.columns), thread.area_bytes // config.parameter_slot_bytes, thread.acc_rows // m)
-        n = min(n, groups * config.columns)
-        acc_tile_stride = self._int(m, max(m, thread.acc_rows // groups))
-        slot = config.output_slot_bytes
-        stride = self._spread(m, groups * slot, slot, thread.area_bytes)
-        parameters = [self._place(thread.parameter, thread.area_bytes, groups * config.parameter_slot_bytes, config.line_bytes)
-                      for _ in range(2)]
-        return {"op": 0, "acc_addr": self._place(thread.acc, thread.acc_rows, (groups - 1) * acc_tile_stride + m, 1),
-                "acc_tile_stride": acc_tile_stride, "m": m, "n": n,
-                "addr": self._place(thread.output, thread.area_bytes, (m - 1) * stride + groups * slot, slot),
-                "stride": stride, "bias_addr": parameters[0], "scale_addr": parameters[1],
-                "scale": int(np.float32(2.0 ** -self._int(4, 14) * self.rng.uniform(0.5, 1)).view(np.uint32)),
-                "bias_en": self._flag(), "per_channel": self._flag(), "relu": self._flag(0.3)}
+    def space(self, thread: _Thread) -> VectorSpace:
+        """Return what a thread's vector commands may use."""
+        return VectorSpace(
+            inputs=(thread.parameter, thread.activation, thread.weight), output=thread.output, area_bytes=thread.area_bytes,
+            acc=thread.acc, acc_rows=thread.acc_rows, row=thread.row, rows=thread.rows, longest=self.longest)
 
     def store(self, thread: _Thread, count: int) -> tuple[dict[str, int], int]:
         """Return a store of its own piece of the output region, and the bytes from one iteration's piece to the next."""
@@ -193,7 +186,11 @@ def _chain(generator: _Generator, thread: _Thread, count: int, asm: Assembler) -
         chain.append((Unit.MATRIX, generator.matrix(thread)))
         if rng.random() < 0.3:
             chain.append((Unit.LOAD, generator.load(thread)))
-    chain += [(Unit.VECTOR, generator.vector(thread)) for _ in range(rng.integers(1, 3))]
+    space = generator.space(thread)
+    if generator.config.vector == "transformer":
+        chain.append((Unit.VECTOR, initial_row_scalars(generator.config, space)))
+        chain += [(Unit.VECTOR, random_vector_command(generator.config, rng, space)) for _ in range(2)]
+    chain += [(Unit.VECTOR, random_vector_command(generator.config, rng, space)) for _ in range(rng.integers(1, 3))]
     fields, step = generator.store(thread, count)
     asm.set(f"r{2 + 2 * thread.index}", fields["dram_addr"])
     asm.set(f"r{3 + 2 * thread.index}", step)
@@ -218,7 +215,7 @@ def _interleave(rng: np.random.Generator, asm: Assembler, chains: list[list[tupl
             if unit == Unit.STORE and field_.name == "dram_addr":
                 asm.set(name, f"r{2 + 2 * index}")
             else:
-                asm.set(name, fields[field_.name])
+                asm.set(name, fields.get(field_.name, 0))
         asm.go(unit, wait=wait, signal=signal)
         commands.append((unit, fields))
 
@@ -266,13 +263,23 @@ def faulty_programs(config: AcceleratorConfig) -> list[FaultyProgram]:
         (Unit.MATRIX, {"weight_addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
         (Unit.MATRIX, {"acc_addr": config.accumulator_rows}, ErrorCause.ACCUMULATOR_RANGE),
         (Unit.VECTOR, {"m": 0}, ErrorCause.BAD_SIZE), (Unit.VECTOR, {"n": 0}, ErrorCause.BAD_SIZE),
-        (Unit.VECTOR, {"op": 15}, ErrorCause.UNSUPPORTED),
-        (Unit.VECTOR, {"bias_en": 1, "bias_addr": 1}, ErrorCause.MISALIGNED),
+        (Unit.VECTOR, {"source": 7}, ErrorCause.UNSUPPORTED),
+        (Unit.VECTOR, {"c_use": StreamUse.BIAS, "c_addr": 1}, ErrorCause.MISALIGNED),
         (Unit.VECTOR, {"addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
         (Unit.VECTOR, {"acc_addr": config.accumulator_rows}, ErrorCause.ACCUMULATOR_RANGE),
         (Unit.STORE, {"rows": 0}, ErrorCause.BAD_SIZE), (Unit.STORE, {"addr": beat // 2}, ErrorCause.MISALIGNED),
         (Unit.STORE, {"addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
     ]
+    if config.vector == "transformer":
+        beyond = config.vector_rows - 1
+        command_faults += [
+            (Unit.VECTOR, {"m": 2, "row0_en": 1, "row0_addr": beyond}, ErrorCause.ROW_SCALAR_RANGE),
+            (Unit.VECTOR, {"m": 2, "sum": 1, "sum_addr": beyond}, ErrorCause.ROW_SCALAR_RANGE),
+            (Unit.VECTOR, {"source": VectorSource.FLOAT32, "a_addr": spad}, ErrorCause.SCRATCHPAD_RANGE),
+            (Unit.VECTOR, {"function": VectorFunction.RSQRT}, ErrorCause.UNSUPPORTED),
+        ]
+    else:
+        command_faults.append((Unit.VECTOR, {"source": VectorSource.FLOAT32}, ErrorCause.UNSUPPORTED))
     programs = [_faulty(config, cause, lambda asm, u=unit, c=changes: _queue(asm, u, {**fields[u], **c}))
                 for unit, changes, cause in command_faults]
 
@@ -288,7 +295,7 @@ def faulty_programs(config: AcceleratorConfig) -> list[FaultyProgram]:
         *(_faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm, w=word: asm.word(w))
           for word in (0x02 | 32 << 16, 0x09 | 255 << 24, 0x10 | 32 << 16)),
         *(_faulty(config, ErrorCause.FIELD_OVERFLOW, lambda asm, n=name, v=value: asm.set(n, v))
-          for name, value in (("load.addr", 1 << 24), ("matrix.k", 1 << 16), ("matrix.dataflow", 2), ("vector.op", 16),
+          for name, value in (("load.addr", 1 << 24), ("matrix.k", 1 << 16), ("matrix.dataflow", 2), ("vector.source", 8),
                               ("store.stride", -beat))),
     ]
     return programs
@@ -323,7 +330,7 @@ def _harmless(config: AcceleratorConfig) -> dict[Unit, dict[str, int]]:
     fields = {unit: dict.fromkeys((f.name for f in DESCRIPTORS[unit]), 0) for unit in Unit}
     fields[Unit.LOAD] |= {"rows": 1, "row_bytes": beat}
     fields[Unit.MATRIX] |= {"m": 1, "n": 1, "k": 1, "dataflow": int(Dataflow[config.dataflows[0].upper()])}
-    fields[Unit.VECTOR] |= {"m": 1, "n": 1, "scale": 0x3F80_0000}
+    fields[Unit.VECTOR] |= {"m": 1, "n": 1, "scale": 0x3F80_0000, "output": VectorOutput.INT8}
     fields[Unit.STORE] |= {"rows": 1, "row_bytes": beat, "dram_addr": INPUT_BYTES}
     return fields
 

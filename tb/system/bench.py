@@ -17,7 +17,7 @@ from pyuvm import (
 )
 
 from hw.config import AcceleratorConfig
-from hw.isa import Dataflow, ErrorCause, Unit
+from hw.isa import Dataflow, ErrorCause, StreamUse, Unit, VectorFunction, VectorOutput, VectorSource
 from tb.programs import INPUT_BYTES, RandomProgram, faulty_programs, random_program, wipe_program
 from tb.system.agents import STALLS, CsrAgent, MemoryAgent, RunItem, WriteMonitor
 from tb.system.checker import Observation, Prediction, RunChecker
@@ -76,11 +76,13 @@ class CommandCoverage(uvm_subscriber):
 
     def build_phase(self):
         yes_no = (False, True)
-        self.coverage = Coverage({
+        steps = {"source": list(VectorSource), "function": list(VectorFunction), "output": list(VectorOutput), "sum": range(3),
+                 "max": range(3), "mask": yes_no, "row0": yes_no} if CONFIG.vector == "transformer" else {}
+        self.coverage = Coverage(steps | {
             "dataflow": [Dataflow[name.upper()] for name in CONFIG.dataflows], "ragged_m": yes_no, "ragged_n": yes_no,
             "ragged_k": yes_no, "accumulate": yes_no, "serialize": yes_no, "transpose": yes_no, "partial_beat": yes_no,
-            "bias": yes_no, "per_channel": yes_no, "relu": yes_no, "stall": list(STALLS), "end": END_BINS,
-        }, crosses=[("dataflow", "ragged_m"), ("dataflow", "ragged_k"), ("dataflow", "accumulate"), ("bias", "per_channel")])
+            "bias": yes_no, "scales": yes_no, "maximum": yes_no, "stall": list(STALLS), "end": END_BINS,
+        }, crosses=[("dataflow", "ragged_m"), ("dataflow", "ragged_k"), ("dataflow", "accumulate"), ("bias", "scales")])
 
     def write(self, item):
         sample = self.coverage.sample
@@ -91,7 +93,11 @@ class CommandCoverage(uvm_subscriber):
                        ragged_n=bool(fields["n"] % CONFIG.columns), ragged_k=bool(fields["k"] % CONFIG.rows),
                        accumulate=bool(fields["accumulate"]), serialize=bool(fields["serialize"]))
             elif unit == Unit.VECTOR:
-                sample(bias=bool(fields["bias_en"]), per_channel=bool(fields["per_channel"]), relu=bool(fields["relu"]))
+                sample(bias=fields["c_use"] == StreamUse.BIAS, scales=bool(fields["b_en"]), maximum=fields["middle"] == 2)
+                if CONFIG.vector == "transformer":
+                    sample(source=VectorSource(fields["source"]), function=VectorFunction(fields["function"]),
+                           output=VectorOutput(fields["output"]), sum=fields["sum"], max=fields["max"],
+                           mask=bool(fields["mask_en"]), row0=bool(fields["row0_en"]))
             else:
                 sample(partial_beat=bool(fields["row_bytes"] % CONFIG.beat_bytes))
                 if unit == Unit.LOAD:
