@@ -136,6 +136,8 @@ class _Maker:
         scalar = source in OF_ONE_ELEMENT
         m, n = self.shape(OUTPUT_BITS.get(output, 8), scalar)
         fields |= {"m": m, "n": n, "scale": self.number(), "b_en": 0 if scalar else self.flag()}
+        if fields["sum"] == 2:
+            fields["post"] = 0
         if fields["sum"] and fields["max"] and space.rows < 2 * m:
             fields["max"] = 0
         fields |= self.row_scalars(m)

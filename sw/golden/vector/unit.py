@@ -108,6 +108,8 @@ def _check(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream]
             raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
     if fields["c_use"] == StreamUse.BIAS and fields["source"] != VectorSource.ACCUMULATOR:
         raise Refusal(ErrorCause.UNSUPPORTED, fields["c_use"])
+    if fields["sum"] == 2 and fields["post"]:
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["post"])
     if config.vector == "requantize":
         _check_requantize(fields)
     for name in ("m", "n"):
