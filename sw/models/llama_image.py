@@ -87,11 +87,11 @@ def _place(linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np.uint8
 
 
 def _place_angles(memory: DecoderMemory, shape: DecoderShape, dram: npt.NDArray[np.uint8]) -> None:
-    """Write a row for each position: cos of both halves of a head, then −sin and sin."""
+    """Write a row for each position: the cosines of half a head, then the sines."""
     cos, sin = rotation(memory.model, 0, memory.context)
     half = shape.head_dim // 2
     table = np.zeros((memory.context, shape.rope_stride // 4), np.float32)
-    for part, values in enumerate((cos, cos, -sin, sin)):
+    for part, values in enumerate((cos, sin)):
         table[:, part * half:part * half + values.shape[1]] = values
     start, _ = memory.regions["angles"]
     dram[start:start + table.nbytes] = table.view(np.uint8).ravel()

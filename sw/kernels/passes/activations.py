@@ -12,7 +12,7 @@ def silu(m: Operand, n: Operand, acc: Accumulator, to: Floats, *, columns: Float
 
 
 def gated(m: Operand, n: Operand, acc: Accumulator, gate: Floats, to: Floats, *, columns: Floats | Number, tokens: Operand,
-          amax: Operand, seed: Operand | None = None) -> list[Pass]:
+          amax: Operand | None = None, seed: Operand | None = None) -> list[Pass]:
     """acc · column scale · token scale · gate → float32, which may lie where the gate does, and max |.| of each row."""
     return [vector_pass("gate", a=acc, m=m, n=n, scale=columns, row=tokens, times=gate, amax_to=amax, seed=seed, to=to)]
 

@@ -108,8 +108,8 @@ def context(m: Operand, n: Operand, o: Floats | Accumulator, to: Floats, *, tota
             seed: Operand | None = None) -> list[Pass]:
     """O / L → float32, which may lie where O does, and max |.| of each row, not below `seed` (that of the heads before).
 
-    Where one tile holds all keys, o is the accumulator, total the row scalars Σ p, and values and largest are as for `accumulate`,
-    which is not needed then, nor `update`, nor `denominator`. `inverse` gets 1/L, times `largest`.
+    Where one tile holds all keys, o is the accumulator, total the row scalars Σ p, values and largest are as for `accumulate`,
+    and that is not needed, nor `update`, nor `denominator`. `inverse` gets 1/L, times `largest`.
     """
     scale = vector_pass("1 / denominator", a=total, m=m, function=VectorFunction.RECIPROCAL,
                         **({"sum_to": inverse} if largest is None else {"times": Row(largest), "max_to": inverse}))

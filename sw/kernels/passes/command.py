@@ -275,7 +275,7 @@ def _check_one_element(fields: dict[str, Operand], name: str) -> None:
     """Check what rows of one element cannot do, and what only they can."""
     if fields["source"] not in (VectorSource.ROW, VectorSource.SCALAR):
         if fields["function"] in (VectorFunction.RECIPROCAL, VectorFunction.RSQRT):
-            function = VectorFunction(int(fields["function"])).name     # type: ignore[arg-type]
+            function = VectorFunction(int(fields["function"])).name
             raise PassError(f"pass {name!r} must read Row or Scalars for {function}, not rows of columns")
         return
     if fields["b_en"] or fields["c_use"]:

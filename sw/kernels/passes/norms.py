@@ -10,7 +10,7 @@ from hw.isa import VectorFunction
 from sw.kernels.passes.command import Floats, Int8, Operand, Pass, Row, vector_pass
 from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
 
-__all__ = ["add_rows", "layer_norm", "maximum_rows", "rms_norm", "rms_norm_int8", "rms_statistics"]
+__all__ = ["add_rows", "layer_norm", "maximum_rows", "no_statistics", "rms_norm", "rms_norm_int8", "rms_norm_scales", "rms_statistics"]
 
 
 def add_rows(m: Operand, parts: Sequence[Operand], to: Operand) -> list[Pass]:
@@ -40,6 +40,11 @@ def rms_statistics(m: Operand, n: Operand, x: Floats, *, squares: Operand, amax:
     return [vector_pass("statistics", a=x, m=m, n=n, times=gamma, squares_to=squares, amax_to=amax, seed=seed)]
 
 
+def no_statistics(m: Operand, any_bytes: Int8, *, squares: Operand | None = None, amax: Operand) -> list[Pass]:
+    """Zeros, for statistics that come in parts; made of any bytes of the scratchpad, since floats may be NaN."""
+    return [vector_pass("zeros", a=any_bytes, m=m, n=1, scale=0.0, sum_to=squares, amax_to=amax)]
+
+
 def rms_norm_int8(m: Operand, n: int, x: Floats, to: Int8, *, squares: Operand, amax: Operand, scale: Operand, inverse: Operand,
                   eps: float, gamma: Floats | None = None, columns: Operand | None = None) -> list[Pass]:
     """x / √(mean x² + eps) · γ as int8, and what the integers of each token stand for, from the statistics of the whole row.
@@ -55,12 +60,17 @@ def rms_norm_int8(m: Operand, n: int, x: Floats, to: Int8, *, squares: Operand, 
     columns : Operand
         Columns to quantize, where not all `n` at once.
     """
+    return [*rms_norm_scales(m, n, squares=squares, amax=amax, scale=scale, inverse=inverse, eps=eps),
+            *quantize(m, n if columns is None else columns, x, to, inverse=inverse, columns=1.0 if gamma is None else gamma)]
+
+
+def rms_norm_scales(m: Operand, n: int, *, squares: Operand, amax: Operand, scale: Operand, inverse: Operand, eps: float) -> list[Pass]:
+    """The passes of `rms_norm_int8` but the last: what integers of each token stand for, and what its elements are multiplied by."""
     square = INT8_MAX**2        # 1/√(127²·(mean + eps)) = 1/rms/127
     return [
         vector_pass("rms", a=Row(squares), m=m, scale=square / n, add=square * eps, function=VectorFunction.RSQRT,
                     times=Row(amax), max_to=scale),
         *inverse_scale(m, amax, inverse),
-        *quantize(m, n if columns is None else columns, x, to, inverse=inverse, columns=1.0 if gamma is None else gamma),
     ]
 
 

@@ -1,29 +1,28 @@
 """Attention of a chunk's queries over the cache: scores, online softmax and values, head by head, tile by tile of keys.
 
-The engine multiplies queries by a tile of keys; the vector unit scales the scores by both scales, masks what lies behind each token, and makes
-2^(t − m) with m the row's maximum so far. Probabilities times the values' scales are rounded to int8 with a scale for each row and
-tile, the engine multiplies them by the values, and the result is added to what earlier tiles gave, scaled by 2^(m_before − m). Scores
-stay in the accumulator; only outputs leave for DRAM. Buffers do not depend on the context's length.
-
-Source: Milakov and Gimelshein, Online normalizer calculation for softmax, 2018; Dao et al., FlashAttention, 2022. We differ in base 2,
-with log2(e)/√E folded into the queries' scales, and in the rounding of probabilities.
+The engine multiplies queries by a tile of keys; the vector unit makes probabilities of the scores (`sw.kernels.passes.attention`: base 2, a
+reference of each tile), times the values' scales, in int8 with a scale for each row and tile; the engine multiplies them by the values,
+and the result is added to what earlier tiles gave. Scores stay on the chip; only outputs leave for DRAM. Buffers do not depend on
+the context's length.
 """
 
 import math
 
 from hw.config import AcceleratorConfig
-from hw.isa import Dataflow, RowUse, StreamUse, Unit, VectorFunction, VectorOutput, VectorSource
+from hw.isa import Dataflow, Unit
+from sw.kernels.passes.attention import SoftmaxRows, accumulate, context, denominator, probabilities, reference, update
+from sw.kernels.passes.command import Accumulator, Floats, Int8, Mask, Operand, Scalars, vector_pass
+from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
 from sw.kernels.transformer.areas import Area, place_areas
-from sw.kernels.transformer.emitter import Operand, StreamEmitter, float_bits
+from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
-from sw.kernels.transformer.quantize import emit_inverse
 from sw.kernels.transformer.rotary import QueryArea
 from sw.kernels.transformer.shape import DecoderShape
 from sw.layout import round_up
 
 __all__ = ["ATTENTION_SCALARS", "attention_areas", "attention_rows", "emit_attention"]
 
-ATTENTION_SCALARS = ("query scale", "before", "maximum", "correction", "total", "part", "magnitude", "inverse")
+ATTENTION_SCALARS = ("query scale", "largest", "partial", "alpha", "before", "floor", "magnitude", "inverse")
 
 
 def attention_rows(shape: DecoderShape) -> int:
@@ -36,7 +35,7 @@ def attention_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) 
     rows, tile, line = attention_rows(shape), shape.key_tile, config.line_bytes
     return place_areas(config, "attention", {
         "keys": (shape.head_dim * tile, 2), "values": (tile * round_up(shape.head_dim, line), 2), "scales": (2 * 4 * tile, 2),
-        "probabilities": (4 * rows * tile, 1), "rounded": (rows * tile, 1), "out": (4 * rows * shape.head_dim, 2)}, start)
+        "probabilities": (4 * rows * tile, 1), "rounded": (rows * tile, 1), "total": (4 * rows, 1), "out": (4 * rows * shape.head_dim, 2)}, start)
 
 
 def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
@@ -65,6 +64,7 @@ class _Emission:
         self.single = shape.tokens == 1
         self.rows: Operand = shape.repeat if self.single else rows
         self.row_limit = attention_rows(shape)
+        self.softmax = SoftmaxRows(**{name: scalars[name] for name in ("largest", "partial", "alpha", "before", "floor")})
         self.values_row = round_up(shape.head_dim, config.line_bytes)
 
     def emit(self) -> None:
@@ -72,7 +72,7 @@ class _Emission:
         emitter, shape, kv = self.emitter, self.shape, self.shape.kv
         heads = 1 if self.single else shape.repeat
         names = ["key head", "scale head", "query", "query scale", "out column", "keys slot", "values slot", "scales slot",
-                 "out slot", "end", "left", "key tile", "scale tile"]
+                 "out slot", "end", "left", "key tile", "scale tile", *([] if self.single else ["visible"])]
         with emitter.registers(*names):
             for name in names[5:9]:
                 emitter.asm.set(emitter.reg(name), 0)
@@ -101,9 +101,8 @@ class _Emission:
     def _head(self) -> None:
         """The queries of one head, or of one token the heads that share keys."""
         emitter, shape, scalars = self.emitter, self.shape, self.scalars
-        emitter.vector({"source": VectorSource.SCALAR, "m": self.rows, "n": 1, "a_addr": emitter.reg("query scale"), "a_stride": 4,
-                        "scale": float_bits(math.log2(math.e) / math.sqrt(shape.true_head_dim)), "max": 1,
-                        "max_addr": scalars["query scale"]})
+        emitter.passes([vector_pass("query scale", a=Scalars(emitter.reg("query scale")), m=self.rows,
+                                    scale=math.log2(math.e) / math.sqrt(shape.true_head_dim), sum_to=scalars["query scale"])])
         emitter.move(emitter.reg("left"), emitter.reg("end"))
         emitter.move(emitter.reg("key tile"), emitter.reg("key head"))
         emitter.move(emitter.reg("scale tile"), emitter.reg("scale head"))
@@ -143,22 +142,17 @@ class _Emission:
                                     "row_bytes": shape.head_dim, "addr": self._slot("values"), "stride": self.values_row,
                                     "transpose": 0}, [Semaphore.VALUES_FREE], [Semaphore.VALUES_FULL])
 
-    def _scores(self) -> dict[str, Operand]:
-        """Return the fields of a pass over scaled and masked scores; sets vector.n."""
-        emitter, scalars = self.emitter, self.scalars
-        emitter.at_most("vector.n", "left", self.shape.key_tile)
-        fields: dict[str, Operand] = {
-            "source": VectorSource.ACCUMULATOR, "m": self.rows, "acc_addr": 0, "acc_tile_stride": self.row_limit, "b_en": 1,
-            "b_addr": self._slot("scales"), "b_stride": 0, "row0_en": 1, "row0_addr": scalars["query scale"]}
-        if not self.single:             # row 0 sees the tokens up to its own: all of the tile but those that the chunk adds behind it
-            with emitter.registers("visible"):
-                visible = emitter.reg("visible")
-                emitter.asm.add(visible, self.position, "r0", 1)
-                emitter.asm.sub(visible, visible, emitter.reg("end"))
-                emitter.asm.add(visible, visible, emitter.reg("left"))
-                emitter.at_most("vector.mask", "visible", self.shape.key_tile)
-            fields |= {"mask_en": 1, "mask_step": 1}
-        return fields
+    def _mask(self) -> Mask | None:
+        """Return what row 0 sees of a tile, in a register: all but what the chunk adds behind its own token."""
+        if self.single:
+            return None
+        emitter = self.emitter
+        visible = emitter.reg("visible")
+        emitter.asm.add(visible, self.position, "r0", 1)
+        emitter.asm.sub(visible, visible, emitter.reg("end"))
+        emitter.asm.add(visible, visible, emitter.reg("left"))
+        emitter.asm.min(visible, visible, "r0", self.shape.key_tile)
+        return Mask(visible, causal=True)
 
     def _tile(self, *, first: bool) -> None:
         """One tile of keys and values."""
@@ -172,32 +166,21 @@ class _Emission:
             "weight_tile_stride": config.weight_slot_bytes, "acc_addr": 0, "acc_tile_stride": self.row_limit, "m": self.rows,
             "k": shape.head_dim, "dataflow": int(Dataflow.WS), "accumulate": 0, "serialize": 0,
         }, [Semaphore.IN_FULL, Semaphore.ACC_FREE], [Semaphore.IN_FREE, Semaphore.ACC_FULL])
-        row: dict[str, Operand] = {"source": VectorSource.ROW, "m": self.rows, "n": 1}
-        maximum = scalars["before" if first else "maximum"]
-        fields = self._scores() | {"max": 1, "max_addr": maximum}
-        if not first:
-            fields |= {"row1_use": RowUse.SEED, "row1_addr": scalars["before"]}
-        emitter.vector(fields, [Semaphore.ACC_FULL, Semaphore.PARAM_FULL])
-        below: dict[str, Operand] = {"middle": 1, "row1_use": RowUse.MIDDLE, "row1_addr": maximum, "row1_negate": 1,
-                                     "function": VectorFunction.EXP2}
-        if not first:
-            emitter.vector(row | below | {"row0_addr": scalars["before"], "max": 1, "max_addr": scalars["correction"]})
-            emitter.vector(row | {"row0_addr": scalars["total"], "post": 1, "row1_use": RowUse.POST,
-                                  "row1_addr": scalars["correction"], "max": 1, "max_addr": scalars["total"]})
-            emitter.vector(row | {"row0_addr": scalars["maximum"], "max": 1, "max_addr": scalars["before"]})
-        emitter.vector(self._scores() | below | {
-            "post": 1, "c_use": StreamUse.POST, "c_addr": self._slot("scales", 4 * tile), "c_stride": 0, "sum": 1,
-            "sum_addr": scalars["total" if first else "part"], "max": 2, "max_addr": scalars["magnitude"],
-            "output": VectorOutput.FLOAT32, "addr": self.areas["probabilities"].addr, "stride": 4 * tile},
-            [], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE])
-        if not first:
-            emitter.vector(row | {"row0_addr": scalars["total"], "middle": 1, "row1_use": RowUse.MIDDLE, "row1_addr": scalars["part"],
-                                  "max": 1, "max_addr": scalars["total"]})
-        emit_inverse(emitter, self.rows, scalars["magnitude"], scalars["inverse"])
-        emitter.at_most("vector.n", "left", tile)
-        emitter.vector({"source": VectorSource.FLOAT32, "m": self.rows, "a_addr": self.areas["probabilities"].addr,
-                        "a_stride": 4 * tile, "row0_en": 1, "row0_addr": scalars["inverse"], "output": VectorOutput.INT8,
-                        "addr": self.areas["rounded"].addr, "stride": tile}, [], [Semaphore.OPERAND])
+        rows, softmax, amax = self.rows, self.softmax, scalars["magnitude"]
+        here = ("left", tile)
+        scores, keys, queries = Accumulator(0, self.row_limit), Floats(self._slot("scales")), scalars["query scale"]
+        mask = self._mask()
+        unrounded = Floats(self.areas["probabilities"].addr, 4 * tile)
+        emitter.passes(reference(rows, 0, scores, softmax, keys=keys, queries=queries, mask=mask, first=first),
+                       [Semaphore.ACC_FULL, Semaphore.PARAM_FULL], at_most=here)
+        emitter.passes(probabilities(rows, 0, scores, unrounded, softmax, keys=keys, queries=queries, mask=mask,
+                                     values=Floats(self._slot("scales", 4 * tile)), amax=amax),
+                       [], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE], at_most=here)
+        emitter.passes(inverse_scale(rows, amax, scalars["inverse"]))
+        emitter.passes(quantize(rows, 0, unrounded, Int8(self.areas["rounded"].addr, tile), inverse=scalars["inverse"]),
+                       [], [Semaphore.OPERAND], at_most=here)
+        emitter.passes([*update(rows, softmax, first=first),
+                        *denominator(rows, Scalars(self.areas["total"].addr), softmax, first=first)])
         self._ring("scales")
         emitter.at_most("matrix.k", "left", tile)
         half = config.accumulator_rows // 2
@@ -207,19 +190,9 @@ class _Emission:
         }, [Semaphore.OPERAND, Semaphore.VALUES_FULL, Semaphore.ACC_FREE], [Semaphore.VALUES_FREE, Semaphore.ACC_FULL])
         self._ring("keys")
         self._ring("values")
-        out = self._slot("out")
-        result: dict[str, Operand] = {
-            "source": VectorSource.ACCUMULATOR, "m": self.rows, "n": shape.head_dim, "acc_addr": half,
-            "acc_tile_stride": self.row_limit, "scale": float_bits(1 / 127), "row0_en": 1, "row0_addr": scalars["magnitude"],
-            "output": VectorOutput.FLOAT32, "addr": out, "stride": out_row}
-        if first:
-            emitter.vector(result, [Semaphore.ACC_FULL, Semaphore.OUT_FREE], [Semaphore.ACC_FREE])
-        else:
-            emitter.vector({"source": VectorSource.FLOAT32, "m": self.rows, "n": shape.head_dim, "a_addr": out, "a_stride": out_row,
-                            "row0_en": 1, "row0_addr": scalars["correction"], "output": VectorOutput.FLOAT32, "addr": out,
-                            "stride": out_row})
-            emitter.vector(result | {"middle": 1, "c_use": StreamUse.MIDDLE, "c_addr": out, "c_stride": out_row},
-                           [Semaphore.ACC_FULL], [Semaphore.ACC_FREE])
+        emitter.passes(accumulate(rows, shape.head_dim, Accumulator(half, self.row_limit), Floats(self._slot("out"), out_row), softmax,
+                                  values=1 / INT8_MAX, largest=amax, first=first),
+                       [Semaphore.ACC_FULL, *([Semaphore.OUT_FREE] if first else [])], [Semaphore.ACC_FREE])
 
     def _ring(self, name: str) -> None:
         area = self.areas[name]
@@ -229,11 +202,9 @@ class _Emission:
         """Divide by the total, and store."""
         emitter, shape, scalars = self.emitter, self.shape, self.scalars
         out, out_row = self._slot("out"), 4 * shape.head_dim
-        emitter.vector({"source": VectorSource.ROW, "m": self.rows, "n": 1, "row0_addr": scalars["total"],
-                        "function": VectorFunction.RECIPROCAL, "max": 1, "max_addr": scalars["inverse"]})
-        emitter.vector({"source": VectorSource.FLOAT32, "m": self.rows, "n": shape.head_dim, "a_addr": out, "a_stride": out_row,
-                        "row0_en": 1, "row0_addr": scalars["inverse"], "output": VectorOutput.FLOAT32, "addr": out,
-                        "stride": out_row}, [], [Semaphore.OUT_FULL])
+        rows = Floats(out, out_row)
+        emitter.passes(context(self.rows, shape.head_dim, rows, rows, total=Scalars(self.areas["total"].addr),
+                               inverse=scalars["inverse"]), [], [Semaphore.OUT_FULL])
         emitter.command(Unit.STORE, {"dram_addr": emitter.reg("out column"),
                                      "dram_stride": out_row if self.single else 4 * shape.attention_width, "rows": self.rows,
                                      "row_bytes": out_row, "addr": out, "stride": out_row},

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
+from sw.kernels.passes.command import Operand
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import ATTENTION_SCALARS, attention_areas, attention_rows, emit_attention
-from sw.kernels.transformer.emitter import Operand, StreamEmitter, emit_stream
+from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
 from sw.kernels.transformer.linear import WEIGHT_SLOTS, Linear, Semaphore, column_tile, emit_linear, linear_areas, make_linear
-from sw.kernels.transformer.quantize import SCALARS, Quantize, emit_quantize, make_quantize, quantize_areas
+from sw.kernels.transformer.quantize import SCALARS, Quantize, emit_measure, emit_quantize, make_quantize, quantize_areas
 from sw.kernels.transformer.rotary import emit_rotary, query_area, rotary_areas
 from sw.kernels.transformer.shape import PAGE, DecoderShape, decoder_shape
 from sw.layout import round_up
@@ -191,6 +192,9 @@ class _Decoder:
         weights, cache = emitter.reg("weights"), emitter.reg("cache")
         emitter.asm.set(weights, self.memory.regions["weights"][0])
         emitter.asm.set(cache, self.memory.regions["cache"][0])
+        self._phase("embedding statistics")
+        emit_measure(emitter, self.norm, quantize_areas(self.config, self.norm, 0), self.scalars, rows=self.rows,
+                     source=self._at("x"), source_stride=self.memory.row_bytes)
         with emitter.loop(self.shape.layers):
             self._layer(weights, cache)
             emitter.move(weights, weights, self.memory.layer_bytes)
@@ -205,16 +209,20 @@ class _Decoder:
     def _phase(self, name: str) -> None:
         self.kernels.append((len(self.emitter.asm), name))
 
-    def _quantize(self, quantize: Quantize, source: tuple[str, int], stride: int, rows: Operand | None = None) -> None:
+    def _quantize(self, quantize: Quantize, source: tuple[str, int], stride: int, *, measured: bool,
+                  rows: Operand | None = None) -> None:
         row, end = self._operand(quantize.n)
-        emit_quantize(self.config, self.emitter, quantize, quantize_areas(self.config, quantize, end), self.scalars,
-                      rows=self.rows if rows is None else rows, source=source, source_stride=stride, target=0, target_stride=row)
+        emit_quantize(self.emitter, quantize, quantize_areas(self.config, quantize, end), self.scalars,
+                      rows=self.rows if rows is None else rows, source=source, source_stride=stride, target=0, target_stride=row,
+                      measured=measured)
 
-    def _linear(self, linear: Linear, weights: tuple[str, int], output: str, stride: int, rows: Operand | None = None) -> None:
+    def _linear(self, linear: Linear, weights: tuple[str, int], output: str, stride: int, *, statistics: bool = False,
+                rows: Operand | None = None) -> None:
         row, end = self._operand(linear.k)
         emit_linear(self.config, self.emitter, linear, linear_areas(self.config, linear, end),
                     rows=self.rows if rows is None else rows, operand=0, operand_stride=row, weights=weights,
-                    row_scale=self.scalars["row scale"], output=self._at(output), output_stride=stride)
+                    row_scale=self.scalars["row scale"], output=self._at(output), output_stride=stride,
+                    statistics=self.scalars if statistics else None)
 
     def _layer(self, weights: str, cache: str) -> None:
         shape, memory, config = self.shape, self.memory, self.config
@@ -223,7 +231,7 @@ class _Decoder:
 
         position = self.emitter.reg("position")
         self._phase("attention norm")
-        self._quantize(self.norm, self._at("x"), memory.row_bytes)
+        self._quantize(self.norm, self._at("x"), memory.row_bytes, measured=True)
         self._phase("qkv")
         self._linear(self.linears["qkv"], at("qkv"), "qkv", 4 * shape.qkv_width)
         self._phase("rotary")
@@ -233,17 +241,17 @@ class _Decoder:
         emit_attention(config, self.emitter, shape, attention_areas(config, shape, self.queries.end), self.attention_scalars,
                        self.queries, rows=self.rows, position=position, cache=(cache, 0), output=self._at("attention"))
         self._phase("attention quantize")
-        self._quantize(self.outputs, self._at("attention"), 4 * shape.attention_width)
+        self._quantize(self.outputs, self._at("attention"), 4 * shape.attention_width, measured=False)
         self._phase("attention output")
-        self._linear(self.linears["output"], at("output"), "x", memory.row_bytes)
+        self._linear(self.linears["output"], at("output"), "x", memory.row_bytes, statistics=True)
         self._phase("mlp norm")
-        self._quantize(self.norm, self._at("x"), memory.row_bytes)
+        self._quantize(self.norm, self._at("x"), memory.row_bytes, measured=True)
         self._phase("gate and up")
-        self._linear(self.linears["gate_up"], at("gate_up"), "mlp", 4 * shape.ffn)
+        self._linear(self.linears["gate_up"], at("gate_up"), "mlp", 4 * shape.ffn, statistics=True)
         self._phase("mlp quantize")
-        self._quantize(self.mlp, self._at("mlp"), 4 * shape.ffn)
+        self._quantize(self.mlp, self._at("mlp"), 4 * shape.ffn, measured=True)
         self._phase("down")
-        self._linear(self.linears["down"], at("down"), "x", memory.row_bytes)
+        self._linear(self.linears["down"], at("down"), "x", memory.row_bytes, statistics=True)
 
     def _logits(self, weights: str) -> None:
         """Emit the last norm and the head; `weights` stands behind the layers'."""
@@ -253,12 +261,12 @@ class _Decoder:
         self._phase("norm")
         norm = make_quantize(self.config, "norm", rows, shape.hidden, shape.eps)
         if every:
-            self._quantize(norm, self._at("x"), memory.row_bytes)
+            self._quantize(norm, self._at("x"), memory.row_bytes, measured=True)
         else:
             with emitter.registers("last"):
                 last = emitter.reg("last")
                 emitter.asm.add(last, emitter.reg("count"), "r0", -1)
                 emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
-                self._quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, rows=1)
+                self._quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, measured=False, rows=1)
         self._phase("head")
         self._linear(head_linear(self.config, shape, rows), (weights, 0), "logits", memory.logits_row, rows=None if every else 1)

@@ -8,24 +8,10 @@ import numpy.typing as npt
 
 from hw.isa import REGISTERS, Unit
 from sw.kernels.emitter import Emitter
+from sw.kernels.passes.command import Operand, Pass
 from sw.kernels.tiles import Extent
 
-__all__ = ["Operand", "StreamEmitter", "emit_stream", "float_bits"]
-
-Operand = int | str | tuple[str, int]
-"""A number, a register, or a register and a number to add to it."""
-
-
-def float_bits(value: float) -> int:
-    """Return the bits of `value` as float32."""
-    return int(np.array([value], np.float32).view(np.uint32)[0])
-
-
-_VECTOR_DEFAULTS = {
-    "source": 0, "b_en": 0, "scale": float_bits(1.0), "row0_en": 0, "c_use": 0, "row1_use": 0, "row1_negate": 0, "middle": 0,
-    "mask_en": 0, "function": 0, "post": 0, "sum": 0, "max": 0, "output": 0,
-}
-"""What a pass does not say; other fields matter only where it says so."""
+__all__ = ["StreamEmitter", "emit_stream"]
 
 
 class StreamEmitter(Emitter):
@@ -104,9 +90,27 @@ class StreamEmitter(Emitter):
             self.set(f"{unit.name.lower()}.{name}", value)
         self.asm.go(unit, wait=wait, signal=signal)
 
-    def vector(self, fields: Mapping[str, Operand], wait: Iterable[int] = (), signal: Iterable[int] = ()) -> None:
-        """Queue a vector pass; what `fields` leaves out is off."""
-        self.command(Unit.VECTOR, {**_VECTOR_DEFAULTS, **fields}, wait, signal)
+    def passes(self, passes: Iterable[Pass], wait: Iterable[int] = (), signal: Iterable[int] = (), *,
+               columns: Extent | None = None, at_most: tuple[str, int] | None = None) -> None:
+        """Queue vector passes, one after the other; the first waits, the last signals.
+
+        Parameters
+        ----------
+        columns : Extent or None
+            What n is where it is the size of the current tile along an extent.
+        at_most : (purpose, int) or None
+            What n is where it is the register of a purpose, but not more than a number.
+        """
+        commands = list(passes)
+        for number, command in enumerate(commands):
+            fields = dict(command.needed)
+            if (columns or at_most) and "n" in fields:
+                del fields["n"]
+                if columns:
+                    self.put_extent("vector.n", columns)
+                elif at_most:
+                    self.at_most("vector.n", *at_most)
+            self.command(Unit.VECTOR, fields, wait if number == 0 else (), signal if number == len(commands) - 1 else ())
 
     # Control --------------------------------------------------------------------------------------------------
 

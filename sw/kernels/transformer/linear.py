@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import Dataflow, StreamUse, Unit, VectorFunction, VectorOutput, VectorSource
+from hw.isa import Dataflow, Unit
+from sw.kernels.passes.activations import gated, silu
+from sw.kernels.passes.command import Accumulator, Floats, Int8, Operand
+from sw.kernels.passes.norms import add_rows, no_statistics
+from sw.kernels.passes.quantization import dequantize
 from sw.kernels.tiles import Extent
 from sw.kernels.transformer.areas import Area, place_areas
-from sw.kernels.transformer.emitter import Operand, StreamEmitter
+from sw.kernels.transformer.emitter import StreamEmitter
 from sw.layout import MatrixLayout, packed_weights, round_up
 
 __all__ = ["Linear", "Semaphore", "column_tile", "emit_linear", "linear_areas", "make_linear"]
@@ -122,7 +126,7 @@ def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[
 
 def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], *, rows: Operand,
                 operand: Operand, operand_stride: int, weights: tuple[str, int], row_scale: int, output: tuple[str, int],
-                output_stride: int) -> None:
+                output_stride: int, statistics: dict[str, int] | None = None) -> None:
     """Emit a linear; every ring is empty before and after it.
 
     Parameters
@@ -137,15 +141,19 @@ def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linea
         First row scalar of the operand's scales.
     output_stride : int
         Bytes between rows of the output.
+    statistics : dict of str to int, or None
+        Row scalars "magnitude", and "squares" and "part", that get each output row's: what the quantization behind it needs.
+        Squares only where there is a residual, that is, before a norm.
     """
-    _Emission(config, emitter, linear, areas, rows, operand, operand_stride, weights, row_scale, output, output_stride).emit()
+    _Emission(config, emitter, linear, areas, rows, operand, operand_stride, weights, row_scale, output, output_stride,
+              statistics).emit()
 
 
 class _Emission:
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], rows: Operand,
                  operand: Operand, operand_stride: int, weights: tuple[str, int], row_scale: int, output: tuple[str, int],
-                 output_stride: int):
-        self.config, self.emitter, self.linear, self.areas = config, emitter, linear, areas
+                 output_stride: int, statistics: dict[str, int] | None):
+        self.config, self.emitter, self.linear, self.areas, self.statistics = config, emitter, linear, areas, statistics
         self.rows, self.operand, self.operand_stride = rows, operand, operand_stride
         self.weights, self.row_scale, self.output, self.output_stride = weights, row_scale, output, output_stride
         slot = config.weight_slot_bytes
@@ -226,30 +234,35 @@ class _Emission:
             return []
         return [Extent(dim="n", total=4 * self.linear.n, tile=4 * self.linear.tile_n)]
 
-    def _scaled(self, stride: int, columns: int) -> dict[str, Operand]:
-        """Return the fields of accumulator · column scale · row scale from column `columns` of the tile on."""
-        emitter, config = self.emitter, self.config
-        return {"source": VectorSource.ACCUMULATOR, "m": self.rows, "acc_tile_stride": self.acc_stride,
-                "acc_addr": (emitter.reg("acc slot"), columns // config.columns * self.acc_stride),
-                "b_en": 1, "b_addr": self._slot("scales", 4 * columns), "b_stride": 0, "row0_en": 1, "row0_addr": self.row_scale,
-                "output": VectorOutput.FLOAT32, "stride": stride}
+    def _sums(self, columns: int = 0) -> tuple[Accumulator, Floats]:
+        """Return the tile's sums and its columns' scales, from a column of the tile on."""
+        rows = (self.emitter.reg("acc slot"), columns // self.config.columns * self.acc_stride)
+        return Accumulator(rows, self.acc_stride), Floats(self._slot("scales", 4 * columns))
 
     def _dequantize(self) -> None:
         emitter, linear = self.emitter, self.linear
         stride = 4 * linear.tile_n
-        fields = self._scaled(stride, 0) | {"addr": self._slot("out")}
         wait, signal = [Semaphore.ACC_FULL, Semaphore.PARAM_FULL, Semaphore.OUT_FREE], \
             [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL]
+        before = None
         if linear.residual:
             emitter.put_extent("load.row_bytes", self._stored[0])
             emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("result"), "dram_stride": self.output_stride, "rows": self.rows,
                                         "addr": self._slot("in"), "stride": stride, "transpose": 0},
                             [Semaphore.IN_FREE], [Semaphore.IN_FULL])
-            fields |= {"middle": 1, "c_use": StreamUse.MIDDLE, "c_addr": self._slot("in"), "c_stride": stride}
+            before = Floats(self._slot("in"), stride)
             wait.append(Semaphore.IN_FULL)
             signal.append(Semaphore.IN_FREE)
-        emitter.put_extent("vector.n", self.columns)
-        emitter.vector(fields, wait, signal)
+        sums, scales = self._sums()
+        found: dict[str, int] = {}
+        if self.statistics:
+            found = {"amax_to": self.statistics["magnitude"], "seed": self.statistics["magnitude"]}
+            if linear.residual:
+                found["squares_to"] = self.statistics["part"]
+        emitter.passes(dequantize(self.rows, 0, sums, Floats(self._slot("out"), stride), columns=scales, tokens=self.row_scale,
+                                  add=before, **found), wait, signal, columns=self.columns)
+        if self.statistics and linear.residual:
+            emitter.passes(add_rows(self.rows, [self.statistics["squares"], self.statistics["part"]], self.statistics["squares"]))
         if linear.residual:
             self._ring("in")
         emitter.put_extent("store.row_bytes", self._stored[0])
@@ -259,12 +272,14 @@ class _Emission:
         emitter, linear = self.emitter, self.linear
         half = linear.tile_n // 2
         stride = 4 * half
-        emitter.vector(self._scaled(stride, 0) | {
-            "n": half, "function": VectorFunction.SIGMOID, "post": 2, "addr": self._slot("gate")},
-            [Semaphore.ACC_FULL, Semaphore.PARAM_FULL], [])
-        emitter.vector(self._scaled(stride, half) | {
-            "n": half, "post": 1, "c_use": StreamUse.POST, "c_addr": self._slot("gate"), "c_stride": stride,
-            "addr": self._slot("out")}, [Semaphore.OUT_FREE], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL])
+        gate, out = Floats(self._slot("gate"), stride), Floats(self._slot("out"), stride)
+        sums, scales = self._sums()
+        emitter.passes(silu(self.rows, half, sums, gate, columns=scales, tokens=self.row_scale),
+                       [Semaphore.ACC_FULL, Semaphore.PARAM_FULL])
+        sums, scales = self._sums(half)
+        amax = self.statistics["magnitude"] if self.statistics else None
+        emitter.passes(gated(self.rows, half, sums, gate, out, columns=scales, tokens=self.row_scale, amax=amax, seed=amax),
+                       [Semaphore.OUT_FREE], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL])
         emitter.set("store.row_bytes", 4 * half)
         self._store(stride)
 
@@ -288,6 +303,10 @@ class _Emission:
             emitter.move(emitter.reg("scales"), register, offset + linear.scales_offset)
             emitter.move(emitter.reg("result"), *self.output)
             emitter.start([self.columns, self.groups, *self._stored])
+            if self.statistics:
+                squares = self.statistics["squares"] if linear.residual else None
+                emitter.passes(no_statistics(self.rows, Int8(self.areas["out"].addr), squares=squares,
+                                             amax=self.statistics["magnitude"]))
             with emitter.loop(self.columns.count):
                 self._tile()
         emitter.asm.fence()

@@ -4,19 +4,24 @@ Two walks over the columns: the first finds each row's greatest magnitude (and s
 the norm cancels inside the codes: round(127·r·x / max|r·x|) does not depend on r, which goes into the row's scale alone.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
-from hw.isa import RowUse, Unit, VectorFunction, VectorOutput, VectorSource
+from hw.isa import Unit
+from sw.kernels.passes.command import Floats, Int8, Operand, vector_pass
+from sw.kernels.passes.norms import add_rows, rms_norm_scales
+from sw.kernels.passes.quantization import inverse_scale, token_scale
+from sw.kernels.passes.quantization import quantize as quantize_rows
 from sw.kernels.tiles import Extent
 from sw.kernels.transformer.areas import Area, place_areas
-from sw.kernels.transformer.emitter import Operand, StreamEmitter, float_bits
+from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
 
-__all__ = ["SCALARS", "TINY", "Quantize", "emit_inverse", "emit_quantize", "make_quantize", "quantize_areas"]
+__all__ = ["SCALARS", "Quantize", "emit_measure", "emit_quantize", "make_quantize", "quantize_areas"]
 
 SCALARS = ("row scale", "magnitude", "inverse", "squares", "part")
-TINY = 2.0**-100            # instead of a magnitude of zero: 127 / TINY is finite, and times zero is zero
 LARGEST_SLOT = 1 << 15      # bytes of a tile
 
 
@@ -55,15 +60,17 @@ def quantize_areas(config: AcceleratorConfig, quantize: Quantize, start: int) ->
     return place_areas(config, quantize.name, {"in": (4 * quantize.m * quantize.tile_n, 2)}, start)
 
 
-def emit_inverse(emitter: StreamEmitter, rows: Operand, magnitude: int, inverse: int) -> None:
-    """Emit inverse ← 127 / magnitude, row by row."""
-    emitter.vector({"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": magnitude, "scale": float_bits(1 / 127), "middle": 2,
-                    "constant": float_bits(TINY), "function": VectorFunction.RECIPROCAL, "max": 1, "max_addr": inverse})
+def emit_measure(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area], scalars: dict[str, int], *, rows: Operand,
+                 source: tuple[str, int], source_stride: int) -> None:
+    """Emit what finds each row's "magnitude" and, for the norm, "squares"."""
+    walk = _Walk(emitter, quantize, areas["in"], scalars, rows, source, source_stride)
+    with walk.registers():
+        walk.measure()
+    emitter.asm.fence()
 
 
-def emit_quantize(config: AcceleratorConfig, emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area],
-                  scalars: dict[str, int], *, rows: Operand, source: tuple[str, int], source_stride: int, target: int,
-                  target_stride: int) -> None:
+def emit_quantize(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area], scalars: dict[str, int], *, rows: Operand,
+                  source: tuple[str, int], source_stride: int, target: int, target_stride: int, measured: bool) -> None:
     """Emit a quantization; the rings are empty before and after it.
 
     Parameters
@@ -74,77 +81,96 @@ def emit_quantize(config: AcceleratorConfig, emitter: StreamEmitter, quantize: Q
         DRAM address of the first row; `source_stride` bytes to the next.
     target, target_stride : int
         Of the int8 rows in the scratchpad. Their scales go to the row scalars "row scale".
+    measured : bool
+        "magnitude" and "squares" are there; else they are found first.
     """
-    columns = Extent(dim="n", total=quantize.n, tile=quantize.tile_n)
-    row_bytes = Extent(dim="n", total=4 * quantize.n, tile=4 * quantize.tile_n)
-    area, stride = areas["in"], 4 * quantize.tile_n
-    norm = quantize.eps is not None
-
-    def load() -> dict[str, Operand]:
-        """Load a tile; return the fields of a pass over it."""
-        emitter.put_extent("load.row_bytes", row_bytes)
-        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("tile"), "dram_stride": source_stride, "rows": rows,
-                                    "addr": (emitter.reg("in slot"), area.addr), "stride": stride, "transpose": 0},
-                        [Semaphore.IN_FREE], [Semaphore.IN_FULL])
-        emitter.put_extent("vector.n", columns)
-        return tile()
-
-    def tile() -> dict[str, Operand]:
-        return {"source": VectorSource.FLOAT32, "m": rows, "a_addr": (emitter.reg("in slot"), area.addr), "a_stride": stride}
-
-    def advance() -> None:
-        emitter.ring(emitter.reg("in slot"), area.slot_bytes, area.slots)
-        emitter.move(emitter.reg("tile"), emitter.reg("tile"), row_bytes.tile)
-        emitter.advance([columns, row_bytes])
-
-    def measure(*, first: bool, keep: bool) -> None:
-        fields = load() | {"max": 2, "max_addr": scalars["magnitude"]}
-        if norm:
-            fields |= {"sum": 2, "sum_addr": scalars["squares" if first else "part"]}
-        if not first:
-            fields |= {"row1_use": RowUse.SEED, "row1_addr": scalars["magnitude"]}
-        emitter.vector(fields, [Semaphore.IN_FULL], [] if keep else [Semaphore.IN_FREE])
-        if norm and not first:
-            emitter.vector({"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": scalars["squares"], "middle": 1,
-                            "row1_use": RowUse.MIDDLE, "row1_addr": scalars["part"], "max": 1, "max_addr": scalars["squares"]})
-
-    def begin() -> None:
-        emitter.move(emitter.reg("tile"), *source)
-        emitter.asm.set(emitter.reg("in slot"), 0)
-        emitter.asm.set(emitter.reg("target"), target)
-        emitter.start([columns, row_bytes])
-
-    def write(fields: dict[str, Operand], wait: list[int]) -> None:
-        emitter.vector(fields | {"row0_en": 1, "row0_addr": scalars["inverse"], "output": VectorOutput.INT8,
-                                 "addr": emitter.reg("target"), "stride": target_stride}, wait, [Semaphore.IN_FREE])
-
-    def scale_rows() -> None:
-        emit_inverse(emitter, rows, scalars["magnitude"], scalars["inverse"])
-        to_scale: dict[str, Operand] = {"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": scalars["magnitude"],
-                                        "scale": float_bits(1 / 127), "max": 1, "max_addr": scalars["row scale"]}
-        if quantize.eps is not None:
-            emitter.vector({"source": VectorSource.ROW, "m": rows, "n": 1, "row0_addr": scalars["squares"],
-                            "scale": float_bits(1 / quantize.n), "middle": 1, "constant": float_bits(quantize.eps),
-                            "function": VectorFunction.RSQRT, "max": 1, "max_addr": scalars["part"]})
-            to_scale |= {"post": 1, "row1_use": RowUse.POST, "row1_addr": scalars["part"]}
-        emitter.vector(to_scale)
-
-    count = columns.count
-    with emitter.registers("tile", "in slot", "target"), emitter.lending([columns, row_bytes]):
-        begin()
-        measure(first=True, keep=count == 1)
-        if count == 1:
-            scale_rows()
-            write(tile() | {"n": quantize.n}, [])
-        else:
-            advance()
-            with emitter.loop(count - 1):
-                measure(first=False, keep=False)
-                advance()
-            scale_rows()
-            begin()
-            with emitter.loop(count):
-                write(load(), [Semaphore.IN_FULL])
-                advance()
-                emitter.move(emitter.reg("target"), emitter.reg("target"), quantize.tile_n)
+    walk = _Walk(emitter, quantize, areas["in"], scalars, rows, source, source_stride)
+    with walk.registers():
+        kept = not measured and walk.tiles == 1
+        if not measured:
+            walk.measure(keep=kept)
+        walk.round(target, target_stride, kept=kept)
     emitter.asm.fence()
+
+
+class _Walk:
+    """Walks over the tiles of a matrix of float32 in DRAM."""
+
+    def __init__(self, emitter: StreamEmitter, quantize: Quantize, area: Area, scalars: dict[str, int], rows: Operand,
+                 source: tuple[str, int], source_stride: int):
+        self.emitter, self.quantize, self.area, self.scalars, self.rows = emitter, quantize, area, scalars, rows
+        self.source, self.source_stride = source, source_stride
+        self.columns = Extent(dim="n", total=quantize.n, tile=quantize.tile_n)
+        self.row_bytes = Extent(dim="n", total=4 * quantize.n, tile=4 * quantize.tile_n)
+        self.tiles = self.columns.count
+
+    @contextmanager
+    def registers(self) -> Iterator[None]:
+        """Lend what the walks need."""
+        with self.emitter.registers("tile", "in slot", "target"), self.emitter.lending([self.columns, self.row_bytes]):
+            yield
+
+    def _begin(self) -> None:
+        emitter = self.emitter
+        emitter.move(emitter.reg("tile"), *self.source)
+        emitter.asm.set(emitter.reg("in slot"), 0)
+        emitter.start([self.columns, self.row_bytes])
+
+    def _load(self) -> None:
+        emitter = self.emitter
+        emitter.put_extent("load.row_bytes", self.row_bytes)
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("tile"), "dram_stride": self.source_stride, "rows": self.rows,
+                                    "addr": self._tile().addr, "stride": 4 * self.quantize.tile_n, "transpose": 0},
+                        [Semaphore.IN_FREE], [Semaphore.IN_FULL])
+
+    def _tile(self) -> Floats:
+        return Floats((self.emitter.reg("in slot"), self.area.addr), 4 * self.quantize.tile_n)
+
+    def _advance(self) -> None:
+        emitter = self.emitter
+        emitter.ring(emitter.reg("in slot"), self.area.slot_bytes, self.area.slots)
+        emitter.move(emitter.reg("tile"), emitter.reg("tile"), self.row_bytes.tile)
+        emitter.advance([self.columns, self.row_bytes])
+
+    def measure(self, *, keep: bool = False) -> None:
+        """Find magnitudes and squares; with `keep` the only tile stays."""
+        emitter, scalars, norm = self.emitter, self.scalars, self.quantize.eps is not None
+
+        def tile(*, first: bool) -> None:
+            self._load()
+            squares = scalars["squares" if first else "part"] if norm else None
+            statistics = vector_pass("statistics", a=self._tile(), m=self.rows, squares_to=squares, amax_to=scalars["magnitude"],
+                                     seed=None if first else scalars["magnitude"])
+            emitter.passes([statistics], [Semaphore.IN_FULL], [] if keep else [Semaphore.IN_FREE], columns=self.columns)
+            if norm and not first:
+                emitter.passes(add_rows(self.rows, [scalars["squares"], scalars["part"]], scalars["squares"]))
+
+        self._begin()
+        tile(first=True)
+        if self.tiles > 1:
+            self._advance()
+            with emitter.loop(self.tiles - 1):
+                tile(first=False)
+                self._advance()
+
+    def round(self, target: int, stride: int, *, kept: bool) -> None:
+        """Make the scales, and int8 of every tile; where the only one is `kept`, it need not be loaded again."""
+        emitter, quantize, scalars = self.emitter, self.quantize, self.scalars
+        place = Int8(emitter.reg("target"), stride)
+        if quantize.eps is None:
+            scales = [*token_scale(self.rows, scalars["magnitude"], scalars["row scale"]),
+                      *inverse_scale(self.rows, scalars["magnitude"], scalars["inverse"])]
+        else:
+            scales = rms_norm_scales(self.rows, quantize.n, squares=scalars["squares"], amax=scalars["magnitude"],
+                                     scale=scalars["row scale"], inverse=scalars["inverse"], eps=quantize.eps)
+        emitter.passes(scales)
+        emitter.asm.set(emitter.reg("target"), target)
+        if not kept:
+            self._begin()
+        with emitter.loop(self.tiles):
+            if not kept:
+                self._load()
+            emitter.passes(quantize_rows(self.rows, 0, self._tile(), place, inverse=scalars["inverse"]),
+                           [] if kept else [Semaphore.IN_FULL], [Semaphore.IN_FREE], columns=self.columns)
+            self._advance()
+            emitter.move(emitter.reg("target"), emitter.reg("target"), quantize.tile_n)

@@ -9,11 +9,14 @@ import math
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
-from hw.isa import RowUse, StreamUse, Unit, VectorOutput, VectorSource
+from hw.isa import Unit
+from sw.kernels.passes.cache import quantize_int8
+from sw.kernels.passes.command import Floats, Int8, Operand, Scalars, vector_pass
+from sw.kernels.passes.quantization import inverse_scale, quantize, token_scale
+from sw.kernels.passes.rope import rope
 from sw.kernels.transformer.areas import Area, place_areas
-from sw.kernels.transformer.emitter import Operand, StreamEmitter, float_bits
+from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
-from sw.kernels.transformer.quantize import emit_inverse
 from sw.kernels.transformer.shape import DecoderShape
 from sw.layout import round_up
 
@@ -54,7 +57,7 @@ def rotary_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> 
     rows = max(shape.heads, shape.kv_heads) if shape.tokens == 1 else shape.tokens
     row = 4 * shape.head_dim
     return place_areas(config, "rotary", {
-        "in": (rows * row, 2), "angles": (2 * row * shape.tokens, 1), "turned": (rows * row, 1),
+        "in": (rows * row, 2), "angles": (row * shape.tokens, 1), "turned": (rows * row, 1),
         "out": (rows * round_up(shape.head_dim, config.line_bytes), 2),
         "scales": (rows * (config.beat_bytes if shape.tokens == 1 else 4), 2)}, start)
 
@@ -78,8 +81,8 @@ def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: Decode
         angles = emitter.reg("angles")
         emitter.asm.shl(angles, position, "r0", int(math.log2(shape.rope_stride)))
         emitter.asm.add(angles, angles, register, offset)
-        emitter.command(Unit.LOAD, {"dram_addr": angles, "dram_stride": shape.rope_stride, "rows": rows, "row_bytes": 8 * shape.head_dim,
-                                    "addr": areas["angles"].addr, "stride": 8 * shape.head_dim, "transpose": 0},
+        emitter.command(Unit.LOAD, {"dram_addr": angles, "dram_stride": shape.rope_stride, "rows": rows, "row_bytes": 4 * shape.head_dim,
+                                    "addr": areas["angles"].addr, "stride": 4 * shape.head_dim, "transpose": 0},
                         [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
     emission = _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache)
     first = 0
@@ -160,44 +163,32 @@ class _Emission:
         emitter.command(Unit.LOAD, {
             "dram_addr": emitter.reg("tile"), "dram_stride": self.row if self.single else 4 * shape.qkv_width, "rows": self.rows,
             "row_bytes": self.row, "addr": slot, "stride": self.row, "transpose": 0}, [Semaphore.IN_FREE], [Semaphore.IN_FULL])
+        values = Floats(slot, self.row)
         if kind == "values":
-            values: dict[str, Operand] = {"a_addr": slot}
-            emitter.vector({"source": VectorSource.FLOAT32, "m": self.rows, "n": shape.head_dim, "a_stride": self.row, **values,
-                            "max": 2, "max_addr": scalars["magnitude"]}, [Semaphore.IN_FULL])
+            emitter.passes([vector_pass("magnitude", a=values, m=self.rows, n=shape.head_dim, amax_to=scalars["magnitude"])],
+                           [Semaphore.IN_FULL])
         else:
-            self._turn(slot[0])
-            values = {"a_addr": areas["turned"].addr}
-        emit_inverse(emitter, self.rows, scalars["magnitude"], scalars["inverse"])
-        quantized: dict[str, Operand] = {
-            "source": VectorSource.FLOAT32, "m": self.rows, "n": shape.head_dim, "a_stride": self.row, **values, "row0_en": 1,
-            "row0_addr": scalars["inverse"], "output": VectorOutput.INT8}
-        scale: dict[str, Operand] = {"source": VectorSource.ROW, "m": self.rows, "n": 1, "row0_addr": scalars["magnitude"],
-                                     "scale": float_bits(1 / 127), "output": VectorOutput.SCALAR}
+            values = self._turn(slot[0])
         if kind == "queries":
-            emitter.vector(quantized | {"addr": emitter.reg("target"), "stride": self.queries.row_bytes}, [], [Semaphore.IN_FREE])
-            emitter.vector(scale | {"addr": emitter.reg("scale target"), "stride": 4})
+            to, scales = Int8(emitter.reg("target"), self.queries.row_bytes), Scalars(emitter.reg("scale target"))
+            emitter.passes(quantize_int8(self.rows, shape.head_dim, values, to, scales, amax=scalars["magnitude"],
+                                         inverse=scalars["inverse"]), [], [Semaphore.IN_FREE])
         else:
-            self._append(quantized, scale)
+            self._append(values)
         emitter.ring(emitter.reg("in slot"), areas["in"].slot_bytes, areas["in"].slots)
 
-    def _turn(self, slot: str) -> None:
-        """Turn the pairs (i, i + E/2): y = x·cos, then each half of y gets the other half of x times ± sin."""
-        emitter, shape, areas, scalars = self.emitter, self.shape, self.areas, self.scalars
-        half = self.row // 2
-        angle_stride = 0 if self.single else 2 * self.row
-        base: dict[str, Operand] = {"source": VectorSource.FLOAT32, "m": self.rows, "a_stride": self.row, "b_en": 1,
-                                    "b_stride": angle_stride, "output": VectorOutput.FLOAT32, "stride": self.row}
+    def _turn(self, slot: str) -> Floats:
+        """Turn the pairs (i, i + E/2); return where the result is."""
+        emitter, areas, scalars = self.emitter, self.areas, self.scalars
+        half, angle_stride = self.row // 2, 0 if self.single else self.row
         turned, angles, values = areas["turned"].addr, areas["angles"].addr, areas["in"].addr
-        emitter.vector(base | {"n": shape.head_dim, "a_addr": (slot, values), "b_addr": angles, "addr": turned},
-                       [Semaphore.IN_FULL, *self.waiting])
+        emitter.passes(rope(self.rows, self.shape.head_dim // 2, Floats((slot, values), self.row), Floats((slot, values + half), self.row),
+                            Floats(angles, angle_stride), Floats(angles + half, angle_stride), Floats(turned, self.row),
+                            Floats(turned + half, self.row), amax=scalars["magnitude"]), [Semaphore.IN_FULL, *self.waiting])
         self.waiting = []
-        added = base | {"n": shape.head_dim // 2, "middle": 1, "c_use": StreamUse.MIDDLE, "c_stride": self.row, "max": 2,
-                        "max_addr": scalars["magnitude"]}
-        emitter.vector(added | {"a_addr": (slot, values + half), "b_addr": angles + self.row, "c_addr": turned, "addr": turned})
-        emitter.vector(added | {"a_addr": (slot, values), "b_addr": angles + self.row + half, "c_addr": turned + half,
-                                "addr": turned + half, "row1_use": RowUse.SEED, "row1_addr": scalars["magnitude"]})
+        return Floats(turned, self.row)
 
-    def _append(self, quantized: dict[str, Operand], scale: dict[str, Operand]) -> None:
+    def _append(self, values: Floats) -> None:
         """Round into the cache, with the scales; of one token, into the beat that holds the scale already."""
         emitter, shape, areas = self.emitter, self.shape, self.areas
         kv, beat = shape.kv, self.config.beat_bytes
@@ -212,13 +203,17 @@ class _Emission:
             scale_wait = [Semaphore.PARAM_FULL]
         else:
             scale_wait = []
-        emitter.vector(quantized | {"addr": out, "stride": out_row}, wait, [Semaphore.IN_FREE, Semaphore.OUT_FULL])
+        amax, inverse = self.scalars["magnitude"], self.scalars["inverse"]
+        emitter.passes([*inverse_scale(self.rows, amax, inverse),
+                        *quantize(self.rows, shape.head_dim, values, Int8(out, out_row), inverse=inverse)],
+                       wait, [Semaphore.IN_FREE, Semaphore.OUT_FULL])
         if self.single:
             with emitter.registers("scale place"):
-                emitter.asm.add(emitter.reg("scale place"), emitter.reg("scale target"), scales[0], scales[1])
-                emitter.vector(scale | {"addr": emitter.reg("scale place"), "stride": beat}, scale_wait, [Semaphore.OUT_FULL])
+                place = emitter.reg("scale place")
+                emitter.asm.add(place, emitter.reg("scale target"), *scales)
+                emitter.passes(token_scale(self.rows, amax, Scalars(place, beat)), scale_wait, [Semaphore.OUT_FULL])
         else:
-            emitter.vector(scale | {"addr": scales, "stride": 4}, scale_wait, [Semaphore.OUT_FULL])
+            emitter.passes(token_scale(self.rows, amax, Scalars(scales)), scale_wait, [Semaphore.OUT_FULL])
         emitter.command(Unit.STORE, {"dram_addr": emitter.reg("target"), "dram_stride": kv.head_bytes if self.single else kv.row_bytes,
                                      "rows": self.rows, "row_bytes": shape.head_dim, "addr": out, "stride": out_row},
                         [Semaphore.OUT_FULL], [])

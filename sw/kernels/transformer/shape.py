@@ -148,4 +148,4 @@ def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ff
     return DecoderShape(
         hidden=model.hidden, layers=model.layers, heads=model.heads, kv_heads=model.kv_heads, vocab=model.vocab, head_dim=head_dim,
         true_head_dim=model.head_dim, ffn=round_up(model.ffn, ffn_tile), context=room, key_tile=tile, tokens=tokens, eps=model.norm_eps,
-        kv=KVLayout(heads=model.kv_heads, tokens=room, row_bytes=row_bytes), rope_stride=ceil_power_of_two(8 * head_dim))
+        kv=KVLayout(heads=model.kv_heads, tokens=room, row_bytes=row_bytes), rope_stride=ceil_power_of_two(4 * head_dim))
