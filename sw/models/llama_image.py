@@ -1,7 +1,7 @@
-"""A Llama checkpoint as the accelerator's memory holds it: int8 weights with a scale for each output, angles of positions, embeddings.
+"""A Llama checkpoint as the accelerator's memory holds it: int8 weights, a scale for each output, angles, embeddings.
 
-The weight of a norm is folded into the linears behind it, before they are rounded. Heads are padded as `DecoderShape` says; gate and up come
-in tiles, each of both.
+The weight of a norm is folded into the linears behind it, before they are rounded. Heads are padded as `DecoderShape` says; gate
+and up come in tiles, each of both.
 """
 
 import numpy as np
@@ -31,8 +31,10 @@ def place_model(config: AcceleratorConfig, memory: DecoderMemory, weights: Llama
     start, _ = memory.regions["weights"]
     for number, layer in enumerate(weights.layers):
         for name, matrix in _layer_matrices(shape, memory.gate_tile, layer).items():
-            _place(linears[name], f"{name} of layer {number}", matrix, dram, start + number * memory.layer_bytes + memory.offsets[name])
-    _place(head_linear(config, shape, 1), "head", weights.head * weights.norm, dram, start + memory.model.layers * memory.layer_bytes)
+            at = start + number * memory.layer_bytes + memory.offsets[name]
+            _place(linears[name], f"{name} of layer {number}", matrix, dram, at)
+    head = start + memory.model.layers * memory.layer_bytes
+    _place(head_linear(config, shape, 1), "head", weights.head * weights.norm, dram, head)
     _place_angles(memory, shape, dram)
 
 
@@ -54,7 +56,8 @@ def _layer_matrices(shape: DecoderShape, gate_tile: int, layer: LlamaLayer) -> d
     heads = [_pad_heads(shape, matrix) for matrix in (layer.q * layer.attention_norm, layer.k * layer.attention_norm,
                                                       layer.v * layer.attention_norm)]
     half = gate_tile // 2
-    gate, up = (_pad_rows(matrix * layer.mlp_norm, shape.ffn).reshape(-1, half, shape.hidden) for matrix in (layer.gate, layer.up))
+    gate, up = (_pad_rows(matrix * layer.mlp_norm, shape.ffn).reshape(-1, half, shape.hidden)
+                for matrix in (layer.gate, layer.up))
     return {
         "qkv": np.concatenate(heads), "output": _pad_heads(shape, layer.o.T).T,
         "gate_up": np.concatenate((gate, up), axis=1).reshape(-1, shape.hidden), "down": _pad_rows(layer.down.T, shape.ffn).T,

@@ -10,7 +10,9 @@ from hw.isa import VectorFunction
 from sw.kernels.passes.command import Floats, Int8, Operand, Pass, Row, vector_pass
 from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
 
-__all__ = ["add_rows", "layer_norm", "maximum_rows", "no_statistics", "rms_norm", "rms_norm_int8", "rms_norm_scales", "rms_statistics"]
+__all__ = [
+    "add_rows", "layer_norm", "maximum_rows", "no_statistics", "rms_norm", "rms_norm_int8", "rms_norm_scales", "rms_statistics",
+]
 
 
 def add_rows(m: Operand, parts: Sequence[Operand], to: Operand) -> list[Pass]:
@@ -64,8 +66,9 @@ def rms_norm_int8(m: Operand, n: int, x: Floats, to: Int8, *, squares: Operand, 
             *quantize(m, n if columns is None else columns, x, to, inverse=inverse, columns=1.0 if gamma is None else gamma)]
 
 
-def rms_norm_scales(m: Operand, n: int, *, squares: Operand, amax: Operand, scale: Operand, inverse: Operand, eps: float) -> list[Pass]:
-    """The passes of `rms_norm_int8` but the last: what integers of each token stand for, and what its elements are multiplied by."""
+def rms_norm_scales(m: Operand, n: int, *, squares: Operand, amax: Operand, scale: Operand, inverse: Operand,
+                    eps: float) -> list[Pass]:
+    """The passes of `rms_norm_int8` but the last: what integers of a token stand for, what its elements are multiplied by."""
     square = INT8_MAX**2        # 1/√(127²·(mean + eps)) = 1/rms/127
     return [
         vector_pass("rms", a=Row(squares), m=m, scale=square / n, add=square * eps, function=VectorFunction.RSQRT,

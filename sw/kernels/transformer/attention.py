@@ -1,9 +1,9 @@
 """Attention of a chunk's queries over the cache: scores, online softmax and values, head by head, tile by tile of keys.
 
-The engine multiplies queries by a tile of keys; the vector unit makes probabilities of the scores (`sw.kernels.passes.attention`: base 2, a
-reference of each tile), times the values' scales, in int8 with a scale for each row and tile; the engine multiplies them by the values,
-and the result is added to what earlier tiles gave. Scores stay on the chip; only outputs leave for DRAM. Buffers do not depend on
-the context's length.
+The engine multiplies queries by a tile of keys; the vector unit makes probabilities of the scores
+(`sw.kernels.passes.attention`: base 2, a reference of each tile), times the values' scales, in int8 with a scale for each row
+and tile; the engine multiplies them by the values, and the result is added to what earlier tiles gave. Scores stay on the chip;
+only outputs leave for DRAM. Buffers do not depend on the context's length.
 """
 
 import math
@@ -35,7 +35,8 @@ def attention_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) 
     rows, tile, line = attention_rows(shape), shape.key_tile, config.line_bytes
     return place_areas(config, "attention", {
         "keys": (shape.head_dim * tile, 2), "values": (tile * round_up(shape.head_dim, line), 2), "scales": (2 * 4 * tile, 2),
-        "probabilities": (4 * rows * tile, 1), "rounded": (rows * tile, 1), "total": (4 * rows, 1), "out": (4 * rows * shape.head_dim, 2)}, start)
+        "probabilities": (4 * rows * tile, 1), "rounded": (rows * tile, 1), "total": (4 * rows, 1),
+        "out": (4 * rows * shape.head_dim, 2)}, start)
 
 
 def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
@@ -131,8 +132,8 @@ class _Emission:
         emitter, shape, kv = self.emitter, self.shape, self.shape.kv
         tile = shape.key_tile
         emitter.at_most("load.rows", "left", tile)
-        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("key tile"), "dram_stride": kv.row_bytes, "row_bytes": shape.head_dim,
-                                    "addr": self._slot("keys"), "stride": tile, "transpose": 1},
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("key tile"), "dram_stride": kv.row_bytes,
+                                    "row_bytes": shape.head_dim, "addr": self._slot("keys"), "stride": tile, "transpose": 1},
                         [Semaphore.IN_FREE], [Semaphore.IN_FULL])
         emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scale tile"), "dram_stride": kv.heads * kv.scales_bytes, "rows": 2,
                                     "row_bytes": 4 * tile, "addr": self._slot("scales"), "stride": 4 * tile, "transpose": 0},
@@ -190,8 +191,8 @@ class _Emission:
         }, [Semaphore.OPERAND, Semaphore.VALUES_FULL, Semaphore.ACC_FREE], [Semaphore.VALUES_FREE, Semaphore.ACC_FULL])
         self._ring("keys")
         self._ring("values")
-        emitter.passes(accumulate(rows, shape.head_dim, Accumulator(half, self.row_limit), Floats(self._slot("out"), out_row), softmax,
-                                  values=1 / INT8_MAX, largest=amax, first=first),
+        products, out = Accumulator(half, self.row_limit), Floats(self._slot("out"), out_row)
+        emitter.passes(accumulate(rows, shape.head_dim, products, out, softmax, values=1 / INT8_MAX, largest=amax, first=first),
                        [Semaphore.ACC_FULL, *([Semaphore.OUT_FREE] if first else [])], [Semaphore.ACC_FREE])
 
     def _ring(self, name: str) -> None:

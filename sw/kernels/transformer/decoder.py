@@ -1,7 +1,8 @@
 """A decoder of the Llama family as one program: layers in a hardware loop, a chunk of tokens in, logits of the last one out.
 
-Each layer is a sequence of phases with a fence between them; inside a phase loads, engine, vector unit and stores overlap. Rows of float32
-wait in DRAM from phase to phase, what the engine reads of activations stays in the scratchpad, weights stream by once::
+Each layer is a sequence of phases with a fence between them; inside a phase loads, engine, vector unit and stores overlap. Rows
+of float32 wait in DRAM from phase to phase, what the engine reads of activations stays in the scratchpad, weights stream by
+once::
 
     quantize   x, with the norm                        → int8
     linear     · queries, keys and values              → float32
@@ -159,8 +160,8 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
     roles = {"x": "input", "angles": "input", "weights": "input", "logits": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())
-    return Program(name=name or (f"decoder, {tokens} tokens" if tokens > 1 else "decoder, 1 token"), config_digest=config.digest(),
-                   code=code, code_addr=code_addr, regions=regions, arguments={name: i for i, name in enumerate(arguments)},
+    return Program(name=name or f"decoder, {tokens} token" + "s" * (tokens > 1), config_digest=config.digest(), code=code,
+                   code_addr=code_addr, regions=regions, arguments={name: i for i, name in enumerate(arguments)},
                    kernels=tuple(kernels))
 
 
@@ -235,8 +236,9 @@ class _Decoder:
         self._phase("qkv")
         self._linear(self.linears["qkv"], at("qkv"), "qkv", 4 * shape.qkv_width)
         self._phase("rotary")
-        emit_rotary(config, self.emitter, shape, rotary_areas(config, shape, self.queries.end), self.attention_scalars, self.queries,
-                    rows=self.rows, position=position, source=self._at("qkv"), table=self._at("angles"), cache=(cache, 0))
+        emit_rotary(config, self.emitter, shape, rotary_areas(config, shape, self.queries.end), self.attention_scalars,
+                    self.queries, rows=self.rows, position=position, source=self._at("qkv"), table=self._at("angles"),
+                    cache=(cache, 0))
         self._phase("attention")
         emit_attention(config, self.emitter, shape, attention_areas(config, shape, self.queries.end), self.attention_scalars,
                        self.queries, rows=self.rows, position=position, cache=(cache, 0), output=self._at("attention"))

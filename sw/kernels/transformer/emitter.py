@@ -17,8 +17,8 @@ __all__ = ["StreamEmitter", "emit_stream"]
 class StreamEmitter(Emitter):
     """An emitter that leaves out what a descriptor field holds already.
 
-    Within straight code it remembers the number that each field was set to last; at the beginning and the end of a loop it forgets
-    all. Loops must be opened through `loop`.
+    Within straight code it remembers the number that each field was set to last; at the beginning and the end of a loop it
+    forgets all. Loops must be opened through `loop`.
     """
 
     def __init__(self, arguments: Iterable[str], fixed: dict[str, int]):

@@ -1,8 +1,8 @@
 """Rows of int8 in the scratchpad × weights that stream from DRAM → float32 rows in DRAM.
 
-For each tile of columns: its weights come in chunks of K through a ring, the engine accumulates, the vector unit scales the result by the
-columns' and the rows' scales, and adds what was there (residual), or turns pairs of tiles into SiLU(gate) · up. While the vector unit is at
-one tile the engine is at the next.
+For each tile of columns: its weights come in chunks of K through a ring, the engine accumulates, the vector unit scales the
+result by the columns' and the rows' scales, and adds what was there (residual), or turns pairs of tiles into SiLU(gate) · up.
+While the vector unit is at one tile the engine is at the next.
 """
 
 from dataclasses import dataclass
@@ -99,7 +99,8 @@ def column_tile(config: AcceleratorConfig, m: int) -> int:
     return tile
 
 
-def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *, gate_tile: int = 0, residual: bool = False) -> Linear:
+def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *, gate_tile: int = 0,
+                residual: bool = False) -> Linear:
     """Return a linear with its tiles chosen.
 
     gate_tile: columns of gate and up together in a tile, where they come in turn; a divisor of n.

@@ -1,7 +1,8 @@
 """Rows of float32 in DRAM → rows of int8 in the scratchpad with a scale for each row, with or without the RMS norm.
 
-Two walks over the columns: the first finds each row's greatest magnitude (and sum of squares), the second scales and rounds. The factor of
-the norm cancels inside the codes: round(127·r·x / max|r·x|) does not depend on r, which goes into the row's scale alone.
+Two walks over the columns: the first finds each row's greatest magnitude (and sum of squares), the second scales and rounds.
+The factor of the norm cancels inside the codes: round(127·r·x / max|r·x|) does not depend on r, which goes into the row's scale
+alone.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Queries, keys and values of a chunk of tokens: positions, int8, and the cache.
 
-Float32 rows of all heads come from DRAM. Queries and keys are turned by their angles, everything is rounded to int8 with a scale for each
-token and head. Queries stay in the scratchpad, keys and values are appended to the cache in DRAM. Where a chunk is one token, its heads
-are the rows of one command; else heads follow each other, with a token in each row.
+Float32 rows of all heads come from DRAM. Queries and keys are turned by their angles, everything is rounded to int8 with a
+scale for each token and head. Queries stay in the scratchpad, keys and values are appended to the cache in DRAM. Where a chunk
+is one token, its heads are the rows of one command; else heads follow each other, with a token in each row.
 """
 
 import math
@@ -62,9 +62,9 @@ def rotary_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> 
         "scales": (rows * (config.beat_bytes if shape.tokens == 1 else 4), 2)}, start)
 
 
-def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area], scalars: dict[str, int],
-                queries: QueryArea, *, rows: Operand, position: str, source: tuple[str, int], table: tuple[str, int],
-                cache: tuple[str, int]) -> None:
+def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
+                scalars: dict[str, int], queries: QueryArea, *, rows: Operand, position: str, source: tuple[str, int],
+                table: tuple[str, int], cache: tuple[str, int]) -> None:
     """Emit it; the rings are empty before and after.
 
     Parameters
@@ -81,8 +81,9 @@ def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: Decode
         angles = emitter.reg("angles")
         emitter.asm.shl(angles, position, "r0", int(math.log2(shape.rope_stride)))
         emitter.asm.add(angles, angles, register, offset)
-        emitter.command(Unit.LOAD, {"dram_addr": angles, "dram_stride": shape.rope_stride, "rows": rows, "row_bytes": 4 * shape.head_dim,
-                                    "addr": areas["angles"].addr, "stride": 4 * shape.head_dim, "transpose": 0},
+        row = 4 * shape.head_dim
+        emitter.command(Unit.LOAD, {"dram_addr": angles, "dram_stride": shape.rope_stride, "rows": rows, "row_bytes": row,
+                                    "addr": areas["angles"].addr, "stride": row, "transpose": 0},
                         [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
     emission = _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache)
     first = 0
@@ -104,7 +105,7 @@ class _Emission:
 
     def heads(self, kind: str, heads: int, source: tuple[str, int]) -> None:
         """Emit all heads of a kind."""
-        emitter, shape, queries = self.emitter, self.shape, self.queries
+        emitter, queries = self.emitter, self.queries
         self.rows: Operand = heads if self.single else self.tokens
         names = ["tile", "in slot", "target", "scale target"]
         if kind != "queries":
@@ -182,8 +183,9 @@ class _Emission:
         emitter, areas, scalars = self.emitter, self.areas, self.scalars
         half, angle_stride = self.row // 2, 0 if self.single else self.row
         turned, angles, values = areas["turned"].addr, areas["angles"].addr, areas["in"].addr
-        emitter.passes(rope(self.rows, self.shape.head_dim // 2, Floats((slot, values), self.row), Floats((slot, values + half), self.row),
-                            Floats(angles, angle_stride), Floats(angles + half, angle_stride), Floats(turned, self.row),
+        low, high = Floats((slot, values), self.row), Floats((slot, values + half), self.row)
+        cos, sin = Floats(angles, angle_stride), Floats(angles + half, angle_stride)
+        emitter.passes(rope(self.rows, self.shape.head_dim // 2, low, high, cos, sin, Floats(turned, self.row),
                             Floats(turned + half, self.row), amax=scalars["magnitude"]), [Semaphore.IN_FULL, *self.waiting])
         self.waiting = []
         return Floats(turned, self.row)
@@ -214,12 +216,13 @@ class _Emission:
                 emitter.passes(token_scale(self.rows, amax, Scalars(place, beat)), scale_wait, [Semaphore.OUT_FULL])
         else:
             emitter.passes(token_scale(self.rows, amax, Scalars(scales)), scale_wait, [Semaphore.OUT_FULL])
-        emitter.command(Unit.STORE, {"dram_addr": emitter.reg("target"), "dram_stride": kv.head_bytes if self.single else kv.row_bytes,
-                                     "rows": self.rows, "row_bytes": shape.head_dim, "addr": out, "stride": out_row},
+        emitter.command(Unit.STORE, {"dram_addr": emitter.reg("target"), "rows": self.rows,
+                                     "dram_stride": kv.head_bytes if self.single else kv.row_bytes,
+                                     "row_bytes": shape.head_dim, "addr": out, "stride": out_row},
                         [Semaphore.OUT_FULL], [])
         if self.single:
-            emitter.command(Unit.STORE, {"dram_addr": emitter.reg("cache scale"), "dram_stride": kv.scales_bytes, "rows": kv.heads,
-                                         "row_bytes": beat, "addr": scales, "stride": beat},
+            emitter.command(Unit.STORE, {"dram_addr": emitter.reg("cache scale"), "dram_stride": kv.scales_bytes,
+                                         "rows": kv.heads, "row_bytes": beat, "addr": scales, "stride": beat},
                             [Semaphore.OUT_FULL], [Semaphore.OUT_FREE, Semaphore.PARAM_FREE])
         else:
             with emitter.registers("scale bytes"):

@@ -123,7 +123,8 @@ def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ff
     Raises
     ------
     ShapeError
-        If the config has no vector unit for transformers, no int8 weights, or sides that are no powers of two; or `tokens` cannot be.
+        If the config has no vector unit for transformers, no int8 weights, or sides that are no powers of two; or `tokens`
+        cannot be.
     """
     def must(what: str, holds: bool, rule: str, given: object) -> None:
         if not holds:
@@ -146,6 +147,7 @@ def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ff
     room = round_up(context or model.context, max(tile, 64))
     row_bytes = ceil_power_of_two(max(head_dim, config.beat_bytes))
     return DecoderShape(
-        hidden=model.hidden, layers=model.layers, heads=model.heads, kv_heads=model.kv_heads, vocab=model.vocab, head_dim=head_dim,
-        true_head_dim=model.head_dim, ffn=round_up(model.ffn, ffn_tile), context=room, key_tile=tile, tokens=tokens, eps=model.norm_eps,
-        kv=KVLayout(heads=model.kv_heads, tokens=room, row_bytes=row_bytes), rope_stride=ceil_power_of_two(4 * head_dim))
+        hidden=model.hidden, layers=model.layers, heads=model.heads, kv_heads=model.kv_heads, vocab=model.vocab,
+        head_dim=head_dim, true_head_dim=model.head_dim, ffn=round_up(model.ffn, ffn_tile), context=room, key_tile=tile,
+        tokens=tokens, eps=model.norm_eps, kv=KVLayout(heads=model.kv_heads, tokens=room, row_bytes=row_bytes),
+        rope_stride=ceil_power_of_two(4 * head_dim))
