@@ -65,8 +65,9 @@ def probabilities(m: Operand, n: Operand, acc: Accumulator, to: Int8 | Floats, r
                   amax: Operand | None = None) -> list[Pass]:
     """p · value scale, and Σ p of each row.
 
-    values: what each column is multiplied by before it is rounded: its value scale · 127 / the largest of them (`value_scales`);
-    127 where all values have one scale. Masked columns give 0 whatever their scales are, unread memory included.
+    values: what each column is multiplied by before it is rounded. To int8 at once: its value scale · 127 / the largest of them
+    (`value_scales`), 127 where all values have one scale. To float32, to be quantized by its `amax` afterwards: its value scale.
+    As int8, masked columns are 0 whatever their scales are, memory that nobody wrote included; as float32 these must be finite.
     """
     return [vector_pass("probabilities", a=acc, m=m, n=n, scale=keys, row=queries, add=Row(rows.largest, negate=True), mask=mask,
                         function=VectorFunction.EXP2, times=values, sum_to=rows.partial, amax_to=amax, to=to)]
@@ -108,7 +109,7 @@ def context(m: Operand, n: Operand, o: Floats | Accumulator, to: Floats, *, tota
             seed: Operand | None = None) -> list[Pass]:
     """O / L → float32, which may lie where O does, and max |.| of each row, not below `seed` (that of the heads before).
 
-    Where one tile holds all keys, o is the accumulator, total the row scalars Σ p, values and largest are as for `accumulate`,
+    Where one tile holds all keys, o is the accumulator and total the row scalars Σ p; values and largest are as for `accumulate`,
     and that is not needed, nor `update`, nor `denominator`. `inverse` gets 1/L, times `largest`.
     """
     scale = vector_pass("1 / denominator", a=total, m=m, function=VectorFunction.RECIPROCAL,
