@@ -11,7 +11,7 @@ from hw.config import AcceleratorConfig
 from sw.golden.llama import LlamaLayer, LlamaWeights, rotation
 from sw.kernels.transformer.decoder import DecoderMemory, head_linear, layer_linears
 from sw.kernels.transformer.linear import Linear
-from sw.kernels.transformer.shape import DecoderShape, decoder_shape
+from sw.kernels.transformer.shape import DecoderShape
 
 __all__ = ["place_embeddings", "place_model"]
 
@@ -26,7 +26,7 @@ def place_model(config: AcceleratorConfig, memory: DecoderMemory, weights: Llama
     ValueError
         If a weight is not finite; the text names it.
     """
-    shape = decoder_shape(config, memory.model, memory.tokens, memory.gate_tile // 2, context=memory.context)
+    shape = memory.shape(config, memory.tokens)
     linears = layer_linears(config, shape, memory.gate_tile)
     start, _ = memory.regions["weights"]
     for number, layer in enumerate(weights.layers):

@@ -8,19 +8,20 @@ only outputs leave for DRAM. Buffers do not depend on the context's length.
 
 import math
 
-from hw.config import AcceleratorConfig
+from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit
 from sw.kernels.passes.attention import SoftmaxRows, accumulate, context, denominator, probabilities, reference, update
-from sw.kernels.passes.command import Accumulator, Floats, Int8, Mask, Operand, Scalars, vector_pass
+from sw.kernels.passes.cache import negated_zero_points, unpack_uint4, zero_points
+from sw.kernels.passes.command import Accumulator, Floats, Int8, Mask, Operand, Scalars, Uint4, vector_pass
 from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
-from sw.kernels.transformer.areas import Area, place_areas
+from sw.kernels.transformer.areas import Area, place_areas, row_scalars
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
 from sw.kernels.transformer.rotary import QueryArea
 from sw.kernels.transformer.shape import DecoderShape
 from sw.layout import round_up
 
-__all__ = ["ATTENTION_SCALARS", "attention_areas", "attention_rows", "emit_attention"]
+__all__ = ["attention_areas", "attention_rows", "attention_scalars", "emit_attention"]
 
 ATTENTION_SCALARS = ("query scale", "largest", "partial", "alpha", "before", "floor", "magnitude", "inverse")
 
@@ -33,10 +34,27 @@ def attention_rows(shape: DecoderShape) -> int:
 def attention_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> dict[str, Area]:
     """Return the scratchpad areas, above `start`."""
     rows, tile, line = attention_rows(shape), shape.key_tile, config.line_bytes
-    return place_areas(config, "attention", {
-        "keys": (shape.head_dim * tile, 2), "values": (tile * round_up(shape.head_dim, line), 2), "scales": (2 * 4 * tile, 2),
+    row = round_up(shape.head_dim, line)
+    packed = {"negated": (tile, 1), "unpacked": (tile * row, 1)} if shape.kv.bits == 4 else {}
+    return place_areas(config, "attention", packed | {
+        "keys": (shape.head_dim * tile, 2), "values": (tile * round_up(shape.head_dim * shape.kv.bits // 8, line), 2),
+        "scales": (_parameters(shape) * 4 * tile, 2),
         "probabilities": (4 * rows * tile, 1), "rounded": (rows * tile, 1), "total": (4 * rows, 1),
         "out": (4 * rows * shape.head_dim, 2)}, start)
+
+
+def attention_scalars(config: AcceleratorConfig, shape: DecoderShape) -> dict[str, int]:
+    """Return the row scalars; of uint4 values, "zeros" of a tile's tokens as well."""
+    rows = attention_rows(shape)
+    names = ATTENTION_SCALARS
+    if shape.kv.bits == 4:
+        names += tuple(f"zeros {i}" if i else "zeros" for i in range(ceil_div(shape.key_tile, rows)))
+    return row_scalars(config, "attention", names, rows)
+
+
+def _parameters(shape: DecoderShape) -> int:
+    """Return the float32 of a token: scales of key and value, and their zero points."""
+    return 4 if shape.kv.bits == 4 else 2
 
 
 def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
@@ -66,14 +84,15 @@ class _Emission:
         self.rows: Operand = shape.repeat if self.single else rows
         self.row_limit = attention_rows(shape)
         self.softmax = SoftmaxRows(**{name: scalars[name] for name in ("largest", "partial", "alpha", "before", "floor")})
-        self.values_row = round_up(shape.head_dim, config.line_bytes)
+        self.packed = shape.kv.bits == 4
+        self.values_row = round_up(shape.head_dim * shape.kv.bits // 8, config.line_bytes)      # as they are loaded
 
     def emit(self) -> None:
         """Emit all heads, and wait for the last."""
         emitter, shape, kv = self.emitter, self.shape, self.shape.kv
         heads = 1 if self.single else shape.repeat
         names = ["key head", "scale head", "query", "query scale", "out column", "keys slot", "values slot", "scales slot",
-                 "out slot", "end", "left", "key tile", "scale tile", *([] if self.single else ["visible"])]
+                 "out slot", "end", "left", "here", "key tile", "scale tile", *([] if self.single else ["visible"])]
         with emitter.registers(*names):
             for name in names[5:9]:
                 emitter.asm.set(emitter.reg(name), 0)
@@ -128,20 +147,21 @@ class _Emission:
         return (self.emitter.reg(f"{name} slot"), area.addr + offset) if area.slots > 1 else area.addr + offset
 
     def _loads(self) -> None:
-        """Load a tile: keys turned around, scales of keys and values, values."""
+        """Load a tile: keys turned around, scales (and zero points) of keys and values, values."""
         emitter, shape, kv = self.emitter, self.shape, self.shape.kv
-        tile = shape.key_tile
-        emitter.at_most("load.rows", "left", tile)
-        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("key tile"), "dram_stride": kv.row_bytes,
-                                    "row_bytes": shape.head_dim, "addr": self._slot("keys"), "stride": tile, "transpose": 1},
-                        [Semaphore.IN_FREE], [Semaphore.IN_FULL])
-        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scale tile"), "dram_stride": kv.heads * kv.scales_bytes, "rows": 2,
-                                    "row_bytes": 4 * tile, "addr": self._slot("scales"), "stride": 4 * tile, "transpose": 0},
+        tile, row_bytes = shape.key_tile, shape.head_dim * kv.bits // 8
+        rows = emitter.reg("here")
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("key tile"), "dram_stride": kv.row_bytes, "rows": rows,
+                                    "row_bytes": row_bytes, "addr": self._slot("keys"), "stride": tile, "transpose": 1,
+                                    "unpack": int(self.packed)}, [Semaphore.IN_FREE], [Semaphore.IN_FULL])
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scale tile"), "dram_stride": kv.heads * kv.scales_bytes,
+                                    "rows": _parameters(shape), "row_bytes": 4 * tile, "addr": self._slot("scales"),
+                                    "stride": 4 * tile, "transpose": 0, "unpack": 0},
                         [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
-        emitter.at_most("load.rows", "left", tile)
         emitter.command(Unit.LOAD, {"dram_addr": (emitter.reg("key tile"), kv.offset("values")), "dram_stride": kv.row_bytes,
-                                    "row_bytes": shape.head_dim, "addr": self._slot("values"), "stride": self.values_row,
-                                    "transpose": 0}, [Semaphore.VALUES_FREE], [Semaphore.VALUES_FULL])
+                                    "rows": rows, "row_bytes": row_bytes, "addr": self._slot("values"),
+                                    "stride": self.values_row},
+                        [Semaphore.VALUES_FREE], [Semaphore.VALUES_FULL])
 
     def _mask(self) -> Mask | None:
         """Return what row 0 sees of a tile, in a register: all but what the chunk adds behind its own token."""
@@ -158,42 +178,67 @@ class _Emission:
     def _tile(self, *, first: bool) -> None:
         """One tile of keys and values."""
         emitter, shape, config, scalars = self.emitter, self.shape, self.config, self.scalars
-        tile, out_row = shape.key_tile, 4 * shape.head_dim
+        tile, out_row, half = shape.key_tile, 4 * shape.head_dim, config.accumulator_rows // 2
+        here = emitter.reg("here")
+        emitter.asm.min(here, emitter.reg("left"), "r0", tile)
         self._loads()
-        emitter.at_most("matrix.n", "left", tile)
         emitter.command(Unit.MATRIX, {
             "activation_addr": emitter.reg("query"), "activation_stride": self.queries.row_bytes,
             "activation_tile_stride": config.activation_slot_bytes, "weight_addr": self._slot("keys"), "weight_stride": tile,
             "weight_tile_stride": config.weight_slot_bytes, "acc_addr": 0, "acc_tile_stride": self.row_limit, "m": self.rows,
-            "k": shape.head_dim, "dataflow": int(Dataflow.WS), "accumulate": 0, "serialize": 0,
-        }, [Semaphore.IN_FULL, Semaphore.ACC_FREE], [Semaphore.IN_FREE, Semaphore.ACC_FULL])
+            "n": here, "k": shape.head_dim, "dataflow": int(Dataflow.WS), "accumulate": 0, "serialize": 0,
+        }, [Semaphore.IN_FULL, Semaphore.ACC_FREE], [Semaphore.IN_FREE, *([] if self.packed else [Semaphore.ACC_FULL])])
+        known = [Semaphore.PARAM_FULL]
+        if self.packed:
+            known = []
+            self._correct_scores()
         rows, softmax, amax = self.rows, self.softmax, scalars["magnitude"]
-        here = ("left", tile)
         scores, keys, queries = Accumulator(0, self.row_limit), Floats(self._slot("scales")), scalars["query scale"]
         mask = self._mask()
         unrounded = Floats(self.areas["probabilities"].addr, 4 * tile)
-        emitter.passes(reference(rows, 0, scores, softmax, keys=keys, queries=queries, mask=mask, first=first),
-                       [Semaphore.ACC_FULL, Semaphore.PARAM_FULL], at_most=here)
-        emitter.passes(probabilities(rows, 0, scores, unrounded, softmax, keys=keys, queries=queries, mask=mask,
-                                     values=Floats(self._slot("scales", 4 * tile)), amax=amax),
-                       [], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE], at_most=here)
-        emitter.passes(inverse_scale(rows, amax, scalars["inverse"]))
-        emitter.passes(quantize(rows, 0, unrounded, Int8(self.areas["rounded"].addr, tile), inverse=scalars["inverse"]),
-                       [], [Semaphore.OPERAND], at_most=here)
+        emitter.passes(reference(rows, here, scores, softmax, keys=keys, queries=queries, mask=mask, first=first),
+                       [Semaphore.ACC_FULL, *known])
+        emitter.passes(probabilities(rows, here, scores, unrounded, softmax, keys=keys, queries=queries, mask=mask,
+                                     values=Floats(self._slot("scales", 4 * tile)), amax=amax), [], [Semaphore.ACC_FREE])
+        emitter.passes([*inverse_scale(rows, amax, scalars["inverse"]),
+                        *quantize(rows, here, unrounded, Int8(self.areas["rounded"].addr, tile), inverse=scalars["inverse"])],
+                       [], [Semaphore.OPERAND])
+        values: Operand = self._slot("values")
+        if self.packed:
+            values = self.areas["unpacked"].addr
+            self._unpack_values(values)
         emitter.passes([*update(rows, softmax, first=first),
-                        *denominator(rows, Scalars(self.areas["total"].addr), softmax, first=first)])
+                        *denominator(rows, Scalars(self.areas["total"].addr), softmax, first=first)], [], [Semaphore.PARAM_FREE])
         self._ring("scales")
-        emitter.at_most("matrix.k", "left", tile)
-        half = config.accumulator_rows // 2
         emitter.command(Unit.MATRIX, {
-            "activation_addr": self.areas["rounded"].addr, "activation_stride": tile, "weight_addr": self._slot("values"),
-            "weight_stride": self.values_row, "acc_addr": half, "n": shape.head_dim,
-        }, [Semaphore.OPERAND, Semaphore.VALUES_FULL, Semaphore.ACC_FREE], [Semaphore.VALUES_FREE, Semaphore.ACC_FULL])
+            "activation_addr": self.areas["rounded"].addr, "activation_stride": tile, "weight_addr": values,
+            "weight_stride": round_up(shape.head_dim, config.line_bytes), "acc_addr": half, "n": shape.head_dim, "k": here,
+            "accumulate": 0,
+        }, [Semaphore.OPERAND, Semaphore.ACC_FREE, Semaphore.UNPACKED if self.packed else Semaphore.VALUES_FULL],
+            [Semaphore.ACC_FULL, *([] if self.packed else [Semaphore.VALUES_FREE])])
         self._ring("keys")
         self._ring("values")
         products, out = Accumulator(half, self.row_limit), Floats(self._slot("out"), out_row)
         emitter.passes(accumulate(rows, shape.head_dim, products, out, softmax, values=1 / INT8_MAX, largest=amax, first=first),
                        [Semaphore.ACC_FULL, *([Semaphore.OUT_FREE] if first else [])], [Semaphore.ACC_FREE])
+
+    def _correct_scores(self) -> None:
+        """Add queries · (−zero points of the keys): the same weights in all of k, as the zero point is of a whole key."""
+        emitter, shape, here = self.emitter, self.shape, self.emitter.reg("here")
+        zeros, negated = Floats(self._slot("scales", 2 * 4 * shape.key_tile)), self.areas["negated"].addr
+        emitter.passes(negated_zero_points(1, here, zeros, Int8(negated)), [Semaphore.PARAM_FULL], [Semaphore.OPERAND])
+        emitter.command(Unit.MATRIX, {"weight_addr": negated, "weight_stride": 0, "accumulate": 1},
+                        [Semaphore.OPERAND], [Semaphore.ACC_FULL])
+
+    def _unpack_values(self, to: Operand) -> None:
+        """Values less their zero points, as int8."""
+        emitter, shape, here = self.emitter, self.shape, self.emitter.reg("here")
+        zeros = Scalars(self._slot("scales", 3 * 4 * shape.key_tile))
+        packed = Uint4(self._slot("values"), self.values_row)
+        unpacked = Int8(to, round_up(shape.head_dim, self.config.line_bytes))
+        emitter.passes(zero_points(here, zeros, self.scalars["zeros"]))
+        emitter.passes(unpack_uint4(here, shape.head_dim, packed, unpacked, zeros=self.scalars["zeros"]),
+                       [Semaphore.VALUES_FULL], [Semaphore.VALUES_FREE, Semaphore.UNPACKED])
 
     def _ring(self, name: str) -> None:
         area = self.areas[name]

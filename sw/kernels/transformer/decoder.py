@@ -25,11 +25,11 @@ from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
 from sw.kernels.passes.command import Operand
 from sw.kernels.transformer.areas import row_scalars
-from sw.kernels.transformer.attention import ATTENTION_SCALARS, attention_areas, attention_rows, emit_attention
+from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention
 from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
 from sw.kernels.transformer.linear import WEIGHT_SLOTS, Linear, Semaphore, column_tile, emit_linear, linear_areas, make_linear
 from sw.kernels.transformer.quantize import SCALARS, Quantize, emit_measure, emit_quantize, make_quantize, quantize_areas
-from sw.kernels.transformer.rotary import emit_rotary, query_area, rotary_areas
+from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
 from sw.kernels.transformer.shape import PAGE, DecoderShape, decoder_shape
 from sw.layout import round_up
 from sw.program import Program, Region
@@ -51,6 +51,8 @@ class DecoderMemory:
     model : LlamaConfig
     tokens, context, gate_tile : int
         Tokens of the largest chunk; tokens that the cache holds; columns of a tile of gate and up together.
+    kv : str
+        Format of keys and values.
     regions : dict of str to (int, int)
         Name → address and size: "x" (rows of float32, `row_bytes` apart; the embeddings of a chunk go there), "angles",
         "weights" (layer after layer, then the head), "cache", "qkv", "attention", "mlp", "logits".
@@ -66,6 +68,7 @@ class DecoderMemory:
     tokens: int
     context: int
     gate_tile: int
+    kv: str
     regions: dict[str, tuple[int, int]]
     row_bytes: int
     offsets: dict[str, int]
@@ -76,6 +79,10 @@ class DecoderMemory:
     def end(self) -> int:
         """First byte behind all regions."""
         return max(addr + size for addr, size in self.regions.values())
+
+    def shape(self, config: AcceleratorConfig, tokens: int) -> DecoderShape:
+        """Return the shape of a program that takes `tokens` at once."""
+        return decoder_shape(config, self.model, tokens, self.gate_tile // 2, context=self.context, kv=self.kv)
 
     @property
     def logits_row(self) -> int:
@@ -100,8 +107,10 @@ def head_linear(config: AcceleratorConfig, shape: DecoderShape, rows: int) -> Li
 
 
 def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int, context: int | None = None,
-                   logits_rows: int = 1) -> DecoderMemory:
+                   kv: str = "int8", logits_rows: int = 1) -> DecoderMemory:
     """Return where a model lies, for chunks of up to `tokens` tokens, caches of `context` (by default the model's).
+
+    kv: format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
 
     Raises
     ------
@@ -110,7 +119,7 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
     """
     room = round_up(context or model.context, CONTEXT_STEP)
     gate_tile = column_tile(config, tokens)
-    shape = decoder_shape(config, model, tokens, gate_tile // 2, context=room)
+    shape = decoder_shape(config, model, tokens, gate_tile // 2, context=room, kv=kv)
     linears = layer_linears(config, shape, gate_tile)
     offsets, layer_bytes = {}, 0
     for name, linear in linears.items():
@@ -127,8 +136,8 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
     for name, size in sizes.items():
         regions[name] = (addr, round_up(size, 64))
         addr = round_up(addr + size, PAGE)
-    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, regions=regions, row_bytes=row_bytes,
-                         offsets=offsets, layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
+    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, regions=regions,
+                         row_bytes=row_bytes, offsets=offsets, layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
 
 
 def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens: int, code_addr: int, head: str = "last",
@@ -152,7 +161,7 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {', '.join(HEADS)}, not {head!r}")
-    shape = decoder_shape(config, memory.model, tokens, memory.gate_tile // 2, context=memory.context)
+    shape = memory.shape(config, tokens)
     arguments = ["position", "count"] if tokens > 1 else ["position"]
     decoder = _Decoder(config, memory, shape, head)
     kernels: list[tuple[int, str]] = []
@@ -174,8 +183,9 @@ class _Decoder:
         self.norm = make_quantize(config, "norm", shape.tokens, shape.hidden, shape.eps)
         self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
         self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
-        self.scalars = row_scalars(config, "the decoder", SCALARS, max(shape.tokens, shape.heads, attention_rows(shape)))
-        self.attention_scalars = row_scalars(config, "attention", ATTENTION_SCALARS, max(shape.tokens, shape.heads))
+        self.scalars = row_scalars(config, "the decoder", SCALARS, shape.tokens)
+        self.attention_scalars = attention_scalars(config, shape)
+        self.rotary_scalars = row_scalars(config, "rotary", ROTARY_SCALARS, max(shape.tokens, shape.heads))
         self.queries = query_area(config, shape, 0)
 
     def _operand(self, columns: int) -> tuple[int, int]:
@@ -236,7 +246,7 @@ class _Decoder:
         self._phase("qkv")
         self._linear(self.linears["qkv"], at("qkv"), "qkv", 4 * shape.qkv_width)
         self._phase("rotary")
-        emit_rotary(config, self.emitter, shape, rotary_areas(config, shape, self.queries.end), self.attention_scalars,
+        emit_rotary(config, self.emitter, shape, rotary_areas(config, shape, self.queries.end), self.rotary_scalars,
                     self.queries, rows=self.rows, position=position, source=self._at("qkv"), table=self._at("angles"),
                     cache=(cache, 0))
         self._phase("attention")

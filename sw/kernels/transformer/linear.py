@@ -38,6 +38,7 @@ class Semaphore(IntEnum):
     OPERAND = 10            # the vector unit has made what the engine reads
     VALUES_FREE = 11
     VALUES_FULL = 12
+    UNPACKED = 13           # the vector unit has made int8 of packed values
 
 
 WEIGHT_SLOTS = 4

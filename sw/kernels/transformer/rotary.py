@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
 from hw.isa import Unit
-from sw.kernels.passes.cache import quantize_int8
-from sw.kernels.passes.command import Floats, Int8, Operand, Scalars, vector_pass
-from sw.kernels.passes.quantization import inverse_scale, quantize, token_scale
+from sw.kernels.passes.cache import quantize_int8, quantize_uint4
+from sw.kernels.passes.command import Floats, Int8, Operand, Scalars, Uint4, vector_pass
 from sw.kernels.passes.rope import rope
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
@@ -22,7 +21,7 @@ from sw.layout import round_up
 
 __all__ = ["ROTARY_SCALARS", "QueryArea", "emit_rotary", "query_area", "rotary_areas"]
 
-ROTARY_SCALARS = ("magnitude", "inverse")
+ROTARY_SCALARS = ("magnitude", "inverse", "low", "high", "zero")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +58,12 @@ def rotary_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> 
     return place_areas(config, "rotary", {
         "in": (rows * row, 2), "angles": (row * shape.tokens, 1), "turned": (rows * row, 1),
         "out": (rows * round_up(shape.head_dim, config.line_bytes), 2),
-        "scales": (rows * (config.beat_bytes if shape.tokens == 1 else 4), 2)}, start)
+        "scales": (2 * _scales_bytes(config, shape, rows), 2)}, start)
+
+
+def _scales_bytes(config: AcceleratorConfig, shape: DecoderShape, rows: int) -> int:
+    """Return the scratchpad bytes from scales to zero points: words side by side, or for one token the beat of each head's."""
+    return round_up(rows * (config.beat_bytes if shape.tokens == 1 else 4), config.line_bytes)
 
 
 def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
@@ -191,45 +195,55 @@ class _Emission:
         return Floats(turned, self.row)
 
     def _append(self, values: Floats) -> None:
-        """Round into the cache, with the scales; of one token, into the beat that holds the scale already."""
-        emitter, shape, areas = self.emitter, self.shape, self.areas
-        kv, beat = shape.kv, self.config.beat_bytes
-        out_row = round_up(shape.head_dim, self.config.line_bytes)
+        """Round into the cache, with scales and zero points; of one token, into the beats that hold those already."""
+        emitter, shape, areas, config = self.emitter, self.shape, self.areas, self.config
+        kv, beat, scalars = shape.kv, config.beat_bytes, self.scalars
+        out_row = round_up(shape.head_dim * kv.bits // 8, config.line_bytes)
         out: Operand = (emitter.reg("out slot"), areas["out"].addr)
         scales = (emitter.reg("scales slot"), areas["scales"].addr)
-        wait = [Semaphore.OUT_FREE]
+        to_zeros = _scales_bytes(config, shape, kv.heads if self.single else shape.tokens)
+        zeros_apart = kv.offset("key zeros") - kv.offset("key scales")
+        words = (0, 1) if kv.bits == 4 else (0,)                    # scales, zero points
         if self.single:
-            emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("cache scale"), "dram_stride": kv.scales_bytes, "rows": kv.heads,
-                                        "row_bytes": beat, "addr": scales, "stride": beat, "transpose": 0},
-                            [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
-            scale_wait = [Semaphore.PARAM_FULL]
-        else:
-            scale_wait = []
-        amax, inverse = self.scalars["magnitude"], self.scalars["inverse"]
-        emitter.passes([*inverse_scale(self.rows, amax, inverse),
-                        *quantize(self.rows, shape.head_dim, values, Int8(out, out_row), inverse=inverse)],
-                       wait, [Semaphore.IN_FREE, Semaphore.OUT_FULL])
-        if self.single:
-            with emitter.registers("scale place"):
-                place = emitter.reg("scale place")
+            for word in words:
+                emitter.command(Unit.LOAD, {
+                    "dram_addr": (emitter.reg("cache scale"), word * zeros_apart), "dram_stride": kv.scales_bytes,
+                    "rows": kv.heads, "row_bytes": beat, "addr": (scales[0], scales[1] + word * to_zeros), "stride": beat,
+                    "transpose": 0},
+                    [Semaphore.PARAM_FREE] if word == 0 else [], [Semaphore.PARAM_FULL] if word == words[-1] else [])
+        wait = [Semaphore.OUT_FREE, *([Semaphore.PARAM_FULL] if self.single else [])]
+        with emitter.registers("scale place"):
+            place = emitter.reg("scale place")
+            if self.single:
                 emitter.asm.add(place, emitter.reg("scale target"), *scales)
-                emitter.passes(token_scale(self.rows, amax, Scalars(place, beat)), scale_wait, [Semaphore.OUT_FULL])
-        else:
-            emitter.passes(token_scale(self.rows, amax, Scalars(scales)), scale_wait, [Semaphore.OUT_FULL])
+            else:
+                emitter.move(place, *scales)
+            between = beat if self.single else 4
+            scale = Scalars(place, between)
+            if kv.bits == 4:
+                passes = quantize_uint4(self.rows, shape.head_dim, values, Uint4(out, out_row), scale,
+                                        Scalars((place, to_zeros), between), low=scalars["low"], high=scalars["high"],
+                                        zero=scalars["zero"])
+            else:
+                passes = quantize_int8(self.rows, shape.head_dim, values, Int8(out, out_row), scale, amax=scalars["magnitude"],
+                                       inverse=scalars["inverse"])
+            emitter.passes(passes, wait, [Semaphore.IN_FREE, Semaphore.OUT_FULL])
         emitter.command(Unit.STORE, {"dram_addr": emitter.reg("target"), "rows": self.rows,
                                      "dram_stride": kv.head_bytes if self.single else kv.row_bytes,
-                                     "row_bytes": shape.head_dim, "addr": out, "stride": out_row},
-                        [Semaphore.OUT_FULL], [])
+                                     "row_bytes": shape.head_dim * kv.bits // 8, "addr": out, "stride": out_row},
+                        [Semaphore.OUT_FULL])
         if self.single:
-            emitter.command(Unit.STORE, {"dram_addr": emitter.reg("cache scale"), "dram_stride": kv.scales_bytes,
-                                         "rows": kv.heads, "row_bytes": beat, "addr": scales, "stride": beat},
-                            [Semaphore.OUT_FULL], [Semaphore.OUT_FREE, Semaphore.PARAM_FREE])
+            for word in words:
+                emitter.command(Unit.STORE, {
+                    "dram_addr": (emitter.reg("cache scale"), word * zeros_apart), "dram_stride": kv.scales_bytes,
+                    "rows": kv.heads, "row_bytes": beat, "addr": (scales[0], scales[1] + word * to_zeros), "stride": beat},
+                    [], [Semaphore.OUT_FREE, Semaphore.PARAM_FREE] if word == words[-1] else [])
         else:
             with emitter.registers("scale bytes"):
                 self._scale_bytes()
-                emitter.command(Unit.STORE, {"dram_addr": emitter.reg("cache scale"), "dram_stride": 0, "rows": 1,
-                                             "row_bytes": emitter.reg("scale bytes"), "addr": scales, "stride": 0},
-                                [Semaphore.OUT_FULL], [Semaphore.OUT_FREE])
+                emitter.command(Unit.STORE, {
+                    "dram_addr": emitter.reg("cache scale"), "dram_stride": zeros_apart, "rows": len(words),
+                    "row_bytes": emitter.reg("scale bytes"), "addr": scales, "stride": to_zeros}, [], [Semaphore.OUT_FREE])
         for name in ("out", "scales"):
             emitter.ring(emitter.reg(f"{name} slot"), areas[name].slot_bytes, areas[name].slots)
 

@@ -6,9 +6,11 @@ from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
 from sw.layout import round_up
 
-__all__ = ["DecoderShape", "KVLayout", "ShapeError", "decoder_shape"]
+__all__ = ["KV_FORMATS", "DecoderShape", "KVLayout", "ShapeError", "decoder_shape"]
 
 PAGE = 4096
+KV_FORMATS = {"int8": 8, "int4-asym": 4}
+"""Formats of keys and values → bits; a scale, and an integer zero point where there is one, for each token and head."""
 
 
 class ShapeError(ValueError):
@@ -17,16 +19,19 @@ class ShapeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KVLayout:
-    """A layer's keys and values in DRAM: int8 rows of each key-value head, one token after the other, and their float32 scales.
+    """A layer's keys and values in DRAM: rows of each key-value head, one token after the other, and their float32 scales.
 
     Attributes
     ----------
+    bits : int
+        8: int8. 4: uint4 with a zero point, a float32 that lies as the scales do.
     heads, tokens : int
         Key-value heads; tokens that there is room for.
     row_bytes : int
         From one token to the next, a power of two.
     """
 
+    bits: int
     heads: int
     tokens: int
     row_bytes: int
@@ -42,14 +47,16 @@ class KVLayout:
         return 4 * self.tokens
 
     def offset(self, which: str) -> int:
-        """Return where "keys", "values", "key scales" or "value scales" begin."""
+        """Return where "keys", "values", "key scales", "value scales", "key zeros" or "value zeros" begin, in this order."""
         data, scales = self.heads * self.head_bytes, self.heads * self.scales_bytes
-        return {"keys": 0, "values": data, "key scales": 2 * data, "value scales": 2 * data + scales}[which]
+        if which in ("keys", "values"):
+            return data * ("keys", "values").index(which)
+        return 2 * data + scales * ("key scales", "value scales", "key zeros", "value zeros").index(which)
 
     @property
     def size(self) -> int:
         """Bytes of a layer."""
-        return round_up(2 * self.heads * (self.head_bytes + self.scales_bytes), PAGE)
+        return round_up(2 * self.heads * (self.head_bytes + self.scales_bytes * (2 if self.bits == 4 else 1)), PAGE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +115,7 @@ class DecoderShape:
 
 
 def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ffn_tile: int, context: int | None = None,
-                  key_tile: int | None = None) -> DecoderShape:
+                  key_tile: int | None = None, kv: str = "int8") -> DecoderShape:
     """Return the shape of a model's programs that take `tokens` at once.
 
     Parameters
@@ -119,6 +126,8 @@ def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ff
         Tokens that the cache holds; by default the model's.
     key_tile : int or None
         By default what the accumulator holds, at most 256.
+    kv : str
+        Format of keys and values, one of `KV_FORMATS`.
 
     Raises
     ------
@@ -145,9 +154,11 @@ def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ff
     must("key_tile", tile & (tile - 1) == 0 and tokens <= tile <= widest and tile >= max(config.columns, config.beat_bytes),
          f"a power of two between {max(tokens, config.columns, config.beat_bytes)} and {widest}", tile)
     room = round_up(context or model.context, max(tile, 64))
-    row_bytes = ceil_power_of_two(max(head_dim, config.beat_bytes))
+    must("kv", kv in KV_FORMATS, f"one of {', '.join(KV_FORMATS)}", kv)
+    bits = KV_FORMATS[kv]
+    row_bytes = ceil_power_of_two(max(head_dim * bits // 8, config.beat_bytes))
     return DecoderShape(
         hidden=model.hidden, layers=model.layers, heads=model.heads, kv_heads=model.kv_heads, vocab=model.vocab,
         head_dim=head_dim, true_head_dim=model.head_dim, ffn=round_up(model.ffn, ffn_tile), context=room, key_tile=tile,
-        tokens=tokens, eps=model.norm_eps, kv=KVLayout(heads=model.kv_heads, tokens=room, row_bytes=row_bytes),
+        tokens=tokens, eps=model.norm_eps, kv=KVLayout(bits=bits, heads=model.kv_heads, tokens=room, row_bytes=row_bytes),
         rope_stride=ceil_power_of_two(4 * head_dim))
