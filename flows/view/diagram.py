@@ -15,6 +15,8 @@ _WIDTH, _LEFT, _COLUMN, _GAP = 1240, 130, 172, 30
 _CONTROLLER, _UNITS, _MEMORY, _INSET = 92, 318, 516, 660
 _UNIT_HEIGHT = 126
 _PLACES = {"load": 0, "engine": 1, "accumulator": 2, "vector": 3, "store": 4}
+_VECTOR_WORDS = {"requantize": ("bias, scale, ReLU", "requantize to int8"),
+                 "transformer": ("exp2, sigmoid, normal, 1/x", "row sums and maxima")}
 _HUE = {"load": "load", "engine": "matrix", "accumulator": "memory", "vector": "vector", "store": "store", "scratchpad": "memory"}
 _DRAWN = {*_PLACES, "controller", "arbiter", "scratchpad"}
 
@@ -129,7 +131,7 @@ def _units(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
                     f"{config.activation_format} × {config.weight_format}", f"psum {config.psum_width} bits"]),
         "accumulator": ("Accumulator", [f"{config.accumulator_rows:,} rows × {config.columns} × {config.acc_width} b",
                                         f"{_size(stored)} in {arrays} banks", "adds and saturates"]),
-        "vector": ("Vector unit", [f"{config.vector_lanes} lanes", "bias, float32 scale", "requantize to int8, ReLU"]),
+        "vector": ("Vector unit", [f"{config.vector_lanes} float32 lanes", *_VECTOR_WORDS[config.vector]]),
         "store": ("Store unit", [f"bursts of ≤ {config.burst_beats} beats", "2-D blocks, byte strobes"]),
     }
     for block, (title, words) in lines.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.view.describe import describe
 from hw.isa import DESCRIPTORS, Unit
 from sw.golden.sequencer import Event, mask_bits, run_sequencer
 from sw.program import Program
@@ -273,7 +274,7 @@ def _unit(unit: Unit, events: Mapping[int, list[tuple[int, int, int]]], cycles: 
         if event.pc != pc:
             raise ValueError(f"{unit.name.lower()} command {index} must be queued by instruction {event.pc}, not {pc}")
         found.commands.append(Command(
-            unit=unit, index=index, pc=pc, kernel=program.kernel_at(pc), what=_describe(unit, event.fields, program, args),
+            unit=unit, index=index, pc=pc, kernel=program.kernel_at(pc), what=describe(unit, event.fields, program, args),
             fields={name.name: event.fields[name.name] for name in DESCRIPTORS[unit]}, wait=event.wait, signal=event.signal,
             queued=cycle))
     for channel, name in ((_TAKEN, "taken"), (_DONE, "done")):
@@ -323,15 +324,3 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((first, end))
     return found
-
-
-def _describe(unit: Unit, fields: Mapping[str, int], program: Program, args: Mapping[str, int]) -> str:
-    """Return what a command moves or computes, in a few words."""
-    if unit == Unit.MATRIX:
-        flow = "OS" if fields["dataflow"] else "WS"
-        return f"{fields['m']}×{fields['n']}×{fields['k']} {flow}" + (", accumulate" if fields["accumulate"] else "")
-    if unit == Unit.VECTOR:
-        return f"requantize {fields['m']}×{fields['n']}"
-    region = next((r.name for r in program.regions
-                   if 0 <= fields["dram_addr"] - args.get(r.name, r.addr) < r.size), f"0x{fields['dram_addr']:x}")
-    return f"{region}, {fields['rows']} × {fields['row_bytes']} B" + (", transposed" if fields.get("transpose") else "")

@@ -142,6 +142,7 @@ ONE = {"source": VectorSource.ROW, "m": 2, "n": 1}
     ("c4-lanes4", FLOATS | {"sum": 3}, ErrorCause.UNSUPPORTED, 3),
     ("c4-lanes4", FLOATS | {"max": 3}, ErrorCause.UNSUPPORTED, 3),
     ("c4-lanes4", FLOATS | {"output": 5}, ErrorCause.UNSUPPORTED, 5),
+    ("c4-lanes4", FLOATS | {"sum": 2, "post": 2}, ErrorCause.UNSUPPORTED, 2),
     ("c4-lanes4", FLOATS | {"function": VectorFunction.RECIPROCAL}, ErrorCause.UNSUPPORTED, 4),
     ("c4-lanes4", SUMS | {"function": VectorFunction.RSQRT}, ErrorCause.UNSUPPORTED, 5),
     ("c4-lanes4", ONE | {"output": VectorOutput.FLOAT32}, ErrorCause.UNSUPPORTED, 2),
