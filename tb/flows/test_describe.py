@@ -20,7 +20,8 @@ PROGRAM = Program(name="named", config_digest="0" * 12, code=np.zeros(1, np.uint
     (Unit.VECTOR, {"m": 8, "n": 40, "output": VectorOutput.INT8}, "8×40 accumulator → int8"),
     (Unit.VECTOR, {"m": 8, "n": 40, "source": VectorSource.FLOAT32, "function": VectorFunction.EXP2, "sum": 1, "max": 2,
                    "output": VectorOutput.FLOAT32}, "8×40 float32, exp2, sum, max → float32"),
-    (Unit.VECTOR, {"m": 8, "n": 1, "source": VectorSource.ROW, "function": VectorFunction.RSQRT, "sum": 1}, "8×1 row, rsqrt, sum"),
+    (Unit.VECTOR, {"m": 8, "n": 1, "source": VectorSource.ROW, "function": VectorFunction.RSQRT,
+                   "sum": 1}, "8×1 row, rsqrt, sum"),
     (Unit.VECTOR, {"m": 1, "n": 1, "source": 7, "function": 6, "output": 5}, "1×1 7, 6 → 5"),
 ])
 def test_commands_in_words(unit, values, text):
