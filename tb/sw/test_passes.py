@@ -14,7 +14,15 @@ from hw.config import ceil_div
 from hw.isa import DESCRIPTORS, Unit, VectorFunction
 from sw.kernels.passes import ITSELF, Accumulator, Floats, Int8, Mask, PassError, Row, Scalars, Uint4, vector_pass
 from sw.kernels.passes.activations import add, gated, gelu, mean_rows, multiply, silu, unit_length
-from sw.kernels.passes.norms import add_rows, layer_norm, maximum_rows, rms_norm, rms_norm_int8, rms_statistics
+from sw.kernels.passes.norms import (
+    add_rows,
+    layer_norm,
+    maximum_rows,
+    no_statistics,
+    rms_norm,
+    rms_norm_int8,
+    rms_statistics,
+)
 from sw.kernels.passes.quantization import LEAST_SCALE, dequantize, inverse_scale, quantize, requantize, token_scale
 from tb.sw.vector_memory import SMALL, VectorMemory
 
@@ -215,6 +223,17 @@ def test_rms_norm_to_int8_of_parts(config, rng):
     for i in range(parts):
         memory.run(rms_statistics(m, config.columns, xs[i], squares=squares[0], amax=carried, gamma=gammas[i], seed=carried))
     assert (memory.get(carried, m) == memory.get(amax[0], m)).all()
+    # where the squares are known, only the maximum is looked for
+    assert len(rms_statistics(m, config.columns, xs[0], squares=None, amax=carried, gamma=gammas[0])) == 1
+
+
+@both
+def test_statistics_begin_as_zeros(config):
+    memory = VectorMemory(config)
+    squares, amax = memory.row(m=4), memory.row(m=4)
+    memory.scratchpad[:] = -1
+    memory.run(no_statistics(4, memory.int8(4, 1), squares=squares, amax=amax))
+    assert memory.get(squares, 4).tolist() == memory.get(amax, 4).tolist() == [0.0] * 4
 
 
 @both
@@ -342,13 +361,13 @@ def test_a_row_of_zeros_has_no_direction(config):
 def test_a_pass_has_every_field():
     one = vector_pass("all", a=Accumulator(3, 4), m=2, n=5, bias=Floats(64), scale=Floats(128, 16), row=7,
                       maximum=Row(8, negate=True), mask=Mask(9, causal=True), function=VectorFunction.SIGMOID, times=ITSELF,
-                      squares_to=10, amax_to=11, to=Int8(256, 8))
+                      sum_to=10, amax_to=11, to=Int8(256, 8))
     names = {field.name for field in DESCRIPTORS[Unit.VECTOR]}
     assert one.fields.keys() == names
     assert {name: one.fields[name] for name in names - {"a_addr", "a_stride", "constant", "scale"}} == {
         "source": 0, "m": 2, "n": 5, "acc_addr": 3, "acc_tile_stride": 4, "b_en": 1, "b_addr": 128, "b_stride": 16, "row0_en": 1,
         "row0_addr": 7, "c_use": 1, "c_addr": 64, "c_stride": 0, "row1_use": 1, "row1_addr": 8, "row1_negate": 1, "middle": 2,
-        "mask_en": 1, "mask": 9, "mask_step": 1, "function": 2, "post": 2, "sum": 2, "sum_addr": 10, "max": 2, "max_addr": 11,
+        "mask_en": 1, "mask": 9, "mask_step": 1, "function": 2, "post": 2, "sum": 1, "sum_addr": 10, "max": 2, "max_addr": 11,
         "output": 1, "addr": 256, "stride": 8}
     plain = vector_pass("none", a=Floats(0), m=1)
     assert plain.fields["scale"] == 0x3F80_0000
@@ -375,6 +394,7 @@ REFUSED = {
     "one of add and maximum, not both": dict(add=1.0, maximum=2.0),
     "one sum of a row, not two": dict(sum_to=1, squares_to=2),
     "one max of a row, not two": dict(max_to=1, amax_to=2),
+    "no last factor where it sums squares: they share a multiplier": dict(squares_to=1, times=2.0),
     "a maximum where it has a seed, not only 3": dict(seed=3),
     "read the accumulator where it adds a bias, not Floats": dict(bias=Floats(0)),
     "read Row or Scalars for RSQRT, not rows of columns": dict(function=VectorFunction.RSQRT),

@@ -183,7 +183,7 @@ def vector_pass(name: str, *, a: Place, m: Operand, n: Operand = 1, bias: Floats
     times : Floats, Row, Number or ITSELF
         Factor of the function's value.
     sum_to, squares_to : Operand
-        Row scalar of the sum of f, or of f².
+        Row scalar of the sum of f, or of f² (which leaves `times` out).
     max_to, amax_to : Operand
         Row scalar of the maximum of the results, or of their magnitudes; not below the row scalar `seed`.
     to : Floats, Int8, Uint4 or Scalars
@@ -247,6 +247,8 @@ def vector_pass(name: str, *, a: Place, m: Operand, n: Operand = 1, bias: Floats
         for way, place in ((1, plain), (2, other)):
             if place is not None:
                 fields |= {what: way, f"{what}_addr": place}
+    if squares_to is not None and times is not None:
+        raise PassError(f"pass {name!r} must have no last factor where it sums squares: they share a multiplier")
     if to is not None:
         _output(fields, name, to)
     _check_one_element(fields, name)

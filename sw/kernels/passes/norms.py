@@ -33,13 +33,18 @@ def maximum_rows(m: Operand, parts: Sequence[Operand], to: Operand) -> list[Pass
     return passes
 
 
-def rms_statistics(m: Operand, n: Operand, x: Floats, *, squares: Operand, amax: Operand, gamma: Floats | None = None,
+def rms_statistics(m: Operand, n: Operand, x: Floats, *, squares: Operand | None, amax: Operand, gamma: Floats | None = None,
                    seed: Operand | None = None) -> list[Pass]:
     """Σ x² and max |x · γ| of each row, or of a part of its columns, whose maximum is not below `seed`.
 
-    Without γ (which then is in the weights that follow), whatever pass makes x gives both, and this one is saved.
+    One pass without γ, which then is in the weights that follow; one with γ where `squares` is None, because the pass that made x
+    has summed them; else two, since a sum of squares shares its multiplier with the last factor. Without γ, the pass that makes x
+    gives both, and this one is saved too.
     """
-    return [vector_pass("statistics", a=x, m=m, n=n, times=gamma, squares_to=squares, amax_to=amax, seed=seed)]
+    if gamma is None:
+        return [vector_pass("statistics", a=x, m=m, n=n, squares_to=squares, amax_to=amax, seed=seed)]
+    both = [] if squares is None else [vector_pass("squares", a=x, m=m, n=n, squares_to=squares)]
+    return [*both, vector_pass("statistics", a=x, m=m, n=n, scale=gamma, amax_to=amax, seed=seed)]
 
 
 def no_statistics(m: Operand, any_bytes: Int8, *, squares: Operand | None = None, amax: Operand) -> list[Pass]:
