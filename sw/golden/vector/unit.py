@@ -21,6 +21,7 @@ OUTPUT_BITS: Mapping[int, int] = {VectorOutput.INT8: 8, VectorOutput.FLOAT32: 32
 ENUMERATIONS = (("source", len(VectorSource)), ("middle", 3), ("function", len(VectorFunction)), ("post", 3), ("sum", 3),
                 ("max", 3), ("output", len(VectorOutput)))
 OF_ONE_ELEMENT = (VectorSource.ROW, VectorSource.SCALAR)
+BLOCK = 1 << 14                 # elements at once: what numpy allocates for more comes from the system each time, and is slow
 SCALAR_FUNCTIONS = (VectorFunction.RECIPROCAL, VectorFunction.RSQRT)
 
 
@@ -28,8 +29,8 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
                rows: Floats) -> None:
     """Do one vector command in place.
 
-    Everything is read before anything is written: a command's outputs may lie exactly on its own inputs, row by row and column by
-    column, but must not overlap what other elements of it read.
+    A command's outputs may lie exactly on its own inputs, row by row and column by column, but must not overlap what other
+    elements of it read.
 
     Parameters
     ----------
@@ -52,12 +53,14 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
     _check(config, fields, streams, output)
     m, n = fields["m"], 1 if fields["source"] in OF_ONE_ELEMENT else fields["n"]
     fault = _first_fault(config, fields, streams, output, m, n)
+    whole_rows = m if fault is None else fault[0]
+    step = max(1, BLOCK // n)
+    for start in range(0, whole_rows, step):
+        block = range(start, min(start + step, whole_rows))
+        _block(config, fields, streams, output, scratchpad, accumulator, rows, block, n, whole=True)
     if fault is None:
-        _block(config, fields, streams, output, scratchpad, accumulator, rows, range(m), n, whole=True)
         return
     row, column, cause, addr = fault
-    if row:
-        _block(config, fields, streams, output, scratchpad, accumulator, rows, range(row), n, whole=True)
     if column:
         _block(config, fields, streams, output, scratchpad, accumulator, rows, range(row, row + 1), column, whole=False)
     raise Refusal(cause, addr)
