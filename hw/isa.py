@@ -212,6 +212,7 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
     Unit.LOAD: (
         *_DRAM_BLOCK,
         _field("transpose", 1, "1: byte j of DRAM row i goes to scratchpad row j, byte i (int8 operands only)"),
+        _field("unpack", 1, "1: each DRAM byte is two elements, low nibble first, and becomes two bytes (before transposing)"),
     ),
     Unit.MATRIX: (
         _field("activation_addr", 24, "first activation slot in the scratchpad"),

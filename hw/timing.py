@@ -40,17 +40,23 @@ def vector_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) -> int:
     return fields["m"] * (2 if slices == 1 and fields["sum"] and fields["max"] else slices) + 4 + REQUANTIZE_LATENCY
 
 
-def load_cycles(config: AcceleratorConfig, *, rows: int, row_bytes: int, transpose: bool, memory_latency: int) -> int:
+def load_cycles(config: AcceleratorConfig, *, rows: int, row_bytes: int, transpose: bool, memory_latency: int,
+                unpack: bool = False) -> int:
     """Return the cycles of a load command when nothing stalls, from the one that takes the command to the one of `done`.
 
-    One cycle a beat. When transposed, one for each row of each column of blocks, padded to whole blocks, and the last block
-    leaves while none enters. Commands that are taken in time overlap but for their beats (a transposed command with a transposed
-    one only). `memory_latency` counts from the address handshake to the first beat. A burst of n beats, n = 1 when transposed,
-    holds its place for memory_latency + n + 2 cycles; it takes `outstanding_reads` · n ≥ that many for the full rate.
+    One cycle a beat of the scratchpad. When transposed, one for each row of each column of blocks, padded to whole blocks, and
+    the last block leaves while none enters; each column of bytes that is unpacked leaves in two. Commands that are taken in time
+    overlap but for their beats (a transposed command with a transposed one only). `memory_latency` counts from the address
+    handshake to the first beat. A burst of n beats, n = 1 when transposed, holds its place for memory_latency + n + 2 cycles; it
+    takes `outstanding_reads` · n ≥ that many for the full rate.
     """
     beat = config.beat_bytes
-    beats = ceil_div(row_bytes, beat)
-    steps = beats * ceil_div(rows, beat) * beat + beat if transpose else rows * beats
+    columns = ceil_div(row_bytes, beat)
+    if transpose:
+        twice = row_bytes if unpack else 0                      # columns of bytes that take two cycles
+        steps = beat + ceil_div(rows, beat) * (columns * beat + twice)
+    else:
+        steps = rows * ceil_div((1 + unpack) * row_bytes, beat)
     return LOAD_LATENCY + memory_latency + steps
 
 

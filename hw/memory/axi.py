@@ -25,7 +25,7 @@ def block_layout(config: AcceleratorConfig) -> data.StructLayout:
     beat_log2 = ceil_log2(config.beat_bytes)
     return data.StructLayout({
         "dram_addr": 32, "dram_stride": 32, "rows": 16, "row_beats": 24 - beat_log2 + 1, "tail": beat_log2,
-        "addr": 24, "stride": 24, "transpose": 1,
+        "addr": 24, "stride": 24, "transpose": 1, "unpack": 1,
     })
 
 
@@ -33,12 +33,12 @@ def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the layout of one burst and of where its bytes go.
 
     Fields: `dram_addr` of its first beat; `wrapped`: that address lies beyond 32 bits; `length` in beats less one; `addr` and
-    `stride` in the scratchpad; `tail`: valid bytes in its last beat, 0 for all; `transpose`; `row_end`: no more beats of this
-    row (of this column of beats, when transposed); `last` burst of the block.
+    `stride` in the scratchpad; `tail`: valid bytes in its last beat, 0 for all; `transpose`, `unpack`; `row_end`: no more beats
+    of this row (of this column of beats, when transposed); `last` burst of the block.
     """
     return data.StructLayout({
         "dram_addr": 32, "wrapped": 1, "length": ceil_log2(max(2, config.burst_beats)), "addr": SCRATCHPAD_WIDTH, "stride": 24,
-        "tail": ceil_log2(config.beat_bytes), "transpose": 1, "row_end": 1, "last": 1,
+        "tail": ceil_log2(config.beat_bytes), "transpose": 1, "unpack": 1, "row_end": 1, "last": 1,
     })
 
 
@@ -61,7 +61,7 @@ class BlockCheck(wiring.Component):
     ----------
     config : AcceleratorConfig
     unit : Unit
-        LOAD or STORE: which descriptor; a store is never transposed.
+        LOAD or STORE: which descriptor; a store is never transposed nor unpacked.
 
     Members
     -------
@@ -90,8 +90,9 @@ class BlockCheck(wiring.Component):
         m.d.comb += [
             self.block.row_beats.eq((given.row_bytes + self.config.beat_bytes - 1) >> beat_log2),
             self.block.tail.eq(given.row_bytes),
-            self.block.transpose.eq(given.transpose if self.unit == Unit.LOAD else 0),
         ]
+        for name in ("transpose", "unpack"):
+            m.d.comb += self.block[name].eq(given[name] if self.unit == Unit.LOAD else 0)
         for name in ("dram_addr", "dram_stride", "rows", "addr", "stride"):
             m.d.comb += self.block[name].eq(given[name])
 
@@ -110,7 +111,8 @@ class BurstSplitter(wiring.Component):
     Latency 1 cycle; one burst in each cycle, across rows and blocks too. One more block waits behind the one that is cut, so
     that `ready` of `i` is a register. A plain block is walked row by row. A transposed one is
     walked by columns of beats, from the top down, in bursts of one beat; the scratchpad address of the beat of row i then is
-    i bytes after that of row 0, and the next column's `beat_bytes` strides further.
+    i bytes after that of row 0, and the next column's `beat_bytes` strides further. In the scratchpad unpacked beats are two, and
+    columns of beats twice as many strides apart.
 
     Scratchpad addresses are not checked here, but they are right up to and including the first one that is out of range. The
     first burst that would start beyond 32 bits of DRAM address, and all that follow in its block, are marked `wrapped`.
@@ -142,7 +144,7 @@ class BurstSplitter(wiring.Component):
         fields = block_layout(config).members
         burst = self.o.payload
         position = data.StructLayout({"dram": ADDRESS_WIDTH + 1, "scratchpad": SCRATCHPAD_WIDTH})
-        kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose")
+        kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose", "unpack")
 
         # Both walks are two loops. Plain: rows, and in them bursts. Transposed: columns, and in them single beats.
         active, waiting = Signal(), Signal()
@@ -176,12 +178,12 @@ class BurstSplitter(wiring.Component):
                 after.dram.eq((here.dram + block.dram_stride) | beyond),
                 after.scratchpad.eq(here.scratchpad + 1),
                 after_start.dram.eq((start.dram + beat_bytes) | beyond),
-                after_start.scratchpad.eq(start.scratchpad + (block.stride << beat_log2)),
+                after_start.scratchpad.eq(start.scratchpad + (Mux(block.unpack, block.stride << 1, block.stride) << beat_log2)),
             ]
         with m.Else():
             m.d.comb += [
                 after.dram.eq((here.dram + (beats << beat_log2)) | beyond),
-                after.scratchpad.eq(here.scratchpad + (beats << beat_log2)),
+                after.scratchpad.eq(here.scratchpad + (Mux(block.unpack, beats << 1, beats) << beat_log2)),
                 after_start.dram.eq((start.dram + block.dram_stride) | beyond),
                 after_start.scratchpad.eq(start.scratchpad + block.stride),
             ]
@@ -195,6 +197,7 @@ class BurstSplitter(wiring.Component):
             burst.stride.eq(block.stride),
             burst.tail.eq(Mux(Mux(block.transpose, outer_last, inner_last), block.tail, 0)),
             burst.transpose.eq(block.transpose),
+            burst.unpack.eq(block.unpack),
             burst.row_end.eq(inner_last),
             burst.last.eq(inner_last & outer_last),
             self.i.ready.eq(~waiting),

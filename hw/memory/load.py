@@ -1,5 +1,6 @@
-"""The load unit: DRAM blocks into the scratchpad, optionally transposed."""
+"""The load unit: DRAM blocks into the scratchpad, optionally unpacked from nibbles and transposed."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from amaranth import *
@@ -28,6 +29,10 @@ class LoadUnit(wiring.Component):
 
     The scratchpad gets whole beats, zero past `row_bytes`. When transposed, zeros fill the lanes of rows that do not exist, and
     columns past `row_bytes` are not written.
+
+    An unpacked command makes two bytes of each, the low nibble first: a row has 2 · row_bytes in the scratchpad. A beat of the
+    bus becomes two of the scratchpad, in two cycles, or one at the end of a row where half of it is enough. When transposed, a
+    column of bytes leaves the transposer, and becomes two of nibbles, for two rows of the scratchpad.
 
     Errors, each reported when all older commands are done: BAD_SIZE (rows or row_bytes zero, with that size; or the block goes
     beyond 32 bits of DRAM address, with the low bits of the first address beyond), MISALIGNED (dram_addr, dram_stride, addr or
@@ -138,6 +143,7 @@ class LoadUnit(wiring.Component):
             source.data.eq(beat.data),
             source.addr.eq(burst.addr),
             source.stride.eq(burst.stride),
+            source.unpack.eq(burst.unpack),
             source.tail.eq(burst.tail),
             source.end.eq(burst.row_end),
             source.last.eq(burst.last),
@@ -149,33 +155,57 @@ class LoadUnit(wiring.Component):
         plain = Signal()
         placing = Signal()
         outside = Signal()
-        written = Signal(config.bus_width)
+        packed = Signal(config.bus_width)                   # what is to be written, and its bytes unpacked
+        unpacked = Signal(config.bus_width)
+        unpack = Signal()
+        second = Signal()                                   # of the beats that an unpacked one becomes
+        whole = Signal()                                    # nothing of the beat is left to write
+        written = Signal()
         tail = Signal(beat_log2)
+        tail_written = Signal(beat_log2)
+        half_is_enough = Signal()
         kept = Signal(config.beat_bytes)
-        m.d.comb += [tail.eq(Mux(burst_end, burst.tail, 0)), kept.eq(first_bytes(tail, config.beat_bytes))]
-        m.d.comb += plain.eq(present & ~burst.transpose & ~failed & ~transposer.busy & ~flush)
+        m.d.comb += [
+            tail.eq(Mux(burst_end, burst.tail, 0)),
+            half_is_enough.eq((tail != 0) & ~(tail[-1] & tail[:-1].any())),
+            plain.eq(present & ~burst.transpose & ~failed & ~transposer.busy & ~flush),
+        ]
         with m.If(transposer.busy):
             m.d.comb += [
-                place.eq(turned.addr),
-                written.eq(turned.data),
+                place.eq(turned.addr + Mux(second, turned.stride, 0)),
+                packed.eq(turned.data),
+                unpacked.eq(_bytes_of_nibbles(Mux(second, byte[4:], byte[:4]) for byte in _split(turned.data, 8))),
+                unpack.eq(turned.unpack),
+                whole.eq(second | ~unpack),
                 placing.eq(transposer.o.valid & turned.write & ~transposer.bad & ~flush),
             ]
         with m.Else():
+            half = Mux(second, beat.data[config.bus_width // 2:], beat.data[:config.bus_width // 2])
             m.d.comb += [
-                place.eq(burst.addr + (index << beat_log2)),
-                written.eq(beat.data & Cat(bit.replicate(8) for bit in kept)),
+                place.eq(burst.addr + (Mux(burst.unpack, Cat(second, index), index) << beat_log2)),
+                packed.eq(beat.data),
+                unpacked.eq(_bytes_of_nibbles(_split(half, 4))),
+                unpack.eq(burst.unpack),
+                whole.eq(second | half_is_enough | ~unpack),
+                tail_written.eq(Mux(whole, Mux(unpack, tail << 1, tail), 0)),
                 placing.eq(plain),
             ]
         m.d.comb += [
+            kept.eq(first_bytes(tail_written, config.beat_bytes)),
             outside.eq(placing & (place.beyond != 0)),
             self.write.valid.eq(placing & ~outside),
             self.write.addr.eq(place.line),
-            self.write.data.eq(written.replicate(lanes)),
+            self.write.data.eq((Mux(unpack, unpacked, packed) & Cat(bit.replicate(8) for bit in kept)).replicate(lanes)),
             self.write.mask.eq(((1 << config.beat_bytes) - 1) << place.offset),
-            transposer.o.ready.eq(Mux(turned.write, self.write.valid & self.write.ready, ~transposer.bad & ~flush)),
+            written.eq(self.write.valid & self.write.ready),
+            transposer.o.ready.eq(Mux(turned.write, written & whole, ~transposer.bad & ~flush)),
             beat_taken.eq(Mux(burst.transpose & ~flush, transposer.i.valid & transposer.i.ready,
-                              present & (flush | (plain & self.write.valid & self.write.ready)))),
+                              present & (flush | (plain & written & whole)))),
         ]
+        with m.If(flush):
+            m.d.sync += second.eq(0)
+        with m.Elif(written):
+            m.d.sync += second.eq(~whole)
 
         # One cycle later: semaphores hang on it.
         m.d.sync += unit.done.eq(Mux(transposer.busy, transposer.o.valid & transposer.o.ready & turned.last,
@@ -209,3 +239,11 @@ class LoadUnit(wiring.Component):
             with m.If(noted):
                 m.d.sync += unit.report.eq(found)
         return m
+
+
+def _split(word: Value, width: int) -> list[Value]:
+    return [word[at:at + width] for at in range(0, len(word), width)]
+
+
+def _bytes_of_nibbles(nibbles: Iterable[Value]) -> Value:
+    return Cat(Cat(nibble, C(0, 4)) for nibble in nibbles)

@@ -16,18 +16,22 @@ def source_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the layout of a source beat.
 
     Fields: `data`; `addr` where byte 0 of the block's first row goes (of interest in the first row of a block only); `stride`
-    between the block's columns; `tail`: columns that the block has, 0 for all; `end`: no more rows in this column of blocks;
-    `last` row of the command; `bad`: the data are not to be used.
+    between the block's columns, `unpack`: twice that between columns; `tail`: columns that the block has, 0 for all; `end`: no
+    more rows in this column of blocks; `last` row of the command; `bad`: the data are not to be used.
     """
     return data.StructLayout({
-        "data": config.bus_width, "addr": SCRATCHPAD_WIDTH, "stride": 24, "tail": ceil_log2(config.beat_bytes),
-        "end": 1, "last": 1, "bad": 1,
+        "data": config.bus_width, "addr": SCRATCHPAD_WIDTH, "stride": 24, "unpack": 1,
+        "tail": ceil_log2(config.beat_bytes), "end": 1, "last": 1, "bad": 1,
     })
 
 
 def turned_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return the layout of a turned beat: `data`, its `addr`, whether to `write` it, and whether it is the command's `last`."""
-    return data.StructLayout({"data": config.bus_width, "addr": SCRATCHPAD_WIDTH, "write": 1, "last": 1})
+    """Return the layout of a turned beat.
+
+    Fields: `data`; its `addr`; `stride` and `unpack` as they came in; whether to `write` it; whether it is the command's `last`.
+    """
+    return data.StructLayout({
+        "data": config.bus_width, "addr": SCRATCHPAD_WIDTH, "stride": 24, "unpack": 1, "write": 1, "last": 1})
 
 
 class Transposer(wiring.Component):
@@ -71,7 +75,7 @@ class Transposer(wiring.Component):
         size = self.config.beat_bytes
         source, turned = self.i.payload, self.o.payload
         fields = source_layout(self.config).members
-        place = data.StructLayout({name: fields[name] for name in ("addr", "stride", "tail", "last", "bad")})
+        place = data.StructLayout({name: fields[name] for name in ("addr", "stride", "unpack", "tail", "last", "bad")})
 
         rows = [Signal(8 * size, name=f"row_{i}", reset_less=True) for i in range(size)]
         leftwards = Signal()                            # direction of this phase
@@ -109,19 +113,21 @@ class Transposer(wiring.Component):
         m.d.comb += [
             turned.data.eq(Mux(leftwards, Cat(row[:8] for row in rows), rows[0])),
             turned.addr.eq(leaving.addr),
+            turned.stride.eq(leaving.stride),
+            turned.unpack.eq(leaving.unpack),
             turned.write.eq((leaving.tail == 0) | (step < leaving.tail)),
             turned.last.eq(leaving.last & phase_end),
         ]
 
         with m.If(taking):
             with m.If(step == 0):
-                m.d.sync += [entering[name].eq(source[name]) for name in ("addr", "stride", "tail")]
+                m.d.sync += [entering[name].eq(source[name]) for name in ("addr", "stride", "unpack", "tail")]
             m.d.sync += [entering.last.eq(source.last), entering.bad.eq(entering_bad), padding.eq(source.end)]
         with m.If(moving):
             m.d.sync += [
                 step.eq(step + 1),
                 filling_later.eq(filling),
-                leaving.addr.eq(leaving.addr + leaving.stride),
+                leaving.addr.eq(leaving.addr + Mux(leaving.unpack, leaving.stride << 1, leaving.stride)),
             ]
             with m.If(phase_end):
                 m.d.sync += [

@@ -94,24 +94,28 @@ def run_load(state: State, fields: Fields) -> None:
     beat = state.config.beat_bytes
     _check_block(state.config, fields)
     rows, row_bytes, addr, stride = (fields[name] for name in ("rows", "row_bytes", "addr", "stride"))
-    width = round_up(row_bytes, beat)
+    columns = 2 * row_bytes if fields["unpack"] else row_bytes
+    width = round_up(columns, beat)
     turned = np.zeros((width, round_up(rows, beat)), np.uint8) if fields["transpose"] else None
     for i in range(rows):
         start = fields["dram_addr"] + i * fields["dram_stride"]
-        _check_dram(state, start, width, ErrorCause.BUS_READ)
+        _check_dram(state, start, round_up(row_bytes, beat), ErrorCause.BUS_READ)
         row = state.memory[start:start + row_bytes]
+        if fields["unpack"]:
+            row = np.stack([row & 15, row >> 4], axis=1).ravel()
         if turned is not None:
-            turned[:row_bytes, i] = row
+            turned[:columns, i] = row
             continue
         place = addr + i * stride
         _check_scratchpad(state, place, width)
-        state.scratchpad[place:place + row_bytes] = row
-        state.scratchpad[place + row_bytes:place + width] = 0
+        state.scratchpad[place:place + columns] = row
+        state.scratchpad[place + columns:place + width] = 0
     if turned is None:
         return
-    for first_column in range(0, row_bytes, beat):                  # block by block, as the transposer gives them
+    step = 2 * beat if fields["unpack"] else beat
+    for first_column in range(0, columns, step):                    # block by block, as the transposer gives them
         for first_row in range(0, rows, beat):
-            for j in range(first_column, min(first_column + beat, row_bytes)):
+            for j in range(first_column, min(first_column + step, columns)):
                 place = addr + j * stride + first_row
                 _check_scratchpad(state, place, beat)
                 state.scratchpad[place:place + beat] = turned[j, first_row:first_row + beat]

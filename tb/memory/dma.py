@@ -173,7 +173,7 @@ class StoreBench(DmaBench):
         self.bytes_written = 0
 
     def command(self, block: Block) -> Block:
-        return {name: value for name, value in block.items() if name != "transpose"}
+        return {name: value for name, value in block.items() if name not in ("transpose", "unpack")}
 
     async def scratchpad_side(self, ctx: Any) -> None:
         """Give each line asked for, for one cycle."""

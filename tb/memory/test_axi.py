@@ -22,10 +22,11 @@ CONFIGS = {
 def beat_addresses(block: Block, beat: int) -> list[tuple[int, int, int, bool]]:
     """Return DRAM address, scratchpad address, tail and row end of each beat, in the order of the walk."""
     rows, beats, tail = block["rows"], ceil_div(block["row_bytes"], beat), block["row_bytes"] % beat
+    room = beat << block["unpack"]
     if block["transpose"]:
-        return [(block["dram_addr"] + r * block["dram_stride"] + c * beat, block["addr"] + c * beat * block["stride"] + r,
+        return [(block["dram_addr"] + r * block["dram_stride"] + c * beat, block["addr"] + c * room * block["stride"] + r,
                  tail if c == beats - 1 else 0, r == rows - 1) for c in range(beats) for r in range(rows)]
-    return [(block["dram_addr"] + r * block["dram_stride"] + c * beat, block["addr"] + r * block["stride"] + c * beat,
+    return [(block["dram_addr"] + r * block["dram_stride"] + c * beat, block["addr"] + r * block["stride"] + c * room,
              tail if c == beats - 1 else 0, c == beats - 1) for r in range(rows) for c in range(beats)]
 
 
@@ -34,7 +35,8 @@ def beat_addresses(block: Block, beat: int) -> list[tuple[int, int, int, bool]]:
 def test_bursts_cover_the_block(name: str, stall: float) -> None:
     config, rng = CONFIGS[name], random.Random(f"{name} {stall}")
     beat, dut = config.beat_bytes, BurstSplitter(CONFIGS[name])
-    blocks = [random_block(rng, config, 65536, transpose=rng.random() < 0.3, most_beats=600 // beat * 8) for _ in range(20)]
+    blocks = [random_block(rng, config, 65536, transpose=rng.random() < 0.3, unpack=rng.random() < 0.3,
+                           most_beats=600 // beat * 8) for _ in range(20)]
     want, payloads = [], []
     for block in blocks:
         beats = beat_addresses(block, beat)
@@ -61,7 +63,7 @@ def test_bursts_cover_the_block(name: str, stall: float) -> None:
                 assert not burst.wrapped
                 for i in range(count):
                     end = i == count - 1
-                    got.append((burst.dram_addr + i * beat, burst.addr + i * beat, burst.tail if end else 0,
+                    got.append((burst.dram_addr + i * beat, burst.addr + i * (beat << burst.unpack), burst.tail if end else 0,
                                 bool(burst.row_end and end), bool(burst.last and end)))
 
     simulate(dut, put_all(dut.i, payloads, stall=0.0, seed=1), sink, background=[check_stream(dut.o)], seed=1)
@@ -75,6 +77,6 @@ def test_bursts_are_as_long_as_they_can_be() -> None:
     config = CONFIGS["b128"]
     dut, got = BurstSplitter(config), []
     block = {"dram_addr": AXI_PAGE_BYTES - 3 * 16, "dram_stride": 0, "rows": 1, "row_beats": 20, "tail": 0, "addr": 0,
-             "stride": 0, "transpose": 0}
+             "stride": 0, "transpose": 0, "unpack": 0}
     simulate(dut, put_all(dut.i, [block]), get_all(dut.o, 4, got), seed=0)
     assert [burst.length + 1 for burst in got] == [3, 7, 7, 3]

@@ -14,15 +14,18 @@ from tb.memory.blocks import Block, Bytes, beats_of, load_block, random_block
 from tb.memory.dma import BEAT, CONFIGS, DRAM_BYTES, SCRATCHPAD, WRONG_BLOCKS, LoadBench
 
 GOOD: Block = {"dram_addr": 4096 - BEAT, "dram_stride": 4 * BEAT, "rows": 3, "row_bytes": 3 * BEAT - 5, "addr": 512,
-               "stride": 4 * BEAT, "transpose": 0}
+               "stride": 4 * BEAT, "transpose": 0, "unpack": 0}
 MANY: Block = {**GOOD, "dram_addr": 0, "rows": 100, "stride": 0}        # more bursts than can be in flight
 
 
 def some_blocks(name: str, seed: object, count: int) -> list[Block]:
-    """Return random blocks, transposed and plain."""
+    """Return random blocks: transposed or not, unpacked or not."""
     rng = random.Random(f"{name} {seed}")
     most = 6 if CONFIGS[name].bus_width == 512 else 40
-    return [random_block(rng, CONFIGS[name], DRAM_BYTES, transpose=rng.random() < 0.4, most_beats=most) for _ in range(count)]
+    kinds = [(False, False), (True, False), (False, True), (True, True)] * ceil_div(count, 4)
+    rng.shuffle(kinds)
+    return [random_block(rng, CONFIGS[name], DRAM_BYTES, transpose=transpose, unpack=unpack, most_beats=most)
+            for transpose, unpack in kinds[:count]]
 
 
 def check_states(bench: LoadBench, blocks: list[Block], expected: Bytes, first: int = 0) -> None:
@@ -37,33 +40,36 @@ def check_states(bench: LoadBench, blocks: list[Block], expected: Bytes, first: 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_random_blocks(name: str, stall: float) -> None:
     config = CONFIGS[name]
-    blocks = some_blocks(name, stall, 24)
+    blocks = some_blocks(name, stall, 28)
     bench = LoadBench(config, stall=stall, seed=7)
     before = bench.scratchpad.copy()
     bench.run_blocks(blocks)
     check_states(bench, blocks, before)
     assert len(bench.beats) == sum(beats_of(block, config.beat_bytes) for block in blocks)
     assert bench.memory.most_in_flight == config.outstanding_reads
-    kinds = Counter((block["transpose"], block["row_bytes"] % config.beat_bytes != 0) for block in blocks)
-    assert len(kinds) == 4
+    beat = config.beat_bytes
+    for field in ("transpose", "unpack"):
+        assert len({(block[field], block["row_bytes"] % beat != 0) for block in blocks}) == 4
+    assert {0 < block["row_bytes"] % beat <= beat // 2 for block in blocks if block["unpack"]} == {False, True}
     if stall:
         assert bench.refused
         assert bench.memory.stalls
 
 
 @pytest.mark.parametrize("latency", [1, 20])
+@pytest.mark.parametrize("unpack", [0, 1])
 @pytest.mark.parametrize("transpose", [0, 1])
 @pytest.mark.parametrize("name", ["b128", "b512"])
-def test_cycles_of_one_command(name: str, transpose: int, latency: int) -> None:
+def test_cycles_of_one_command(name: str, transpose: int, unpack: int, latency: int) -> None:
     config = AcceleratorConfig(**{**CONFIGS[name].to_dict(), "outstanding_reads": 32})
     beat = config.beat_bytes
-    for rows, beats in ((1, 1), (1, 4), (9, 1), (4, 5), (beat + 1, 2)):
-        block = {**GOOD, "rows": rows, "row_bytes": beats * beat - 1, "transpose": transpose, "addr": 0, "dram_addr": 0,
-                 "stride": beat * ceil_div(rows, beat)}
+    for rows, row_bytes in ((1, beat - 1), (1, 4 * beat), (9, beat // 2), (4, 3 * beat + 3), (beat + 1, 2 * beat - 1)):
+        block = {**GOOD, "rows": rows, "row_bytes": row_bytes, "transpose": transpose, "unpack": unpack, "addr": 0,
+                 "dram_addr": 0, "stride": beat}
         bench = LoadBench(config, latency=latency)
         bench.run_blocks([block])
         assert bench.done[0] - bench.accepted[0] + 1 == load_cycles(
-            config, rows=rows, row_bytes=block["row_bytes"], transpose=bool(transpose), memory_latency=latency)
+            config, rows=rows, row_bytes=row_bytes, transpose=bool(transpose), unpack=bool(unpack), memory_latency=latency)
 
 
 @pytest.mark.parametrize("transpose", [0, 1])
@@ -76,6 +82,23 @@ def test_commands_follow_each_other_without_a_gap(transpose: int) -> None:
     bench = LoadBench(config, latency=latency)
     bench.run_blocks(blocks)
     assert bench.beats == list(range(bench.beats[0], bench.beats[0] + sum(beats_of(block, beat) for block in blocks)))
+
+
+@pytest.mark.parametrize("transpose", [0, 1])
+def test_unpacked_commands_among_others_write_in_every_cycle(transpose: int) -> None:
+    config = AcceleratorConfig(**{**CONFIGS["b128"].to_dict(), "outstanding_reads": 32})
+    beat, latency = config.beat_bytes, 20
+    shapes = [(1, 1, 0), (7, 1, 1), (1, 30, 1), (5, 3, 0), (1, 1, 1), (2, 17, 0)]
+    if transpose:
+        shapes = [(beat, 2, 1), (2 * beat, 1, 0), (beat, 1, 1), (beat, 3, 0), (beat, 1, 1)]
+    blocks = [{**GOOD, "rows": rows, "row_bytes": beats * beat, "transpose": transpose, "unpack": unpack, "addr": 0,
+               "dram_addr": 0, "stride": 2 * beat} for rows, beats, unpack in shapes]
+    bench = LoadBench(config, latency=latency)
+    before = bench.scratchpad.copy()
+    bench.run_blocks(blocks)
+    check_states(bench, blocks, before)
+    writes = sum(beats_of(block, beat) << block["unpack"] for block in blocks)
+    assert bench.done[-1] - bench.beats[0] == writes + transpose * beat + 1
 
 
 def test_few_bursts_in_flight_limit_the_rate() -> None:
@@ -94,6 +117,12 @@ WRONG = {
     "stride-wraps-twice": ({"dram_stride": (1 << 32) - BEAT, "transpose": 1}, ErrorCause.BAD_SIZE, 4096 - 2 * BEAT),
     "bus": ({"dram_addr": 16384}, ErrorCause.BUS_READ, 16384 + BEAT),
     "bus-transposed": ({"dram_addr": 16384, "transpose": 1}, ErrorCause.BUS_READ, 16384 + BEAT),
+    "bus-unpacked": ({"dram_addr": 16384, "unpack": 1}, ErrorCause.BUS_READ, 16384 + BEAT),
+    "bus-unpacked-transposed": ({"dram_addr": 16384, "transpose": 1, "unpack": 1}, ErrorCause.BUS_READ, 16384 + BEAT),
+    "second-half-outside": ({"addr": SCRATCHPAD - BEAT, "unpack": 1}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD),
+    "second-half-far-outside": ({"addr": SCRATCHPAD - BEAT, "stride": (1 << 24) - BEAT, "unpack": 1, "transpose": 1},
+                                ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + (1 << 24) - 2 * BEAT),
+    "column-outside-unpacked": ({"transpose": 1, "unpack": 1, "stride": 4096}, ErrorCause.SCRATCHPAD_RANGE, SCRATCHPAD + 512),
 }
 
 
@@ -104,7 +133,7 @@ def test_error_stops_after_the_older_commands(case: str, before: str, stall: flo
     bench = LoadBench(CONFIGS["b128"], stall=stall, seed=3)
     bench.memory.faults[16384 + BEAT] = 2
     older = [GOOD, {**GOOD, "transpose": int(before == "transposed")}]
-    again = [{**GOOD, "transpose": 1}, {**GOOD, "addr": 2048}]
+    again = [{**GOOD, "transpose": 1}, {**GOOD, "addr": 2048}, {**GOOD, "unpack": 1}, {**GOOD, "transpose": 1, "unpack": 1}]
     unit, state = bench.dut.unit, bench.scratchpad.copy()
 
     async def commands(ctx: Any) -> None:
@@ -155,8 +184,8 @@ def faulty_sequence(rng: random.Random, beat: int) -> list[Block]:
         stride = beat * rng.randint(beats, beats + 2)
         blocks.append({
             "dram_addr": addr, "dram_stride": stride, "rows": rows,
-            "row_bytes": beats * beat - rng.choice((0, rng.randrange(beat))), "addr": 1024 * place, "stride": 2 * beat,
-            "transpose": int(rng.random() < 0.7)})
+            "row_bytes": beats * beat - rng.choice((0, rng.randrange(beat))), "addr": 1536 * place, "stride": 2 * beat,
+            "transpose": int(rng.random() < 0.7), "unpack": int(rng.random() < 0.3)})
         addr += rows * stride
     return blocks
 
@@ -171,7 +200,7 @@ def test_a_failing_beat_anywhere_is_the_one_reported(name: str, stall: float) ->
     seen: Counter[object] = Counter()
 
     async def commands(ctx: Any) -> None:
-        for _ in range(150):
+        for _ in range(120):
             blocks = faulty_sequence(rng, beat)
             faulty = rng.randrange(len(blocks))
             cause, addr = place_fault(rng, blocks[faulty], beat, bench.memory.faults)
@@ -193,10 +222,11 @@ def test_a_failing_beat_anywhere_is_the_one_reported(name: str, stall: float) ->
             one = blocks[faulty]["rows"] <= beat and blocks[faulty]["row_bytes"] <= beat
             seen["one block behind a turned one", cause] += one and turned and bool(older) and older[-1]["transpose"]
             seen["turned" if turned else "plain", cause] += 1
+            seen["unpacked", cause] += blocks[faulty]["unpack"]
             seen["not the last"] += faulty < len(blocks) - 1
 
     bench.run(commands)
-    assert len(seen) == 7
+    assert len(seen) == 9
     assert min(seen.values()) > 0, seen
 
 

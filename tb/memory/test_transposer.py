@@ -22,16 +22,18 @@ def test_random_blocks(name: str, stall_in: float, stall_out: float) -> None:
     for number in range(blocks):
         rows = rng.choice((size, rng.randint(1, size)))
         tail, last, stride = rng.choice((0, rng.randrange(size))), rng.random() < 0.4 or number == blocks - 1, size * number
+        unpack = rng.random() < 0.4
         bad = {row for row in range(rows) if rng.random() < 0.5 / rows}
         block = np.zeros((size, size), np.uint8)
         block[:rows] = np.frombuffer(rng.randbytes(rows * size), np.uint8).reshape(rows, size)
         for row in range(rows):
-            sent.append({"data": int.from_bytes(block[row].tobytes(), "little"), "addr": 1000 * number + row, "stride": stride,
-                         "tail": tail, "end": row == rows - 1, "last": last and row == rows - 1, "bad": row in bad})
+            sent.append({"data": int.from_bytes(block[row].tobytes(), "little"), "addr": 1000 * number + row,
+                         "stride": stride, "unpack": unpack, "tail": tail, "end": row == rows - 1,
+                         "last": last and row == rows - 1, "bad": row in bad})
         want_bad += [bool(bad)] * size
         for column in range(size):
-            want.append((int.from_bytes(block[:, column].tobytes(), "little"), 1000 * number + column * stride,
-                         tail == 0 or column < tail, last and column == size - 1))
+            want.append((int.from_bytes(block[:, column].tobytes(), "little"), 1000 * number + column * (stride << unpack),
+                         stride, unpack, tail == 0 or column < tail, last and column == size - 1))
     got: list[Any] = []
     got_bad: list[bool] = []
     settled = []
@@ -48,7 +50,8 @@ def test_random_blocks(name: str, stall_in: float, stall_out: float) -> None:
 
     cycles = simulate(dut, put_all(dut.i, sent, stall=stall_in, seed=1), get_all(dut.o, len(want), got, stall=stall_out, seed=2),
                       idle, background=[check_stream(dut.o), marks], seed=1)
-    assert [(beat.data, beat.addr, bool(beat.write), bool(beat.last)) for beat in got] == want
+    assert [(beat.data, beat.addr, beat.stride, bool(beat.unpack), bool(beat.write), bool(beat.last))
+            for beat in got] == want
     assert got_bad == want_bad
     assert len(set(want_bad)) == 2
     assert any(settled)
