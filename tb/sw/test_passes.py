@@ -232,7 +232,7 @@ def test_statistics_begin_as_zeros(config):
     memory = VectorMemory(config)
     squares, amax = memory.row(m=4), memory.row(m=4)
     memory.scratchpad[:] = 0xFF
-    memory.run(no_statistics(4, memory.int8(4, 1), squares=squares, amax=amax))
+    memory.run(no_statistics(4, memory.int8(4, 1), sums=squares, amax=amax))
     assert memory.get(squares, 4).tolist() == memory.get(amax, 4).tolist() == [0.0] * 4
 
 

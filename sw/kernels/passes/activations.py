@@ -18,7 +18,7 @@ def gated(m: Operand, n: Operand, acc: Accumulator, gate: Floats, to: Floats, *,
 
 
 def gelu(m: Operand, n: Operand, acc: Accumulator, to: Floats, *, columns: Floats | Number, tokens: Operand, bias: Floats,
-         amax: Operand, seed: Operand | None = None) -> list[Pass]:
+         amax: Operand | None = None, seed: Operand | None = None) -> list[Pass]:
     """x · Φ(x) of x = acc · column scale · token scale + bias → float32, and max |.| of each row."""
     return [vector_pass("gelu", a=acc, m=m, n=n, scale=columns, row=tokens, add=bias, function=VectorFunction.NORMAL,
                         times=ITSELF, amax_to=amax, seed=seed, to=to)]

@@ -47,9 +47,9 @@ def rms_statistics(m: Operand, n: Operand, x: Floats, *, squares: Operand | None
     return [*both, vector_pass("statistics", a=x, m=m, n=n, scale=gamma, amax_to=amax, seed=seed)]
 
 
-def no_statistics(m: Operand, any_bytes: Int8, *, squares: Operand | None = None, amax: Operand) -> list[Pass]:
+def no_statistics(m: Operand, any_bytes: Int8, *, sums: Operand | None = None, amax: Operand | None = None) -> list[Pass]:
     """Zeros, for statistics that come in parts; made of any bytes of the scratchpad, since floats may be NaN."""
-    return [vector_pass("zeros", a=any_bytes, m=m, n=1, scale=0.0, sum_to=squares, amax_to=amax)]
+    return [vector_pass("zeros", a=any_bytes, m=m, n=1, scale=0.0, sum_to=sums, amax_to=amax)]
 
 
 def rms_norm_int8(m: Operand, n: int, x: Floats, to: Int8, *, squares: Operand, amax: Operand, scale: Operand, inverse: Operand,
@@ -92,15 +92,17 @@ def rms_norm(m: Operand, n: int, x: Floats, to: Floats, *, squares: Operand, eps
 
 
 def layer_norm(m: Operand, n: int, x: Floats, to: Floats, *, total: Operand, squares: Operand, eps: float, gamma: Floats,
-               beta: Floats, amax: Operand | None = None) -> list[Pass]:
+               beta: Floats, amax: Operand | None = None, centred: Floats | None = None) -> list[Pass]:
     """(x − mean) / √(variance + eps) · γ + β as float32, from the sum of each row.
 
-    `total` holds Σ x and then the mean; `squares` gets Σ (x − mean)² and then 1/√(variance + eps). `to` may be `x`; it holds
-    x − mean in between, so that the variance does not suffer from cancellation.
+    `total` holds Σ x and then the mean; `squares` gets Σ (x − mean)² and then 1/√(variance + eps). x − mean, made in between so
+    that the variance does not suffer from cancellation, goes to `centred`, by default where the result will be; all three may be
+    one place.
     """
+    middle = to if centred is None else centred
     return [
         vector_pass("mean", a=Row(total), m=m, scale=1 / n, sum_to=total),
-        vector_pass("centre", a=x, m=m, n=n, add=Row(total, negate=True), squares_to=squares, to=to),
+        vector_pass("centre", a=x, m=m, n=n, add=Row(total, negate=True), squares_to=squares, to=middle),
         vector_pass("deviation", a=Row(squares), m=m, scale=1 / n, add=eps, function=VectorFunction.RSQRT, sum_to=squares),
-        vector_pass("normalize", a=to, m=m, n=n, scale=gamma, row=squares, add=beta, amax_to=amax, to=to),
+        vector_pass("normalize", a=middle, m=m, n=n, scale=gamma, row=squares, add=beta, amax_to=amax, to=to),
     ]

@@ -59,7 +59,7 @@ def _parameters(shape: DecoderShape) -> int:
 
 def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
                    scalars: dict[str, int], queries: QueryArea, *, rows: Operand, position: str, cache: tuple[str, int],
-                   output: tuple[str, int]) -> None:
+                   output: tuple[str, int], length: str | None = None) -> None:
     """Emit it; the rings are empty before and after.
 
     Parameters
@@ -70,17 +70,20 @@ def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: Dec
         Register: the first token's.
     cache, output : (register, int)
         DRAM addresses of the layer's cache, which holds the chunk already, and of the float32 rows that are made.
+    length : str or None
+        Register: tokens of the cache that every query attends to; None: those up to its own (causal).
     """
-    _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache, output).emit()
+    _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache, output, length).emit()
 
 
 class _Emission:
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
                  scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: tuple[str, int],
-                 output: tuple[str, int]):
+                 output: tuple[str, int], length: str | None):
         self.config, self.emitter, self.shape, self.areas, self.scalars = config, emitter, shape, areas, scalars
         self.queries, self.tokens, self.position, self.cache, self.output = queries, rows, position, cache, output
-        self.single = shape.tokens == 1
+        self.single, self.length = shape.tokens == 1, length
+        self.masked = length is None and not self.single
         self.rows: Operand = shape.repeat if self.single else rows
         self.row_limit = attention_rows(shape)
         self.softmax = SoftmaxRows(**{name: scalars[name] for name in ("largest", "partial", "alpha", "before", "floor")})
@@ -92,7 +95,7 @@ class _Emission:
         emitter, shape, kv = self.emitter, self.shape, self.shape.kv
         heads = 1 if self.single else shape.repeat
         names = ["key head", "scale head", "query", "query scale", "out column", "keys slot", "values slot", "scales slot",
-                 "out slot", "end", "left", "here", "key tile", "scale tile", *([] if self.single else ["visible"])]
+                 "out slot", "end", "left", "here", "key tile", "scale tile", *(["visible"] if self.masked else [])]
         with emitter.registers(*names):
             for name in names[5:9]:
                 emitter.asm.set(emitter.reg(name), 0)
@@ -102,7 +105,9 @@ class _Emission:
             emitter.asm.set(emitter.reg("query"), self.queries.addr)
             emitter.asm.set(emitter.reg("query scale"), self.queries.scales)
             emitter.move(emitter.reg("out column"), *self.output)
-            if isinstance(self.tokens, int):
+            if self.length is not None:
+                emitter.move(emitter.reg("end"), self.length)
+            elif isinstance(self.tokens, int):
                 emitter.move(emitter.reg("end"), self.position, self.tokens)
             else:
                 assert isinstance(self.tokens, str)
@@ -165,7 +170,7 @@ class _Emission:
 
     def _mask(self) -> Mask | None:
         """Return what row 0 sees of a tile, in a register: all but what the chunk adds behind its own token."""
-        if self.single:
+        if not self.masked:
             return None
         emitter = self.emitter
         visible = emitter.reg("visible")

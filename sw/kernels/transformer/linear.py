@@ -1,7 +1,8 @@
 """Rows of int8 in the scratchpad × weights that stream from DRAM → float32 rows in DRAM.
 
 For each tile of columns: its weights come in chunks of K through a ring, the engine accumulates, the vector unit scales the
-result by the columns' and the rows' scales, and adds what was there (residual), or turns pairs of tiles into SiLU(gate) · up.
+result by the columns' and the rows' scales, adds a bias or what was there (residual), or both, applies GELU, or turns pairs of
+tiles into SiLU(gate) · up.
 While the vector unit is at one tile the engine is at the next.
 """
 
@@ -10,7 +11,7 @@ from enum import IntEnum
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit
-from sw.kernels.passes.activations import gated, silu
+from sw.kernels.passes.activations import add, gated, gelu, silu
 from sw.kernels.passes.command import Accumulator, Floats, Int8, Operand
 from sw.kernels.passes.norms import add_rows, no_statistics
 from sw.kernels.passes.quantization import dequantize
@@ -64,6 +65,10 @@ class Linear:
         Columns come as tiles of gate and up in turn; what is stored is SiLU(gate) · up.
     residual : bool
         The result is added to what the output holds.
+    bias : bool
+        A float32 for each output is added.
+    gelu : bool
+        What is stored is GELU of the result; only with a bias.
     """
 
     name: str
@@ -75,6 +80,8 @@ class Linear:
     layout: MatrixLayout
     gated: bool = False
     residual: bool = False
+    bias: bool = False
+    gelu: bool = False
 
     @property
     def outputs(self) -> int:
@@ -83,13 +90,23 @@ class Linear:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights and then the columns' float32 scales, in DRAM."""
-        return self.scales_offset + 4 * round_up(self.n, LARGEST_TILE)
+        """Bytes of weights, then the columns' float32 scales, then their biases, in DRAM."""
+        return self.scales_offset + self.parameter_rows * self.parameter_bytes
 
     @property
     def scales_offset(self) -> int:
         """Where the scales begin."""
         return round_up(self.layout.size, 64)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """From the scales to the biases."""
+        return 4 * round_up(self.n, LARGEST_TILE)
+
+    @property
+    def parameter_rows(self) -> int:
+        """Rows of scales and biases."""
+        return 1 + self.bias
 
 
 def column_tile(config: AcceleratorConfig, m: int) -> int:
@@ -101,7 +118,7 @@ def column_tile(config: AcceleratorConfig, m: int) -> int:
 
 
 def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *, gate_tile: int = 0,
-                residual: bool = False) -> Linear:
+                residual: bool = False, bias: bool = False, gelu: bool = False) -> Linear:
     """Return a linear with its tiles chosen.
 
     gate_tile: columns of gate and up together in a tile, where they come in turn; a divisor of n.
@@ -110,7 +127,7 @@ def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *,
     bank = config.scratchpad_bank_bytes
     chunk_k = max(config.rows, bank // (WEIGHT_SLOTS * tile_n) // config.rows * config.rows)
     return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, round_up(k, config.rows)),
-                  layout=packed_weights(config, k, n), gated=gate_tile > 0, residual=residual)
+                  layout=packed_weights(config, k, n), gated=gate_tile > 0, residual=residual, bias=bias, gelu=gelu)
 
 
 def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[str, Area]:
@@ -118,7 +135,7 @@ def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[
     slot = config.weight_slot_bytes
     rows = 4 * linear.m * (linear.tile_n // 2 if linear.gated else linear.tile_n)
     sizes = {"weights": (linear.chunk_k * slot * ceil_div(linear.tile_n, config.columns), WEIGHT_SLOTS),
-             "scales": (4 * linear.tile_n, 2), "out": (rows, 2)}
+             "scales": (4 * linear.tile_n * linear.parameter_rows, 2), "out": (rows, 2)}
     if linear.residual:
         sizes["in"] = (rows, 2)
     if linear.gated:
@@ -144,8 +161,8 @@ def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linea
     output_stride : int
         Bytes between rows of the output.
     statistics : dict of str to int, or None
-        Row scalars "magnitude", and "squares" and "part", that get each output row's: what the quantization behind it needs.
-        Squares only where there is a residual, that is, before a norm.
+        Row scalars that get what the phase behind needs of each output row: "magnitude", for a quantization; where there is a
+        residual, that is, before a norm, "squares" (RMS norm) or "total" (layer norm), with "part" for one tile's.
     """
     _Emission(config, emitter, linear, areas, rows, operand, operand_stride, weights, row_scale, output, output_stride,
               statistics).emit()
@@ -155,7 +172,8 @@ class _Emission:
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], rows: Operand,
                  operand: Operand, operand_stride: int, weights: tuple[str, int], row_scale: int, output: tuple[str, int],
                  output_stride: int, statistics: dict[str, int] | None):
-        self.config, self.emitter, self.linear, self.areas, self.statistics = config, emitter, linear, areas, statistics
+        self.config, self.emitter, self.linear, self.areas, self.statistics = config, emitter, linear, areas, statistics or {}
+        self.sums = next((name for name in ("squares", "total") if linear.residual and name in self.statistics), "")
         self.rows, self.operand, self.operand_stride = rows, operand, operand_stride
         self.weights, self.row_scale, self.output, self.output_stride = weights, row_scale, output, output_stride
         slot = config.weight_slot_bytes
@@ -214,9 +232,10 @@ class _Emission:
                 self._chunk(first=False, last=False)
         if self.chunks > 1:
             self._chunk(first=False, last=True)
-        emitter.set("load.dram_stride", 0)
-        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scales"), "rows": 1, "row_bytes": 4 * linear.tile_n,
-                                    "addr": self._slot("scales"), "stride": 0, "transpose": 0},
+        emitter.set("load.dram_stride", linear.parameter_bytes if linear.bias else 0)
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scales"), "rows": linear.parameter_rows,
+                                    "row_bytes": 4 * linear.tile_n, "addr": self._slot("scales"),
+                                    "stride": 4 * linear.tile_n if linear.bias else 0, "transpose": 0},
                         [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
         if linear.gated:
             self._gate()
@@ -246,25 +265,36 @@ class _Emission:
         stride = 4 * linear.tile_n
         wait, signal = [Semaphore.ACC_FULL, Semaphore.PARAM_FULL, Semaphore.OUT_FREE], \
             [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL]
-        before = None
+        biases = Floats(self._slot("scales", 4 * linear.tile_n))
+        before = biases if linear.bias else None
         if linear.residual:
             emitter.put_extent("load.row_bytes", self._stored[0])
             emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("result"), "dram_stride": self.output_stride, "rows": self.rows,
                                         "addr": self._slot("in"), "stride": stride, "transpose": 0},
                             [Semaphore.IN_FREE], [Semaphore.IN_FULL])
             before = Floats(self._slot("in"), stride)
-            wait.append(Semaphore.IN_FULL)
+            arrived = [Semaphore.IN_FULL]
+            if linear.bias:                     # while the engine is still at this tile
+                emitter.passes(add(self.rows, 0, before, biases, before), [Semaphore.PARAM_FULL, *arrived], columns=self.columns)
+                wait.remove(Semaphore.PARAM_FULL)
+                arrived = []
+            wait += arrived
             signal.append(Semaphore.IN_FREE)
         sums, scales = self._sums()
-        found: dict[str, int] = {}
-        if self.statistics:
-            found = {"amax_to": self.statistics["magnitude"], "seed": self.statistics["magnitude"]}
-            if linear.residual:
-                found["squares_to"] = self.statistics["part"]
-        emitter.passes(dequantize(self.rows, 0, sums, Floats(self._slot("out"), stride), columns=scales, tokens=self.row_scale,
-                                  add=before, **found), wait, signal, columns=self.columns)
-        if self.statistics and linear.residual:
-            emitter.passes(add_rows(self.rows, [self.statistics["squares"], self.statistics["part"]], self.statistics["squares"]))
+        magnitude = self.statistics.get("magnitude")
+        out = Floats(self._slot("out"), stride)
+        if linear.gelu:
+            emitter.passes(gelu(self.rows, 0, sums, out, columns=scales, tokens=self.row_scale, bias=biases, amax=magnitude,
+                                seed=magnitude), wait, signal, columns=self.columns)
+        else:
+            found = {} if magnitude is None else {"amax_to": magnitude, "seed": magnitude}
+            if self.sums:
+                found["squares_to" if self.sums == "squares" else "sum_to"] = self.statistics["part"]
+            emitter.passes(dequantize(self.rows, 0, sums, out, columns=scales, tokens=self.row_scale, add=before, **found),
+                           wait, signal, columns=self.columns)
+        if self.sums:
+            whole = self.statistics[self.sums]
+            emitter.passes(add_rows(self.rows, [whole, self.statistics["part"]], whole))
         if linear.residual:
             self._ring("in")
         emitter.put_extent("store.row_bytes", self._stored[0])
@@ -279,7 +309,7 @@ class _Emission:
         emitter.passes(silu(self.rows, half, sums, gate, columns=scales, tokens=self.row_scale),
                        [Semaphore.ACC_FULL, Semaphore.PARAM_FULL])
         sums, scales = self._sums(half)
-        amax = self.statistics["magnitude"] if self.statistics else None
+        amax = self.statistics.get("magnitude")
         emitter.passes(gated(self.rows, half, sums, gate, out, columns=scales, tokens=self.row_scale, amax=amax, seed=amax),
                        [Semaphore.OUT_FREE], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL])
         emitter.set("store.row_bytes", 4 * half)
@@ -306,9 +336,8 @@ class _Emission:
             emitter.move(emitter.reg("result"), *self.output)
             emitter.start([self.columns, self.groups, *self._stored])
             if self.statistics:
-                squares = self.statistics["squares"] if linear.residual else None
-                emitter.passes(no_statistics(self.rows, Int8(self.areas["out"].addr), squares=squares,
-                                             amax=self.statistics["magnitude"]))
+                emitter.passes(no_statistics(self.rows, Int8(self.areas["out"].addr), amax=self.statistics.get("magnitude"),
+                                             sums=self.statistics[self.sums] if self.sums else None))
             with emitter.loop(self.columns.count):
                 self._tile()
         emitter.asm.fence()

@@ -19,6 +19,7 @@ from sw.kernels.tiles import Extent
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
+from sw.layout import round_up
 
 __all__ = ["SCALARS", "Quantize", "emit_measure", "emit_quantize", "make_quantize", "quantize_areas"]
 
@@ -37,6 +38,8 @@ class Quantize:
         Rows at most, columns.
     tile_n : int
         Columns that are loaded at once.
+    row_bytes : int
+        From one row of a tile to the next in the scratchpad.
     eps : float or None
         Of the RMS norm; None: no norm.
     """
@@ -45,6 +48,7 @@ class Quantize:
     m: int
     n: int
     tile_n: int
+    row_bytes: int
     eps: float | None
 
 
@@ -53,12 +57,12 @@ def make_quantize(config: AcceleratorConfig, name: str, m: int, n: int, eps: flo
     tile = config.columns
     while tile < n and 8 * m * tile <= LARGEST_SLOT:
         tile *= 2
-    return Quantize(name=name, m=m, n=n, tile_n=min(tile, n), eps=eps)
+    return Quantize(name=name, m=m, n=n, tile_n=min(tile, n), row_bytes=round_up(4 * min(tile, n), config.line_bytes), eps=eps)
 
 
 def quantize_areas(config: AcceleratorConfig, quantize: Quantize, start: int) -> dict[str, Area]:
     """Return the scratchpad areas, above `start`."""
-    return place_areas(config, quantize.name, {"in": (4 * quantize.m * quantize.tile_n, 2)}, start)
+    return place_areas(config, quantize.name, {"in": (quantize.m * quantize.row_bytes, 2)}, start)
 
 
 def emit_measure(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area], scalars: dict[str, int], *, rows: Operand,
@@ -121,11 +125,11 @@ class _Walk:
         emitter = self.emitter
         emitter.put_extent("load.row_bytes", self.row_bytes)
         emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("tile"), "dram_stride": self.source_stride, "rows": self.rows,
-                                    "addr": self._tile().addr, "stride": 4 * self.quantize.tile_n, "transpose": 0},
+                                    "addr": self._tile().addr, "stride": self.quantize.row_bytes, "transpose": 0},
                         [Semaphore.IN_FREE], [Semaphore.IN_FULL])
 
     def _tile(self) -> Floats:
-        return Floats((self.emitter.reg("in slot"), self.area.addr), 4 * self.quantize.tile_n)
+        return Floats((self.emitter.reg("in slot"), self.area.addr), self.quantize.row_bytes)
 
     def _advance(self) -> None:
         emitter = self.emitter

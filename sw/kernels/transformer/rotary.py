@@ -1,7 +1,7 @@
 """Queries, keys and values of a chunk of tokens: positions, int8, and the cache.
 
-Float32 rows of all heads come from DRAM. Queries and keys are turned by their angles, everything is rounded to int8 with a
-scale for each token and head. Queries stay in the scratchpad, keys and values are appended to the cache in DRAM. Where a chunk
+Float32 rows of all heads come from DRAM. Queries and keys are turned by their angles (not in a model that adds its positions to
+the embeddings), everything is rounded to int8 with a scale for each token and head. Queries stay in the scratchpad, keys and values are appended to the cache in DRAM. Where a chunk
 is one token, its heads are the rows of one command; else heads follow each other, with a token in each row.
 """
 
@@ -19,8 +19,9 @@ from sw.kernels.transformer.linear import Semaphore
 from sw.kernels.transformer.shape import DecoderShape
 from sw.layout import round_up
 
-__all__ = ["ROTARY_SCALARS", "QueryArea", "emit_rotary", "query_area", "rotary_areas"]
+__all__ = ["KINDS", "ROTARY_SCALARS", "QueryArea", "emit_rotary", "query_area", "rotary_areas"]
 
+KINDS = ("queries", "keys", "values")
 ROTARY_SCALARS = ("magnitude", "inverse", "low", "high", "zero")
 
 
@@ -51,12 +52,12 @@ def query_area(config: AcceleratorConfig, shape: DecoderShape, addr: int) -> Que
     return QueryArea(addr=addr, row_bytes=row_bytes, scales=scales, end=scales + round_up(4 * rows, config.line_bytes))
 
 
-def rotary_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> dict[str, Area]:
-    """Return the scratchpad areas, above `start`."""
+def rotary_areas(config: AcceleratorConfig, shape: DecoderShape, start: int, *, turned: bool = True) -> dict[str, Area]:
+    """Return the scratchpad areas, above `start`; `turned`: with those for positions."""
     rows = max(shape.heads, shape.kv_heads) if shape.tokens == 1 else shape.tokens
     row = 4 * shape.head_dim
     return place_areas(config, "rotary", {
-        "in": (rows * row, 2), "angles": (row * shape.tokens, 1), "turned": (rows * row, 1),
+        "in": (rows * row, 2), **({"angles": (row * shape.tokens, 1), "turned": (rows * row, 1)} if turned else {}),
         "out": (rows * round_up(shape.head_dim, config.line_bytes), 2),
         "scales": (2 * _scales_bytes(config, shape, rows), 2)}, start)
 
@@ -68,7 +69,7 @@ def _scales_bytes(config: AcceleratorConfig, shape: DecoderShape, rows: int) -> 
 
 def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
                 scalars: dict[str, int], queries: QueryArea, *, rows: Operand, position: str, source: tuple[str, int],
-                table: tuple[str, int], cache: tuple[str, int]) -> None:
+                table: tuple[str, int] | None, cache: tuple[str, int], kinds: tuple[str, ...] = KINDS) -> None:
     """Emit it; the rings are empty before and after.
 
     Parameters
@@ -78,8 +79,26 @@ def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: Decode
     position : str
         Register: the first token's.
     source, table, cache : (register, int)
-        DRAM addresses of the float32 rows, the table of angles, and the layer's cache.
+        DRAM addresses of the float32 rows, the table of angles (None: positions do not turn), and the layer's cache.
+    kinds : tuple of str
+        Which of `KINDS`.
     """
+    if table is not None:
+        _load_angles(emitter, shape, areas["angles"], rows, position, table)
+    emission = _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache, turning=table is not None)
+    first = 0
+    for kind, heads in zip(KINDS, (shape.heads, shape.kv_heads, shape.kv_heads), strict=True):
+        if kind in kinds:
+            emission.heads(kind, heads, (source[0], source[1] + 4 * first * shape.head_dim))
+        first += heads
+    emitter.asm.fence()
+    if table is not None:
+        emitter.asm.signal(Semaphore.PARAM_FREE)        # which the angles held
+
+
+def _load_angles(emitter: StreamEmitter, shape: DecoderShape, area: Area, rows: Operand, position: str,
+                 table: tuple[str, int]) -> None:
+    """Load the angles of the chunk's positions."""
     with emitter.registers("angles"):
         register, offset = table
         angles = emitter.reg("angles")
@@ -87,25 +106,20 @@ def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: Decode
         emitter.asm.add(angles, angles, register, offset)
         row = 4 * shape.head_dim
         emitter.command(Unit.LOAD, {"dram_addr": angles, "dram_stride": shape.rope_stride, "rows": rows, "row_bytes": row,
-                                    "addr": areas["angles"].addr, "stride": row, "transpose": 0},
+                                    "addr": area.addr, "stride": row, "transpose": 0},
                         [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
-    emission = _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache)
-    first = 0
-    for kind, heads in (("queries", shape.heads), ("keys", shape.kv_heads), ("values", shape.kv_heads)):
-        emission.heads(kind, heads, (source[0], source[1] + 4 * first * shape.head_dim))
-        first += heads
-    emitter.asm.fence()
-    emitter.asm.signal(Semaphore.PARAM_FREE)            # which the angles held
 
 
 class _Emission:
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
-                 scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: tuple[str, int]):
+                 scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: tuple[str, int], *,
+                 turning: bool):
         self.config, self.emitter, self.shape, self.areas, self.scalars = config, emitter, shape, areas, scalars
         self.queries, self.position, self.cache, self.tokens = queries, position, cache, rows
         self.single = shape.tokens == 1
         self.row = 4 * shape.head_dim
-        self.waiting = [Semaphore.PARAM_FULL]           # of the first pass that reads the angles
+        self.turning = turning
+        self.waiting = [Semaphore.PARAM_FULL] if turning else []        # of the first pass that reads the angles
 
     def heads(self, kind: str, heads: int, source: tuple[str, int]) -> None:
         """Emit all heads of a kind."""
@@ -124,7 +138,7 @@ class _Emission:
                 emitter.asm.set(emitter.reg("scale target"), queries.scales)
             else:
                 self._cache_addresses(kind)
-            if kind == "queries" or self.single:
+            if self.waiting or self.single:
                 self._head(kind)
                 if not self.single and heads > 1:
                     self._next_head(kind)
@@ -169,7 +183,7 @@ class _Emission:
             "dram_addr": emitter.reg("tile"), "dram_stride": self.row if self.single else 4 * shape.qkv_width, "rows": self.rows,
             "row_bytes": self.row, "addr": slot, "stride": self.row, "transpose": 0}, [Semaphore.IN_FREE], [Semaphore.IN_FULL])
         values = Floats(slot, self.row)
-        if kind == "values":
+        if kind == "values" or not self.turning:
             emitter.passes([vector_pass("magnitude", a=values, m=self.rows, n=shape.head_dim, amax_to=scalars["magnitude"])],
                            [Semaphore.IN_FULL])
         else:
