@@ -5,7 +5,10 @@ from amaranth.lib import data
 
 from hw.config import AcceleratorConfig
 
-__all__ = ["slice_layout", "slices_per_group"]
+__all__ = ["RowResult", "slice_layout", "slices_per_group"]
+
+RowResult = data.StructLayout({"valid": 1, "value": 32})
+"""A scalar of a row, seen once: in the cycle with `valid`. Rows come in order, so that whoever takes them can count them."""
 
 
 def slices_per_group(config: AcceleratorConfig) -> int:

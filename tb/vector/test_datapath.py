@@ -1,0 +1,135 @@
+"""The datapath of the vector unit against numpy: random commands over every field, corner values, gaps, bit for bit."""
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hw.config import AcceleratorConfig, ceil_div
+from hw.elements import FP32
+from hw.isa import RowUse, StreamUse, VectorOutput, VectorSource
+from hw.timing import VECTOR_STAGES, row_maximum_latency, row_sum_latency
+from sw.golden.vector.elements import row_maximum, row_sum, transform
+from sw.golden.vector.streams import canonical
+from tb.arith.words import corners
+from tb.vector.commands import VectorSpace, random_vector_command
+from tb.vector.datapath import DatapathSim, Found, Operands
+
+Words = npt.NDArray[np.uint32]
+CONFIGS = {
+    "transformer-4": AcceleratorConfig(columns=8, vector_lanes=4, vector="transformer"),
+    "transformer-3": AcceleratorConfig(columns=3, vector_lanes=3, vector="transformer"),
+    "transformer-1": AcceleratorConfig(columns=4, vector_lanes=1, vector="transformer"),
+    "requantize-2": AcceleratorConfig(vector_lanes=2),
+}
+configs = pytest.mark.parametrize("name", CONFIGS)
+SPACE = VectorSpace(inputs=(0,), output=16384, area_bytes=16384, acc=0, acc_rows=256, row=0, rows=64, longest=60)
+CORNERS = np.array(corners(FP32), np.uint32)
+INTEGERS = np.array([0, 1, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0xFFFF_FFFF, 0x0100_0001, 0x0100_0003], np.uint32)
+
+
+@functools.cache
+def sim(name: str) -> DatapathSim:
+    return DatapathSim(CONFIGS[name], name)
+
+
+def floats(rng: np.random.Generator, shape: tuple[int, ...], wild: float) -> Words:
+    """Return float32 words: ordinary ones, but with probability `wild` any word or a corner."""
+    ordinary = (rng.standard_normal(shape) * 2.0 ** rng.integers(-3, 4, shape)).astype(np.float32).view(np.uint32)
+    other = np.where(rng.random(shape) < 0.5, rng.choice(CORNERS, shape), rng.integers(0, 1 << 32, shape, np.uint32))
+    return np.where(rng.random(shape) < wild, other, ordinary)
+
+
+def integers(rng: np.random.Generator, shape: tuple[int, ...]) -> Words:
+    """Return int32 words of any size."""
+    ordinary = (rng.integers(-1 << 31, 1 << 31, shape) >> rng.integers(0, 31, shape)).astype(np.int32).view(np.uint32)
+    return np.where(rng.random(shape) < 0.05, rng.choice(INTEGERS, shape), ordinary)
+
+
+def operands_of(fields: dict[str, int], rng: np.random.Generator, wild: float) -> Operands:
+    """Return random operands of a command."""
+    source = fields["source"]
+    shape = fields["m"], 1 if source in (VectorSource.ROW, VectorSource.SCALAR) else fields["n"]
+    if source == VectorSource.ACCUMULATOR:
+        a = integers(rng, shape)
+    elif source in (VectorSource.INT8, VectorSource.UINT4):
+        a = rng.integers(*((-128, 128) if source == VectorSource.INT8 else (0, 16)), shape).astype(np.int32).view(np.uint32)
+    else:
+        a = floats(rng, shape, wild)
+    c = None
+    if fields["c_use"]:
+        c = integers(rng, shape) if fields["c_use"] == StreamUse.BIAS else floats(rng, shape, wild)
+    return Operands(
+        fields=fields, a=a, b=floats(rng, shape, wild) if fields["b_en"] else None, c=c,
+        row0=floats(rng, shape[:1], wild) if fields["row0_en"] and source != VectorSource.ROW else None,
+        row1=floats(rng, shape[:1], wild) if fields["row1_use"] else None)
+
+
+def real(words: Words | None) -> npt.NDArray[np.float32] | None:
+    return None if words is None else words.view(np.float32)
+
+
+def check(config: AcceleratorConfig, given: Operands, found: Found) -> None:
+    """Compare with numpy; without the dropped slices, and scalars of whole rows only."""
+    fields, lanes = given.fields, config.vector_lanes
+    m, n = given.a.shape
+    slices = ceil_div(n, lanes)
+    integer = fields["source"] in (VectorSource.ACCUMULATOR, VectorSource.INT8, VectorSource.UINT4)
+    a = given.a.view(np.int32).astype(np.int64) if integer else real(given.a)
+    b = real(given.b) if given.b is not None else np.array([fields["scale"]], np.uint32).view(np.float32)[0]
+    c = given.c.view(np.int32) if fields["c_use"] == StreamUse.BIAS else real(given.c)
+    row0 = None if given.row0 is None else real(given.row0)[:, None]
+    row1 = None if given.row1 is None else real(given.row1 ^ np.uint32(fields["row1_negate"] << 31))[:, None]
+    values, results = transform(fields, a, b, c, row0, row1, 0)
+
+    described = [(min(lanes, n - index * lanes), int(index == 0), int(index == slices - 1)) for _ in range(m) for index in range(slices)]
+    whole = len(described) - given.dropped
+    assert found.slices == described[:whole]
+    present = np.array([[lane < count for lane in range(lanes)] for count, _, _ in described[:whole]])
+    expected = np.zeros((m, slices * lanes), np.uint32)
+    expected[:, :n] = written(VectorOutput(fields["output"]), results)
+    if fields["output"] != VectorOutput.NONE:
+        np.testing.assert_array_equal(np.where(present, found.words, 0),
+                                      np.where(present, expected.reshape(-1, lanes)[:whole], 0), err_msg=str(fields))
+    rows = whole // slices
+    with np.errstate(all="ignore"):
+        sums = row_sum(values * values if fields["sum"] == 2 else values, lanes)[:rows] if fields["sum"] else np.zeros(0, np.float32)
+        seed = row1[:, 0] if fields["row1_use"] == RowUse.SEED else None
+        maxima = row_maximum(np.abs(results) if fields["max"] == 2 else results, seed)[:rows] if fields["max"] else np.zeros(0, np.float32)
+    np.testing.assert_array_equal(found.sums, canonical(sums).view(np.uint32), err_msg=str(fields))
+    np.testing.assert_array_equal(found.maxima, canonical(maxima).view(np.uint32), err_msg=str(fields))
+
+
+def written(output: VectorOutput, results: npt.NDArray[np.float32]) -> Words:
+    """Return the words that show results."""
+    if output in (VectorOutput.INT8, VectorOutput.UINT4):
+        low, high, mask = (-128, 127, 255) if output == VectorOutput.INT8 else (0, 15, 15)
+        whole = np.clip(np.nan_to_num(np.rint(canonical(results)), nan=0.0, posinf=high, neginf=low), low, high).astype(np.int32)
+        return whole.view(np.uint32) & np.uint32(mask)
+    return canonical(results).view(np.uint32)
+
+
+def masked_to(output: int) -> int:
+    return {VectorOutput.INT8: 255, VectorOutput.UINT4: 15}.get(VectorOutput(output), 0xFFFF_FFFF)
+
+
+def random_operands(name: str, seed: int, count: int, wild: float) -> list[Operands]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        fields = random_vector_command(CONFIGS[name], rng, SPACE)
+        for constant in ("scale", "constant"):
+            if rng.random() < wild:
+                fields[constant] = int(rng.choice(CORNERS))
+        found.append(operands_of(fields, rng, wild))
+    return found
+
+
+@configs
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+@pytest.mark.parametrize("wild", [0.0, 0.02, 0.5])
+def test_random_commands(name, stall, wild):
+    commands = random_operands(name, int(100 * wild), 150, wild)
+    for given, found in zip(commands, sim(name).run(commands, stall=stall, seed=7), strict=True):
+        check(CONFIGS[name], given, found)
