@@ -65,11 +65,15 @@ class RtlSession(RegisterSession):
             self.run_cycles += self.sim.cycle - before
             self.run_seconds += time.perf_counter() - started
 
+    def _advance(self, cycles: int) -> bool:
+        """Run until the interrupt is high, but at most `cycles` cycles; return whether it is."""
+        return self.sim.run(cycles)
+
     def _wait(self, program: Program) -> None:
         """Run until the interrupt; raise DeviceHang when nothing happens any more and the hardware does not say so itself."""
         seen: tuple[int, ...] = ()
         since = start = self.sim.cycle
-        while not self.sim.run(min(_CHUNK, self._watchdog)):
+        while not self._advance(min(_CHUNK, self._watchdog)):
             now = self.sim.read_beats, self.sim.write_beats, *map(self.registers.read, ("INSTRUCTIONS_LO", "MACS_LO", "QUEUES"))
             if now != seen:
                 seen, since = now, self.sim.cycle

@@ -5,7 +5,7 @@ Commands are taken in program order, each unit keeping its own clock. What a uni
 """
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -58,11 +58,15 @@ class Prediction:
     macs : int
     busy : dict of str to int
         Cycles in which each unit has a command.
+    kernels : dict of str to int
+        Cycles that the sequencer spends in each kernel of the program, waits included; their sum is `cycles`. Where fences divide
+        the kernels, this is how long each takes.
     """
 
     cycles: int
     macs: int
     busy: dict[str, int] = field(default_factory=dict)
+    kernels: dict[str, int] = field(default_factory=dict)
 
 
 def vector_command_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) -> int:
@@ -165,22 +169,27 @@ class _Model:
     # Units: from the cycle in which a command is taken to the one of `done` ------------------------------------------
 
     def load(self, at: float, fields: Mapping[str, int]) -> float:
-        """One beat a cycle, less where short bursts do not cover the latency."""
-        config, memory, rows = self.config, self.memory, fields["rows"]
-        beats = ceil_div(fields["row_bytes"], config.beat_bytes)
+        """One beat a cycle into the scratchpad, less where short bursts do not cover the latency."""
+        config, memory, rows, row_bytes = self.config, self.memory, fields["rows"], fields["row_bytes"]
+        beat, written = config.beat_bytes, 1 + fields["unpack"]     # beats that one becomes
+        beats = ceil_div(row_bytes, beat)
         longest = 1 if fields["transpose"] else min(beats, config.burst_beats)
         bursts = rows * (beats if fields["transpose"] else ceil_div(beats, config.burst_beats))
-        held = (memory.latency + BURST_HOLD + longest) / config.outstanding_reads
+        held = (memory.latency + BURST_HOLD + longest * written) / config.outstanding_reads
         duration = max(rows * beats / memory.bandwidth, bursts * held, bursts)
         first = at + LOAD_LATENCY - 2 + memory.latency
         if fields["transpose"]:
-            steps = beats * ceil_div(rows, config.beat_bytes) * config.beat_bytes
-            self.read_bus = max(self.read_bus, first) + max(duration, steps)
-            self.turned = done = self.read_bus + config.beat_bytes
+            # A block's columns of bytes leave while the next block enters; unpacked ones take two cycles each.
+            twice = row_bytes if fields["unpack"] else 0
+            leave = beat + ((row_bytes - 1) % beat + 1 if fields["unpack"] else 0)
+            steps = beat + ceil_div(rows, beat) * (beats * beat + twice) - leave
+            self.read_bus = max(self.read_bus, first, self.turned - beat) + max(duration, steps)
+            self.turned = done = self.read_bus + leave
         else:
-            self.read_bus = done = max(self.read_bus, first, self.turned) + duration
+            steps = rows * ceil_div(written * row_bytes, beat)
+            self.read_bus = done = max(self.read_bus, first, self.turned) + max(duration, steps)
         # The next command is taken when the last burst of this one has its place.
-        places = config.outstanding_reads * max(longest / memory.bandwidth, held)
+        places = config.outstanding_reads * max(longest * written / memory.bandwidth, held)
         self.next[Unit.LOAD] = max(at + bursts, self.read_bus - places)
         return done + 2
 
@@ -284,17 +293,18 @@ def predict(config: AcceleratorConfig, program: Program, args: Mapping[str, int]
         By default 32 cycles of latency, one beat a cycle.
     """
     values = {index: (args or {}).get(name, 0) for name, index in program.arguments.items()}
-    return predict_code(config, program.code, values, memory)
+    return predict_code(config, program.code, values, memory, program.kernel_at)
 
 
 def predict_code(config: AcceleratorConfig, code: npt.NDArray[np.uint64], arguments: Mapping[int, int],
-                 memory: MemoryModel | None = None) -> Prediction:
-    """Return the cycles of instructions with these arguments (CSR index → value); see `predict`."""
+                 memory: MemoryModel | None = None, kernel_at: Callable[[int], str] = lambda pc: "program") -> Prediction:
+    """Return the cycles of instructions with these arguments (CSR index → value), of which `kernel_at` names the kernel."""
     memory = memory or MemoryModel()
     model = _Model(config, memory)
     fetch = _Fetch(config, memory, model, ceil_div(len(code) * INSTRUCTION_BYTES, FETCH_LINE_BYTES))
     now = float(DOORBELL_CYCLES + START_CYCLES)
-    issued = 0
+    issued, before = 0, 0.0
+    spent: dict[str, float] = {}
     fetch.enter(0, FETCH_START)
     for event in run_sequencer(code, arguments):
         for line, at in event.lines:
@@ -311,5 +321,17 @@ def predict_code(config: AcceleratorConfig, code: npt.NDArray[np.uint64], argume
             now = model.granted(event.wait, now)
         else:
             now = max([now, *(queue.done[-1] for queue in model.queues.values() if queue.done)]) + HALT_CYCLES
+        kernel = kernel_at(event.pc)
+        spent[kernel] = spent.get(kernel, 0.0) + now - before
+        before = now
     busy = {unit.name.lower(): round(queue.busy) for unit, queue in model.queues.items()}
-    return Prediction(cycles=round(now), macs=model.macs, busy=busy)
+    return Prediction(cycles=round(now), macs=model.macs, busy=busy, kernels=_rounded(spent))
+
+
+def _rounded(spent: Mapping[str, float]) -> dict[str, int]:
+    """Return whole cycles whose sum is that of all, rounded."""
+    found, total = {}, 0.0
+    for name, cycles in spent.items():
+        found[name] = round(total + cycles) - round(total)
+        total += cycles
+    return found

@@ -194,10 +194,17 @@ class Program:
                 memory[region.addr:region.addr + region.size] = region.data
 
     def overlaps(self, other: "Program") -> bool:
-        """Return whether any byte belongs to both programs."""
-        mine, theirs = ([(p.code_addr, p.code_addr + p.code_bytes), *((r.addr, r.addr + r.size) for r in p.regions)]
+        """Return whether the programs get in each other's way: whether any byte belongs to both.
+
+        A region that both have under the same name, at the same place and not as a constant, is memory that they share: what one
+        leaves there the other is meant to find.
+        """
+        shared = {(r.name, r.addr, r.size) for r in self.regions if r.role != "constant"} & {
+            (r.name, r.addr, r.size) for r in other.regions if r.role != "constant"}
+        mine, theirs = ([(f"code of {p.name}", p.code_addr, p.code_bytes), *((r.name, r.addr, r.size) for r in p.regions)]
                         for p in (self, other))
-        return any(first < end and start < last for first, last in mine for start, end in theirs)
+        return any(one[1] < two[1] + two[2] and two[1] < one[1] + one[2]
+                   for one in mine for two in theirs if one != two or one not in shared)
 
     def read_outputs(self, memory: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint8]]:
         """Return a copy of each output region in `memory`, flat uint8."""

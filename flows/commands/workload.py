@@ -14,7 +14,7 @@ from sw.mapper import choose_plan
 from sw.perf import MemoryModel
 from sw.workloads import Workload, gemm_workload, workload_named
 
-__all__ = ["Request", "add_workload_arguments", "progress_bar", "request_from", "shape_of"]
+__all__ = ["Request", "add_memory_arguments", "add_workload_arguments", "progress_bar", "request_from", "shape_of", "timing_from"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +35,26 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
                         help="weight-stationary, output-stationary, or the faster of both for each GEMM (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of random operands and of stalls (default: %(default)s)")
     parser.add_argument("--text", help="input of a workload on real text, instead of its own")
+    add_memory_arguments(parser)
+
+
+def add_memory_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the behaviour of the simulated memory."""
     parser.add_argument("--memory-latency", type=int, default=32, metavar="CYCLES", help="of a read (default: %(default)s)")
     parser.add_argument("--memory-bandwidth", type=float, default=1.0, metavar="BEATS", help="per cycle, at most 1 (default: 1)")
     parser.add_argument("--stall", type=float, default=0.0, metavar="P",
                         help="probability with which each bus channel holds back in a cycle (default: 0)")
+
+
+def timing_from(args: argparse.Namespace) -> MemoryTiming:
+    """Return the memory's behaviour that the arguments ask for.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be.
+    """
+    return MemoryTiming(latency=args.memory_latency, bandwidth=args.memory_bandwidth, stall=args.stall, seed=args.seed)
 
 
 def request_from(args: argparse.Namespace, config: AcceleratorConfig) -> Request:
@@ -50,7 +66,7 @@ def request_from(args: argparse.Namespace, config: AcceleratorConfig) -> Request
         If there is no such work, it cannot be mapped, or an argument does not fit it; before anything is built.
     """
     workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm))
-    timing = MemoryTiming(latency=args.memory_latency, bandwidth=args.memory_bandwidth, stall=args.stall, seed=args.seed)
+    timing = timing_from(args)
     if args.dataflow not in ("auto", *config.dataflows):
         legal = ', '.join(config.dataflows)
         raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")

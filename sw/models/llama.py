@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sw.golden.llama import LlamaConfig
-from sw.models.llama_config import read_config
+from sw.models.llama_config import read_config, read_end_tokens
 from sw.models.llama_weights import LlamaCheckpoint
 from sw.models.tokenizer import Tokenizer, open_tokenizer
 
@@ -22,6 +22,8 @@ class LlamaModel:
     ----------
     config : LlamaConfig
     tokenizer : Tokenizer
+    end_tokens : frozenset of int
+        Tokens that end a text.
     checkpoint : LlamaCheckpoint
 
     Raises
@@ -36,4 +38,5 @@ class LlamaModel:
         self.folder = folder
         self.config: LlamaConfig = read_config(folder)
         self.tokenizer: Tokenizer = open_tokenizer(folder, self.config.vocab)
+        self.end_tokens = read_end_tokens(folder, self.config.vocab)
         self.checkpoint = LlamaCheckpoint(folder, self.config)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sw.golden.llama import LlamaConfig
 
-__all__ = ["ARCHITECTURES", "ModelError", "read_config"]
+__all__ = ["ARCHITECTURES", "ModelError", "read_config", "read_end_tokens"]
 
 _REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
@@ -49,17 +49,53 @@ def read_config(folder: Path) -> LlamaConfig:
     ModelError
         If there is no such file, it is no JSON object, an architecture or field is not supported, or sizes cannot be.
     """
+    path, fields = _fields(folder)
+    _check_supported(path, fields)
+    return _sizes(path, fields)
+
+
+def read_end_tokens(folder: Path, vocab: int) -> frozenset[int]:
+    """Return the tokens that end a text: `eos_token_id` of generation_config.json, else of config.json; none where it is absent.
+
+    Parameters
+    ----------
+    folder : Path
+    vocab : int
+        Tokens that the model knows.
+
+    Raises
+    ------
+    ModelError
+        If they are no tokens of the model.
+    """
+    path, fields = _fields(folder)
+    own = folder / "generation_config.json"
+    if own.is_file() and "eos_token_id" in (other := _object(own)):
+        path, fields = own, other
+    given = fields.get("eos_token_id")
+    tokens = [] if given is None else given if isinstance(given, list) else [given]
+    if not all(type(token) is int and 0 <= token < vocab for token in tokens):
+        raise ModelError(f"{path}: eos_token_id must be a token below vocab_size of {vocab}, a list of such, or null, "
+                         f"not {given!r}")
+    return frozenset(tokens)
+
+
+def _fields(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the path of config.json and what it holds."""
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"MODEL must be a folder with config.json, not {str(folder)!r}")
+    return path, _object(path)
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text())
     except ValueError as error:
         raise ModelError(f"{path} must be JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ModelError(f"{path} must be a JSON object, not {fields!r}")
-    _check_supported(path, fields)
-    return _sizes(path, fields)
+    return fields
 
 
 def _check_supported(path: Path, fields: dict[str, Any]) -> None:

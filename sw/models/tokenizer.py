@@ -8,9 +8,10 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from sw.models.llama_config import ModelError
 
-__all__ = ["ByteTokenizer", "FileTokenizer", "Tokenizer", "open_tokenizer"]
+__all__ = ["ByteTokenizer", "FileTokenizer", "TextStream", "Tokenizer", "open_tokenizer"]
 
 _BYTES = 256
+_NO_CHARACTER = "\ufffd"
 
 
 class Tokenizer(Protocol):
@@ -91,3 +92,35 @@ def open_tokenizer(folder: Path, vocab: int) -> Tokenizer:
     if vocab != _BYTES:
         raise ModelError(f"{folder} must hold tokenizer.json where vocab_size is not {_BYTES} (bytes), but is {vocab}")
     return ByteTokenizer()
+
+
+class TextStream:
+    """Text of tokens that come one by one; a character waits until all its tokens are there.
+
+    Attributes
+    ----------
+    text : str
+        What has been given out.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._tokens: list[int] = []
+        self.text = ""
+
+    def push(self, token: int) -> str:
+        """Return the text that a token adds, which may be none."""
+        self._tokens.append(token)
+        return self._give(self._whole().rstrip(_NO_CHARACTER))
+
+    def end(self) -> str:
+        """Return what still waits, with \\ufffd for bytes that are no character."""
+        return self._give(self._whole())
+
+    def _whole(self) -> str:
+        return self._tokenizer.decode(self._tokens).decode(errors="replace")
+
+    def _give(self, whole: str) -> str:
+        new = whole[len(self.text):]
+        self.text += new
+        return new
