@@ -19,6 +19,7 @@ from hw.isa import Unit
 from sw.device import Device, DeviceError, Session
 from sw.golden.device import GoldenDevice
 from sw.golden.sequencer import Event
+from sw.origin import origin_of
 from sw.program import Program, ProgramError, Region, parse_parts, read_container, write_container
 
 __all__ = ["REPLAY_VERSION", "Mismatch", "Replay", "ReplayCase", "compare", "load_case", "replay", "save_case"]
@@ -68,6 +69,8 @@ class Mismatch:
         What the command stores: `region`, and with a layout the `batch` and the first and last `m` and `n`.
     element : dict
         `batch`, `m` and `n` of the element, or the `byte` of the region where it has no layout; and its address `addr`.
+    origin : dict
+        The command that put the byte into the scratchpad, where the store took it: see `sw.origin`. Empty where there is none.
     cycle : int or None
         When the device wrote the byte last; None if it did not, or has no write log.
     expected, got : int
@@ -78,6 +81,7 @@ class Mismatch:
     command: dict[str, Any]
     tile: dict[str, Any]
     element: dict[str, Any]
+    origin: dict[str, Any]
     cycle: int | None
     expected: int
     got: int
@@ -193,12 +197,16 @@ def compare(case: ReplayCase, golden: Replay, got: npt.NDArray[np.uint8], writes
             owner[start:end] = number
     first = int(wrong[np.argmin(owner[wrong])])
     command: dict[str, Any] = {}
+    origin: dict[str, Any] = {}
     span = (first, first)
     if owner[first] < len(stores):
         index, event = stores[owner[first]]
         command = {"index": index, "pc": event.pc, "kernel": case.program.kernel_at(event.pc), **event.fields}
         rows = _rows(event.fields)
         span = rows[0][0], rows[-1][1] - 1
+        row = max(i for i, (start, end) in enumerate(rows) if start <= first < end)
+        byte = event.fields["addr"] + row * event.fields["stride"] + first - rows[row][0]
+        origin = origin_of(case.config, case.program, golden.trace[:index], byte)
     region, offset = _region_of(case, first)
     element: dict[str, Any] = {"addr": first}
     tile: dict[str, Any] = {} if region is None else {"region": region.name}
@@ -210,7 +218,7 @@ def compare(case: ReplayCase, golden: Replay, got: npt.NDArray[np.uint8], writes
             tile |= {"batch": corners[0][0], "m": [corners[0][1], last[1]], "n": [corners[0][2], last[2]]}
     elif region is not None:
         element["byte"] = offset
-    return Mismatch(command=command, tile=tile, element=element, cycle=_written_at(first, writes),
+    return Mismatch(command=command, tile=tile, element=element, origin=origin, cycle=_written_at(first, writes),
                     expected=int(golden.memory[first]), got=int(got[first]), count=int(wrong.size))
 
 

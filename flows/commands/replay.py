@@ -62,7 +62,7 @@ def _show(answer: dict[str, Any]) -> None:
     verdict = "[green]bit-exact[/]" if answer["match"] else "[red]differs[/]"
     table = Table(title=f"{escape(answer['note'] or 'replay')}: {verdict}", show_header=False, title_justify="left")
     for name, value in answer.items():
-        if name not in ("match", "note") and value not in (None, {"golden": None, "rtl": None}):
+        if name not in ("match", "note") and value not in (None, {}, {"golden": None, "rtl": None}):
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value:,}"
             table.add_row(name, escape(text))
     console.print(table)

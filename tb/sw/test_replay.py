@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from hw.isa import Unit
 from hw.presets import PRESETS
 from sw.golden.device import GoldenDevice
 from sw.kernels.case import random_case
@@ -91,6 +92,10 @@ def test_first_mismatch_is_named(case):
     owner = golden.trace[found.command["index"]]
     assert owner in stores
     assert (found.command["pc"], found.command["kernel"]) == (owner.pc, "several tiles")
+    maker = golden.trace[found.origin["index"]]
+    assert (maker.unit, found.origin["unit"], maker.fields["m"] > found.origin["row"]) == (Unit.VECTOR, "vector", True)
+    tile = found.tile["m"][0] + found.origin["row"], found.tile["n"][0] + found.origin["column"]
+    assert (tile, found.origin["source"], found.origin["output"]) == ((3, 21), "accumulator", "int8")
     assert found.tile["region"] == "c"
     assert found.tile["m"][0] <= 3 <= found.tile["m"][1]
     assert found.tile["n"][0] <= 21 <= found.tile["n"][1]
@@ -102,7 +107,7 @@ def test_mismatches_outside_any_store(case):
     region = case.program.region("parameters")
     got[region.addr + 5] ^= 1
     found = compare(case, golden, got)
-    assert (found.command, found.cycle, found.tile["region"]) == ({}, None, "parameters")
+    assert (found.command, found.origin, found.cycle, found.tile["region"]) == ({}, {}, None, "parameters")
     assert (found.element["m"], found.element["n"]) == (0, 1)
     got = golden.memory.copy()
     got[case.program.code_addr] ^= 1

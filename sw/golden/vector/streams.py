@@ -1,6 +1,6 @@
 """Rows of a vector command in the scratchpad: where their elements lie, how they are read and written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,14 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
-from hw.isa import VectorOutput
+from hw.isa import StreamUse, VectorOutput, VectorSource
 
-__all__ = ["Stream", "canonical"]
+__all__ = ["Stream", "canonical", "input_streams", "output_stream"]
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+SOURCE_BITS: Mapping[int, int] = {VectorSource.FLOAT32: 32, VectorSource.INT8: 8, VectorSource.UINT4: 4, VectorSource.SCALAR: 32}
+OUTPUT_BITS: Mapping[int, int] = {VectorOutput.INT8: 8, VectorOutput.FLOAT32: 32, VectorOutput.UINT4: 4, VectorOutput.SCALAR: 32}
 
 
 def canonical(values: Floats) -> Floats:
@@ -48,6 +50,14 @@ class Stream:
         """Return the byte in which a column's element begins, counted from its row's first."""
         group, rest = divmod(column, config.columns)
         return (group * config.output_slot_bytes + rest) * self.bits // 8
+
+    def locate(self, config: AcceleratorConfig, byte: int, m: int, n: int) -> tuple[int, int] | None:
+        """Return row and column of the element in a byte of the scratchpad (the last row's, the lower of two nibbles)."""
+        rows = np.arange(m, dtype=np.int64)
+        group, rest = np.divmod((byte - self.addr - rows * self.stride) * 8 // self.bits, config.output_slot_bytes)
+        columns = group * config.columns + rest
+        found = np.flatnonzero((group >= 0) & (rest < config.columns) & (columns < (1 if self.scalar else n)))
+        return (int(found[-1]), int(columns[found[-1]])) if found.size else None
 
     def read(self, config: AcceleratorConfig, scratchpad: Bytes, rows: range, n: int, dtype: type) -> npt.NDArray[np.generic]:
         """Return elements of some rows, (m, n), or (1, n) where one row serves all; nibbles as unsigned bytes."""
@@ -102,3 +112,22 @@ class Stream:
     def _view(self, scratchpad: Bytes, rows: range, first: int, size: int) -> Bytes:
         """Return a view of some bytes of some rows, (m, size)."""
         return as_strided(scratchpad[self.addr + rows.start * self.stride + first:], (len(rows), size), (self.stride, 1))
+
+
+def input_streams(fields: Mapping[str, int]) -> dict[str, Stream]:
+    """Return the streams that a command reads, in the order in which they are checked."""
+    streams = {}
+    if (bits := SOURCE_BITS.get(fields["source"])) is not None:
+        streams["a"] = Stream(addr=fields["a_addr"], stride=fields["a_stride"], bits=bits,
+                              scalar=fields["source"] == VectorSource.SCALAR)
+    for name, used in (("b", fields["b_en"]), ("c", fields["c_use"] != StreamUse.NONE)):
+        if used:
+            streams[name] = Stream(addr=fields[f"{name}_addr"], stride=fields[f"{name}_stride"], bits=32)
+    return streams
+
+
+def output_stream(fields: Mapping[str, int]) -> Stream | None:
+    """Return the stream that a command writes; None if there is none, or `output` is no VectorOutput."""
+    if (bits := OUTPUT_BITS.get(fields["output"])) is None:
+        return None
+    return Stream(addr=fields["addr"], stride=fields["stride"], bits=bits, scalar=fields["output"] == VectorOutput.SCALAR)

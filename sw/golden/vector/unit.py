@@ -9,15 +9,13 @@ from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import ErrorCause, RowUse, StreamUse, VectorFunction, VectorOutput, VectorSource
 from sw.golden.refusal import Refusal
 from sw.golden.vector.elements import row_maximum, row_sum, transform
-from sw.golden.vector.streams import Stream, canonical
+from sw.golden.vector.streams import Stream, canonical, input_streams, output_stream
 
 __all__ = ["run_vector"]
 
 Fields = Mapping[str, int]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-SOURCE_BITS: Mapping[int, int] = {VectorSource.FLOAT32: 32, VectorSource.INT8: 8, VectorSource.UINT4: 4, VectorSource.SCALAR: 32}
-OUTPUT_BITS: Mapping[int, int] = {VectorOutput.INT8: 8, VectorOutput.FLOAT32: 32, VectorOutput.UINT4: 4, VectorOutput.SCALAR: 32}
 ENUMERATIONS = (("source", len(VectorSource)), ("middle", 3), ("function", len(VectorFunction)), ("post", 3), ("sum", 3),
                 ("max", 3), ("output", len(VectorOutput)))
 OF_ONE_ELEMENT = (VectorSource.ROW, VectorSource.SCALAR)
@@ -49,7 +47,7 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
         what `config.vector` leaves out, m and n, alignment, row scalars. Then each slice's addresses, row by row, A or the
         accumulator before B, C and the output: the slices before are written, and the scalars of whole rows before.
     """
-    streams, output = _streams(fields)
+    streams, output = input_streams(fields), output_stream(fields)
     _check(config, fields, streams, output)
     m, n = fields["m"], 1 if fields["source"] in OF_ONE_ELEMENT else fields["n"]
     fault = _first_fault(config, fields, streams, output, m, n)
@@ -64,21 +62,6 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
     if column:
         _block(config, fields, streams, output, scratchpad, accumulator, rows, range(row, row + 1), column, whole=False)
     raise Refusal(cause, addr)
-
-
-def _streams(fields: Fields) -> tuple[dict[str, Stream], Stream | None]:
-    """Return the streams that a command reads, in the order in which they are checked, and the one that it writes."""
-    streams = {}
-    if (bits := SOURCE_BITS.get(fields["source"])) is not None:
-        streams["a"] = Stream(addr=fields["a_addr"], stride=fields["a_stride"], bits=bits,
-                              scalar=fields["source"] == VectorSource.SCALAR)
-    for name, used in (("b", fields["b_en"]), ("c", fields["c_use"] != StreamUse.NONE)):
-        if used:
-            streams[name] = Stream(addr=fields[f"{name}_addr"], stride=fields[f"{name}_stride"], bits=32)
-    if (bits := OUTPUT_BITS.get(fields["output"])) is None:         # none, or what is no VectorOutput and refused later
-        return streams, None
-    return streams, Stream(addr=fields["addr"], stride=fields["stride"], bits=bits,
-                           scalar=fields["output"] == VectorOutput.SCALAR)
 
 
 def _row_ranges(fields: Fields) -> Iterator[int]:
