@@ -23,12 +23,12 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
-from sw.kernels.passes.command import Operand
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention
 from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
-from sw.kernels.transformer.linear import WEIGHT_SLOTS, Linear, Semaphore, column_tile, emit_linear, linear_areas, make_linear
-from sw.kernels.transformer.quantize import SCALARS, Quantize, emit_measure, emit_quantize, make_quantize, quantize_areas
+from sw.kernels.transformer.linear import Linear, column_tile, make_linear
+from sw.kernels.transformer.phases import Phases, Place, lay_out
+from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
 from sw.kernels.transformer.shape import PAGE, DecoderShape, decoder_shape
 from sw.layout import round_up
@@ -38,8 +38,6 @@ __all__ = ["HEADS", "DecoderMemory", "decoder_memory", "decoder_program"]
 
 HEADS = ("none", "last", "all")
 CONTEXT_STEP = 256              # what the room in the cache is a multiple of
-_CREDITS = {Semaphore.WEIGHTS_FREE: WEIGHT_SLOTS, Semaphore.ACC_FREE: 2, Semaphore.OUT_FREE: 2, Semaphore.PARAM_FREE: 2,
-            Semaphore.IN_FREE: 2, Semaphore.VALUES_FREE: 2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,11 +130,7 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
         "weights": model.layers * layer_bytes + head_linear(config, shape, 1).weight_bytes, "cache": model.layers * shape.kv.size,
         "qkv": 4 * tokens * shape.qkv_width, "attention": 4 * tokens * shape.attention_width, "mlp": 4 * tokens * shape.ffn,
         "logits": logits_rows * round_up(4 * model.vocab, 64)}
-    regions, addr = {}, 0
-    for name, size in sizes.items():
-        regions[name] = (addr, round_up(size, 64))
-        addr = round_up(addr + size, PAGE)
-    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, regions=regions,
+    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, regions=lay_out(sizes),
                          row_bytes=row_bytes, offsets=offsets, layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
 
 
@@ -174,11 +168,12 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
                    kernels=tuple(kernels))
 
 
-class _Decoder:
+class _Decoder(Phases):
     """The phases of a program with all areas chosen."""
 
     def __init__(self, config: AcceleratorConfig, memory: DecoderMemory, shape: DecoderShape, head: str):
-        self.config, self.memory, self.shape, self.head = config, memory, shape, head
+        super().__init__(config, shape, memory.regions)
+        self.memory, self.head = memory, head
         self.linears = layer_linears(config, shape, memory.gate_tile)
         self.norm = make_quantize(config, "norm", shape.tokens, shape.hidden, shape.eps)
         self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
@@ -188,24 +183,16 @@ class _Decoder:
         self.rotary_scalars = row_scalars(config, "rotary", ROTARY_SCALARS, max(shape.tokens, shape.heads))
         self.queries = query_area(config, shape, 0)
 
-    def _operand(self, columns: int) -> tuple[int, int]:
-        """Return the row bytes of an int8 operand, and the first byte behind it."""
-        row = round_up(columns, max(self.config.activation_slot_bytes, self.config.line_bytes))
-        return row, row * self.shape.tokens
-
     def emit(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit the program; `kernels` gets the first instruction and name of each phase."""
-        kernels.clear()
-        self.emitter, self.kernels = emitter, kernels
-        self.rows: Operand = 1 if self.shape.tokens == 1 else emitter.reg("count")
-        for i in range(max(_CREDITS.values())):
-            emitter.asm.signal(*(semaphore for semaphore, count in _CREDITS.items() if count > i))
+        self.begin(emitter, kernels)
+        self.rows = 1 if self.shape.tokens == 1 else emitter.reg("count")
         weights, cache = emitter.reg("weights"), emitter.reg("cache")
         emitter.asm.set(weights, self.memory.regions["weights"][0])
         emitter.asm.set(cache, self.memory.regions["cache"][0])
-        self._phase("embedding statistics")
+        self.phase("embedding statistics")
         emit_measure(emitter, self.norm, quantize_areas(self.config, self.norm, 0), self.scalars, rows=self.rows,
-                     source=self._at("x"), source_stride=self.memory.row_bytes)
+                     source=self.at("x"), source_stride=self.memory.row_bytes)
         with emitter.loop(self.shape.layers):
             self._layer(weights, cache)
             emitter.move(weights, weights, self.memory.layer_bytes)
@@ -214,71 +201,51 @@ class _Decoder:
             self._logits(weights)
         emitter.asm.halt()
 
-    def _at(self, region: str) -> tuple[str, int]:
-        return "r0", self.memory.regions[region][0]
-
-    def _phase(self, name: str) -> None:
-        self.kernels.append((len(self.emitter.asm), name))
-
-    def _quantize(self, quantize: Quantize, source: tuple[str, int], stride: int, *, measured: bool,
-                  rows: Operand | None = None) -> None:
-        row, end = self._operand(quantize.n)
-        emit_quantize(self.emitter, quantize, quantize_areas(self.config, quantize, end), self.scalars,
-                      rows=self.rows if rows is None else rows, source=source, source_stride=stride, target=0, target_stride=row,
-                      measured=measured)
-
-    def _linear(self, linear: Linear, weights: tuple[str, int], output: str, stride: int, *, statistics: bool = False,
-                rows: Operand | None = None) -> None:
-        row, end = self._operand(linear.k)
-        emit_linear(self.config, self.emitter, linear, linear_areas(self.config, linear, end),
-                    rows=self.rows if rows is None else rows, operand=0, operand_stride=row, weights=weights,
-                    row_scale=self.scalars["row scale"], output=self._at(output), output_stride=stride,
-                    statistics=self.scalars if statistics else None)
-
     def _layer(self, weights: str, cache: str) -> None:
         shape, memory, config = self.shape, self.memory, self.config
-        def at(linear: str) -> tuple[str, int]:
+        def matrix(linear: str) -> Place:
             return weights, memory.offsets[linear]
 
         position = self.emitter.reg("position")
-        self._phase("attention norm")
-        self._quantize(self.norm, self._at("x"), memory.row_bytes, measured=True)
-        self._phase("qkv")
-        self._linear(self.linears["qkv"], at("qkv"), "qkv", 4 * shape.qkv_width)
-        self._phase("rotary")
+        self.phase("attention norm")
+        self.quantize(self.norm, self.at("x"), memory.row_bytes, measured=True)
+        self.phase("qkv")
+        self.linear(self.linears["qkv"], matrix("qkv"), self.at("qkv"), 4 * shape.qkv_width)
+        self.phase("rotary")
         emit_rotary(config, self.emitter, shape, rotary_areas(config, shape, self.queries.end), self.rotary_scalars,
-                    self.queries, rows=self.rows, position=position, source=self._at("qkv"), table=self._at("angles"),
+                    self.queries, rows=self.rows, position=position, source=self.at("qkv"), table=self.at("angles"),
                     cache=(cache, 0))
-        self._phase("attention")
+        self.phase("attention")
         emit_attention(config, self.emitter, shape, attention_areas(config, shape, self.queries.end), self.attention_scalars,
-                       self.queries, rows=self.rows, position=position, cache=(cache, 0), output=self._at("attention"))
-        self._phase("attention quantize")
-        self._quantize(self.outputs, self._at("attention"), 4 * shape.attention_width, measured=False)
-        self._phase("attention output")
-        self._linear(self.linears["output"], at("output"), "x", memory.row_bytes, statistics=True)
-        self._phase("mlp norm")
-        self._quantize(self.norm, self._at("x"), memory.row_bytes, measured=True)
-        self._phase("gate and up")
-        self._linear(self.linears["gate_up"], at("gate_up"), "mlp", 4 * shape.ffn, statistics=True)
-        self._phase("mlp quantize")
-        self._quantize(self.mlp, self._at("mlp"), 4 * shape.ffn, measured=True)
-        self._phase("down")
-        self._linear(self.linears["down"], at("down"), "x", memory.row_bytes, statistics=True)
+                       self.queries, rows=self.rows, position=position, cache=(cache, 0), output=self.at("attention"))
+        self.phase("attention quantize")
+        self.quantize(self.outputs, self.at("attention"), 4 * shape.attention_width, measured=False)
+        self.phase("attention output")
+        self.linear(self.linears["output"], matrix("output"), self.at("x"), memory.row_bytes, statistics=self.scalars)
+        self.phase("mlp norm")
+        self.quantize(self.norm, self.at("x"), memory.row_bytes, measured=True)
+        self.phase("gate and up")
+        self.linear(self.linears["gate_up"], matrix("gate_up"), self.at("mlp"), 4 * shape.ffn, statistics=self.scalars)
+        self.phase("mlp quantize")
+        self.quantize(self.mlp, self.at("mlp"), 4 * shape.ffn, measured=True)
+        self.phase("down")
+        self.linear(self.linears["down"], matrix("down"), self.at("x"), memory.row_bytes, statistics=self.scalars)
 
     def _logits(self, weights: str) -> None:
         """Emit the last norm and the head; `weights` stands behind the layers'."""
         shape, memory, emitter = self.shape, self.memory, self.emitter
         every = self.head == "all" or shape.tokens == 1
         rows = shape.tokens if every else 1
-        self._phase("norm")
+        self.phase("norm")
         norm = make_quantize(self.config, "norm", rows, shape.hidden, shape.eps)
         if every:
-            self._quantize(norm, self._at("x"), memory.row_bytes, measured=True)
+            self.quantize(norm, self.at("x"), memory.row_bytes, measured=True)
         else:
             with emitter.registers("last"):
                 last = emitter.reg("last")
                 emitter.asm.add(last, emitter.reg("count"), "r0", -1)
                 emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
-                self._quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, measured=False, rows=1)
-        self._phase("head")
-        self._linear(head_linear(self.config, shape, rows), (weights, 0), "logits", memory.logits_row, rows=None if every else 1)
+                self.quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, measured=False, rows=1)
+        self.phase("head")
+        self.linear(head_linear(self.config, shape, rows), (weights, 0), self.at("logits"), memory.logits_row,
+                    rows=None if every else 1)

@@ -1,8 +1,9 @@
 """Queries, keys and values of a chunk of tokens: positions, int8, and the cache.
 
 Float32 rows of all heads come from DRAM. Queries and keys are turned by their angles (not in a model that adds its positions to
-the embeddings), everything is rounded to int8 with a scale for each token and head. Queries stay in the scratchpad, keys and values are appended to the cache in DRAM. Where a chunk
-is one token, its heads are the rows of one command; else heads follow each other, with a token in each row.
+the embeddings), everything is rounded to int8 with a scale for each token and head. Queries stay in the scratchpad, keys and
+values are appended to the cache in DRAM. Where a chunk is one token, its heads are the rows of one command; else heads follow
+each other, with a token in each row.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hw.config import AcceleratorConfig, ceil_power_of_two
+from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
 from sw.layout import round_up
 
@@ -147,7 +147,7 @@ def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ff
         must(f"AcceleratorConfig.{name}", value & (value - 1) == 0, "a power of two to run a language model", value)
     must("tokens", tokens >= 1 and tokens & (tokens - 1) == 0, "a power of two", tokens)
     must("tokens", tokens == 1 or 4 * tokens >= config.beat_bytes, f"1 or at least {config.beat_bytes // 4}", tokens)
-    half = round_up(model.head_dim // 2, max(config.vector_lanes, config.beat_bytes // 8))
+    half = round_up(ceil_div(model.head_dim, 2), max(config.vector_lanes, config.beat_bytes // 8))
     head_dim = 2 * half
     widest = config.accumulator_rows // 2 // tokens * config.columns
     tile = key_tile or min(256, widest, ceil_power_of_two(context or model.context))
