@@ -33,7 +33,11 @@ def test_presets_are_named_after_their_shape():
     ("bus_width", 100, "64, 128, 256 or 512"),
     ("scratchpad_bytes", 3000, r"a power of two \(nearest: 4096\)"),
     ("scratchpad_banks", 3, r"a power of two \(nearest: 4\)"),
-    ("vector_lanes", 3, r"a divisor of columns \(4\)"),
+    ("vector", "softmax", "one of requantize, transformer"),
+    ("vector_lanes", 3, r"columns \(4\), or a power of two that divides it"),
+    ("vector_lanes", 8, r"columns \(4\), or a power of two that divides it"),
+    ("vector_rows", 100, r"a power of two \(nearest: 128\)"),
+    ("vector_rows", 8, "between 16 and 65536"),
     ("accumulator_rows", 16, None),
     ("dataflows", (), "a non-empty choice of 'ws' and 'os', each once"),
     ("dataflows", ("ws", "ws"), "a non-empty choice of 'ws' and 'os', each once"),
@@ -57,6 +61,9 @@ def test_sizes_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.scratchpad_bytes must be at least 2048 \(4 lines of 64 bytes a "
                                           r"bank\), not 1024$"):
         AcceleratorConfig(bus_width=512, scratchpad_bytes=1024)
+    with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.acc_width must be 32 with the vector unit for transformers, "
+                                          r"not 24$"):
+        AcceleratorConfig(vector="transformer", acc_width=24)
 
 
 @pytest.mark.parametrize(("field", "value"), [("rows", 4.0), ("rows", True), ("bus_width", "128")])
@@ -123,6 +130,18 @@ def test_every_opcode_is_described_and_every_destination_fits_its_field():
     for fields in isa.DESCRIPTORS.values():
         assert all(field.width <= 32 for field in fields)
         assert len({field.name for field in fields}) == len(fields)
+
+
+@pytest.mark.parametrize(("unit", "name", "values"), [
+    (isa.Unit.MATRIX, "dataflow", isa.Dataflow), (isa.Unit.VECTOR, "source", isa.VectorSource),
+    (isa.Unit.VECTOR, "c_use", isa.StreamUse),
+    (isa.Unit.VECTOR, "row1_use", isa.RowUse), (isa.Unit.VECTOR, "function", isa.VectorFunction),
+    (isa.Unit.VECTOR, "output", isa.VectorOutput)])
+def test_values_fit_their_fields_and_are_described(unit, name, values):
+    width = next(field.width for field in isa.DESCRIPTORS[unit] if field.name == name)
+    assert [member.value for member in values] == list(range(len(values)))
+    assert len(values) <= 1 << width
+    assert all(member.doc and values(member.value) is member for member in values)
 
 
 def test_a_config_is_frozen():
