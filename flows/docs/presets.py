@@ -10,7 +10,7 @@ __all__ = ["presets_page"]
 def presets_page() -> str:
     """Return docs/presets.md."""
     names = ("rows", "columns", "weight_format", "acc_width", "psum_width", "scratchpad_bytes", "accumulator_rows", "bus_width",
-             "vector_lanes")
+             "vector", "vector_lanes")
     rows = [(f"`{name}`", *(getattr(config, field) for field in names), f"`{config.digest()}`")
             for name, config in PRESETS.items()]
     return "\n".join([
