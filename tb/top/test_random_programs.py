@@ -23,6 +23,9 @@ CONFIGS = {
     "wide-bus-w4-ws": AcceleratorConfig(rows=4, columns=8, vector_lanes=4, bus_width=512, weight_format="int4",
                                         dataflows=("ws",), scratchpad_bytes=65536, accumulator_rows=512, accumulator_banks=4),
     "single-pe": AcceleratorConfig(rows=1, columns=1, vector_lanes=1, scratchpad_banks=1, accumulator_banks=1),
+    "transformer-8x8": PRESETS["systolic-8x8"],
+    "transformer-5x6-lanes2": AcceleratorConfig(rows=5, columns=6, vector="transformer", vector_lanes=2, vector_rows=64,
+                                                bus_width=64),
     "tall-os": AcceleratorConfig(rows=8, columns=2, vector_lanes=2, dataflows=("os",), os_depth=16, scratchpad_banks=4),
 }
 TIMINGS = (MemoryTiming(), MemoryTiming(latency=3, stall=0.4, seed=5), MemoryTiming(latency=90, bandwidth=0.3, seed=6))
