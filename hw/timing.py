@@ -4,13 +4,15 @@ The one place where they stand; the units' benches assert the formulas.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from hw.config import AcceleratorConfig, ceil_div
+from hw.config import AcceleratorConfig, ceil_div, ceil_log2
 from hw.isa import REGISTERS, VectorSource
 
 __all__ = [
-    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "REQUANTIZE_LATENCY", "REQUANTIZE_SCALE_DELAY",
-    "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY", "fetch_ahead", "load_cycles", "store_cycles", "vector_cycles",
+    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY",
+    "VECTOR_STAGES", "VECTOR_START", "VectorStages", "fetch_ahead", "load_cycles", "row_maximum_latency", "row_sum_latency",
+    "store_cycles", "vector_cycles",
 ]
 
 START_CYCLES = REGISTERS    # of the sequencer, in which it clears the registers and copies the arguments, one a cycle
@@ -21,8 +23,44 @@ FETCH_LINE_BYTES = 64       # of an instruction line
 FETCH_FILLS = 4             # instruction lines on their way at once
 LOAD_LATENCY = 4            # of the load unit, from a command to its address (2), a beat to the scratchpad (1), and to `done` (1)
 STORE_LATENCY = 4           # of the store unit, from a command to the cycle in which its first beat leaves
-REQUANTIZE_LATENCY = 9      # of a requantization lane
-REQUANTIZE_SCALE_DELAY = 4  # of those, the cycles before the scale is used
+VECTOR_START = {"requantize": 4, "transformer": 5}
+"""Cycles from the one that takes a vector command to the one in which its first slice enters the datapath: two to check the
+command, in the second of which the memories are asked; two until their words wait; one more to unpack them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VectorStages:
+    """The cycle, counted from a slice's entry into the datapath, in which each step begins; what a unit lacks takes none."""
+
+    bias: int
+    scale: int
+    row: int
+    maximum: int
+    add: int
+    function: int
+    post: int
+    result: int         # the element is there as float32: for sum, maximum and conversion
+    output: int         # the slice is on the datapath's output
+
+
+VECTOR_STAGES = {
+    "requantize": VectorStages(bias=1, scale=4, row=8, maximum=8, add=9, function=9, post=9, result=9, output=10),
+    "transformer": VectorStages(bias=1, scale=4, row=9, maximum=14, add=15, function=21, post=32, result=37, output=38),
+}
+"""Of each `AcceleratorConfig.vector`."""
+
+_ADD_LATENCY = 6            # of a float32 adder
+_PARTIAL_SUMS = 8           # running sums of a row
+
+
+def row_sum_latency(lanes: int) -> int:
+    """Return the cycles from a row's last slice at stage `result` to its sum: lanes in pairs, running sums, those in pairs."""
+    return _ADD_LATENCY * (ceil_log2(lanes) + ceil_log2(_PARTIAL_SUMS)) + _PARTIAL_SUMS
+
+
+def row_maximum_latency(lanes: int) -> int:
+    """Return the cycles from a row's last slice at stage `result` to its maximum: lanes in pairs, the running maximum."""
+    return ceil_log2(lanes) + 1
 
 
 def fetch_ahead(lines: int) -> int:
@@ -33,11 +71,20 @@ def fetch_ahead(lines: int) -> int:
 def vector_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) -> int:
     """Return the cycles of a vector command when no port stalls, from the one that takes the command to the one of `done`.
 
-    One cycle a slice of `vector_lanes` columns; rows of one slice with both a sum and a maximum take two.
+    One cycle a slice of `vector_lanes` columns, rows of one slice with both a sum and a maximum take two; `VECTOR_START` until
+    the first slice enters the datapath; then what the last one still has to go through, a sum being the longest; 1 to write, 1 to
+    report. The next command can be taken in the cycle of `done`. Streams in one scratchpad bank stall each other.
     """
+    stages, lanes = VECTOR_STAGES[config.vector], config.vector_lanes
     n = 1 if fields["source"] in (VectorSource.ROW, VectorSource.SCALAR) else fields["n"]
-    slices = ceil_div(n, config.vector_lanes)
-    return fields["m"] * (2 if slices == 1 and fields["sum"] and fields["max"] else slices) + 4 + REQUANTIZE_LATENCY
+    slices = ceil_div(n, lanes)
+    apart = 2 if slices == 1 and fields["sum"] and fields["max"] else 1
+    through = stages.output
+    if fields["max"]:
+        through = max(through, stages.result + row_maximum_latency(lanes))
+    if fields["sum"]:
+        through = max(through, stages.result + row_sum_latency(lanes))
+    return VECTOR_START[config.vector] + apart * (fields["m"] * slices - 1) + through + 2
 
 
 def load_cycles(config: AcceleratorConfig, *, rows: int, row_bytes: int, transpose: bool, memory_latency: int,
