@@ -75,17 +75,18 @@ class Accelerator(wiring.Component):
         m.submodules.load = load = LoadUnit(config)
         m.submodules.store = store = StoreUnit(config)
         m.submodules.arbiter = arbiter = ReadArbiter(config)
-        m.submodules.scratchpad = scratchpad = Scratchpad(config, readers=4, writers=2)
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.submodules.engine = engine = ENGINES[config.engine](config)
         m.submodules.vector = vector = VectorUnit(config)
+        readers = (engine.activation, engine.weight, *vector.reads, store.read)
+        m.submodules.scratchpad = scratchpad = Scratchpad(config, readers=len(readers), writers=2)
 
         connect(m, queue=controller.load, unit=load.unit)
         connect(m, queue=controller.matrix, unit=engine.unit)
         connect(m, queue=controller.vector, unit=vector.unit)
         connect(m, queue=controller.store, unit=store.unit)
 
-        for index, port in enumerate((engine.activation, engine.weight, vector.read, store.read)):
+        for index, port in enumerate(readers):
             connect(m, reader=port, scratchpad=scratchpad.readers[index])
         for index, port in enumerate((load.write, vector.write)):
             connect(m, writer=port, scratchpad=scratchpad.writers[index])

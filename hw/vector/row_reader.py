@@ -1,23 +1,25 @@
-"""Reads the accumulator row of each slice."""
+"""Reads the slices of accumulator rows."""
 
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.ports import AccumulatorReadPort
-from hw.vector.layouts import slice_layout
+from hw.vector.address import AddressWalk
+from hw.vector.cursor import SliceCursor
+from hw.vector.layouts import slices_per_group
 
 __all__ = ["RowReader"]
 
 
 class RowReader(wiring.Component):
-    """Row reader: slices in, slices with their row of the accumulator out, one a cycle.
+    """Row reader: walks the rows of the accumulator by itself and asks for one slice a cycle while its queue has room.
 
-    The accumulator shows a row for one cycle only. A row that comes when the lanes stand still is not stored: it is asked for
-    again until they move, so that back-pressure costs no register as wide as a row. Latency 1 cycle.
+    Row i of group j lies in accumulator row `origin + j·tile_stride + i`. Addresses are not checked: the `Walker` does that, and
+    takes no slice that is out of range.
 
     Parameters
     ----------
@@ -25,49 +27,62 @@ class RowReader(wiring.Component):
 
     Members
     -------
+    m, n, origin, tile_stride : In(16)
+        Stable from `start` on.
+    start : In(1)
+        Begin; the first slice is asked for in the next cycle.
+    ask : In(1)
+        A slice may be asked for.
     acc : AccumulatorReadPort
-    i : In(stream of `slice_layout(config)`)
-    row : In(accumulator row of `i`)
-    o : Out(stream of `slice_layout(config)`)
-        Valid only while its row is shown: like the accumulator's data it may go away again before it was taken.
-    data : Out(C × signed(acc_width))
-        The row of `o`.
-    busy : Out(1)
-        A slice is inside.
+    shown : Out(1), words : Out(lanes × signed(32))
+        The next slice, for one cycle, in the one after it was asked for.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         super().__init__({
+            "m": In(16),
+            "n": In(16),
+            "origin": In(16),
+            "tile_stride": In(16),
+            "start": In(1),
+            "ask": In(1),
             "acc": Out(AccumulatorReadPort(config)),
-            "i": In(stream.Signature(slice_layout(config))),
-            "row": In(ceil_log2(config.accumulator_rows)),
-            "o": Out(stream.Signature(slice_layout(config))),
-            "data": Out(data.ArrayLayout(signed(config.acc_width), config.columns)),
-            "busy": Out(1),
+            "shown": Out(1),
+            "words": Out(data.ArrayLayout(signed(32), config.vector_lanes)),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        waiting = Signal()                                  # a slice has been taken from i and not yet left through o
-        shown = Signal()                                    # its row is on the port in this cycle
-        current = Signal.like(self.i.p, reset_less=True)
-        current_row = Signal.like(self.row, reset_less=True)
-        again = Signal()
+        config = self.config
+        lanes, slices = config.vector_lanes, slices_per_group(config)
+        width = ceil_log2(config.accumulator_rows)
+        asked = Signal()
+        m.submodules.cursor = cursor = SliceCursor(config)
+        m.submodules.walk = walk = AddressWalk(width=width)
         m.d.comb += [
-            again.eq(waiting & ~(shown & self.o.ready)),
-            self.acc.valid.eq(again | self.i.valid),
-            self.acc.addr.eq(Mux(again, current_row, self.row)),
-            self.i.ready.eq(self.acc.ready & ~again),
-            self.o.valid.eq(waiting & shown),
-            self.o.p.eq(current),
-            self.data.eq(self.acc.data),
-            self.busy.eq(waiting),
+            asked.eq(self.acc.valid & self.acc.ready),
+            cursor.m.eq(self.m),
+            cursor.n.eq(self.n),
+            cursor.start.eq(self.start),
+            cursor.step.eq(asked),
+            walk.origin.eq(self.origin),
+            walk.stride.eq(1),
+            walk.along.eq(Mux(cursor.group_end, self.tile_stride, 0)),
+            walk.start.eq(self.start),
+            walk.step.eq(asked),
+            walk.row_end.eq(cursor.row_end),
+            self.acc.valid.eq(self.ask & cursor.valid),
+            self.acc.addr.eq(walk.addr),
         ]
-        m.d.sync += [
-            waiting.eq(again | (self.i.valid & self.acc.ready)),
-            shown.eq(self.acc.valid & self.acc.ready),
-        ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [current.eq(self.i.p), current_row.eq(self.row)]
+        index = Signal(range(slices), reset_less=True)      # of the next slice to be asked for, within its group
+        shown_index = Signal.like(index, reset_less=True)
+        chosen = Signal(data.ArrayLayout(signed(config.acc_width), lanes))
+        m.d.sync += self.shown.eq(asked)
+        with m.If(self.start):
+            m.d.sync += index.eq(0)
+        with m.Elif(asked):
+            m.d.sync += [index.eq(Mux(cursor.row_end | cursor.group_end, 0, index + 1)), shown_index.eq(index)]
+        m.d.comb += Value.cast(chosen).eq(Value.cast(self.acc.data).word_select(shown_index, lanes * config.acc_width))
+        m.d.comb += [self.words[lane].eq(chosen[lane]) for lane in range(lanes)]
         return m

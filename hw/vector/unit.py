@@ -1,17 +1,22 @@
-"""The vector unit: accumulator rows to int8 rows in the scratchpad."""
+"""The vector unit: rows of the accumulator or the scratchpad through one pass of float32 steps."""
 
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out, connect
 
-from hw.config import AcceleratorConfig, ceil_log2
-from hw.isa import ErrorCause, Unit, VectorOp
+from hw.config import AcceleratorConfig
+from hw.isa import ErrorCause, Unit, VectorSource
 from hw.ports import AccumulatorReadPort, ErrorReport, ScratchpadReadPort, ScratchpadWritePort, UnitPort, descriptor_layout
-from hw.vector.lanes import Lanes
-from hw.vector.parameters import ParameterStore
-from hw.vector.row_reader import RowReader
+from hw.vector.address import Element
+from hw.vector.checker import CommandChecker
+from hw.vector.datapath import Datapath
+from hw.vector.intake import Intake
+from hw.vector.row_scalars import RowScalars
+from hw.vector.slice_queue import SliceQueue
+from hw.vector.stream_reader import StreamReader
+from hw.vector.use import use_of
 from hw.vector.walker import Walker
 from hw.vector.writer import SliceWriter
 
@@ -19,16 +24,14 @@ __all__ = ["VectorUnit"]
 
 
 class VectorUnit(wiring.Component):
-    """Vector unit: one command after the other, each n-group (reads its parameters) → m → slices of `vector_lanes` columns.
+    """Vector unit: one command after the other, each row by row, a slice of `vector_lanes` columns a cycle.
 
-    Walker → row reader → lanes → writer form one pipeline, one slice a cycle; a write that is not accepted holds it. Between
-    two groups of a command with parameters it waits until every slice inside has been scaled. `hw.timing.vector_cycles` says how
-    long a command takes when no port stalls. Bytes of the output beyond column n are not written. A command's outputs must not
-    lie on the parameters of its own later groups: those may be fetched before the outputs are written.
+    Walker and readers join in front of the datapath; what it makes goes to the writer and to the row scalars.
+    `hw.timing.vector_cycles` says how long a command takes when no port stalls.
 
-    Errors are precise: all slices before the first violation are written, nothing after. A command is checked for op, m, n and
-    alignment (addr and stride to the output slot, parameter addresses to the line) before anything else, then each parameter
-    line, accumulator row and output slot when its turn comes.
+    Errors are precise: all slices before the first violation are written, and the scalars of whole rows before it; nothing after.
+    A command itself is checked before anything else (`CommandChecker`), then each slice's addresses when its turn comes
+    (`Walker`). Readers run ahead: slices after a violation may have been read.
 
     Parameters
     ----------
@@ -37,58 +40,86 @@ class VectorUnit(wiring.Component):
     Members
     -------
     unit : UnitPort(Unit.VECTOR)
-        `done` comes in the cycle after the command's last write was accepted.
+        `done` comes in the cycle after the command's last write was accepted and its last row scalar written; the next command is
+        taken in that cycle.
     acc : AccumulatorReadPort
-    read : ScratchpadReadPort
-        For parameters.
+    read_a, read_b, read_c : ScratchpadReadPort
+        `read_a` only with `config.vector` = "transformer".
     write : ScratchpadWritePort
         An offer stays until it is accepted, except for `abort`.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
+        self._streams = ("b", "c") if config.vector == "requantize" else ("a", "b", "c")
         super().__init__({
             "unit": Out(UnitPort(Unit.VECTOR)),
             "acc": Out(AccumulatorReadPort(config)),
-            "read": Out(ScratchpadReadPort(config)),
+            **{f"read_{name}": Out(ScratchpadReadPort(config)) for name in self._streams},
             "write": Out(ScratchpadWritePort(config)),
         })
+
+    @property
+    def reads(self) -> list[Any]:
+        """Scratchpad read ports, in the order of their priority."""
+        return [getattr(self, f"read_{name}") for name in self._streams]
 
     def elaborate(self, platform: Any) -> Elaboratable:
         m = Module()
         config, unit = self.config, self.unit
-        m.submodules.walker = walker = Walker(config)
-        m.submodules.parameters = parameters = ParameterStore(config)
-        m.submodules.reader = reader = RowReader(config)
-        m.submodules.lanes = lanes = Lanes(config)
-        m.submodules.writer = writer = SliceWriter(config)
-
-        connect(m, walker=walker.o, reader=reader.i)
-        connect(m, reader=reader.o, lanes=lanes.i)
-        connect(m, lanes=lanes.o, writer=writer.i)
-        for ours, theirs in ((self.acc, reader.acc), (self.read, parameters.read), (self.write, writer.write)):
-            connect(m, wiring.flipped(ours), theirs)
-
         command = Signal(descriptor_layout(Unit.VECTOR), reset_less=True)
-        report = Signal(ErrorReport, reset_less=True)
-        violation = self._violation(m, command)
-        m.d.comb += [
-            walker.command.eq(command),
-            parameters.command.eq(command),
-            reader.row.eq(walker.row),
-            lanes.row.eq(reader.data),
-            lanes.bias.eq(parameters.bias),
-            lanes.scale.eq(parameters.scale),
-            lanes.relu.eq(command.relu),
-            writer.bytes.eq(lanes.bytes),
-            unit.report.eq(report),
-            unit.busy.eq(1),
-        ]
+        use = use_of(m, config, command)
+        start, reading = Signal(), Signal()
+        m.submodules.checker = checker = CommandChecker(config)
+        m.submodules.walker = walker = Walker(config)
+        m.submodules.intake = intake = Intake(config)
+        m.submodules.datapath = datapath = Datapath(config)
+        m.submodules.writer = writer = SliceWriter(config)
+        for block in (checker, walker, intake, writer):
+            m.d.comb += [block.command.eq(command), block.use.eq(use)]
+        m.d.comb += [walker.start.eq(start), intake.start.eq(start), writer.start.eq(start), intake.enable.eq(reading)]
+        connect(m, walker=walker.o, intake=intake.i)
+        connect(m, intake=intake.o, datapath=datapath.i)
+        connect(m, datapath=datapath.o, writer=writer.i)
+        connect(m, ours=wiring.flipped(self.acc), theirs=intake.acc)
+        connect(m, ours=wiring.flipped(self.write), theirs=writer.write)
+        m.d.comb += datapath.command.eq(command)
+        for name, stream in (("b", datapath.b), ("c", datapath.c)):
+            reader = self._operand(m, name, reading, stream)
+            m.d.comb += [
+                reader.m.eq(command.m),
+                reader.n.eq(use.n),
+                reader.origin.eq(command[f"{name}_addr"]),
+                reader.stride.eq(command[f"{name}_stride"]),
+                reader.start.eq(start & use[name]),
+            ]
 
+        stopping, empties = Signal(), Signal()              # empties: nothing is inside after this cycle, if nothing enters
+        m.d.comb += empties.eq(~intake.busy & ~datapath.busy & writer.empties)
+        if config.vector == "transformer":
+            m.submodules.scalars = scalars = RowScalars(config)
+            connect(m, ours=wiring.flipped(self.read_a), theirs=intake.read)
+            connect(m, scalars=scalars.row1, datapath=datapath.row1)
+            from_row = command.source == VectorSource.ROW   # row0 itself is what the command computes with
+            m.d.comb += [
+                scalars.command.eq(command),
+                scalars.use.eq(use),
+                scalars.start.eq(start),
+                scalars.sums.eq(datapath.sums),
+                scalars.maxima.eq(datapath.maxima),
+                intake.rows.valid.eq(scalars.row0.valid & from_row),
+                intake.rows.p.eq(scalars.row0.p),
+                datapath.row0.valid.eq(scalars.row0.valid & ~from_row),
+                datapath.row0.p.eq(scalars.row0.p),
+                scalars.row0.ready.eq(Mux(from_row, intake.rows.ready, datapath.row0.ready)),
+                datapath.flush.eq(stopping & ~intake.busy),
+                empties.eq(~intake.busy & ~datapath.busy & writer.empties & scalars.empties),
+            ]
+
+        report = Signal(ErrorReport, reset_less=True)
         done = Signal()
-        m.d.comb += unit.done.eq(done)
-        m.d.sync += done.eq(writer.finished)
-        with_parameters = command.bias_en | command.per_channel
+        m.d.comb += [unit.report.eq(report), unit.done.eq(done), unit.busy.eq(1)]
+        m.d.sync += done.eq(0)
         with m.FSM(name="control"):
             with m.State("IDLE"):
                 m.d.comb += [unit.busy.eq(0), unit.command.ready.eq(~unit.abort)]
@@ -96,55 +127,43 @@ class VectorUnit(wiring.Component):
                     m.d.sync += command.eq(unit.command.p)
                     m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.comb += [walker.start.eq(1), parameters.start.eq(1)]
-                m.d.sync += report.eq(violation)
-                with m.If(violation.cause != ErrorCause.NONE):
+                m.d.comb += start.eq(1)
+                m.next = "DECIDE"
+            with m.State("DECIDE"):
+                m.d.comb += reading.eq(1)
+                m.d.sync += report.eq(checker.report)
+                with m.If(checker.report.cause != ErrorCause.NONE):
                     m.next = "ERROR"
-                with m.Elif(with_parameters):
-                    m.next = "PARAMETERS"
                 with m.Else():
-                    m.next = "ROWS"
-            with m.State("PARAMETERS"):
-                m.d.comb += parameters.fetch.eq(~reader.busy & ~lanes.scaling)
-                with m.If(parameters.fault):
-                    m.d.sync += report.eq(parameters.report)
-                    m.next = "STOP"
-                with m.Elif(parameters.done):
-                    m.next = "ROWS"
-            with m.State("ROWS"):
-                m.d.comb += walker.enable.eq(1)
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += [reading.eq(1), walker.enable.eq(1)]
                 with m.If(walker.fault):
                     m.d.sync += report.eq(walker.report)
                     m.next = "STOP"
-                with m.Elif(walker.o.ready & walker.o.p.last):
-                    m.next = "DRAIN"
-                with m.Elif(walker.o.ready & walker.group_end & with_parameters):
-                    m.next = "PARAMETERS"
-            with m.State("DRAIN"):
-                with m.If(writer.finished):
+                with m.Elif(~walker.valid & empties):
+                    m.d.sync += done.eq(1)
                     m.next = "IDLE"
             with m.State("STOP"):
-                with m.If(~reader.busy & ~lanes.busy & ~writer.busy):
+                m.d.comb += [reading.eq(1), stopping.eq(1)]
+                with m.If(empties):
                     m.next = "ERROR"
             with m.State("ERROR"):
                 m.d.comb += [unit.busy.eq(0), unit.error.eq(1)]
         # No bus waits for this unit, so to abort is to reset.
         return ResetInserter(unit.abort)(m)
 
-    def _violation(self, m: Module, command: Any) -> Any:
-        """Return the report of what is wrong with `command` itself; cause NONE when nothing is."""
-        slot_log2, line_log2 = ceil_log2(self.config.output_slot_bytes), ceil_log2(self.config.line_bytes)
-        violation = Signal(ErrorReport)
-        checks = (
-            (ErrorCause.UNSUPPORTED, command.op, command.op != VectorOp.REQUANTIZE),
-            (ErrorCause.BAD_SIZE, command.m, command.m == 0),
-            (ErrorCause.BAD_SIZE, command.n, command.n == 0),
-            (ErrorCause.MISALIGNED, command.addr, command.addr[:slot_log2].any()),
-            (ErrorCause.MISALIGNED, command.stride, command.stride[:slot_log2].any()),
-            (ErrorCause.MISALIGNED, command.bias_addr, command.bias_en & command.bias_addr[:line_log2].any()),
-            (ErrorCause.MISALIGNED, command.scale_addr, command.per_channel & command.scale_addr[:line_log2].any()),
-        )
-        for cause, value, wrong in reversed(checks):        # the first one wrong is the one reported
-            with m.If(wrong):
-                m.d.comb += [violation.cause.eq(cause), violation.addr.eq(value)]
-        return violation
+    def _operand(self, m: Module, name: str, enable: Value, target: Any) -> StreamReader:
+        """Give the datapath the stream B or C, rows of float32 or int32 words, and return its reader."""
+        words = data.ArrayLayout(32, self.config.vector_lanes)
+        m.submodules[f"{name}_reader"] = reader = StreamReader(self.config)
+        m.submodules[f"{name}_queue"] = queue = SliceQueue(shape=words)
+        connect(m, ours=wiring.flipped(getattr(self, f"read_{name}")), theirs=reader.read)
+        connect(m, queue=queue.o, target=target)
+        m.d.comb += [
+            reader.element.eq(Element.WORD),
+            reader.ask.eq(queue.ask & enable),
+            queue.shown.eq(reader.shown),
+            Value.cast(queue.p).eq(Value.cast(reader.p.words)),
+        ]
+        return reader

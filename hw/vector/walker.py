@@ -1,4 +1,4 @@
-"""Walks the rows and slices of a vector command."""
+"""Walks the slices of a vector command and checks where they lie."""
 
 from typing import Any
 
@@ -9,16 +9,19 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
 from hw.ports import ErrorReport, descriptor_layout
-from hw.vector.layouts import slice_layout, slices_per_row, slots_per_line
+from hw.vector.address import AddressWalk, Element, slice_step
+from hw.vector.cursor import SliceCursor
+from hw.vector.layouts import slice_layout
+from hw.vector.use import USE_LAYOUT
 
 __all__ = ["Walker"]
 
 
 class Walker(wiring.Component):
-    """Walker: the slices of a command in order, groups of C columns → rows → slices, one a cycle.
+    """Walker: the descriptions of a command's slices, rows → groups of C columns → slices, one a cycle.
 
-    Slices without a column below `n` are left out. Every address is checked when its slice's turn comes, the accumulator row
-    first; a slice out of range is never offered.
+    The addresses of all that belongs to a slice are checked when its turn comes, A or the accumulator first, then B, C and the
+    output; a slice out of range is never offered. So readers and writer, which walk by themselves, need not check.
 
     Parameters
     ----------
@@ -26,110 +29,99 @@ class Walker(wiring.Component):
 
     Members
     -------
-    command : In(vector descriptor)
+    command : In(vector descriptor), use : In(USE_LAYOUT)
         Stable from `start` on.
     start : In(1)
         Go to the first slice; the walk begins in the next cycle.
     enable : In(1)
         Offer the current slice.
     o : Out(stream of `slice_layout(config)`)
-    row : Out(accumulator row of the slice)
-    group_end : Out(1)
-        The slice is the last one of its group.
+    valid : Out(1)
+        There is a current slice.
     fault : Out(1), report : Out(ErrorReport)
-        The current slice is out of range.
+        It is out of range.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         super().__init__({
             "command": In(descriptor_layout(Unit.VECTOR)),
+            "use": In(USE_LAYOUT),
             "start": In(1),
             "enable": In(1),
             "o": Out(stream.Signature(slice_layout(config))),
-            "row": Out(ceil_log2(config.accumulator_rows)),
-            "group_end": Out(1),
+            "valid": Out(1),
             "fault": Out(1),
             "report": Out(ErrorReport),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config, command = self.config, self.command
-        lanes, slices, slots = config.vector_lanes, slices_per_row(config), slots_per_line(config)
-
-        # An address is one bit wider than the fields: a step adds less than 2**field to one that was in range, so it cannot wrap.
-        # The first of a group needs no such bit: it is stepped from only when it was in range.
-        group_row = Signal(16, reset_less=True)
-        row = Signal(17, reset_less=True)
-        group_addr = Signal(24, reset_less=True)
-        addr = Signal(25, reset_less=True)
-        rows_left = Signal(16, reset_less=True)
-        group_columns = Signal(16, reset_less=True)         # columns from this group on
-        next_columns = Signal(signed(17))                   # columns from the next group on
-        columns_left = Signal(16, reset_less=True)          # columns of this group from this slice on
-        index = Signal(range(slices), reset_less=True)
-
-        row_end, last_row, last_group = Signal(), Signal(), Signal()
-        next_group_row, next_group_addr = Signal(17), Signal(25)
+        config, command, use = self.config, self.command, self.use
+        m.submodules.cursor = cursor = SliceCursor(config)
+        step = Signal()
         m.d.comb += [
-            next_columns.eq(group_columns - config.columns),
-            next_group_row.eq(group_row + command.acc_tile_stride),
-            next_group_addr.eq(group_addr + config.output_slot_bytes),
-            row_end.eq((index == slices - 1) | (columns_left <= lanes)),
-            last_row.eq(rows_left == 1),
-            last_group.eq(next_columns <= 0),
+            step.eq(self.o.valid & self.o.ready),
+            cursor.m.eq(command.m),
+            cursor.n.eq(use.n),
+            cursor.start.eq(self.start),
+            cursor.step.eq(step),
+            self.valid.eq(cursor.valid),
+            self.o.valid.eq(self.enable & cursor.valid & ~self.fault),
         ]
-
-        with m.If(self.start):
-            m.d.sync += [
-                group_row.eq(command.acc_addr),
-                row.eq(command.acc_addr),
-                group_addr.eq(command.addr),
-                addr.eq(command.addr),
-                rows_left.eq(command.m),
-                group_columns.eq(command.n),
-                columns_left.eq(command.n),
-                index.eq(0),
-            ]
-        with m.Elif(self.o.valid & self.o.ready):
-            with m.If(~row_end):
-                m.d.sync += [index.eq(index + 1), columns_left.eq(columns_left - lanes)]
-            with m.Elif(~last_row):
-                m.d.sync += [
-                    row.eq(row + 1),
-                    addr.eq(addr + command.stride),
-                    rows_left.eq(rows_left - 1),
-                    columns_left.eq(group_columns),
-                    index.eq(0),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    group_row.eq(next_group_row),
-                    row.eq(next_group_row),
-                    group_addr.eq(next_group_addr),
-                    addr.eq(next_group_addr),
-                    rows_left.eq(command.m),
-                    group_columns.eq(next_columns),
-                    columns_left.eq(next_columns),
-                    index.eq(0),
-                ]
-
-        row_fault = row >= config.accumulator_rows
-        addr_fault = addr >= config.scratchpad_bytes
-        m.d.comb += [
-            self.fault.eq(row_fault | addr_fault),
-            self.report.cause.eq(Mux(row_fault, ErrorCause.ACCUMULATOR_RANGE, ErrorCause.SCRATCHPAD_RANGE)),
-            self.report.addr.eq(Mux(row_fault, row, addr)),
-            self.group_end.eq(row_end & last_row),
-            self.row.eq(row),
-            self.o.valid.eq(self.enable & ~self.fault),
-            self.o.p.line.eq(addr >> ceil_log2(config.line_bytes)),
-            self.o.p.count.eq(Mux(columns_left > lanes, lanes, columns_left)),
-            self.o.p.last.eq(self.group_end & last_group),
-        ]
-        if slots > 1:
-            m.d.comb += self.o.p.slot.eq(addr >> ceil_log2(config.output_slot_bytes))
-        if slices > 1:
-            m.d.comb += self.o.p.index.eq(index)
+        violations = self._violations(m, cursor, step)
+        for cause, addr, wrong in reversed(violations):         # the first one wrong is the one reported
+            with m.If(wrong):
+                m.d.comb += [self.fault.eq(cursor.valid), self.report.cause.eq(cause), self.report.addr.eq(addr)]
+        self._describe(m, cursor, step)
         return m
+
+    def _violations(self, m: Module, cursor: SliceCursor, step: Value) -> list[tuple[ErrorCause, Value, Value]]:
+        """Return cause, address and condition of what can be out of range, in the order in which it is reported."""
+        config, command, use = self.config, self.command, self.use
+
+        def walk(name: str, width: int, **inputs: Any) -> Value:
+            m.submodules[name] = walk = AddressWalk(width=width)
+            m.d.comb += [walk.start.eq(self.start), walk.step.eq(step), walk.row_end.eq(cursor.row_end)]
+            m.d.comb += [getattr(walk, port).eq(value) for port, value in inputs.items()]
+            return walk.addr
+
+        row = walk("acc", 16, origin=command.acc_addr, stride=1, along=Mux(cursor.group_end, command.acc_tile_stride, 0))
+        violations = [(ErrorCause.ACCUMULATOR_RANGE, row, use.accumulator & (row >= config.accumulator_rows))]
+        streams = [
+            ("a", use.a, command.a_addr, command.a_stride, use.a_element),
+            ("b", use.b, command.b_addr, command.b_stride, Element.WORD),
+            ("c", use.c, command.c_addr, command.c_stride, Element.WORD),
+            ("output", use.output & (cursor.first | ~use.scalar), command.addr, command.stride, use.element),
+        ]
+        for name, used, origin, stride, element in streams[config.vector == "requantize":]:
+            along = Signal(24, name=f"{name}_along")
+            with m.Switch(element):
+                for kind in Element:
+                    with m.Case(kind):
+                        m.d.comb += along.eq(slice_step(config, kind, cursor.group_end))
+            addr = walk(name, 24, origin=origin, stride=stride, along=along)
+            violations.append((ErrorCause.SCRATCHPAD_RANGE, addr, used & addr[ceil_log2(config.scratchpad_bytes):].any()))
+        return violations
+
+    def _describe(self, m: Module, cursor: SliceCursor, step: Value) -> None:
+        """Drive the payload of `o`."""
+        command, lanes = self.command, self.config.vector_lanes
+        row_limit = Signal(17, reset_less=True)             # columns of the row that are not masked
+        limit = Signal(17, reset_less=True)                 # of those, the ones from this slice on
+        next_limit = Signal(17)
+        count = Signal.like(self.o.p.count)
+        m.d.comb += [
+            next_limit.eq(row_limit + command.mask_step),
+            count.eq(Mux(cursor.row_end, cursor.left, lanes)),
+            self.o.p.count.eq(count),
+            self.o.p.valid_count.eq(Mux(command.mask_en & (limit < count), limit, count)),
+            self.o.p.first.eq(cursor.first),
+            self.o.p.last.eq(cursor.row_end),
+        ]
+        with m.If(self.start):
+            m.d.sync += [row_limit.eq(command.mask), limit.eq(command.mask)]
+        with m.Elif(step & cursor.row_end):
+            m.d.sync += [row_limit.eq(next_limit), limit.eq(next_limit)]
+        with m.Elif(step):
+            m.d.sync += limit.eq(Mux(limit < lanes, 0, limit - lanes))
