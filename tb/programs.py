@@ -87,12 +87,15 @@ class _Generator:
         if parameters:
             size = self._int(1, min(thread.area_bytes, PARAMETER_BYTES) // beat) * beat
             return {"dram_addr": self.parameters, "dram_stride": 0, "rows": 1, "row_bytes": size, "addr": thread.parameter,
-                    "stride": 0, "transpose": 0}
+                    "stride": 0, "transpose": 0, "unpack": 0}
         room, transpose = thread.area_bytes, self._flag(0.4)
-        rows, row_bytes = self._int(1, self.longest), self._int(1, 3 * beat)
-        across, along = (row_bytes, ceil_div(rows, beat) * beat) if transpose else (rows, ceil_div(row_bytes, beat) * beat)
-        across = min(across, room // along)
-        rows, row_bytes = (rows, across) if transpose else (across, row_bytes)
+        rows, unpack = self._int(1, self.longest), self._flag(0.3)
+        columns = self._int(1, 3 * beat >> unpack) << unpack
+        across, along = (columns, ceil_div(rows, beat) * beat) if transpose else (rows, ceil_div(columns, beat) * beat)
+        pair = 1 + (transpose & unpack)                 # columns of a byte
+        across = min(across, room // along // pair * pair)
+        rows, columns = (rows, across) if transpose else (across, columns)
+        row_bytes = columns >> unpack
         stride = self._spread(across, along, beat, room)
         least = ceil_div(row_bytes, beat)
         dram_stride = beat * self._int(least, max(least, min(8, INPUT_BYTES // (rows * beat))))
@@ -100,7 +103,8 @@ class _Generator:
         base = thread.activation if self._flag() else thread.weight
         dram = self._place(self.input, INPUT_BYTES, (rows - 1) * dram_stride + ceil_div(row_bytes, beat) * beat, beat)
         return {"dram_addr": dram, "dram_stride": dram_stride, "rows": rows, "row_bytes": row_bytes,
-                "addr": self._place(base, room, size, beat), "stride": stride, "transpose": transpose}
+                "addr": self._place(base, room, size, beat), "stride": stride, "transpose": transpose,
+                "unpack": unpack}
 
     def matrix(self, thread: _Thread) -> dict[str, int]:
         config = self.config

@@ -123,6 +123,23 @@ def test_load_byte_by_byte(name, transpose):
     np.testing.assert_array_equal(memories.scratchpad, expected)
 
 
+@pytest.mark.parametrize("transpose", [0, 1])
+def test_nibbles_become_bytes(transpose):
+    config = CONFIGS["systolic-4x4"]
+    beat, (rows, row_bytes) = config.beat_bytes, (3, 11)
+    memories = state(config)
+    expected = memories.scratchpad.copy()
+    run_load(memories, fields(Unit.LOAD, dram_addr=beat, dram_stride=4 * beat, rows=rows, row_bytes=row_bytes, addr=2 * beat,
+                              stride=2 * beat, transpose=transpose, unpack=1))
+    for line in range(2 * row_bytes if transpose else rows):
+        expected[2 * beat * (1 + line):][:beat if transpose else 2 * beat] = 0
+    for i in range(rows):
+        for j in range(2 * row_bytes):
+            byte = int(memories.memory[beat + i * 4 * beat + j // 2])
+            expected[2 * beat * (1 + (j if transpose else i)) + (i if transpose else j)] = byte >> 4 if j % 2 else byte & 15
+    np.testing.assert_array_equal(memories.scratchpad, expected)
+
+
 def test_store_writes_only_the_bytes_of_a_row():
     config = CONFIGS["systolic-4x4"]
     memories = state(config)
@@ -140,6 +157,9 @@ def test_store_writes_only_the_bytes_of_a_row():
     (Unit.LOAD, run_load, {"rows": 3, "row_bytes": 16, "dram_stride": 1 << 31}, ErrorCause.BUS_READ, 1 << 31),
     (Unit.LOAD, run_load, {"rows": 1, "row_bytes": 17, "addr": 32752}, ErrorCause.SCRATCHPAD_RANGE, 32768),
     (Unit.LOAD, run_load, {"rows": 17, "row_bytes": 1, "addr": 32752, "transpose": 1}, ErrorCause.SCRATCHPAD_RANGE, 32768),
+    (Unit.LOAD, run_load, {"rows": 1, "row_bytes": 9, "addr": 32752, "unpack": 1}, ErrorCause.SCRATCHPAD_RANGE, 32768),
+    (Unit.LOAD, run_load, {"rows": 1, "row_bytes": 1, "addr": 32752, "stride": 32, "transpose": 1, "unpack": 1},
+     ErrorCause.SCRATCHPAD_RANGE, 32784),
     (Unit.STORE, run_store, {"rows": 1, "row_bytes": 16, "dram_addr": 1 << 14}, ErrorCause.BUS_WRITE, 1 << 14),
     (Unit.STORE, run_store, {"rows": 2, "row_bytes": 1, "stride": 32768}, ErrorCause.SCRATCHPAD_RANGE, 32768),
     (Unit.STORE, run_store, {"rows": 1, "row_bytes": 1, "stride": 8}, ErrorCause.MISALIGNED, 8),

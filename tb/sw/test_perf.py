@@ -6,9 +6,10 @@ import itertools
 import pytest
 
 from hw.engines import matrix_command_cycles
-from hw.isa import Dataflow
+from hw.isa import Dataflow, Unit
 from hw.presets import PRESETS
-from hw.timing import vector_cycles
+from hw.timing import load_cycles, vector_cycles
+from sw.assembler import Assembler
 from sw.kernels.case import random_case
 from sw.kernels.epilogue import epilogue_fields
 from sw.kernels.gemm import gemm_code
@@ -78,6 +79,22 @@ def test_shared_banks_cost():
     mapping = Mapping(dataflow="os", outer="m", tile=TileShape(m=32, n=32, k=32))
     cycles = [predicted(c, spec, make_plan(c, spec, mapping)) for c in (config, one)]
     assert cycles[1] > cycles[0] + 16 * 32 * 0.9
+
+
+@pytest.mark.parametrize("transpose", [0, 1])
+@pytest.mark.parametrize("unpack", [0, 1])
+def test_one_load_is_its_formula(transpose, unpack):
+    config = dataclasses.replace(PRESETS["systolic-8x8"], outstanding_reads=64)
+    for rows, row_bytes in ((1, 1), (3, 8), (17, 9), (40, 100)):
+        asm = Assembler()
+        fields = {"rows": rows, "row_bytes": row_bytes, "transpose": transpose, "unpack": unpack}
+        for name, value in fields.items():
+            asm.set(f"load.{name}", value)
+        asm.go(Unit.LOAD)
+        asm.halt()
+        found = predict_code(config, asm.words(), {}, MemoryModel(latency=20))
+        assert found.busy["load"] == load_cycles(config, rows=rows, row_bytes=row_bytes, transpose=bool(transpose),
+                                                 unpack=bool(unpack), memory_latency=20)
 
 
 def test_prediction_says_what_units_do():

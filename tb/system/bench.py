@@ -80,8 +80,8 @@ class CommandCoverage(uvm_subscriber):
                  "max": range(3), "mask": yes_no, "row0": yes_no} if CONFIG.vector == "transformer" else {}
         self.coverage = Coverage(steps | {
             "dataflow": [Dataflow[name.upper()] for name in CONFIG.dataflows], "ragged_m": yes_no, "ragged_n": yes_no,
-            "ragged_k": yes_no, "accumulate": yes_no, "serialize": yes_no, "transpose": yes_no, "partial_beat": yes_no,
-            "bias": yes_no, "scales": yes_no, "maximum": yes_no, "stall": list(STALLS), "end": END_BINS,
+            "ragged_k": yes_no, "accumulate": yes_no, "serialize": yes_no, "transpose": yes_no, "unpack": yes_no,
+            "partial_beat": yes_no, "bias": yes_no, "scales": yes_no, "maximum": yes_no, "stall": list(STALLS), "end": END_BINS,
         }, crosses=[("dataflow", "ragged_m"), ("dataflow", "ragged_k"), ("dataflow", "accumulate"), ("bias", "scales")])
 
     def write(self, item):
@@ -101,7 +101,7 @@ class CommandCoverage(uvm_subscriber):
             else:
                 sample(partial_beat=bool(fields["row_bytes"] % CONFIG.beat_bytes))
                 if unit == Unit.LOAD:
-                    sample(transpose=bool(fields["transpose"]))
+                    sample(transpose=bool(fields["transpose"]), unpack=bool(fields["unpack"]))
 
 
 END_BINS = [ErrorCause.NONE, ErrorCause.BAD_SIZE, ErrorCause.MISALIGNED, ErrorCause.SCRATCHPAD_RANGE,
