@@ -1,12 +1,12 @@
 """Sizes of a decoder on a config: what is padded, and where everything lies in DRAM."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
-from sw.golden.llama import LlamaConfig
 from sw.layout import round_up
 
-__all__ = ["KV_FORMATS", "DecoderShape", "KVLayout", "ShapeError", "decoder_shape"]
+__all__ = ["KV_FORMATS", "DecoderShape", "KVLayout", "ShapeError", "Sizes", "decoder_shape"]
 
 PAGE = 4096
 KV_FORMATS = {"int8": 8, "int4-asym": 4}
@@ -15,6 +15,29 @@ KV_FORMATS = {"int8": 8, "int4-asym": 4}
 
 class ShapeError(ValueError):
     """A model, or a number of tokens, that a config cannot run."""
+
+
+class Sizes(Protocol):
+    """What the shape of a model's programs follows from; `LlamaConfig` and `BertConfig` have it."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def ffn(self) -> int: ...
+    @property
+    def vocab(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def norm_eps(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +137,7 @@ class DecoderShape:
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
 
-def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ffn_tile: int, context: int | None = None,
+def decoder_shape(config: AcceleratorConfig, model: Sizes, tokens: int, ffn_tile: int, context: int | None = None,
                   key_tile: int | None = None, kv: str = "int8") -> DecoderShape:
     """Return the shape of a model's programs that take `tokens` at once.
 
@@ -147,9 +170,11 @@ def decoder_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ff
         must(f"AcceleratorConfig.{name}", value & (value - 1) == 0, "a power of two to run a language model", value)
     must("tokens", tokens >= 1 and tokens & (tokens - 1) == 0, "a power of two", tokens)
     must("tokens", tokens == 1 or 4 * tokens >= config.beat_bytes, f"1 or at least {config.beat_bytes // 4}", tokens)
-    half = round_up(ceil_div(model.head_dim, 2), max(config.vector_lanes, config.beat_bytes // 8))
-    head_dim = 2 * half
-    widest = config.accumulator_rows // 2 // tokens * config.columns
+    head_dim = 2 * round_up(ceil_div(model.head_dim, 2), max(config.vector_lanes, config.beat_bytes // 8))
+    rows, half = max(tokens, model.heads // model.kv_heads if tokens == 1 else 0), config.accumulator_rows // 2
+    must("rows of attention", rows * ceil_div(head_dim, config.columns) <= half,
+         f"at most {half // ceil_div(head_dim, config.columns)} (outputs of {head_dim} columns in half the accumulator)", rows)
+    widest = (1 << (half // rows).bit_length() - 1) * config.columns
     tile = key_tile or min(256, widest, ceil_power_of_two(context or model.context))
     must("key_tile", tile & (tile - 1) == 0 and tokens <= tile <= widest and tile >= max(config.columns, config.beat_bytes),
          f"a power of two between {max(tokens, config.columns, config.beat_bytes)} and {widest}", tile)
