@@ -193,6 +193,35 @@ def test_operands_have_banks_of_their_own(name):
     assert halves == [i % 2 for i in range(len(halves))]
 
 
+@pytest.mark.parametrize(("banks", "separate", "together"), [(8, True, False), (4, True, True), (1, False, True)])
+def test_where_scales_lie(banks, separate, together):
+    """Apart from the biases if there are banks enough; with them if that leaves the operands apart; or anywhere."""
+    config = dataclasses.replace(CONFIGS["systolic-4x4"], scratchpad_banks=banks)
+    spec = GemmSpec(m=16, n=16, k=16, bias=True, per_channel=True)
+    plan = make_plan(config, spec, Mapping(dataflow="ws", outer="m", tile=TileShape(m=16, n=16, k=16)))
+    places = [plan.addresses[name] // config.scratchpad_bank_bytes for name in ("parameters", "scales")]
+    assert (plan.separate, places[0] == places[1]) == (separate, together)
+    case = random_case("scales", spec, config.weight, 3)
+    program = compile_case(config, case)
+    found, _ = run_case(GoldenDevice(config).open(program.memory_bytes), program, case)
+    np.testing.assert_array_equal(found, reference(case))
+
+
+@pytest.mark.parametrize(("bias", "per_channel", "rows"), [(True, True, 2), (True, False, 1), (False, True, 1)])
+def test_only_the_parameters_that_are_used_are_loaded(bias, per_channel, rows):
+    config = CONFIGS["3x5-bus64"]
+    case = random_case("parameters", GemmSpec(m=4, n=33, k=4, bias=bias, per_channel=per_channel), config.weight, 4)
+    program = compile_case(config, case)
+    session = GoldenDevice(config).open(program.memory_bytes)
+    found, _ = run_case(session, program, case)
+    np.testing.assert_array_equal(found, reference(case))
+    region = program.region("parameters")
+    loads = [event.fields for event in session.trace if event.unit == Unit.LOAD
+             and region.addr <= event.fields["dram_addr"] < region.addr + region.size]
+    assert loads
+    assert {fields["rows"] for fields in loads} == {rows}
+
+
 # What must be refused -----------------------------------------------------------------------------------------
 
 
