@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from hw.engines import matrix_command_cycles
-from hw.isa import Dataflow, Unit
+from hw.isa import DESCRIPTORS, Dataflow, StreamUse, Unit, VectorOutput, VectorSource
 from hw.presets import PRESETS
 from hw.timing import load_cycles, vector_cycles
 from sw.assembler import Assembler
@@ -17,7 +17,7 @@ from sw.kernels.plan import Mapping, make_plan
 from sw.kernels.spec import GemmSpec
 from sw.kernels.tiles import TileShape
 from sw.mapper import choose_plan, estimate, ranked_plans
-from sw.perf import MemoryModel, predict, predict_code
+from sw.perf import MemoryModel, predict, predict_code, vector_command_cycles
 from sw.runtime import compile_case, gemm_args
 from tb.sw.configs import CONFIGS
 
@@ -95,6 +95,21 @@ def test_one_load_is_its_formula(transpose, unpack):
         found = predict_code(config, asm.words(), {}, MemoryModel(latency=20))
         assert found.busy["load"] == load_cycles(config, rows=rows, row_bytes=row_bytes, transpose=bool(transpose),
                                                  unpack=bool(unpack), memory_latency=20)
+
+
+def test_streams_of_one_bank_take_turns():
+    """Two streams in one bank take twice as long, three three times, and only while they are there."""
+    config = PRESETS["systolic-8x8"]
+    bank, lanes = config.scratchpad_bank_bytes, config.vector_lanes
+    fields = {field.name: 0 for field in DESCRIPTORS[Unit.VECTOR]} | {
+        "source": VectorSource.FLOAT32, "m": 20, "n": 32, "a_stride": 128, "b_en": 1, "b_addr": bank, "c_use": StreamUse.POST,
+        "c_addr": 2 * bank, "output": VectorOutput.INT8, "addr": 4 * bank, "stride": 32}
+    alone = vector_command_cycles(config, fields)
+    assert alone == vector_cycles(config, fields)
+    slices = 32 // lanes
+    for changes, turns in (({"c_addr": bank + 512}, 20), ({"b_addr": 4096}, 20), ({"b_addr": 4096, "c_addr": 512}, 40),
+                           ({"a_addr": 2 * bank - 4 * 128}, 20), ({"a_addr": bank - 5 * 128}, 15)):
+        assert vector_command_cycles(config, fields | changes) == alone + turns * slices
 
 
 def test_prediction_says_what_units_do():
