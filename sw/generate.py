@@ -60,6 +60,8 @@ class CompiledModel:
         Tokens that the cache holds; by default, and at most, the model's.
     chunk : int or None
         Tokens of the prompt at once, a power of two; by default the most that fit, up to 64.
+    kv : str
+        Format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
 
     Attributes
     ----------
@@ -82,24 +84,24 @@ class CompiledModel:
     """
 
     def __init__(self, config: AcceleratorConfig, model: LlamaConfig, weights: LlamaWeights, *, context: int | None = None,
-                 chunk: int | None = None):
+                 chunk: int | None = None, kv: str = "int8"):
         self.config, self.model, self.weights = config, model, weights
         self.context = model.context if context is None else context
         if not 1 <= self.context <= model.context:
             raise ContextError(f"the context must be between 1 and the model's {model.context} tokens, not {context}")
         if chunk is not None and (chunk < 1 or chunk & (chunk - 1)):
             raise ShapeError(f"the chunk must be a power of two, not {chunk}")
-        self.chunk, self.memory, (self.fill, self.prefill, self.decode) = self._programs(chunk)
+        self.chunk, self.memory, (self.fill, self.prefill, self.decode) = self._programs(chunk, kv)
         self.dram: npt.NDArray[np.uint8] = np.zeros(round_up(max(
             program.memory_bytes for program in (self.fill, self.prefill, self.decode)), PAGE), np.uint8)
         place_model(config, self.memory, weights, self.dram)
 
-    def _programs(self, chunk: int | None) -> tuple[int, DecoderMemory, tuple[Program, Program, Program]]:
+    def _programs(self, chunk: int | None, kv: str) -> tuple[int, DecoderMemory, tuple[Program, Program, Program]]:
         """Return chunk, memory and programs; of several chunks the largest that the config can run."""
         size = LARGEST_CHUNK if chunk is None else chunk
         while True:
             try:
-                memory = decoder_memory(self.config, self.model, tokens=size, context=self.context)
+                memory = decoder_memory(self.config, self.model, tokens=size, context=self.context, kv=kv)
                 return size, memory, self._compile(memory, size)
             except (AreaError, ShapeError):
                 if chunk is not None or size == 1:

@@ -17,6 +17,7 @@ from flows.generate import Generation, generate
 from flows.profile import SAMPLE_CYCLES, ProfiledDevice
 from flows.verilated import VARIANTS
 from sw.generate import CompiledModel, check_length
+from sw.kernels.transformer.shape import KV_FORMATS
 from sw.models.llama import LlamaModel
 from sw.models.tokenizer import TextStream
 from sw.perf import MemoryModel
@@ -31,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.description = (
         "Compile a model of the Llama family for a config and let it go on with a prompt. Embeddings of tokens and the choice of "
-        "the next one are the host's work, all else the accelerator's, with weights, activations, keys and values of int8. Every "
-        "run on the RTL is repeated by the golden device, and all of memory compared.")
+        "the next one are the host's work, all else the accelerator's, with weights and activations of int8. Every run on the "
+        "RTL is repeated by the golden device, and all of memory compared.")
     add_config_arguments(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR",
                         help="a folder with config.json and model.safetensors (or its index)")
@@ -49,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="N", help="tokens that the cache holds (default: the model's context)")
     parser.add_argument("--chunk", type=int, metavar="M",
                         help="tokens of the prompt at once, a power of two (default: the most that fit, up to 64)")
+    parser.add_argument("--kv", choices=tuple(KV_FORMATS), default="int8",
+                        help="format of cached keys and values (default: %(default)s)")
     add_memory_arguments(parser)
     parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build",
                         help="; ".join(f"{name}: {variant.doc}" for name, variant in VARIANTS.items())
@@ -65,7 +68,8 @@ def run(args: argparse.Namespace) -> bool:
     tokens = model.tokenizer.encode(prompt)
     check_length(len(tokens), args.tokens, model.config.context if args.context is None else args.context)
     model.checkpoint.check_values()
-    compiled = CompiledModel(config, model.config, model.checkpoint.weights(), context=args.context, chunk=args.chunk)
+    compiled = CompiledModel(config, model.config, model.checkpoint.weights(), context=args.context, chunk=args.chunk,
+                             kv=args.kv)
     with _Screen(prompt.decode(errors="replace"), TextStream(model.tokenizer), len(tokens), silent=args.json) as screen:
         device = None
         if args.device == "rtl":
