@@ -1,18 +1,12 @@
-"""Passes for linears, norms and MLPs against float64, and the rules of a pass.
-
-U is half a unit in the last place of 1, the relative error of a float32 operation; functions err by less than 2·U of their value
-(sigmoid and Φ by an absolute error instead): docs/arithmetic.md. Bounds count the operations between input and result.
-"""
+"""Passes for linears, norms and MLPs against float64."""
 
 import math
-import re
 
 import numpy as np
 import pytest
 
 from hw.config import ceil_div
-from hw.isa import DESCRIPTORS, Unit, VectorFunction
-from sw.kernels.passes import ITSELF, Accumulator, Floats, Int8, Mask, PassError, Row, Scalars, Uint4, vector_pass
+from sw.kernels.passes import Floats, vector_pass
 from sw.kernels.passes.activations import add, gated, gelu, mean_rows, multiply, silu, unit_length
 from sw.kernels.passes.norms import (
     add_rows,
@@ -24,16 +18,15 @@ from sw.kernels.passes.norms import (
     rms_statistics,
 )
 from sw.kernels.passes.quantization import LEAST_SCALE, dequantize, inverse_scale, quantize, requantize, token_scale
+from tb.sw.bounds import FUNCTION, U, codes_within, exact, random_rows, within
 from tb.sw.vector_memory import SMALL, VectorMemory
 
-U = 2.0**-24
-FUNCTION = 2 * U
 SIGMOID, NORMAL = 2.0**-19.0, 2.0**-22.3            # absolute, of x times the function
 
 SHAPES = ((1, 1), (1, 37), (5, 24), (7, 50))
 EXTREMES = ("plain", "zeros", "large", "small")
 
-both = pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+each_config = pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
 shapes = pytest.mark.parametrize(("m", "n"), SHAPES)
 
 
@@ -41,15 +34,6 @@ shapes = pytest.mark.parametrize(("m", "n"), SHAPES)
 def rng(request):
     """Numbers that differ from test to test, but not from run to run."""
     return np.random.default_rng(sum(request.node.name.encode()))
-
-
-def random_rows(rng, m, n, kind="plain"):
-    """Return rows of quite different magnitudes; one of zeros, or near the ends of float32."""
-    x = rng.standard_normal((m, n)) * 10.0**rng.uniform(-2, 2, (m, 1))
-    x *= {"large": 1e15, "small": 1e-15}.get(kind, 1.0)
-    if kind == "zeros":
-        x[rng.integers(m)] = 0
-    return x.astype(np.float32)
 
 
 def random_sums(rng, m, n):
@@ -65,30 +49,10 @@ def depth(config, n):
     return math.ceil(math.log2(config.vector_lanes)) + ceil_div(slices, 8) + 3
 
 
-def exact(*arrays):
-    """Return arrays in float64."""
-    return [np.asarray(array, np.float64) for array in arrays]
-
-
-def within(found, expected, bound):
-    """Check every element."""
-    error = np.abs(found.astype(np.float64) - expected)
-    bound = np.broadcast_to(bound, error.shape)
-    assert np.isfinite(error).all()
-    worst = np.unravel_index(np.argmax(error - bound), error.shape)
-    assert (error <= bound).all(), f"{found[worst]} at {worst}, not {expected[worst]}: {error[worst]:.3g} > {bound[worst]:.3g}"
-
-
-def codes_within(codes, units, doubt):
-    """Check int8 codes of values in units of the scale, which are known but for `doubt`."""
-    assert codes.dtype == np.int8
-    within(codes, np.clip(units, -128, 127), 0.5 + doubt)
-
-
 # Linears ----------------------------------------------------------------------------------------------------------
 
 
-@both
+@each_config
 @shapes
 @pytest.mark.parametrize("relu", [False, True])
 def test_requantize(config, m, n, relu, rng):
@@ -103,7 +67,7 @@ def test_requantize(config, m, n, relu, rng):
     assert (memory.get(to, m, n) == np.clip(np.rint(words * 2.0**-13), -128, 127)).all()
 
 
-@both
+@each_config
 @shapes
 def test_dequantize(config, m, n, rng):
     memory = VectorMemory(config)
@@ -123,7 +87,7 @@ def test_dequantize(config, m, n, rng):
     assert (memory.get(amax, m) == np.abs(found).max(axis=1)).all()
 
 
-@both
+@each_config
 def test_dequantize_with_bias_and_other_statistics(config, rng):
     memory = VectorMemory(config)
     m, n = 5, 37
@@ -140,7 +104,7 @@ def test_dequantize_with_bias_and_other_statistics(config, rng):
 # Dynamic quantization ---------------------------------------------------------------------------------------------
 
 
-@both
+@each_config
 @shapes
 @pytest.mark.parametrize("kind", EXTREMES)
 def test_quantize_tokens(config, m, n, kind, rng):
@@ -172,7 +136,7 @@ def test_tokens_below_the_least_scale_become_zeros():
 # Norms ------------------------------------------------------------------------------------------------------------
 
 
-@both
+@each_config
 @shapes
 @pytest.mark.parametrize("kind", EXTREMES)
 @pytest.mark.parametrize("folded", [False, True])
@@ -192,7 +156,7 @@ def test_rms_norm_to_int8(config, m, n, kind, folded, rng):
     codes_within(memory.get(to, m, n), units, 127 * (6 * U + FUNCTION))
 
 
-@both
+@each_config
 def test_rms_norm_to_int8_of_parts(config, rng):
     """Statistics over parts of the columns, and codes part by part, are those of the whole row."""
     memory = VectorMemory(config)
@@ -227,7 +191,7 @@ def test_rms_norm_to_int8_of_parts(config, rng):
     assert len(rms_statistics(m, config.columns, xs[0], squares=None, amax=carried, gamma=gammas[0])) == 1
 
 
-@both
+@each_config
 def test_statistics_begin_as_zeros(config):
     memory = VectorMemory(config)
     squares, amax = memory.row(m=4), memory.row(m=4)
@@ -236,7 +200,7 @@ def test_statistics_begin_as_zeros(config):
     assert memory.get(squares, 4).tolist() == memory.get(amax, 4).tolist() == [0.0] * 4
 
 
-@both
+@each_config
 @shapes
 @pytest.mark.parametrize("kind", EXTREMES)
 def test_rms_norm(config, m, n, kind, rng):
@@ -252,7 +216,7 @@ def test_rms_norm(config, m, n, kind, rng):
     assert (memory.get(amax, m) == np.abs(found).max(axis=1)).all()
 
 
-@both
+@each_config
 @shapes
 @pytest.mark.parametrize("kind", EXTREMES)
 def test_layer_norm(config, m, n, kind, rng):
@@ -279,7 +243,7 @@ def test_layer_norm(config, m, n, kind, rng):
 # MLPs, residuals, sentence embeddings -----------------------------------------------------------------------------
 
 
-@both
+@each_config
 @shapes
 def test_gated_silu(config, m, n, rng):
     memory = VectorMemory(config)
@@ -299,7 +263,7 @@ def test_gated_silu(config, m, n, rng):
     assert (memory.get(amax, m) == np.abs(found).max(axis=1)).all()
 
 
-@both
+@each_config
 @shapes
 def test_gelu(config, m, n, rng):
     memory = VectorMemory(config)
@@ -317,7 +281,7 @@ def test_gelu(config, m, n, rng):
     assert (memory.get(amax, m) == np.abs(found).max(axis=1)).all()
 
 
-@both
+@each_config
 @shapes
 def test_add_and_multiply(config, m, n, rng):
     memory = VectorMemory(config)
@@ -332,7 +296,7 @@ def test_add_and_multiply(config, m, n, rng):
     assert (memory.get(amax, m) == np.abs(x + y).max(axis=1)).all()
 
 
-@both
+@each_config
 @pytest.mark.parametrize("m", [1, 2, 3, 8, 13])
 def test_sentence_embedding(config, m, rng):
     memory = VectorMemory(config)
@@ -347,70 +311,9 @@ def test_sentence_embedding(config, m, rng):
     within(memory.get(place, 1, n), mean / length, 1.1 * bound)
 
 
-@both
+@each_config
 def test_a_row_of_zeros_has_no_direction(config):
     memory = VectorMemory(config)
     place, squares = memory.put(np.zeros((2, 5), np.float32)), memory.row(m=2)
     memory.run(unit_length(2, 5, place, place, squares=squares))
     assert (memory.get(place, 2, 5) == 0).all()
-
-
-# A pass -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_pass_has_every_field():
-    one = vector_pass("all", a=Accumulator(3, 4), m=2, n=5, bias=Floats(64), scale=Floats(128, 16), row=7,
-                      maximum=Row(8, negate=True), mask=Mask(9, causal=True), function=VectorFunction.SIGMOID, times=ITSELF,
-                      sum_to=10, amax_to=11, to=Int8(256, 8))
-    names = {field.name for field in DESCRIPTORS[Unit.VECTOR]}
-    assert one.fields.keys() == names
-    assert {name: one.fields[name] for name in names - {"a_addr", "a_stride", "constant", "scale"}} == {
-        "source": 0, "m": 2, "n": 5, "acc_addr": 3, "acc_tile_stride": 4, "b_en": 1, "b_addr": 128, "b_stride": 16, "row0_en": 1,
-        "row0_addr": 7, "c_use": 1, "c_addr": 64, "c_stride": 0, "row1_use": 1, "row1_addr": 8, "row1_negate": 1, "middle": 2,
-        "mask_en": 1, "mask": 9, "mask_step": 1, "function": 2, "post": 2, "sum": 1, "sum_addr": 10, "max": 2, "max_addr": 11,
-        "output": 1, "addr": 256, "stride": 8}
-    plain = vector_pass("none", a=Floats(0), m=1)
-    assert plain.fields["scale"] == 0x3F80_0000
-    assert not any(value for name, value in plain.fields.items() if name not in ("source", "m", "n", "function", "scale"))
-
-
-def test_operands_may_be_registers():
-    one = vector_pass("registers", a=Floats("r4", ("r5", 8)), m="r6", n=("r7", 1), scale="r8", add=("r9", 0),
-                      to=Uint4(("r4", 64), 8))
-    fields = one.needed
-    assert [fields[name] for name in ("a_addr", "a_stride", "m", "n", "scale", "constant", "addr", "stride")] == [
-        "r4", ("r5", 8), "r6", ("r7", 1), "r8", ("r9", 0), ("r4", 64), 8]
-    assert "b_addr" not in fields
-    assert "row0_addr" not in fields
-    parts = mean_rows(5, 8, ("r4", 64), 32)
-    assert [part.fields.get("c_addr") for part in parts] == [("r4", 160), ("r4", 128), ("r4", 96), 0]
-    assert mean_rows(2, 8, "r4", 32)[0].fields["c_addr"] == ("r4", 32)
-
-
-REFUSED = {
-    "one use of c, not both add and times": dict(add=Floats(0), times=Floats(64)),
-    "one use of row1, not both add and seed": dict(add=Row(0), seed=1, max_to=2),
-    "one use of constant, not both maximum and times": dict(maximum=0.0, times=2.0),
-    "one of add and maximum, not both": dict(add=1.0, maximum=2.0),
-    "one sum of a row, not two": dict(sum_to=1, squares_to=2),
-    "one max of a row, not two": dict(max_to=1, amax_to=2),
-    "no last factor where it sums squares: they share a multiplier": dict(squares_to=1, times=2.0),
-    "a maximum where it has a seed, not only 3": dict(seed=3),
-    "read the accumulator where it adds a bias, not Floats": dict(bias=Floats(0)),
-    "read Row or Scalars for RSQRT, not rows of columns": dict(function=VectorFunction.RSQRT),
-    "write to the scratchpad, not Row; row scalars get sums and maxima": dict(to=Row(3)),
-    "have no factor of each row where it reads row scalars, not 5": dict(a=Row(0), row=5),
-    "read row scalars as they are, not negated: scale them by -1": dict(a=Row(0, negate=True)),
-    "have no stream as operand where it reads one element a row": dict(a=Scalars(0), add=Floats(0)),
-    "write Scalars where it reads one element a row": dict(a=Row(0), to=Floats(0)),
-}
-
-
-@pytest.mark.parametrize("rule", REFUSED)
-def test_what_the_pipeline_cannot_do_is_refused(rule):
-    with pytest.raises(PassError, match=re.escape(rule) + "$"):
-        vector_pass("odd", **({"a": Floats(0), "m": 1} | REFUSED[rule]))
-
-
-def test_one_constant_may_serve_twice():
-    assert vector_pass("both", a=Floats(0), m=1, add=2.0, times=2.0).needed["constant"] == 0x4000_0000

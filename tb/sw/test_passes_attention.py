@@ -1,4 +1,4 @@
-"""Passes of attention, positions and the KV cache against float64; bounds as in `tb.sw.test_passes`."""
+"""Passes of attention, positions and the KV cache against float64; bounds as in `tb.sw.bounds`."""
 
 import math
 
@@ -22,10 +22,12 @@ from sw.kernels.passes.cache import negated_zero_points, quantize_int8, quantize
 from sw.kernels.passes.quantization import inverse_scale
 from sw.kernels.passes.quantization import quantize as quantize_rows
 from sw.kernels.passes.rope import rope
-from tb.sw.test_passes import FUNCTION, U, both, codes_within, exact, random_rows, within
+from tb.sw.bounds import FUNCTION, U, codes_within, exact, random_rows, within
 from tb.sw.vector_memory import SMALL, VectorMemory
 
 LN2 = math.log(2)
+
+each_config = pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def angles(positions, half, theta=10000.0):
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 
-@both
+@each_config
 @pytest.mark.parametrize("decode", [False, True])
 @pytest.mark.parametrize(("m", "half"), [(1, 4), (5, 16), (3, 21)])
 def test_rope(config, decode, m, half, rng):
@@ -110,7 +112,7 @@ def scores_of(q, k, q_scale, k_scale, visible):
     return np.where(visible, t, -np.inf)
 
 
-@both
+@each_config
 @pytest.mark.parametrize(("m", "s"), [(1, 1), (1, 37), (6, 20)])
 @pytest.mark.parametrize("causal", [False, True])
 def test_probabilities(config, m, s, causal, rng):
@@ -209,7 +211,7 @@ def attention_bound(case, tile, *, dynamic, start):
     return expected, bound / total * 1.001 + steps
 
 
-@both
+@each_config
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "sink", "wide"])
 @pytest.mark.parametrize(("m", "s", "tile"), [(1, 40, 16), (4, 44, 16), (6, 24, 24), (3, 70, 8)])
@@ -223,7 +225,7 @@ def test_online_softmax(config, dynamic, kind, m, s, tile, rng):
     assert (amax == np.abs(found).max(axis=1)).all()
 
 
-@both
+@each_config
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_softmax_of_one_tile(config, dynamic, rng):
     """One tile with all keys, as in decode: no recurrence; the sum of probabilities straight from the row scalars."""
@@ -264,7 +266,7 @@ def test_scores_far_below_a_sink_do_not_overflow(rng):
     within(memory.get(o, 1, 4), np.full((1, 4), (1 * 1 + 32 * 10) / 33), 1e-5)
 
 
-@both
+@each_config
 def test_value_scales_of_heads(config, rng):
     """Masked tokens do not count, zeros are no division by zero, every head has its own."""
     memory = VectorMemory(config)
@@ -283,7 +285,7 @@ def test_value_scales_of_heads(config, rng):
 # Cache ------------------------------------------------------------------------------------------------------------
 
 
-@both
+@each_config
 @pytest.mark.parametrize("kind", ["plain", "zeros"])
 def test_int8_cache(config, kind, rng):
     memory = VectorMemory(config)
@@ -303,7 +305,7 @@ def three_rows(memory, m):
     return {name: memory.row(m=m) for name in ("low", "high", "zero")}
 
 
-@both
+@each_config
 @pytest.mark.parametrize("kind", ["plain", "zeros", "positive", "negative"])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (5, 24), (4, 35)])
 def test_uint4_cache(config, kind, m, n, rng):
@@ -340,7 +342,7 @@ def test_uint4_cache_is_the_format():
     assert 0.98 < np.square(found - x).mean() / format_error < 1.02
 
 
-@both
+@each_config
 def test_zero_points_of_keys(config, rng):
     """Packed keys and the vector of zero points together give the scores of unpacked keys."""
     memory = VectorMemory(config)
