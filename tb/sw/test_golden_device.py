@@ -274,6 +274,22 @@ def test_programs_that_share_memory_are_placed_again():
     assert not apart.overlaps(first)
 
 
+@pytest.mark.parametrize(("change", "apart"), [
+    ({}, True), ({"role": "output"}, True), ({"name": "y"}, False), ({"size": 128}, False), ({"addr": 4160}, True),
+    ({"addr": 4032, "size": 128}, False),
+    ({"role": "constant", "data": np.zeros(64, np.uint8)}, False), ({"name": "y", "addr": 8192}, True),
+    ({"name": "y", "addr": 0}, False),
+])
+def test_programs_may_share_a_region(change, apart):
+    """The same name, address and size in both, and no constant: neither has to be placed again after the other."""
+    fields = {"name": "x", "addr": 4096, "size": 64, "role": "input"}
+    first = Program(name="first", config_digest="", code=np.zeros(8, np.uint64), code_addr=0, regions=(Region(**fields),))
+    second = Program(name="second", config_digest="", code=np.zeros(8, np.uint64), code_addr=6144,
+                     regions=(Region(**{**fields, **change}),))
+    assert first.overlaps(second) != apart
+    assert second.overlaps(first) != apart
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("wait 3\nhalt", ("head", "WAIT at instruction 0 waits for semaphore 3", "all zero")),
     ("signal 1\nsignal 1\nset r1, 1\nload wait 1, 2\nhalt", ("tail", "LOAD at instruction 3 waits for semaphore 2", "s1=1")),
