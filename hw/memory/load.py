@@ -155,7 +155,7 @@ class LoadUnit(wiring.Component):
         plain = Signal()
         placing = Signal()
         outside = Signal()
-        packed = Signal(config.bus_width)                   # what is to be written, and its bytes unpacked
+        straight = Signal(config.bus_width)                   # what is to be written, and its bytes unpacked
         unpacked = Signal(config.bus_width)
         unpack = Signal()
         second = Signal()                                   # of the beats that an unpacked one becomes
@@ -173,7 +173,7 @@ class LoadUnit(wiring.Component):
         with m.If(transposer.busy):
             m.d.comb += [
                 place.eq(turned.addr + Mux(second, turned.stride, 0)),
-                packed.eq(turned.data),
+                straight.eq(turned.data),
                 unpacked.eq(_bytes_of_nibbles(Mux(second, byte[4:], byte[:4]) for byte in _split(turned.data, 8))),
                 unpack.eq(turned.unpack),
                 whole.eq(second | ~unpack),
@@ -183,7 +183,7 @@ class LoadUnit(wiring.Component):
             half = Mux(second, beat.data[config.bus_width // 2:], beat.data[:config.bus_width // 2])
             m.d.comb += [
                 place.eq(burst.addr + (Mux(burst.unpack, Cat(second, index), index) << beat_log2)),
-                packed.eq(beat.data),
+                straight.eq(beat.data),
                 unpacked.eq(_bytes_of_nibbles(_split(half, 4))),
                 unpack.eq(burst.unpack),
                 whole.eq(second | half_is_enough | ~unpack),
@@ -195,7 +195,7 @@ class LoadUnit(wiring.Component):
             outside.eq(placing & (place.beyond != 0)),
             self.write.valid.eq(placing & ~outside),
             self.write.addr.eq(place.line),
-            self.write.data.eq((Mux(unpack, unpacked, packed) & Cat(bit.replicate(8) for bit in kept)).replicate(lanes)),
+            self.write.data.eq((Mux(unpack, unpacked, straight) & Cat(bit.replicate(8) for bit in kept)).replicate(lanes)),
             self.write.mask.eq(((1 << config.beat_bytes) - 1) << place.offset),
             written.eq(self.write.valid & self.write.ready),
             transposer.o.ready.eq(Mux(turned.write, written & whole, ~transposer.bad & ~flush)),

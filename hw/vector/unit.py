@@ -70,7 +70,7 @@ class VectorUnit(wiring.Component):
         command = Signal(descriptor_layout(Unit.VECTOR), reset_less=True)
         use = use_of(m, config, command)
         start, reading = Signal(), Signal()
-        m.submodules.checker = checker = CommandChecker(config)
+        m.submodules.command_checker = checker = CommandChecker(config)
         m.submodules.walker = walker = Walker(config)
         m.submodules.intake = intake = Intake(config)
         m.submodules.datapath = datapath = Datapath(config)
