@@ -1,6 +1,11 @@
-"""A BERT encoder in numpy float32: what the quantized layers are compared with."""
+"""A BERT encoder in numpy float32: what the quantized layers, and the accelerator, are compared with.
+
+Source: Devlin et al., BERT, NAACL 2019; the embedding of a sentence, the mean over its tokens: Reimers and Gurevych,
+Sentence-BERT, EMNLP 2019.
+"""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "BertConfig", "BertLayer", "attention_float", "gelu", "layer_float", "layer_norm", "linear", "merge_heads", "softmax",
-    "split_heads",
+    "BertConfig", "BertLayer", "BertWeights", "attention_float", "embed_float", "encode_float", "gelu", "layer_float",
+    "layer_norm", "linear", "merge_heads", "softmax", "split_heads",
 ]
 
 Array = npt.NDArray[np.float32]
@@ -18,18 +23,37 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BertConfig:
-    """Sizes of a BERT encoder."""
+    """Sizes of a BERT encoder.
 
+    Attributes
+    ----------
+    vocab, hidden, ffn, layers, heads : int
+    context : int
+        Tokens of a sentence at most.
+    types : int
+        Token types; sentences are of type 0.
+    norm_eps : float
+        Added to the variance.
+    """
+
+    vocab: int
     hidden: int
-    heads: int
     ffn: int
     layers: int
+    heads: int
+    context: int
+    types: int
     norm_eps: float
 
     @property
-    def head(self) -> int:
+    def head_dim(self) -> int:
         """Columns of one attention head."""
         return self.hidden // self.heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Every head has keys and values of its own."""
+        return self.heads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +71,17 @@ class BertLayer:
     up: tuple[Array, Array]
     down: tuple[Array, Array]
     norm2: tuple[Array, Array]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BertWeights:
+    """Weights of an encoder; `layers` may read a layer when it is asked for. `norm` is a (scale, shift) pair."""
+
+    words: Array                # (vocab, hidden)
+    positions: Array            # (context, hidden)
+    types: Array                # (types, hidden)
+    norm: tuple[Array, Array]
+    layers: Sequence[BertLayer]
 
 
 def gelu(x: Array) -> Array:
@@ -85,7 +120,7 @@ def linear(x: Array, pair: tuple[Array, Array]) -> Array:
 def attention_float(config: BertConfig, layer: BertLayer, x: Array) -> Array:
     """Return the heads' context, (tokens, hidden), before the output projection."""
     q, k, v = (split_heads(linear(x, pair), config.heads) for pair in (layer.q, layer.k, layer.v))
-    scores = q @ k.transpose(0, 2, 1) / np.float32(math.sqrt(config.head))
+    scores = q @ k.transpose(0, 2, 1) / np.float32(math.sqrt(config.head_dim))
     return merge_heads(softmax(scores) @ v)
 
 
@@ -93,3 +128,18 @@ def layer_float(config: BertConfig, layer: BertLayer, x: Array) -> Array:
     """Return a layer's output, (tokens, hidden) → (tokens, hidden)."""
     x = layer_norm(x + linear(attention_float(config, layer, x), layer.o), *layer.norm1, config.norm_eps)
     return layer_norm(x + linear(gelu(linear(x, layer.up)), layer.down), *layer.norm2, config.norm_eps)
+
+
+def embed_float(config: BertConfig, weights: BertWeights, tokens: Sequence[int]) -> Array:
+    """Return the input of the first layer, (tokens, hidden)."""
+    x = weights.words[list(tokens)] + weights.positions[:len(tokens)] + weights.types[0]
+    return layer_norm(x, *weights.norm, config.norm_eps)
+
+
+def encode_float(config: BertConfig, weights: BertWeights, tokens: Sequence[int]) -> Array:
+    """Return the embedding of a sentence, (hidden,), of length one: the mean over its tokens."""
+    x = embed_float(config, weights, tokens)
+    for layer in weights.layers:
+        x = layer_float(config, layer, x)
+    mean = x.mean(axis=0)
+    return (mean / max(np.linalg.norm(mean), 1e-12)).astype(np.float32)

@@ -57,7 +57,7 @@ class QuantizedLayer:
         results = {name: linear(x, getattr(layer, name)) for name in ("q", "k", "v")}
         q, k, v = (split_heads(results[name], config.heads) for name in ("q", "k", "v"))
         results["scores"] = q @ k.transpose(0, 2, 1)
-        results["context"] = softmax(results["scores"] / np.float32(math.sqrt(config.head))) @ v
+        results["context"] = softmax(results["scores"] / np.float32(math.sqrt(config.head_dim))) @ v
         results["o"] = linear(merge_heads(results["context"]), layer.o)
         attended = layer_norm(x + results["o"], *layer.norm1, config.norm_eps)
         results["up"] = linear(attended, layer.up)
@@ -84,7 +84,7 @@ class QuantizedLayer:
     def _attention(self, gemm: Gemm, q: npt.NDArray[np.int8], k: npt.NDArray[np.int8],
                    v: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
         """Return the context, (tokens, hidden) int8 of scale `context`."""
-        heads, tokens, head = self.config.heads, len(q), self.config.head
+        heads, tokens, head = self.config.heads, len(q), self.config.head_dim
         key, key_scale = self._second(k, self._scales["k"])
         value, value_scale = self._second(v, self._scales["v"])
         q_heads, k_heads, v_heads = (split_heads(x, heads) for x in (q, key, value))

@@ -1,10 +1,10 @@
 """config.json of the Llama family: read, and refused by the name of the field where we do not compute what it asks for."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from sw.golden.llama import LlamaConfig
+from sw.models.config_file import ModelError, check_only, positive, read_fields, read_object, required
 
 __all__ = ["ARCHITECTURES", "ModelError", "read_config", "read_end_tokens"]
 
@@ -30,10 +30,6 @@ _ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
 """Field → (values whose computation is ours, what to say they are)."""
 
 
-class ModelError(ValueError):
-    """A model's folder that is no Llama, or one that we do not compute; the text names the file or the field."""
-
-
 def read_config(folder: Path) -> LlamaConfig:
     """Return the config of a model in the layout of Hugging Face.
 
@@ -49,7 +45,7 @@ def read_config(folder: Path) -> LlamaConfig:
     ModelError
         If there is no such file, it is no JSON object, an architecture or field is not supported, or sizes cannot be.
     """
-    path, fields = _fields(folder)
+    path, fields = read_fields(folder)
     _check_supported(path, fields)
     return _sizes(path, fields)
 
@@ -68,9 +64,9 @@ def read_end_tokens(folder: Path, vocab: int) -> frozenset[int]:
     ModelError
         If they are no tokens of the model.
     """
-    path, fields = _fields(folder)
+    path, fields = read_fields(folder)
     own = folder / "generation_config.json"
-    if own.is_file() and "eos_token_id" in (other := _object(own)):
+    if own.is_file() and "eos_token_id" in (other := read_object(own)):
         path, fields = own, other
     given = fields.get("eos_token_id")
     tokens = [] if given is None else given if isinstance(given, list) else [given]
@@ -78,24 +74,6 @@ def read_end_tokens(folder: Path, vocab: int) -> frozenset[int]:
         raise ModelError(f"{path}: eos_token_id must be a token below vocab_size of {vocab}, a list of such, or null, "
                          f"not {given!r}")
     return frozenset(tokens)
-
-
-def _fields(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the path of config.json and what it holds."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(f"MODEL must be a folder with config.json, not {str(folder)!r}")
-    return path, _object(path)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text())
-    except ValueError as error:
-        raise ModelError(f"{path} must be JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ModelError(f"{path} must be a JSON object, not {fields!r}")
-    return fields
 
 
 def _check_supported(path: Path, fields: dict[str, Any]) -> None:
@@ -106,9 +84,7 @@ def _check_supported(path: Path, fields: dict[str, Any]) -> None:
     for name in ARCHITECTURES[listed[0]]:
         if name not in fields:
             raise ModelError(f"{path} must have {name}")
-    for name, (values, rule) in _ONLY.items():
-        if name in fields and fields[name] not in values:
-            raise ModelError(f"{path}: {name} must be {rule}, not {fields[name]!r}")
+    check_only(path, fields, _ONLY)
     for name in ("rope_scaling", "rope_parameters"):
         scaling = fields.get(name)
         if scaling is not None and not (isinstance(scaling, dict) and set(scaling) <= _ROPE
@@ -120,15 +96,9 @@ def _sizes(path: Path, fields: dict[str, Any]) -> LlamaConfig:
     """Return the config after checking each number."""
 
     def number(name: str, default: Any, kinds: tuple[type, ...] = (int,)) -> Any:
-        value: Any = default if fields.get(name) is None else fields[name]
-        if type(value) not in kinds or not 0 < value < float("inf"):
-            raise ModelError(f"{path}: {name} must be a positive {'integer' if kinds == (int,) else 'number'}, not {value!r}")
-        return value
+        return positive(path, fields, name, default, kinds)
 
-    missing = [name for name in _REQUIRED if fields.get(name) is None]
-    if missing:
-        raise ModelError(f"{path} must have {missing[0]}")
-    vocab, hidden, ffn, layers, heads = (number(name, None) for name in _REQUIRED)
+    vocab, hidden, ffn, layers, heads = required(path, fields, _REQUIRED)
     kv_heads = number("num_key_value_heads", heads)
     if heads % kv_heads:
         raise ModelError(f"{path}: num_key_value_heads must divide num_attention_heads of {heads}, not be {kv_heads}")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from sw.golden.llama import LlamaLayer, LlamaWeights, rotation
 from sw.kernels.transformer.decoder import DecoderMemory, head_linear, layer_linears
-from sw.kernels.transformer.linear import Linear
 from sw.kernels.transformer.shape import DecoderShape
+from sw.models.image import pad_heads, place_linear
 
 __all__ = ["place_embeddings", "place_model"]
 
@@ -32,9 +32,9 @@ def place_model(config: AcceleratorConfig, memory: DecoderMemory, weights: Llama
     for number, layer in enumerate(weights.layers):
         for name, matrix in _layer_matrices(shape, memory.gate_tile, layer).items():
             at = start + number * memory.layer_bytes + memory.offsets[name]
-            _place(linears[name], f"{name} of layer {number}", matrix, dram, at)
+            place_linear(linears[name], f"{name} of layer {number}", matrix, dram, at)
     head = start + memory.model.layers * memory.layer_bytes
-    _place(head_linear(config, shape, 1), "head", weights.head * weights.norm, dram, head)
+    place_linear(head_linear(config, shape, 1), "head", weights.head * weights.norm, dram, head)
     _place_angles(memory, shape, dram)
 
 
@@ -53,40 +53,19 @@ def place_embeddings(memory: DecoderMemory, weights: LlamaWeights, tokens: npt.A
 
 def _layer_matrices(shape: DecoderShape, gate_tile: int, layer: LlamaLayer) -> dict[str, Floats]:
     """Return a layer's matrices, outputs × inputs, padded, norms folded in."""
-    heads = [_pad_heads(shape, matrix) for matrix in (layer.q * layer.attention_norm, layer.k * layer.attention_norm,
+    heads = [pad_heads(shape, matrix) for matrix in (layer.q * layer.attention_norm, layer.k * layer.attention_norm,
                                                       layer.v * layer.attention_norm)]
     half = gate_tile // 2
     gate, up = (_pad_rows(matrix * layer.mlp_norm, shape.ffn).reshape(-1, half, shape.hidden)
                 for matrix in (layer.gate, layer.up))
     return {
-        "qkv": np.concatenate(heads), "output": _pad_heads(shape, layer.o.T).T,
+        "qkv": np.concatenate(heads), "output": pad_heads(shape, layer.o.T).T,
         "gate_up": np.concatenate((gate, up), axis=1).reshape(-1, shape.hidden), "down": _pad_rows(layer.down.T, shape.ffn).T,
     }
 
 
-def _pad_heads(shape: DecoderShape, matrix: Floats) -> Floats:
-    """Return (heads · E, D) with each half of each head padded."""
-    halves = matrix.reshape(-1, shape.true_head_dim // 2, matrix.shape[1])
-    padded = np.zeros((len(halves), shape.head_dim // 2, matrix.shape[1]), np.float32)
-    padded[:, :halves.shape[1]] = halves
-    return padded.reshape(-1, matrix.shape[1])
-
-
 def _pad_rows(matrix: Floats, rows: int) -> Floats:
     return np.concatenate((matrix, np.zeros((rows - len(matrix), matrix.shape[1]), np.float32)))
-
-
-def _place(linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np.uint8], at: int) -> None:
-    """Round a matrix (outputs, inputs) to int8 and write it, and its scales."""
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"weights must be finite, but {name} holds NaN or infinity")
-    magnitude = np.abs(matrix).max(axis=1)
-    scale = np.where(magnitude > 0, magnitude / np.float32(127), np.float32(1)).astype(np.float32)
-    rounded = np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8)
-    packed = linear.layout.pack(np.ascontiguousarray(rounded.T))
-    dram[at:at + packed.size] = packed
-    scales = at + linear.scales_offset
-    dram[scales:scales + scale.nbytes] = scale.view(np.uint8)
 
 
 def _place_angles(memory: DecoderMemory, shape: DecoderShape, dram: npt.NDArray[np.uint8]) -> None:
