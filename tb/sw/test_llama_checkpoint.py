@@ -18,7 +18,7 @@ from sw.golden.llama import LlamaConfig
 from sw.models.llama import LlamaModel
 from sw.models.llama_config import ModelError, read_config
 from sw.models.llama_weights import LlamaCheckpoint
-from sw.models.tokenizer import ByteTokenizer, FileTokenizer, open_tokenizer
+from sw.models.tokenizer import ByteTokenizer, FileTokenizer, TextStream, open_tokenizer
 from tb.sw.llamas import FIELDS, random_tensors, write_llama
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -249,3 +249,52 @@ def test_a_tokenizer_must_be_the_models(words, tmp_path):
     assert isinstance(open_tokenizer(tmp_path, 256), ByteTokenizer)
     with pytest.raises(ModelError, match=r"must hold tokenizer\.json where vocab_size is not 256 \(bytes\), but is 300$"):
         open_tokenizer(tmp_path, 300)
+
+
+def test_text_comes_character_by_character():
+    """What is given out is never taken back; a character waits for its last byte, and so does one that is none for the next."""
+    stream = TextStream(ByteTokenizer())
+    assert [stream.push(byte) for byte in "né".encode()] == ["n", "", "é"]
+    assert [stream.push(byte) for byte in b"\xe2\x82A"] == ["", "", "\ufffdA"]
+    assert stream.push(0xF0) == ""
+    assert stream.end() == "\ufffd"
+    assert stream.end() == ""
+    assert stream.text == "né\ufffdA\ufffd"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_text_of_any_bytes(seed):
+    """Whole, however it came: against Python's own decoder, on bytes of which many begin or go on with characters."""
+    rng = np.random.default_rng(seed)
+    data = rng.choice(np.array([*range(1, 256), *[0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0xC3, 0xA9] * 30], np.uint8), 200).tobytes()
+    stream = TextStream(ByteTokenizer())
+    given = "".join(stream.push(byte) for byte in data) + stream.end()
+    assert given == stream.text == data.decode(errors="replace")
+
+
+def test_text_of_words_keeps_the_spaces_between_them(words):
+    stream = TextStream(open_tokenizer(words, 256))
+    assert [stream.push(token) for token in (2, 3, 2)] == ["def", " f", " def"]
+
+
+@pytest.mark.parametrize(("given", "tokens"), [({}, ()), ({"eos_token_id": 0}, (0,)), ({"eos_token_id": [3, 255]}, (3, 255))])
+def test_tokens_that_end_a_text(tmp_path, given, tokens):
+    folder = write_llama(tmp_path / "m", **given)
+    assert LlamaModel(folder).end_tokens == frozenset(tokens)
+    (folder / "generation_config.json").write_text(json.dumps({"max_length": 9}))
+    assert LlamaModel(folder).end_tokens == frozenset(tokens)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7]}))
+    assert LlamaModel(folder).end_tokens == {7}
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": None}))
+    assert LlamaModel(folder).end_tokens == frozenset()
+
+
+@pytest.mark.parametrize("given", [256, -1, "</s>", [0, 256], True, 1.0])
+def test_end_tokens_that_cannot_be(tmp_path, given):
+    with pytest.raises(ModelError, match=r"config\.json: eos_token_id must be a token below vocab_size of 256, a list of such, or null, "
+                                         f"not {re.escape(repr(given))}$"):
+        LlamaModel(write_llama(tmp_path / "m", eos_token_id=given))
+    folder = write_llama(tmp_path / "n")
+    (folder / "generation_config.json").write_text("[")
+    with pytest.raises(ModelError, match=r"generation_config\.json must be JSON: "):
+        LlamaModel(folder)
