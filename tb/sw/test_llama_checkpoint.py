@@ -291,8 +291,8 @@ def test_tokens_that_end_a_text(tmp_path, given, tokens):
 
 @pytest.mark.parametrize("given", [256, -1, "</s>", [0, 256], True, 1.0])
 def test_end_tokens_that_cannot_be(tmp_path, given):
-    with pytest.raises(ModelError, match=r"config\.json: eos_token_id must be a token below vocab_size of 256, a list of such, or null, "
-                                         f"not {re.escape(repr(given))}$"):
+    said = f"eos_token_id must be a token below vocab_size of 256, a list of such, or null, not {given!r}"
+    with pytest.raises(ModelError, match=rf"config\.json: {re.escape(said)}$"):
         LlamaModel(write_llama(tmp_path / "m", eos_token_id=given))
     folder = write_llama(tmp_path / "n")
     (folder / "generation_config.json").write_text("[")
