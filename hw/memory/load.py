@@ -155,7 +155,7 @@ class LoadUnit(wiring.Component):
         plain = Signal()
         placing = Signal()
         outside = Signal()
-        straight = Signal(config.bus_width)                   # what is to be written, and its bytes unpacked
+        straight = Signal(config.bus_width)                 # what is to be written, and its bytes unpacked
         unpacked = Signal(config.bus_width)
         unpack = Signal()
         second = Signal()                                   # of the beats that an unpacked one becomes
