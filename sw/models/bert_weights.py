@@ -27,8 +27,8 @@ def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     d, f = config.hidden, config.ffn
     rows = {"words": config.vocab, "positions": config.context, "types": config.types}
     found: dict[str, tuple[int, ...]] = {f"embeddings.{name}.weight": (rows[part], d) for part, name in _EMBEDDINGS.items()}
-    shapes: dict[str, tuple[int, ...]] = {part: (d, d) for part in _PARTS} | {"up": (f, d), "down": (d, f)}
-    shapes |= {"norm1": (d,), "norm2": (d,)}
+    shapes: dict[str, tuple[int, ...]] = {**dict.fromkeys(_PARTS, (d, d)), "up": (f, d), "down": (d, f), "norm1": (d,),
+                                          "norm2": (d,)}
     pairs = {_NORM: shapes["norm1"]} | {f"encoder.layer.{layer}.{name}": shapes[part]
                                         for layer in range(config.layers) for part, name in _PARTS.items()}
     for name, shape in pairs.items():

@@ -7,6 +7,7 @@ only outputs leave for DRAM. Buffers do not depend on the context's length.
 """
 
 import math
+from dataclasses import replace
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit
@@ -14,16 +15,16 @@ from sw.kernels.passes.attention import SoftmaxRows, accumulate, context, denomi
 from sw.kernels.passes.cache import negated_zero_points, unpack_uint4, zero_points
 from sw.kernels.passes.command import Accumulator, Floats, Int8, Mask, Operand, Scalars, Uint4, vector_pass
 from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
-from sw.kernels.transformer.areas import Area, place_areas, row_scalars
+from sw.kernels.transformer.areas import Area, AreaError, place_areas, row_scalars
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
-from sw.kernels.transformer.rotary import QueryArea
-from sw.kernels.transformer.shape import DecoderShape
+from sw.kernels.transformer.rotary import QueryArea, query_area
+from sw.kernels.transformer.shape import DecoderShape, Sizes, decoder_shape
 from sw.layout import round_up
 
-__all__ = ["attention_areas", "attention_rows", "attention_scalars", "emit_attention"]
+__all__ = ["attention_areas", "attention_rows", "attention_scalars", "emit_attention", "fitted_shape"]
 
-ATTENTION_SCALARS = ("query scale", "largest", "partial", "alpha", "before", "floor", "magnitude", "inverse")
+ATTENTION_SCALARS: tuple[str, ...] = ("query scale", "largest", "partial", "alpha", "before", "floor", "magnitude", "inverse")
 
 
 def attention_rows(shape: DecoderShape) -> int:
@@ -41,6 +42,21 @@ def attention_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) 
         "scales": (_parameters(shape) * 4 * tile, 2),
         "probabilities": (4 * rows * tile, 1), "rounded": (rows * tile, 1), "total": (4 * rows, 1),
         "out": (4 * rows * shape.head_dim, 2)}, start)
+
+
+def fitted_shape(config: AcceleratorConfig, model: Sizes, tokens: int, ffn_tile: int, context: int | None = None,
+                 kv: str = "int8") -> DecoderShape:
+    """Return `decoder_shape` with the largest tile of keys whose buffers fit."""
+    shape = decoder_shape(config, model, tokens, ffn_tile, context=context, kv=kv)
+    while True:
+        try:
+            attention_areas(config, shape, query_area(config, shape, 0).end)
+            attention_scalars(config, shape)
+            return shape
+        except AreaError:
+            if shape.key_tile <= max(tokens, config.columns, config.beat_bytes):
+                raise
+            shape = replace(shape, key_tile=shape.key_tile // 2)
 
 
 def attention_scalars(config: AcceleratorConfig, shape: DecoderShape) -> dict[str, int]:

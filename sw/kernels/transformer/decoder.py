@@ -19,18 +19,18 @@ Behind the last layer: quantize the last token's x with the norm, linear · head
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
-from sw.kernels.transformer.areas import AreaError, row_scalars
-from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention
+from sw.kernels.transformer.areas import row_scalars
+from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
 from sw.kernels.transformer.linear import Linear, column_tile, make_linear
 from sw.kernels.transformer.phases import Phases, Place, lay_out
 from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
-from sw.kernels.transformer.shape import PAGE, DecoderShape, decoder_shape
+from sw.kernels.transformer.shape import PAGE, DecoderShape
 from sw.layout import round_up
 from sw.program import Program, Region
 
@@ -80,27 +80,12 @@ class DecoderMemory:
 
     def shape(self, config: AcceleratorConfig, tokens: int) -> DecoderShape:
         """Return the shape of a program that takes `tokens` at once."""
-        return _fitted_shape(config, self.model, tokens, self.gate_tile // 2, self.context, self.kv)
+        return fitted_shape(config, self.model, tokens, self.gate_tile // 2, self.context, self.kv)
 
     @property
     def logits_row(self) -> int:
         """Bytes from one row of logits to the next."""
         return round_up(4 * self.model.vocab, 64)
-
-
-def _fitted_shape(config: AcceleratorConfig, model: LlamaConfig, tokens: int, ffn_tile: int, context: int,
-                  kv: str) -> DecoderShape:
-    """Return the shape with the largest tile of keys whose buffers fit."""
-    shape = decoder_shape(config, model, tokens, ffn_tile, context=context, kv=kv)
-    while True:
-        try:
-            attention_areas(config, shape, query_area(config, shape, 0).end)
-            attention_scalars(config, shape)
-            return shape
-        except AreaError:
-            if shape.key_tile <= max(tokens, config.columns, config.beat_bytes):
-                raise
-            shape = replace(shape, key_tile=shape.key_tile // 2)
 
 
 def layer_linears(config: AcceleratorConfig, shape: DecoderShape, gate_tile: int) -> dict[str, Linear]:
@@ -132,7 +117,7 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
     """
     room = round_up(context or model.context, CONTEXT_STEP)
     gate_tile = column_tile(config, tokens)
-    shape = _fitted_shape(config, model, tokens, gate_tile // 2, room, kv)
+    shape = fitted_shape(config, model, tokens, gate_tile // 2, room, kv)
     linears = layer_linears(config, shape, gate_tile)
     offsets, layer_bytes = {}, 0
     for name, linear in linears.items():

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
 from sw.kernels.transformer.areas import row_scalars
-from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention
+from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
 from sw.kernels.transformer.linear import Linear, make_linear
 from sw.kernels.transformer.norm import NORM_SCALARS, LayerNorm, emit_layer_norm, layer_norm_areas, make_layer_norm
@@ -38,7 +38,7 @@ from sw.kernels.transformer.phases import Phases, Place, lay_out
 from sw.kernels.transformer.pool import emit_pool, make_pool, pool_areas
 from sw.kernels.transformer.quantize import make_quantize
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
-from sw.kernels.transformer.shape import PAGE, DecoderShape, Sizes, decoder_shape
+from sw.kernels.transformer.shape import PAGE, DecoderShape, Sizes
 from sw.layout import round_up
 from sw.program import Program, Region
 
@@ -105,7 +105,7 @@ def encoder_memory(config: AcceleratorConfig, model: Sizes, *, tokens: int) -> E
     ShapeError, AreaError
         If the config cannot run it.
     """
-    shape = decoder_shape(config, model, tokens, 1)
+    shape = fitted_shape(config, model, tokens, 1)
     norms = encoder_norms(config, shape)
     sizes = {name: linear.weight_bytes for name, linear in encoder_linears(config, shape).items()}
     sizes |= {f"{name} norm": norms[name].parameter_bytes for name in ("attention", "output")}

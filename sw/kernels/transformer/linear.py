@@ -6,6 +6,7 @@ tiles into SiLU(gate) · up.
 While the vector unit is at one tile the engine is at the next.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -145,7 +146,7 @@ def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[
 
 def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], *, rows: Operand,
                 operand: Operand, operand_stride: int, weights: tuple[str, int], row_scale: int, output: tuple[str, int],
-                output_stride: int, statistics: dict[str, int] | None = None) -> None:
+                output_stride: int, statistics: Mapping[str, int] | None = None) -> None:
     """Emit a linear; every ring is empty before and after it.
 
     Parameters
@@ -160,7 +161,7 @@ def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linea
         First row scalar of the operand's scales.
     output_stride : int
         Bytes between rows of the output.
-    statistics : dict of str to int, or None
+    statistics : mapping of str to int, or None
         Row scalars that get what the phase behind needs of each output row: "magnitude", for a quantization; where there is a
         residual, that is, before a norm, "squares" (RMS norm) or "total" (layer norm), with "part" for one tile's.
     """
@@ -171,7 +172,7 @@ def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linea
 class _Emission:
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], rows: Operand,
                  operand: Operand, operand_stride: int, weights: tuple[str, int], row_scale: int, output: tuple[str, int],
-                 output_stride: int, statistics: dict[str, int] | None):
+                 output_stride: int, statistics: Mapping[str, int] | None):
         self.config, self.emitter, self.linear, self.areas, self.statistics = config, emitter, linear, areas, statistics or {}
         self.sums = next((name for name in ("squares", "total") if linear.residual and name in self.statistics), "")
         self.rows, self.operand, self.operand_stride = rows, operand, operand_stride
