@@ -249,8 +249,8 @@ def test_random_faults_are_precise(config):
 
 
 @pytest.mark.parametrize(("field", "places"), [
-    ("b_en", ("b_addr", "b_stride")), ("c_use", ("c_addr", "c_stride")), ("output", ("addr", "stride")), ("row0_en", ("row0_addr",)),
-    ("row1_use", ("row1_addr",)), ("sum", ("sum_addr",)), ("max", ("max_addr",))])
+    ("b_en", ("b_addr", "b_stride")), ("c_use", ("c_addr", "c_stride")), ("output", ("addr", "stride")),
+    ("row0_en", ("row0_addr",)), ("row1_use", ("row1_addr",)), ("sum", ("sum_addr",)), ("max", ("max_addr",))])
 def test_what_a_command_does_not_use_is_not_checked(field, places):
     config = CONFIGS["c12-lanes2"]
     one = whole_command(config) | {field: 0, "acc_addr": 0xFFFF} | dict.fromkeys(places, 0xFFFF)
