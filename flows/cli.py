@@ -24,6 +24,7 @@ COMMANDS = {
     "formats": "number formats: sizes, packed words, code tables",
     "quantize": "quantize a checkpoint: layer by layer, with the error of each",
     "generate": "let a language model write text on the RTL, compared with the golden device",
+    "embed": "sentences become vectors on the RTL, compared with the golden device and the float32 model",
     "eval": "bits per byte or perplexity of a model with its numbers quantized",
 }
 """Command → one line; its module has `add_arguments(parser)` and `run(args) -> bool`."""

@@ -38,7 +38,7 @@ from sw.kernels.transformer.phases import Phases, Place, lay_out
 from sw.kernels.transformer.pool import emit_pool, make_pool, pool_areas
 from sw.kernels.transformer.quantize import make_quantize
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
-from sw.kernels.transformer.shape import PAGE, DecoderShape, Sizes
+from sw.kernels.transformer.shape import PAGE, DecoderShape, ShapeError, Sizes
 from sw.layout import round_up
 from sw.program import Program, Region
 
@@ -105,6 +105,8 @@ def encoder_memory(config: AcceleratorConfig, model: Sizes, *, tokens: int) -> E
     ShapeError, AreaError
         If the config cannot run it.
     """
+    if tokens < 2:
+        raise ShapeError(f"tokens of an encoder's chunk must be at least 2, not {tokens!r}")
     shape = fitted_shape(config, model, tokens, 1)
     norms = encoder_norms(config, shape)
     sizes = {name: linear.weight_bytes for name, linear in encoder_linears(config, shape).items()}
