@@ -26,9 +26,9 @@ class Datapath(wiring.Component):
     """Datapath: slices of a command in, slices of results out, and scalars of rows. Initiation interval 1 cycle.
 
     The pipeline moves as a whole or stands still: it moves when `o` is taken or empty, and every stream that a stage asks for in
-    this cycle has something. Each stream but `i` is asked for by the stage that needs it, some cycles after the slice has entered,
-    so that nothing has to be carried along; slices without a use for it ask for nothing. Payloads go straight into arithmetic: they
-    should come out of registers.
+    this cycle has something. Each stream but `i` is asked for by the stage that needs it, some cycles after the slice has
+    entered, so that nothing has to be carried along; slices without a use for it ask for nothing. Payloads go straight into
+    arithmetic: they should come out of registers.
 
     Parameters
     ----------
@@ -39,24 +39,24 @@ class Datapath(wiring.Component):
     command : In(vector descriptor)
         Stable while `busy`.
     i : In(stream of {slice: `slice_layout(config)`, a: lanes × 32 bits})
-        int32 words of the sources ACCUMULATOR, INT8 and UINT4 (widened), float32 words of the others. Slices of a row follow each other,
-        and so do rows; there may be gaps.
+        int32 words of the sources ACCUMULATOR, INT8 and UINT4 (widened), float32 words of the others. Slices of a row follow each
+        other, and so do rows; there may be gaps.
     b : In(stream of lanes × 32 bits)
         One item for each slice, if the command has `b_en`.
     c : In(stream of lanes × 32 bits)
         One item for each slice, if the command's `c_use` is not NONE.
     row0 : In(stream of 32 bits)
-        One item for each row, taken with its last slice, if the command has `row0_en` and its source is not ROW (then `i.a` is that
-        scalar).
+        One item for each row, taken with its last slice, if the command has `row0_en` and its source is not ROW (then `i.a` is
+        that scalar).
     row1 : In(stream of 32 bits)
         One item for each row, taken with its last slice, if the command's `row1_use` is not NONE. As it is in memory: the sign is
         changed here.
     flush : In(1)
-        No more slices of the command come: what a row in progress would still wait for does not come. Only needed after a fault, to
-        be held until `busy` falls; the sum of a row that lacks its last slice is never shown.
+        No more slices of the command come: what a row in progress would still wait for does not come. Only needed after a fault,
+        to be held until `busy` falls; the sum of a row that lacks its last slice is never shown.
     o : Out(stream of {slice: `slice_layout(config)`, words: lanes × 32 bits})
-        float32 words of the outputs FLOAT32 and SCALAR; of INT8 and UINT4 the low 8 and 4 bits. Every slice comes out, also of commands
-        whose output is NONE.
+        float32 words of the outputs FLOAT32 and SCALAR; of INT8 and UINT4 the low 8 and 4 bits. Every slice comes out, also of
+        commands whose output is NONE.
     sums, maxima : Out(RowResult)
         A sum some cycles after the last slice of its row has been taken from `o`, a maximum likewise.
     busy : Out(1)
@@ -77,8 +77,8 @@ class Datapath(wiring.Component):
             "busy": Out(1),
         }
         if config.vector == "transformer":
-            members |= {"row0": In(stream.Signature(32)), "row1": In(stream.Signature(32)), "flush": In(1), "sums": Out(RowResult),
-                        "maxima": Out(RowResult)}
+            members |= {"row0": In(stream.Signature(32)), "row1": In(stream.Signature(32)), "flush": In(1),
+                        "sums": Out(RowResult), "maxima": Out(RowResult)}
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
@@ -169,7 +169,8 @@ class Datapath(wiring.Component):
         command = self.command
         if self.config.vector == "requantize":
             return command.constant
-        return Mux(command.c_use == stream_use, self.c.p[number], Mux(command.row1_use == row_use, self._row1(), command.constant))
+        scalar = Mux(command.row1_use == row_use, self._row1(), command.constant)
+        return Mux(command.c_use == stream_use, self.c.p[number], scalar)
 
     def _operands(self, m: Module, lanes: list[VectorLane]) -> None:
         """Give the lanes bias, scale, and the operand of the maximum."""

@@ -28,13 +28,13 @@ MINUS_INFINITY = infinity(FP32).as_bits() | 1 << 31
 class VectorLane(wiring.Component):
     """Vector lane: one element a cycle through steps of float32, each rounded to nearest, ties to even.
 
-    x = max(float32(sat32(a + bias)) · scale · row, at_least) + addend, or −Inf; f = function(x); y = f · (factor, x or f) or f; o = y
-    as an integer. An operand that changes nothing leaves a step out: 0 as bias, 1 as row, −Inf as at_least, −0 as addend. Each is
-    taken in the stage that uses it (`hw.timing.VECTOR_STAGES`), so that no lane has to carry it along.
+    x = max(float32(sat32(a + bias)) · scale · row, at_least) + addend, or −Inf; f = function(x); y = f, or f · (factor, x or f);
+    o is y as float32 or integer. An operand that changes nothing leaves a step out: 0 as bias, 1 as row, −Inf as at_least, −0 as
+    addend. Each is taken in the stage that uses it (`hw.timing.VECTOR_STAGES`), so that no lane has to carry it along.
 
-    The lane for requantization is o = max(float32(sat32(a + bias)) · scale, at_least). Its multiplier takes a subnormal scale and a
-    subnormal product as zero, which cannot be told apart in o: such products are far below a half. The other one keeps subnormal
-    values, as IEEE 754 has them.
+    The lane for requantization is o = max(float32(sat32(a + bias)) · scale, at_least). Its multiplier takes a subnormal scale and
+    a subnormal product as zero, which cannot be told apart in o: such products are far below a half. The other one keeps
+    subnormal values, as IEEE 754 has them.
 
     Latency 38 cycles with `enable` high, 10 of the lane for requantization; initiation interval 1; no reset. An int32 adder, two
     float32 multipliers for x and one for y, one adder, 2^x and `Distribution`: see `docs/vector.md`.
@@ -53,10 +53,11 @@ class VectorLane(wiring.Component):
     a : In(32)
         int32, or float32 where `floating`. A register takes it.
     floating : In(1), function : In(3), times : In(2), post : In(1), output : In(3)
-        Of the command: `a` is float32; a `VectorFunction`; whether f is multiplied by `factor` (0), x (1) or f (2); y is that product,
-        not f; a `VectorOutput`. Stable while anything is inside.
+        Of the command: `a` is float32; a `VectorFunction`; whether f is multiplied by `factor` (0), x (1) or f (2); y is that
+        product, not f; a `VectorOutput`. Stable while anything is inside.
     bias : In(signed(32)), scale, row, at_least, addend, factor : In(32, float32), masked : In(1)
-        Of the elements that entered as many cycles before as `VECTOR_STAGES` has at bias, scale, row, maximum, add, post and function.
+        Of the elements that entered as many cycles before as `VECTOR_STAGES` has at bias, scale, row, maximum, add, post and
+        function.
     term, y : Out(32)
         At stage result: what is summed (f², where f is multiplied by f, else f), and y.
     o : Out(32)

@@ -24,11 +24,12 @@ class _Sum(NamedTuple):
 
 
 class PartialSums(wiring.Component):
-    """Partial sums: adds the running sums of each row in pairs of neighbours, pairs of pairs, and so on: three adders, one a level.
+    """Partial sums: the running sums of each row in pairs of neighbours, pairs of pairs, and so on: three adders, one a level.
 
-    They come one a cycle: of a row with fewer than eight its running sums 0, 1, …, and the others are +0; else all eight, beginning with
-    any and going on from the last to 0. So two neighbours follow each other, but that a row may begin with the second one of a pair:
-    that waits until its neighbour comes, which is the row's last. Latency 18 cycles with `enable` high, initiation interval 1.
+    They come one a cycle: of a row with fewer than eight its running sums 0, 1, …, and the others are +0; else all eight,
+    beginning with any and going on from the last to 0. So two neighbours follow each other, but that a row may begin with the
+    second one of a pair: that waits until its neighbour comes, which is the row's last. Latency 18 cycles with `enable` high,
+    initiation interval 1.
 
     Members
     -------
@@ -58,13 +59,15 @@ class PartialSums(wiring.Component):
         found = _Sum(valid=self.valid, index=self.index, last=self.last, value=self.value)
         for level in range(ceil_log2(PARTIAL_SUMS)):
             found = self._level(m, platform, level, found)
-        m.d.comb += [self.o.valid.eq(found.valid), self.o.value.eq(found.value)]
+        # Of a row that was broken off, the last one is missing.
+        m.d.comb += [self.o.valid.eq(found.valid & found.last), self.o.value.eq(found.value)]
         return m
 
     def _level(self, m: Module, platform: Any, level: int, i: _Sum) -> _Sum:
         """Return the sums of pairs."""
-        begun, wrapped = Signal(name=f"begun_{level}"), Signal(name=f"wrapped_{level}")     # the row has; with the second of a pair
-        even, odd = Signal(32, name=f"even_{level}", reset_less=True), Signal(32, name=f"odd_{level}", reset_less=True)
+        begun = Signal(name=f"begun_{level}")               # the row has
+        wrapped = Signal(name=f"wrapped_{level}")           # it has with the second one of a pair
+        even, odd = (Signal(32, name=f"{name}_{level}", reset_less=True) for name in ("even", "odd"))
         second = i.index[0]
         waits = Mux(second, ~begun, ~i.last)
         total = added(m, platform, self.enable, i.value, Mux(second, even, Mux(wrapped, odd, 0)), f"add_{level}")

@@ -19,9 +19,9 @@ __all__ = ["RowMaximum"]
 class RowMaximum(wiring.Component):
     """Row maximum: the greatest of a row's float32 elements, which come slice by slice, and of a seed.
 
-    NaN if anything is; −0 is less than +0. The lanes of a slice in pairs, then the running maximum of the row. Latency ⌈log₂ lanes⌉
-    + 1 cycles with `enable` high from the row's last slice, initiation interval 1: rows of any length follow each other. `lanes`
-    comparators.
+    NaN if anything is; −0 is less than +0. The lanes of a slice in pairs, then the running maximum of the row. Latency ⌈log₂
+    lanes⌉ + 1 cycles with `enable` high from the row's last slice, initiation interval 1: rows of any length follow each other.
+    `lanes` comparators.
 
     Parameters
     ----------

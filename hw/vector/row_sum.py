@@ -19,11 +19,11 @@ __all__ = ["RowSum"]
 class RowSum(wiring.Component):
     """Row sum: the sum of a row's float32 elements, which come slice by slice, in an order that numpy can repeat.
 
-    The lanes of a slice in pairs; slice s into running sum s mod 8; those eight in pairs. The loop of a running sum is the adder's 6
-    cycles and 2 more, so that eight of them share it. It moves with the slices: a gap within a row holds it, between rows it does
-    not. The last sums of a row leave it one a cycle, and one adder a level adds them up (`PartialSums`). Rows of any length follow
-    each other. Latency 6 · (⌈log₂ lanes⌉ + 3) + 8 cycles with `enable` high from the row's last slice, and as many more as the next
-    row has gaps; initiation interval 1. `lanes` + 3 adders.
+    The lanes of a slice in pairs; slice s into running sum s mod 8; those eight in pairs. The loop of a running sum is the
+    adder's 6 cycles and 2 more, so that eight of them share it. It moves with the slices: a gap within a row holds it, between
+    rows it does not. The last sums of a row leave it one a cycle, and one adder a level adds them up (`PartialSums`). Rows of any
+    length follow each other. Latency 6 · (⌈log₂ lanes⌉ + 3) + 8 cycles with `enable` high from the row's last slice, and as many
+    more as the next row has gaps; initiation interval 1. `lanes` + 3 adders.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class RowSum(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        # The lanes in pairs. One without a partner just waits: to add +0 could only change the sign of a zero, and the running sum,
-        # which begins with +0, does that too.
+        # The lanes in pairs. One without a partner just waits: to add +0 could only change the sign of a zero, and the running
+        # sum, which begins with +0, does that too.
         level = [Mux(self.count > lane, self.values[lane], 0) for lane in range(self._lanes)]
         depths = ceil_log2(self._lanes)
         for depth in range(depths):
@@ -69,7 +69,8 @@ class RowSum(wiring.Component):
                      for index in range(0, len(level) - 1, 2)]
             level = pairs + [registered(m, self.enable, value, f"odd_{depth}", ADD_LATENCY) for value in level[2 * len(pairs):]]
         delay = depths * ADD_LATENCY
-        first, last = (registered(m, self.enable, flag, name, delay) for flag, name in ((self.first, "first"), (self.last, "last")))
+        first, last = (registered(m, self.enable, flag, name, delay)
+                       for flag, name in ((self.first, "first"), (self.last, "last")))
         valids = Signal(delay)
         with m.If(self.enable):
             m.d.sync += valids.eq(Cat(self.valid, valids))
@@ -86,9 +87,9 @@ class RowSum(wiring.Component):
         ]
         with m.If(self.enable & valid):
             m.d.sync += [next_phase.eq(phase + 1), first_round.eq(fresh & (phase != PARTIAL_SUMS - 1)), in_row.eq(~last)]
-        inside = Signal(PARTIAL_SUMS)
+        added_up = Signal(PARTIAL_SUMS)
         with m.If(tick):
-            m.d.sync += inside.eq(Cat(valid, inside))
+            m.d.sync += added_up.eq(Cat(valid, added_up))
         around = Signal(32)
         running = added(m, platform, tick, Mux(fresh, 0, around), level[0], "running")
         m.d.comb += around.eq(registered(m, tick, running, "around", PARTIAL_SUMS - ADD_LATENCY))
@@ -97,12 +98,12 @@ class RowSum(wiring.Component):
         m.submodules.partial = partial = PartialSums()
         m.d.comb += [
             partial.enable.eq(self.enable),
-            partial.valid.eq(tick & inside[-1] & ~(valid & ~fresh)),
+            partial.valid.eq(tick & added_up[-1] & ~(valid & ~fresh)),
             partial.index.eq(registered(m, tick, phase, "phase", PARTIAL_SUMS)),
             partial.last.eq(registered(m, tick, last, "row_end", PARTIAL_SUMS)),
             partial.value.eq(around),
             self.o.valid.eq(self.enable & partial.o.valid),
             self.o.value.eq(partial.o.value),
-            self.busy.eq(valids.any() | inside.any() | partial.busy),
+            self.busy.eq(valids.any() | added_up.any() | partial.busy),
         ]
         return m

@@ -1,6 +1,7 @@
 """The datapath of the vector unit in Verilator: commands one after the other, each stream with gaps of its own."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,13 @@ class _Bench(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._datapath = datapath = Datapath(config)
         self.streams = tuple(name for name in ("i", "b", "c", "row0", "row1") if hasattr(datapath, name))
-        members: dict[str, Any] = {"command": In(descriptor_layout(Unit.VECTOR)), "o_ready": In(1), "o_valid": Out(1), "busy": Out(1),
-                                   "o_slice": Out(slice_layout(config)), "o_words": Out(32 * config.vector_lanes)}
+        members: dict[str, Any] = {
+            "command": In(descriptor_layout(Unit.VECTOR)), "o_ready": In(1), "o_valid": Out(1), "busy": Out(1),
+            "o_slice": Out(slice_layout(config)), "o_words": Out(32 * config.vector_lanes),
+        }
         for name in self.streams:
-            members |= {f"{name}_push": In(1), f"{name}_data": In(len(Value.cast(getattr(datapath, name).p))), f"{name}_gate": In(1)}
+            width = Value.cast(getattr(datapath, name).p).shape().width
+            members |= {f"{name}_push": In(1), f"{name}_data": In(width), f"{name}_gate": In(1)}
         self.results = tuple(name for name in ("sums", "maxima") if hasattr(datapath, name))
         if self.results:
             members |= {"flush": In(1), **{name: Out(33) for name in self.results}}
@@ -101,12 +105,21 @@ class Operands:
 
 @dataclass(kw_only=True)
 class Found:
-    """What came out: (count, first, last, lanes) of each slice, and scalars of rows; `cycles` from the first offer to `busy` low."""
+    """What came out.
 
-    slices: list[tuple[int, int, int]] = field(default_factory=list)
+    Attributes
+    ----------
+    slices : (slices,) words of `slice_layout`
+    words : (slices, lanes) uint32
+    sums, maxima : (rows,) words
+    cycles : int
+        With `busy`, from the first slice's first stage on.
+    """
+
+    slices: npt.NDArray[np.uint64]
     words: Words
-    sums: list[int]
-    maxima: list[int]
+    sums: npt.NDArray[np.uint64]
+    maxima: npt.NDArray[np.uint64]
     cycles: int
 
 
@@ -119,7 +132,7 @@ class DatapathSim:
         self._sim = BlockSim(self._bench, f"vector_datapath_{name}")
 
     def run(self, commands: list[Operands], *, stall: float = 0.0, seed: int = 0) -> list[Found]:
-        """Run commands one after the other; in each cycle a stream pauses, and the output is refused, with probability `stall`."""
+        """Run commands one after the other; with probability `stall` a stream pauses in a cycle, and the output is refused."""
         rng = np.random.default_rng(seed)
         windows = [self._window(command, stall, rng) for command in commands]
         inputs = {name: np.concatenate([window[name] for window in windows]) for name in windows[0]}
@@ -130,72 +143,72 @@ class DatapathSim:
             held = outputs[name][:-1] == outputs[name][1:]
             assert (held if held.ndim == 1 else held.all(axis=1))[waits[:-1]].all(), f"{name} changed before it was taken"
         return [self._found({name: column[low:high] for name, column in outputs.items()}, inputs["o_ready"][low:high])
-                for low, high in zip(bounds, bounds[1:], strict=False)]
+                for low, high in pairwise(bounds)]
 
     def _window(self, command: Operands, stall: float, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
         """Return the inputs of the cycles that a command may take."""
-        lanes, layout = self._config.vector_lanes, self._layout
+        rows, columns = command.a.shape
+        slices = ceil_div(columns, self._config.vector_lanes)
+        items = self._items(command, rng)
+        cycles = int((rows * slices + 40) * (1.5 if not stall else 6 / (1 - stall))) + 80
+        window: dict[str, npt.NDArray[Any]] = {"o_ready": (rng.random(cycles) >= stall).astype(np.uint8)}
+        for name in self._bench.streams:
+            words = -(-Value.cast(getattr(self._bench, f"{name}_data")).shape().width // 64)
+            data, given = np.zeros((cycles, words), np.uint64), items.get(name, np.zeros((0, words), np.uint64))
+            data[:len(given)] = given
+            window |= {f"{name}_push": (np.arange(cycles) < len(given)).astype(np.uint8),
+                       f"{name}_data": data if words > 1 else data[:, 0],
+                       f"{name}_gate": (rng.random(cycles) >= stall).astype(np.uint8)}
+        if self._bench.results:
+            window["flush"] = (np.arange(cycles) >= (cycles // 2 if command.dropped else cycles)).astype(np.uint8)
+        fields = descriptor_layout(Unit.VECTOR)
+        word = fields.const({entry.name: command.fields[entry.name] for entry in DESCRIPTORS[Unit.VECTOR]}).as_bits()
+        window["command"] = np.tile(_words(word, fields.size), (cycles, 1))
+        return window
+
+    def _items(self, command: Operands, rng: np.random.Generator) -> dict[str, npt.NDArray[np.uint64]]:
+        """Return what goes into each queue, (items, 64-bit words)."""
+        lanes = self._config.vector_lanes
         rows, columns = command.a.shape
         slices = ceil_div(columns, lanes)
-        items: dict[str, npt.NDArray[Any]] = {}
-        limits = command.fields["mask"] + np.arange(rows) * command.fields["mask_step"]
+        found = {}
         for name in ("a", "b", "c"):
             if (words := getattr(command, name)) is not None:
-                noise = rng.integers(0, 1 << 32, (rows, slices * lanes), np.uint32)     # in lanes without an element
-                noise[:, :columns] = words
-                items[name] = noise.reshape(-1, lanes)
-        descriptions = []
-        for row in range(rows):
-            for index in range(slices):
-                count = min(lanes, columns - index * lanes)
-                valid = min(max(int(limits[row]) - index * lanes, 0), count)
-                descriptions.append(layout.const({"count": count, "valid_count": valid, "first": index == 0,
-                                                  "last": index == slices - 1}).as_bits())
-        width = Shape.cast(layout).width
-        ways = -(-width // 32)
-        described = np.array([[word >> 32 * way & 0xFFFF_FFFF for way in range(ways)] for word in descriptions], np.uint64)
-        assert width <= 32
-        packed = items.pop("a").astype(object)
-        whole = [int(described[index, 0]) | sum(int(word) << (width + 32 * lane) for lane, word in enumerate(row))
-                 for index, row in enumerate(packed)]
-        bits = width + 32 * lanes
-        columns_of = {"i": np.array([[word >> 64 * way & (1 << 64) - 1 for way in range(-(-bits // 64))] for word in whole], np.uint64)}
-        columns_of["i"] = columns_of["i"][:len(whole) - command.dropped]
-        columns_of |= {name: pack_lanes(words, 32).reshape(len(words), -1) for name, words in items.items()}
+                padded = rng.integers(0, 1 << 32, (rows, slices * lanes), np.uint32)    # noise in lanes without an element
+                padded[:, :columns] = words
+                found[name] = padded.reshape(-1, lanes)
+        first = np.arange(slices) * lanes
+        limits = command.fields["mask"] + np.arange(rows) * command.fields["mask_step"]
+        count = np.broadcast_to(np.minimum(columns - first, lanes), (rows, slices))
+        described = {"count": count, "valid_count": np.clip(limits[:, None] - first, 0, count),
+                     "first": np.broadcast_to(first == 0, (rows, slices)),
+                     "last": np.broadcast_to(first + lanes >= columns, (rows, slices))}
+        slice_words = np.zeros(rows * slices, np.uint64)
+        for name, column in described.items():
+            slice_words |= column.reshape(-1).astype(np.uint64) << np.uint64(self._layout[name].offset)
+        a = pack_lanes(found.pop("a"), 32).reshape(rows * slices, -1)
+        shift = np.uint64(self._layout.size)                    # the description lies below the elements
+        low = np.concatenate([a << shift, np.zeros((len(a), 1), np.uint64)], axis=1)
+        low[:, 1:] |= a >> (np.uint64(64) - shift)
+        low[:, 0] |= slice_words
+        items = {name: pack_lanes(words, 32).reshape(len(words), -1) for name, words in found.items()}
+        items["i"] = low[:len(low) - command.dropped, :-(-(self._layout.size + 32 * lanes) // 64)]
         for name in ("row0", "row1"):
             if (words := getattr(command, name)) is not None:
-                columns_of[name] = words.astype(np.uint64).reshape(-1, 1)
-
-        cycles = int((rows * slices + 40) * (1.5 if not stall else 6 / (1 - stall))) + 80
-        window: dict[str, npt.NDArray[Any]] = {}
-        for name in self._bench.streams:
-            size = -(-len(Value.cast(getattr(self._bench, f"{name}_data"))) // 64)
-            data, count = np.zeros((cycles, size), np.uint64), len(columns_of.get(name, ()))
-            if count:
-                data[:count] = columns_of[name]
-            window |= {f"{name}_push": (np.arange(cycles) < count).astype(np.uint8),
-                       f"{name}_data": data[:, 0] if size == 1 else data,
-                       f"{name}_gate": (rng.random(cycles) >= stall).astype(np.uint8)}
-        window["o_ready"] = (rng.random(cycles) >= stall).astype(np.uint8)
-        if self._bench.results:
-            flush = np.zeros(cycles, np.uint8)
-            flush[cycles // 2 if command.dropped else cycles:] = 1
-            window["flush"] = flush
-        word, shift = 0, 0
-        for entry in DESCRIPTORS[Unit.VECTOR]:
-            word |= command.fields[entry.name] << shift
-            shift += entry.width
-        window["command"] = np.tile(np.array([word >> 64 * way & (1 << 64) - 1 for way in range(-(-shift // 64))], np.uint64),
-                                    (cycles, 1))
-        return window
+                items[name] = words.astype(np.uint64).reshape(-1, 1)
+        return items
 
     def _found(self, outputs: dict[str, npt.NDArray[Any]], ready: npt.NDArray[np.uint8]) -> Found:
         lanes = self._config.vector_lanes
         taken = (outputs["o_valid"] == 1) & (ready == 1)
-        views = [self._layout.from_bits(int(word)) for word in outputs["o_slice"][taken]]
         words = outputs["o_words"][taken].reshape(int(taken.sum()), -1).astype("<u8").view("<u4")[:, :lanes]
-        scalars = {name: [int(word) >> 1 for word in outputs[name] if word & 1] for name in self._bench.results}
+        scalars = {name: outputs[name][outputs[name] & 1 == 1] >> 1 for name in self._bench.results}
         assert outputs["busy"][-1] == 0, "busy at the end of the time allowed"
         busy = np.flatnonzero(outputs["busy"])
-        return Found(slices=[(view.count, view.first, view.last) for view in views], words=words,
-                     sums=scalars.get("sums", []), maxima=scalars.get("maxima", []), cycles=int(busy[-1]) + 1 if busy.size else 0)
+        return Found(slices=outputs["o_slice"][taken], words=words, cycles=int(busy[-1] - busy[0]) + 1,
+                     **{name: scalars.get(name, np.zeros(0, np.uint64)) for name in ("sums", "maxima")})
+
+
+def _words(value: int, width: int) -> npt.NDArray[np.uint64]:
+    """Return a number as 64-bit words, low word first."""
+    return np.array([value >> low & (1 << 64) - 1 for low in range(0, width, 64)], np.uint64)
