@@ -43,8 +43,8 @@ def run(unit: str, static: dict[str, int], ports: dict[str, npt.ArrayLike], *,
         stall: float = 0.0) -> dict[str, npt.NDArray[Any]]:
     """Return outputs of each element; each operand is shown in the cycle of its stage only, in which noise stands otherwise."""
     stages = VECTOR_STAGES[unit]
-    when = {"a": 0, "bias": stages.bias, "scale": stages.scale, "row": stages.row, "at_least": stages.maximum, "addend": stages.add,
-            "masked": stages.function, "factor": stages.post}
+    when = {"a": 0, "bias": stages.bias, "scale": stages.scale, "row": stages.row, "at_least": stages.maximum,
+            "addend": stages.add, "masked": stages.function, "factor": stages.post}
     count = max(np.size(column) for column in ports.values())
     rng = np.random.default_rng(count)
     steps = count + stages.output
