@@ -13,7 +13,7 @@ from hw.presets import preset_named
 TINY: dict[str, Any] = {
     "rows": 2, "columns": 2, "dataflows": ("ws",), "os_depth": 16, "scratchpad_bytes": 1024, "scratchpad_banks": 2,
     "accumulator_rows": 16, "vector_lanes": 1, "outstanding_reads": 1, "burst_beats": 2, "command_lines": 4}
-"""Changes to a preset that leave the least that is an accelerator at all."""
+"""Changes to a preset that leave about the smallest accelerator there is."""
 _CASES: tuple[tuple[str, dict[str, Any], str, str, int], ...] = (
     ("systolic-fpga-4x4", {}, "ecp5", "lfe5u-85f-6bg381c", 64 * 1024),
     ("systolic-8x8", {}, "ecp5", "lfe5u-85f-6bg381c", 256 * 1024),
