@@ -8,7 +8,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import checkpoint, emission, formats, fpga, packing, prediction, simulation, utilization
+from benchmarks import checkpoint, emission, formats, fpga, packing, prediction, simulation, tracing, utilization
 from flows.cache import cache_root
 from flows.toolchain import versions
 
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "utilization": utilization.rows,
     "prediction": prediction.rows,
     "simulation": simulation.rows,
+    "tracing": tracing.rows,
     "emission": emission.rows,
     "fpga": fpga.rows,
     "formats": formats.rows,

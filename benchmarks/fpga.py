@@ -10,14 +10,17 @@ from flows.synth.fpga.resources import DoesNotFit
 from hw.bridge.config import BoardConfig
 from hw.presets import preset_named
 
-SMALL = {"bus_width": 64, "scratchpad_bytes": 16384, "scratchpad_banks": 4, "accumulator_rows": 128, "queue_depth": 2,
-         "outstanding_reads": 8, "command_lines": 8, "os_depth": 64, "vector_lanes": 2}
-"""Changes to a preset that make it fit smaller parts."""
+TINY: dict[str, Any] = {
+    "rows": 2, "columns": 2, "dataflows": ("ws",), "os_depth": 16, "scratchpad_bytes": 1024, "scratchpad_banks": 2,
+    "accumulator_rows": 16, "vector_lanes": 1, "outstanding_reads": 1, "burst_beats": 2, "command_lines": 4}
+"""Changes to a preset that leave about the smallest accelerator there is."""
 _CASES: tuple[tuple[str, dict[str, Any], str, str, int], ...] = (
+    ("systolic-fpga-4x4", {}, "ecp5", "lfe5u-85f-6bg381c", 64 * 1024),
     ("systolic-8x8", {}, "ecp5", "lfe5u-85f-6bg381c", 256 * 1024),
-    ("systolic-4x4", SMALL, "ecp5", "lfe5u-45f-6bg381c", 64 * 1024),
-    ("systolic-4x4", SMALL, "gowin", "gw2ar-lv18qn88c8/i7", 16 * 1024),
-    ("systolic-4x4", SMALL, "ice40", "ice40hx8k-ct256", 4 * 1024),
+    ("systolic-fpga-4x4", {}, "gowin", "gw2ar-lv18qn88c8/i7", 16 * 1024),
+    ("systolic-fpga-4x4", TINY, "gowin", "gw2ar-lv18qn88c8/i7", 16 * 1024),
+    ("systolic-fpga-4x4", TINY, "ice40", "ice40hx8k-ct256", 4 * 1024),
+    ("systolic-fpga-4x4", TINY, "ice40", "ice40up5k-sg48", 4 * 1024),
 )
 
 
@@ -33,7 +36,7 @@ def rows() -> list[dict[str, Any]]:
         except DoesNotFit:
             found = implement(verilog, BOARD_TOP, part, FpgaOptions(route=False))
         table.append({
-            "preset": preset + (" small" if changes else ""), "part": name, "memory KiB": memory // 1024,
+            "preset": preset + (" 2×2" if changes else ""), "part": name, "memory KiB": memory // 1024,
             **{resource: f"{found[resource]:,} / {found['available'][resource]:,}" for resource in RESOURCES},
             "Fmax MHz": found["fmax_mhz"] or "–", "synthesis s": found["synthesis_seconds"],
             "P&R s": found["route_seconds"] or "–"})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.cache import cached_folder, key_of, repository
+from flows.emission.files import MANIFEST, digests, remove_stale
 from flows.emission.manifest import build_manifest, ports_of, register_map, tools
 from flows.emission.memories import MACRO_BITS, MemoryPlatform, macro_models
 from flows.emission.pieces import Design, cut
@@ -89,6 +90,8 @@ class Emission:
         Contents of top.v.
     models : str
         Contents of ram_models.v, behavioural models of the memory macros; empty without macros.
+    kept : tuple of str
+        Files of an earlier emission into the same folder that this one has not, left there because they were changed since.
     """
 
     config: AcceleratorConfig
@@ -97,6 +100,7 @@ class Emission:
     manifest: dict[str, Any]
     verilog: str
     models: str
+    kept: tuple[str, ...] = ()
 
     @property
     def top(self) -> str:
@@ -171,17 +175,17 @@ def _write(folder: Path, config: AcceleratorConfig, options: EmitOptions) -> Non
         (folder / "ram_models.v").write_text(models)
     macros = sorted({array.style for piece in design.pieces.values() for array in piece.memories} - {"inferred"})
     manifest = build_manifest(config, design, ports_of(component), verilog, reset=options.reset, macros=macros)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     (folder / "registers.json").write_text(json.dumps(register_map(), indent=2) + "\n")
     (folder / "component.xml").write_text(ipxact(manifest, ["top.v", *(["ram_models.v"] if models else [])]))
     (folder / "regs.h").write_text(regs_header())
     (folder / "isa.h").write_text(isa_header())
     (folder / "config.json").write_text(config.to_json() + "\n")
+    manifest["files"] = digests(folder, [file.name for file in folder.iterdir()])
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def _copy(source: Path, target: Path) -> None:
     """Copy the files of `source` into `target`, each in one step, so that no reader sees half of one."""
-    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".emit.", dir=target) as work:
         for file in sorted(source.iterdir()):
             os.replace(shutil.copyfile(file, Path(work) / file.name), target / file.name)
@@ -195,15 +199,20 @@ def emit(config: AcceleratorConfig, directory: Path | str | None = None, options
     config : AcceleratorConfig
     directory : path or None
         Where to put top.v, manifest.json, component.xml, registers.json, regs.h, isa.h, config.json and, with memory macros,
-        ram_models.v; None leaves them in the cache.
+        ram_models.v; None leaves them in the cache. What an earlier emission wrote there and this one does not is removed,
+        unless it was changed since; other files stay.
     options : EmitOptions
     """
     key = key_of(config.to_json(), asdict(options), _sources(), tools(), list(sys.version_info[:3]))
     folder, _ = cached_folder(f"rtl-{config.digest()}-{key}", lambda work: _write(work, config, options))
     files = tuple(sorted(file.name for file in folder.iterdir()))
+    kept: tuple[str, ...] = ()
     if directory is not None:
-        _copy(folder, Path(directory))
-        folder = Path(directory)
+        target = Path(directory)
+        target.mkdir(parents=True, exist_ok=True)
+        kept = remove_stale(target, files)
+        _copy(folder, target)
+        folder = target
     models = folder / "ram_models.v"
-    return Emission(config=config, folder=folder, files=files, manifest=json.loads((folder / "manifest.json").read_text()),
-                    verilog=(folder / "top.v").read_text(), models=models.read_text() if models.name in files else "")
+    return Emission(config=config, folder=folder, files=files, manifest=json.loads((folder / MANIFEST).read_text()),
+                    verilog=(folder / "top.v").read_text(), models=models.read_text() if models.name in files else "", kept=kept)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from flows.emission.files import add_files
 from flows.emit import Emission
 from flows.lint import ALLOWED
 from flows.smoke import SMOKE_FILES
@@ -164,4 +165,5 @@ def write_packages(emission: Emission, folder: Path | str) -> tuple[str, ...]:
     texts = (fusesoc_core(emission), librelane_config(emission), _sdc(emission), siliconcompiler_script(emission), main)
     for name, text in zip(PACKAGE_FILES, texts, strict=True):
         (folder / name).write_text(text)
+    add_files(folder, PACKAGE_FILES)
     return PACKAGE_FILES

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.emission.files import add_files
 from flows.emit import Emission
 from flows.lint import icarus
 from flows.toolchain import ToolError
@@ -20,7 +22,7 @@ from sw.kernels.spec import GemmSpec
 from sw.perf import predict
 from sw.runtime import compile_gemm, gemm_args, place_operands
 
-__all__ = ["SIMULATORS", "SMOKE_FILES", "SmokeResult", "run_smoke", "write_smoke"]
+__all__ = ["SIMULATORS", "SMOKE_FILES", "SmokeResult", "run_smoke", "run_smokes", "write_smoke"]
 
 SIMULATORS = ("verilator", "icarus")
 SMOKE_FILES = ("smoke_bench.v", "smoke_memory.hex", "smoke_expected.hex", "smoke_writes.hex")
@@ -98,6 +100,7 @@ def write_smoke(emission: Emission, folder: Path | str) -> tuple[str, ...]:
         "".join(f"{register(name).offset:08x}{value:08x}\n" for name, value in writes))
     for name, text in zip(SMOKE_FILES, texts, strict=True):
         (folder / name).write_text(text)
+    add_files(folder, SMOKE_FILES)
     return SMOKE_FILES
 
 
@@ -115,12 +118,19 @@ def run_smoke(emission: Emission, folder: Path | str, simulator: str = "verilato
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     bench = (folder / "smoke_bench.v").read_text()
-    command = _verilator(emission, bench) if simulator == "verilator" else _icarus(emission, bench, folder)
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="heddle.smoke.") as work:
+        command = _verilator(emission, bench) if simulator == "verilator" else _icarus(emission, bench, Path(work))
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     verdicts = [line for line in done.stdout.splitlines() if line.startswith(("PASS", "FAIL"))]
     if not verdicts:
         raise ToolError(f"the smoke bench ended without a verdict in {simulator}: {(done.stderr or done.stdout).strip()[-2000:]}")
     return SmokeResult(passed=all(line.startswith("PASS") for line in verdicts), line=verdicts[0], simulator=simulator)
+
+
+def run_smokes(emission: Emission, folder: Path | str) -> tuple[SmokeResult, ...]:
+    """Run the bench that `write_smoke` put into `folder` in Verilator, and in Icarus where it is installed."""
+    return tuple(run_smoke(emission, folder, simulator) for simulator in SIMULATORS
+                 if simulator == "verilator" or shutil.which("iverilog"))
 
 
 def _verilator(emission: Emission, bench: str) -> list[str]:
@@ -131,15 +141,12 @@ def _verilator(emission: Emission, bench: str) -> list[str]:
     return [str(program), str(10_000_000)]
 
 
-def _icarus(emission: Emission, bench: str, folder: Path) -> list[str]:
+def _icarus(emission: Emission, bench: str, work: Path) -> list[str]:
     compiler, runner = icarus()
-    work = folder / "icarus"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
     for name, text in (("bench.v", bench), ("top.v", emission.verilog), ("ram_models.v", emission.models)):
         (work / name).write_text(text)
     done = subprocess.run([str(compiler), "-g2005", "-s", "heddle_smoke", "-o", "smoke.vvp", "bench.v", "top.v", "ram_models.v"],
                           cwd=work, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ToolError(f"iverilog refused the Verilog:\n{done.stderr.strip()[-2000:]}")
-    return [str(runner), str(Path("icarus") / "smoke.vvp")]
+    return [str(runner), str(work / "smoke.vvp")]

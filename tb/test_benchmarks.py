@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import checkpoint, formats, packing
+from benchmarks import checkpoint, formats, packing, tracing
 from benchmarks.obvious import obvious
 from hw.families import Format, HuffmanFormat
 from hw.formats import FORMATS, format_named
@@ -52,3 +52,11 @@ def test_memory_of_the_command_is_measured():
     assert (row["format"], row["axis"]) == ("dfloat11", 0)
     assert row["ratio"] > checkpoint.BOUND                   # the imports alone are more than so small a tensor
     assert row[f"below {checkpoint.BOUND:g}"] == "NO"
+
+
+@pytest.mark.xdist_group("traced-4x4")
+def test_tracing_is_measured_and_changes_no_cycle():
+    table = tracing.rows([("systolic-4x4", (8, 8, 8))], 1)
+    assert [row["simulator"] for row in table] == ["run", "able to trace", "trace"]
+    assert len({row["cycles"] for row in table}) == 1
+    assert all(row["slowdown"] == pytest.approx(table[0]["cycles/s"] / row["cycles/s"]) for row in table)

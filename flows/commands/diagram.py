@@ -40,5 +40,5 @@ def run(args: argparse.Namespace) -> bool:
     if args.json:
         print_json(answer)
     else:
-        console.print(f"{args.output}: {len(children)} blocks of {answer['modules']} modules", markup=False)
+        console.print(f"{args.output}: {len(children)} blocks of {answer['modules']} modules", markup=False, soft_wrap=True)
     return True

@@ -14,6 +14,7 @@ from flows.commands.common import (
     check_output_folder,
     config_from,
     console,
+    log,
     output_folder,
     print_json,
 )
@@ -34,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--macro-bits", type=int, default=MACRO_BITS, metavar="BITS",
                         help=f"smallest memory that becomes a macro (default: {MACRO_BITS})")
     parser.add_argument("--lint", action="store_true", help="read it with Verilator, and with Icarus where it is installed")
-    parser.add_argument("--smoke", action="store_true", help="write a smoke bench in plain Verilog as well")
+    parser.add_argument("--bench", action="store_true", help="write a smoke bench in plain Verilog as well")
+    parser.add_argument("--smoke", action="store_true",
+                        help="write the smoke bench and run it in Verilator, and in Icarus where it is installed")
     parser.add_argument("--flows", action="store_true", help="write files for FuseSoC, LibreLane and SiliconCompiler as well")
     add_json_argument(parser)
 
@@ -43,7 +46,7 @@ def _extras(args: argparse.Namespace, emission: Emission) -> tuple[list[str], di
     """Return the names of the further files that were asked for, and further keys of the answer."""
     names: list[str] = []
     answer: dict[str, Any] = {}
-    if args.smoke or args.flows:        # FuseSoC's simulation is the smoke bench
+    if args.bench or args.smoke or args.flows:        # FuseSoC's simulation is the smoke bench
         from flows.smoke import write_smoke
 
         names += write_smoke(emission, args.output)
@@ -56,11 +59,16 @@ def _extras(args: argparse.Namespace, emission: Emission) -> tuple[list[str], di
 
         report = lint(emission)
         answer = {"lint": {linter: list(warnings) for linter, warnings in report.warnings.items()}, "lint_clean": report.clean}
+    if args.smoke:
+        from flows.smoke import run_smokes
+
+        answer["smoke"] = {result.simulator: result.line for result in run_smokes(emission, args.output)}
+        answer["smoke_passed"] = all(line.startswith("PASS") for line in answer["smoke"].values())
     return names, answer
 
 
 def run(args: argparse.Namespace) -> bool:
-    """Write the files and say what they are; with `--lint`, return whether nothing was found."""
+    """Write the files and say what they are; return whether linters found nothing and the smoke bench passed, if asked."""
     config = config_from(args)
     options = EmitOptions(reset=args.reset, memories=args.memories, macro_bits=args.macro_bits)
     check_output_folder(args.output, "-o")
@@ -68,12 +76,15 @@ def run(args: argparse.Namespace) -> bool:
     emission = emit(config, args.output, options)
     seconds = time.perf_counter() - started
     names, further = _extras(args, emission)
+    for name in sorted(set(emission.kept) - set(names)):
+        remark = "no part of this emission, but changed since an earlier one wrote it, so it stays"
+        log.print(escape(f"{args.output / name}: {remark}"), soft_wrap=True)
     manifest = emission.manifest
     answer = {"digest": config.digest(), "top": emission.top,
               "files": [str(emission.folder / name) for name in (*emission.files, *names)],
               "modules": len(manifest["modules"]), "verilog_lines": manifest["verilog_lines"], "reset": options.reset,
               "memories": options.memories, "memory_macros": manifest["memory_macros"], "seconds": seconds, **further}
-    held = bool(answer.get("lint_clean", True))
+    held = bool(answer.get("lint_clean", True) and answer.get("smoke_passed", True))
     if args.json:
         print_json(answer)
         return held
@@ -86,5 +97,7 @@ def run(args: argparse.Namespace) -> bool:
     for linter, warnings in answer.get("lint", {}).items():
         console.print(f"{linter}: {len(warnings) or 'no'} warnings")
         for warning in warnings:
-            console.print(f"  {escape(warning)}")
+            console.print(f"  {escape(warning)}", soft_wrap=True)
+    for simulator, line in answer.get("smoke", {}).items():
+        console.print(escape(f"smoke bench in {simulator}: {line}"), soft_wrap=True)
     return held

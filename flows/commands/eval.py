@@ -190,4 +190,4 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     console.print(escape(f"{answer['windows']} windows of {answer['context']} tokens, {answer['tokens']:,} predictions, "
                          f"{answer['seconds']:.1f} s"))
     if args.out is not None:
-        console.print(escape(f"{args.out}: eval.json" + (", eval.svg" if "rows" in answer else "")))
+        console.print(escape(f"{args.out}: eval.json" + (", eval.svg" if "rows" in answer else "")), soft_wrap=True)

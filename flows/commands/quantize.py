@@ -154,7 +154,7 @@ def _show(args: argparse.Namespace, reports: list[TensorReport], answer: dict[st
     console.print(f"kept: {kept} tensors, {decimal(answer['bytes_kept'])}"
                   + (f", {decoded} of them decoded to float32" if decoded else ""))
     console.print(escape(f"{args.out}: {decimal(answer['bytes'])} in {answer['seconds']:.1f} s, "
-                         f"peak memory {decimal(answer['peak_memory_bytes'])}"))
+                         f"peak memory {decimal(answer['peak_memory_bytes'])}"), soft_wrap=True)
 
 
 def _cells(values: dict[str, Any], exact: bool) -> tuple[str, str, str]:

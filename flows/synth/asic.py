@@ -19,8 +19,8 @@ from flows.synth.netlist import LogicLoop, Netlist
 from flows.synth.options import AsicOptions, load_liberty
 from flows.synth.sta import Timing, analyse, memory_liberty
 from flows.synth.technology import technology
-from flows.synth.yosys import run_yosys
-from flows.toolchain import ToolError, opensta, opensta_version, yosys_version
+from flows.synth.tools import find_tool, run_yosys
+from flows.toolchain import ToolError, opensta, opensta_version
 
 __all__ = ["KEPT_FILES", "STAGE", "area_of", "modules_of", "synthesize"]
 
@@ -80,7 +80,7 @@ def synthesize(design: Any, *, top: str | None = None, options: AsicOptions | No
         raise ValueError(f"block must be a module of the design, not {top!r}; near: {', '.join(near or modules[:5])}")
     liberty = load_liberty(options.liberty)
     dont_use = _unused_cells(liberty, options)
-    versions = {"yosys": yosys_version(), "opensta": opensta_version() if options.timing and _timed(liberty) else None}
+    versions = {"yosys": find_tool("yosys")[1], "opensta": opensta_version() if options.timing and _timed(liberty) else None}
     asked = {**asdict(options), "liberty": liberty.digest}
     key = key_of(verilog, top, asked, versions, technology().sources(), _sources())
     started = time.perf_counter()
@@ -112,7 +112,7 @@ def area_of(component: Any, liberty: str | Path = GENERIC_NAME, **options: Any) 
 
 def _sources() -> bytes:
     """Return the code that decides a result."""
-    names = ("asic", "generic", "liberty", "memories", "netlist", "options", "sta", "technology", "yosys")
+    names = ("asic", "generic", "liberty", "memories", "netlist", "options", "sta", "technology", "tools")
     return b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in names)
 
 

@@ -90,7 +90,7 @@ def show(answer: dict[str, Any], console: Console) -> None:
     _show_timing(answer, console)
     for note in answer["notes"]:
         console.print(escape(f"note: {note}"), style="dim")
-    versions = ", ".join(f"{name} {version}" for name, version in answer["versions"].items() if version)
+    versions = ", ".join(f"{name}: {version}" for name, version in answer["versions"].items() if version)
     console.print(escape(f"{versions}; library {library['name']} {library['digest']}; {answer['seconds']:.1f} s"))
 
 

@@ -33,10 +33,10 @@ class RegisterFile(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.registers = registers = Memory(shape=32, depth=REGISTERS, init=[])
-        write = registers.write_port()
+        m.submodules.words = words = Memory(shape=32, depth=REGISTERS, init=[])
+        write = words.write_port()
         m.d.comb += [write.en.eq(self.en), write.addr.eq(self.addr), write.data.eq(self.data)]
         for number, word in ((self.b, self.b_data), (self.c, self.c_data)):
-            read = registers.read_port(domain="comb")
+            read = words.read_port(domain="comb")
             m.d.comb += [read.addr.eq(number), word.eq(read.data)]
         return m

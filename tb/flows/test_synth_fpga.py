@@ -14,8 +14,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from flows.cli import main
 from flows.emit import to_verilog
-from flows.synth import TARGETS
-from flows.synth.fpga import tools
+from flows.synth import TARGETS, tools
 from flows.synth.fpga.flow import FpgaOptions, implement, without_long_loops
 from flows.synth.fpga.parts import DEFAULT_PARTS, PARTS, part_named
 from flows.synth.fpga.resources import DoesNotFit, check_fit, resources_of

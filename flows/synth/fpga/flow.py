@@ -12,7 +12,7 @@ from flows.cache import cached_folder, key_of
 from flows.synth.fpga.constraints import constraints_of, wrapper_of
 from flows.synth.fpga.parts import RESOURCES, Part
 from flows.synth.fpga.resources import check_fit, resources_of
-from flows.synth.fpga.tools import find_tool, run_tool
+from flows.synth.tools import find_tool, run_tool, run_yosys
 
 __all__ = ["FpgaOptions", "implement", "without_long_loops"]
 
@@ -135,7 +135,8 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
 
 def _sources() -> bytes:
     """Return the code that decides a result."""
-    return b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")) if file.stem != "target")
+    files = [file for file in sorted(Path(__file__).parent.glob("*.py")) if file.stem != "target"]
+    return b"".join(file.read_bytes() for file in [*files, Path(__file__).parents[1] / "tools.py"])
 
 
 def without_long_loops(verilog: str) -> str:
@@ -156,8 +157,7 @@ def _synthesize(folder: Path, verilog: str, top: str, part: Part, options: FpgaO
         flags = [flag for flag in flags if flag != "-dsp"] + (["-nodsp"] if part.target != "ice40" else [])
     script = [f"read_verilog design.v{' pins.v' if options.route else ''}", f"hierarchy -check -top {name}",
               f"synth_{part.target} -top {name} {' '.join(flags)} -json netlist.json", "tee -o stat.json stat -json"]
-    (folder / "synthesis.ys").write_text("\n".join(script) + "\n")
-    run_tool("yosys", ["-q", "-l", "synthesis.log", "-s", "synthesis.ys"], folder, log="synthesis.log")
+    run_yosys(script, folder, "synthesis")
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
     cells = {cell: count for cell, count in cells.items() if not cell.startswith("$")}
     (folder / "result.json").write_text(json.dumps({

@@ -1,4 +1,4 @@
-"""The FPGA tools: native ones that are new enough, else those that come as wheels."""
+"""The tools of synthesis: native ones that are new enough, else those that come as wheels."""
 
 import functools
 import importlib.metadata
@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.toolchain import ToolError
+from flows.toolchain import ToolError, missing_tool
 
-__all__ = ["TOOLS", "Tool", "find_tool", "run_tool"]
+__all__ = ["TOOLS", "Tool", "find_tool", "run_tool", "run_yosys"]
 
 _INSTALL = "pip install 'heddle[fpga]'"
 
@@ -83,18 +83,28 @@ def find_tool(name: str) -> tuple[tuple[str, ...], str]:
         old = f"; {path} is older than {'.'.join(map(str, tool.least))}"
     module, function = tool.call.split(":")
     if importlib.util.find_spec(module.split(".")[0]) is None:
-        raise ToolError(f"{name} not found (no package {tool.package}{old}): install it with {_INSTALL}")
+        raise missing_tool(name, f"no package {tool.package}{old}", _INSTALL)
     # Of wheels, some take arguments and some look at sys.argv; giving both serves either.
     call = f"{function}()" if tool.package == "apycula" else f"{function}(sys.argv[1:])"
     return ((sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({call})"),
             f"{tool.package} {importlib.metadata.version(tool.package)}")
 
 
-def run_tool(name: str, arguments: list[str], folder: Path, *, log: str) -> str:
+def run_tool(name: str, arguments: list[str], folder: Path, *, log: str, step: str = "") -> str:
     """Run a tool in `folder` and return what it said, kept there as file `log`.
 
-    The WebAssembly builds see the folder but not the system's temporary folder, so every path must be relative to `folder`; and
-    Yosys among them loses its standard output after the first call of ABC, so it writes its log by itself.
+    The WebAssembly builds see the folder but not the system's temporary folder, so every path must be relative to `folder`.
+
+    Parameters
+    ----------
+    name : str
+        A key of `TOOLS`.
+    arguments : list of str
+    folder : Path
+    log : str
+        File that the tool writes, or gets if it writes none.
+    step : str
+        What is being done, for the text of an error.
 
     Raises
     ------
@@ -109,7 +119,22 @@ def run_tool(name: str, arguments: list[str], folder: Path, *, log: str) -> str:
         file.write_text(done.stdout + done.stderr)
     said = file.read_text(errors="replace")
     if done.returncode:
-        found = re.findall(r"^(?:ERROR: .*|.*\bERROR: .*)$", said + "\n" + done.stderr, re.MULTILINE)
+        found = re.search(r"^.*\bERROR: .*", f"{said}\n{done.stderr}", re.MULTILINE)
         why = found[0] if found else ((done.stderr or said).strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise ToolError(f"{name} failed: {why.strip()[:300]}")
+        raise ToolError(f"{name} failed{f' in {step}' if step else ''}: {why.strip()[:300]}")
     return said
+
+
+def run_yosys(script: list[str], folder: Path, step: str) -> str:
+    """Run a script of Yosys in `folder` and return its log; both are kept there, as `step`.ys and `step`.log.
+
+    Yosys in WebAssembly loses its standard output after the first call of ABC, so it writes its log by itself, and results are
+    read from files.
+
+    Raises
+    ------
+    ToolError
+        With the line in which Yosys says what is wrong.
+    """
+    (folder / f"{step}.ys").write_text("\n".join(script) + "\n")
+    return run_tool("yosys", ["-q", "-l", f"{step}.log", "-s", f"{step}.ys"], folder, log=f"{step}.log", step=step)
