@@ -8,12 +8,13 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import checkpoint, emission, formats, fpga, packing, prediction, simulation, tracing, utilization
+from benchmarks import checkpoint, decoder, emission, formats, fpga, packing, prediction, simulation, tracing, utilization
 from flows.cache import cache_root
 from flows.toolchain import versions
 
 BENCHMARKS = {
     "utilization": utilization.rows,
+    "decoder": decoder.rows,
     "prediction": prediction.rows,
     "simulation": simulation.rows,
     "tracing": tracing.rows,
