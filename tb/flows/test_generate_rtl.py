@@ -99,6 +99,6 @@ def test_a_run_that_differs_ends_it(capsys, monkeypatch, tmp_path, model):
 
 @pytest.mark.xdist_group("systolic-16x16")
 def test_the_shipped_model_goes_on_with_python(capsys):
-    answer = answer_of(capsys, "models/python-llama-1m", "--prompt", "import os\nimport sys\nfrom collections imp", "--tokens", "4",
-                       preset="systolic-16x16")
+    prompt = "import os\nimport sys\nfrom collections imp"
+    answer = answer_of(capsys, "models/python-llama-1m", "--prompt", prompt, "--tokens", "4", preset="systolic-16x16")
     assert (answer["text"], answer["match"]) == ("ort ", True)
