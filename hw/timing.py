@@ -44,7 +44,7 @@ class VectorStages:
 
 
 VECTOR_STAGES = {
-    "requantize": VectorStages(bias=1, scale=4, row=8, maximum=8, add=9, function=9, post=9, result=9, output=10),
+    "requantize": VectorStages(bias=1, scale=4, row=8, maximum=8, add=8, function=8, post=8, result=8, output=9),
     "transformer": VectorStages(bias=1, scale=4, row=9, maximum=14, add=15, function=21, post=32, result=37, output=38),
 }
 """Of each `AcceleratorConfig.vector`."""

@@ -7,7 +7,10 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.arith.float_to_int import FloatToInt
+from hw.arith.floating import float_layout, unpack
 from hw.config import AcceleratorConfig, ceil_log2
+from hw.elements import FP32
 from hw.isa import RowUse, StreamUse, Unit, VectorSource
 from hw.ports import descriptor_layout
 from hw.share import shared
@@ -114,6 +117,8 @@ class Datapath(wiring.Component):
         ]
 
         self._operands(m, lanes)
+        if not transformer:
+            self._maximum(m, lanes)
         asked = [self._ask(m, advance, self.b, [(self.command.b_en, stages.scale)], valids),
                  self._ask(m, advance, self.c, self._stages_of_c(stages), valids)]
         if transformer:
@@ -167,21 +172,28 @@ class Datapath(wiring.Component):
     def _operand(self, number: int, stream_use: StreamUse, row_use: RowUse) -> Value:
         """Return the operand of a step for one lane."""
         command = self.command
-        if self.config.vector == "requantize":
-            return command.constant
         scalar = Mux(command.row1_use == row_use, self._row1(), command.constant)
         return Mux(command.c_use == stream_use, self.c.p[number], scalar)
 
     def _operands(self, m: Module, lanes: list[VectorLane]) -> None:
-        """Give the lanes bias, scale, and the operand of the maximum."""
+        """Give the lanes bias and scale."""
         command = self.command
         for number, lane in enumerate(lanes):
-            operand = self._operand(number, StreamUse.MIDDLE, RowUse.MIDDLE)
             m.d.comb += [
                 lane.bias.eq(Mux(command.c_use == StreamUse.BIAS, self.c.p[number], 0)),
                 lane.scale.eq(Mux(command.b_en, self.b.p[number], command.scale)),
-                lane.at_least.eq(Mux(command.middle == 2, operand, MINUS_INFINITY)),
             ]
+
+    def _maximum(self, m: Module, lanes: list[VectorLane]) -> None:
+        """Give the lanes for requantization the constant as an integer, long before they use it."""
+        command = self.command
+        m.submodules.to_int = to_int = FloatToInt(width=8, fmt=FP32)
+        word = float_layout(FP32)(command.constant)
+        nan = Signal(reset_less=True)
+        m.d.comb += [to_int.enable.eq(1), to_int.i.eq(word)]
+        m.d.sync += nan.eq((command.middle == 2) & unpack(FP32, word, subnormals=False).nan)
+        for lane in lanes:
+            m.d.comb += [lane.at_least.eq(Mux(command.middle == 2, to_int.o, -128)), lane.nan.eq(nan)]
 
     def _transform(self, m: Module, stages: VectorStages, lanes: list[VectorLane], slices: list[Any]) -> None:
         """Give the lanes what only those of the unit for transformers take."""
@@ -192,6 +204,7 @@ class Datapath(wiring.Component):
             m.d.comb += [
                 lane.floating.eq(floating),
                 lane.row.eq(Mux(self._has_row0(), self.row0.p, ONE)),
+                lane.at_least.eq(Mux(command.middle == 2, operand, MINUS_INFINITY)),
                 lane.addend.eq(Mux(command.middle == 1, operand, MINUS_ZERO)),
                 lane.masked.eq(command.mask_en & (slices[stages.function].valid_count <= number)),
                 lane.function.eq(command.function),

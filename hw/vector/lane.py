@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.distribution import Distribution
 from hw.arith.exp2 import Exp2
 from hw.arith.float_to_int import FloatToInt
-from hw.arith.floating import infinity
+from hw.arith.floating import float_layout, infinity, unpack
 from hw.arith.int_to_float import IntToFloat
 from hw.arith.pipeline import registered
 from hw.arith.reciprocal import Reciprocal
@@ -32,11 +32,11 @@ class VectorLane(wiring.Component):
     o is y as float32 or integer. An operand that changes nothing leaves a step out: 0 as bias, 1 as row, −Inf as at_least, −0 as
     addend. Each is taken in the stage that uses it (`hw.timing.VECTOR_STAGES`), so that no lane has to carry it along.
 
-    The lane for requantization is o = max(float32(sat32(a + bias)) · scale, at_least). Its multiplier takes a subnormal scale and
-    a subnormal product as zero, which cannot be told apart in o: such products are far below a half. The other one keeps
-    subnormal values, as IEEE 754 has them.
+    The lane for requantization is o = max(int8(float32(sat32(a + bias)) · scale), at_least), 0 of NaN: the maximum of float32
+    words, rounded, is that of the rounded words. Its multiplier takes a subnormal scale and a subnormal product as zero, which
+    cannot be told apart in o: such products are far below a half. The other lane keeps subnormal values, as IEEE 754 has them.
 
-    Latency 38 cycles with `enable` high, 10 of the lane for requantization; initiation interval 1; no reset. An int32 adder, two
+    Latency 38 cycles with `enable` high, 9 of the lane for requantization; initiation interval 1; no reset. An int32 adder, two
     float32 multipliers for x and one for y, one adder, 2^x and `Distribution`: see `docs/vector.md`.
 
     Parameters
@@ -63,25 +63,28 @@ class VectorLane(wiring.Component):
     o : Out(32)
         At stage output: y as `output` has it; of integers the low bits.
 
-    The lane for requantization has `enable`, `a`, `bias`, `scale`, `at_least` and `o` only.
+    The lane for requantization has `enable`, `a`, `bias`, `scale` and `o` only, and
+
+    at_least : In(signed(8)), nan : In(1)
+        Of the command: operand of the maximum, the smallest int8 where there is none; whether that operand is NaN.
     """
 
     def __init__(self, *, unit: str, scalar_functions: bool = False):
         self._unit, self._scalar_functions = unit, scalar_functions
         self._stages = VECTOR_STAGES[unit]
         self.latency = self._stages.output
-        members: dict[str, Any] = {"enable": In(1), "a": In(32), "bias": In(signed(32)), "scale": In(32), "at_least": In(32),
-                                   "o": Out(32)}
+        members: dict[str, Any] = {"enable": In(1), "a": In(32), "bias": In(signed(32)), "scale": In(32), "o": Out(32)}
         if unit == "transformer":
             members |= {"floating": In(1), "function": In(3), "times": In(2), "post": In(1), "output": In(3), "row": In(32),
-                        "addend": In(32), "factor": In(32), "masked": In(1), "term": Out(32), "y": Out(32)}
+                        "at_least": In(32), "addend": In(32), "factor": In(32), "masked": In(1), "term": Out(32), "y": Out(32)}
+        else:
+            members |= {"at_least": In(signed(8)), "nan": In(1)}
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         stages, transformer = self._stages, self._unit == "transformer"
-        times = multiply_latency(subnormals=transformer)
-        assert stages.row == stages.scale + times
+        assert stages.row == stages.scale + multiply_latency(subnormals=transformer)
 
         # Sum and convert. A float32 word passes the registers of the sum.
         m.submodules.to_float = to_float = IntToFloat(width=32, fmt=FP32)
@@ -101,31 +104,34 @@ class VectorLane(wiring.Component):
         # Scale.
         value = multiplied(m, platform, self.enable, value, self.scale, "scaled", subnormals=transformer)
         if transformer:
-            assert stages.maximum == stages.row + times
-            value = multiplied(m, platform, self.enable, value, self.row, "scaled_row", subnormals=True)
-
-        # Maximum before sum: the one with its neutral operand does nothing, so neither has to be led around.
-        assert stages.add == stages.maximum + MAXIMUM_LATENCY
-        value = greater(m, platform, self.enable, value, self.at_least, "maximum")
-        if transformer:
-            assert (stages.function, stages.result) == (stages.add + ADD_LATENCY, stages.post + times)
             value = self._transformed(m, platform, value)
 
         m.submodules.to_int = to_int = FloatToInt(width=8, fmt=FP32)
         m.d.comb += [to_int.enable.eq(self.enable), Value.cast(to_int.i).eq(value)]
         assert stages.output == stages.result + to_int.latency
-        m.d.comb += self.o.eq(to_int.o.as_unsigned())
-        if transformer:
-            whole = registered(m, self.enable, value, "whole", to_int.latency)
-            with m.If((self.output == VectorOutput.FLOAT32) | (self.output == VectorOutput.SCALAR)):
-                m.d.comb += self.o.eq(whole)
-            with m.Elif(self.output == VectorOutput.UINT4):
-                m.d.comb += self.o.eq(Mux(to_int.o < 0, 0, Mux(to_int.o > 15, 15, to_int.o)))
+        if not transformer:
+            word = float_layout(FP32)(value)
+            nan = registered(m, self.enable, self.nan | unpack(FP32, word, subnormals=False).nan, "nan_register", to_int.latency)
+            whole = Mux(to_int.o < self.at_least, self.at_least, to_int.o)
+            m.d.comb += self.o.eq(Mux(nan, 0, whole.as_unsigned()))
+            return m
+        word = registered(m, self.enable, value, "y_register", to_int.latency)
+        m.d.comb += self.o.eq(word)
+        with m.If(self.output == VectorOutput.INT8):
+            m.d.comb += self.o.eq(to_int.o.as_unsigned())
+        with m.Elif(self.output == VectorOutput.UINT4):
+            m.d.comb += self.o.eq(Mux(to_int.o < 0, 0, Mux(to_int.o > 15, 15, to_int.o)))
         return m
 
     def _transformed(self, m: Module, platform: Any, value: Value) -> Value:
-        """Return y from the value at stage add."""
-        stages = self._stages
+        """Return y from the value at stage row."""
+        stages, times = self._stages, multiply_latency(subnormals=True)
+        assert (stages.maximum, stages.add) == (stages.row + times, stages.row + times + MAXIMUM_LATENCY)
+        assert (stages.function, stages.result) == (stages.add + ADD_LATENCY, stages.post + times)
+        value = multiplied(m, platform, self.enable, value, self.row, "scaled_row", subnormals=True)
+
+        # Maximum before sum: the one with its neutral operand does nothing, so neither has to be led around.
+        value = greater(m, platform, self.enable, value, self.at_least, "maximum")
         total = added(m, platform, self.enable, value, self.addend, "add")
 
         # The functions end together; those that take less time begin later, on the x that the identity carries along.

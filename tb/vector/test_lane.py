@@ -146,18 +146,19 @@ def test_integers(output, low, high):
 def test_requantization(stall):
     """Subnormal scales and products count as zero there, and nothing of that is seen."""
     rng = np.random.default_rng(7)
-    a, bias, at_least = integers(rng, COUNT), integers(rng, COUNT), words(8)[0][:COUNT]
+    a, bias = integers(rng, COUNT), integers(rng, COUNT)
     total = np.abs(a.view(np.int32).astype(np.float64) + bias.view(np.int32)) + 1
     near = (rng.uniform(-160, 160, COUNT) / total).astype(np.float32).view(np.uint32)
     scale = np.where(rng.random(COUNT) < 0.7, near, words(9)[0][:COUNT])
-    at_least = np.where(rng.random(COUNT) < 0.3, at_least, np.where(rng.random(COUNT) < 0.5, 0, MINUS_INFINITY).astype(np.uint32))
-    found = run("requantize", {}, {"a": a, "bias": bias, "scale": scale, "at_least": at_least}, stall=stall)["o"]
     values, _ = golden({"a": a, "bias": bias, "scale": scale, "factor": 0}, source=VectorSource.ACCUMULATOR, c_use=StreamUse.BIAS)
-    with np.errstate(all="ignore"):
-        results = np.maximum(values, at_least.view(np.float32))
-    expected = np.clip(np.nan_to_num(np.rint(canonical(results)), nan=0, posinf=127, neginf=-128), -128, 127).astype(np.int8)
-    np.testing.assert_array_equal(found, expected.view(np.uint8))
-    assert len(set(expected.tolist())) > 230
+    for at_least in (-np.inf, -128.5, -3.5, -0.5, 0.0, 2.5, 100.0, 126.6, np.inf, np.nan):
+        whole = int(np.clip(np.nan_to_num(np.rint(at_least), nan=0, posinf=127, neginf=-128), -128, 127))
+        found = run("requantize", {"at_least": whole, "nan": int(np.isnan(at_least))}, {"a": a, "bias": bias, "scale": scale},
+                    stall=stall)["o"]
+        results = np.maximum(values, np.float32(at_least))
+        expected = np.clip(np.nan_to_num(np.rint(results), nan=0, posinf=127, neginf=-128), -128, 127).astype(np.int8)
+        np.testing.assert_array_equal(found, expected.view(np.uint8))
+        assert len(set(expected.tolist())) > 100 - whole or np.isnan(at_least)
 
 
 def test_latency_stands_in_the_timing_table():
