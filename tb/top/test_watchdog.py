@@ -37,6 +37,7 @@ set vector.n, 4
 set vector.stride, 4
 set vector.addr, 4096
 set vector.scale, 0x38000000
+set vector.output, 1
 vector wait 1 signal 2
 """ + STORE
 VECTOR = LOAD + """
@@ -49,6 +50,7 @@ set vector.n, 128                       ; the same accumulator rows for each gro
 set vector.stride, 128
 set vector.addr, 4096
 set vector.scale, 0x3F000000
+set vector.output, 1
 vector wait 1 signal 2
 """ + STORE
 
