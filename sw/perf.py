@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from hw.timing import (
     LOAD_LATENCY,
     START_CYCLES,
     STORE_LATENCY,
+    VECTOR_STAGES,
     fetch_ahead,
     vector_cycles,
 )
@@ -72,17 +74,24 @@ class Prediction:
 def vector_command_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) -> int:
     """Return the cycles of a vector command by itself: `hw.timing.vector_cycles`, and turns of the streams that share a bank.
 
-    Of each row, the bank in which most streams begin decides.
+    Each stream is read about when its slice comes to the step that needs it, so C, say, after A by as many steps as lie between.
     """
-    alone, m = vector_cycles(config, fields), fields["m"]
+    alone, lanes = vector_cycles(config, fields), config.vector_lanes
+    stages = VECTOR_STAGES[config.vector]
+    of_c: dict[int, int] = {StreamUse.BIAS: stages.bias, StreamUse.POST: stages.post}
+    steps = {"a": 0, "b": stages.scale, "c": of_c.get(fields["c_use"], stages.add if fields["middle"] == 1 else stages.maximum)}
     used = [name for name, reads in (("a", fields["source"] in _FROM_SCRATCHPAD), ("b", fields["b_en"]),
                                      ("c", fields["c_use"] != StreamUse.NONE)) if reads]
-    if len(used) < 2:
+    rows = np.arange(fields["m"], dtype=np.int64)
+    banks = {name: (fields[f"{name}_addr"] + rows * fields[f"{name}_stride"]) // config.scratchpad_bank_bytes for name in used}
+    if all(not np.intersect1d(banks[one], banks[other]).size for one, other in combinations(used, 2)):
         return alone
-    rows = np.arange(m, dtype=np.int64)
-    banks = [(fields[f"{name}_addr"] + rows * fields[f"{name}_stride"]) // config.scratchpad_bank_bytes for name in used]
-    turns = np.max([np.sum([one == other for other in banks], axis=0) for one in banks], axis=0)
-    return alone + int((turns - 1).sum()) * ceil_div(fields["n"], config.vector_lanes)
+    slices = ceil_div(fields["n"], lanes)
+    read = np.full((len(used), fields["m"] * slices + max(steps.values())), -1)         # stream × step → bank
+    for row, name in zip(read, used, strict=True):
+        row[steps[name]:steps[name] + fields["m"] * slices] = np.repeat(banks[name], slices)
+    turns = np.max([np.sum((read == row) & (row >= 0), axis=0) for row in read], axis=0)
+    return alone + int(np.maximum(turns - 1, 0).sum())
 
 
 class _Fetch:

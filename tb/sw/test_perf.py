@@ -8,7 +8,7 @@ import pytest
 from hw.engines import matrix_command_cycles
 from hw.isa import DESCRIPTORS, Dataflow, StreamUse, Unit, VectorOutput, VectorSource
 from hw.presets import PRESETS
-from hw.timing import load_cycles, vector_cycles
+from hw.timing import VECTOR_STAGES, load_cycles, vector_cycles
 from sw.assembler import Assembler
 from sw.kernels.case import random_case
 from sw.kernels.epilogue import epilogue_fields
@@ -98,18 +98,21 @@ def test_one_load_is_its_formula(transpose, unpack):
 
 
 def test_streams_of_one_bank_take_turns():
-    """Two streams in one bank take twice as long, three three times, and only while they are there."""
-    config = PRESETS["systolic-8x8"]
-    bank, lanes = config.scratchpad_bank_bytes, config.vector_lanes
+    """A cycle for each slice of each stream, while several are in one bank; they are there as late as the steps that use them."""
+    config, stages = PRESETS["systolic-8x8"], VECTOR_STAGES["transformer"]
+    bank, slices = config.scratchpad_bank_bytes, 20 * 32 // config.vector_lanes
     fields = {field.name: 0 for field in DESCRIPTORS[Unit.VECTOR]} | {
         "source": VectorSource.FLOAT32, "m": 20, "n": 32, "a_stride": 128, "b_en": 1, "b_addr": bank, "c_use": StreamUse.POST,
         "c_addr": 2 * bank, "output": VectorOutput.INT8, "addr": 4 * bank, "stride": 32}
     alone = vector_command_cycles(config, fields)
     assert alone == vector_cycles(config, fields)
-    slices = 32 // lanes
-    for changes, turns in (({"c_addr": bank + 512}, 20), ({"b_addr": 4096}, 20), ({"b_addr": 4096, "c_addr": 512}, 40),
-                           ({"a_addr": 2 * bank - 4 * 128}, 20), ({"a_addr": bank - 5 * 128}, 15)):
-        assert vector_command_cycles(config, fields | changes) == alone + turns * slices
+    of_row = slices // 20
+    for changes, turns in (
+            ({"c_addr": bank + 512}, slices - (stages.post - stages.scale)), ({"b_addr": 4096}, slices - stages.scale),
+            ({"b_addr": 4096, "c_addr": 512}, slices - stages.scale + slices - (stages.post - stages.scale)),
+            ({"a_addr": bank - 5 * 128}, slices - 5 * of_row),
+            ({"a_addr": 2 * bank - 128}, of_row - stages.scale + slices - stages.post)):
+        assert vector_command_cycles(config, fields | changes) == alone + turns
 
 
 def test_prediction_says_what_units_do():
