@@ -257,7 +257,7 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
         _field("mask_step", 1, "1: one more in each further row (causal), 0: as many"),
         _field("function", 3, "a `VectorFunction`"),
         _field("post", 2, "0 none, 1 multiply by C, row1 or `constant`, 2 multiply by the function's own argument"),
-        _field("sum", 2, "of a row's function values: 0 nothing, 1 sum, 2 sum of squares (where `post` is 0: one multiplier does both)"),
+        _field("sum", 2, "of a row's function values: 0 nothing, 1 sum, 2 sum of squares (then `post` is 0: one multiplier)"),
         _field("sum_addr", 16, "row scalar that row 0's sum goes to"),
         _field("max", 2, "of a row's results: 0 nothing, 1 maximum, 2 maximum of magnitudes"),
         _field("max_addr", 16, "row scalar that row 0's maximum goes to"),
