@@ -112,13 +112,14 @@ class _Walk:
     @contextmanager
     def registers(self) -> Iterator[None]:
         """Lend what the walks need."""
-        with self.emitter.registers("tile", "in slot", "target"), self.emitter.lending([self.columns, self.row_bytes]):
+        emitter = self.emitter
+        with emitter.registers("tile", "in slot", "target"), emitter.lending([self.columns, self.row_bytes]):
+            emitter.asm.set(emitter.reg("in slot"), 0)      # goes on from walk to walk: slots may still be in use
             yield
 
     def _begin(self) -> None:
         emitter = self.emitter
         emitter.move(emitter.reg("tile"), *self.source)
-        emitter.asm.set(emitter.reg("in slot"), 0)
         emitter.start([self.columns, self.row_bytes])
 
     def _load(self) -> None:

@@ -23,6 +23,7 @@ from sw.layout import round_up
 __all__ = ["KINDS", "ROTARY_SCALARS", "QueryArea", "emit_rotary", "query_area", "rotary_areas"]
 
 KINDS = ("queries", "keys", "values")
+RINGS = ("in slot", "out slot", "scales slot")
 ROTARY_SCALARS = ("magnitude", "inverse", "low", "high", "zero")
 
 
@@ -88,10 +89,13 @@ def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: Decode
         _load_angles(emitter, shape, areas["angles"], rows, position, table)
     emission = _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache, turning=table is not None)
     first = 0
-    for kind, heads in zip(KINDS, (shape.heads, shape.kv_heads, shape.kv_heads), strict=True):
-        if kind in kinds:
-            emission.heads(kind, heads, (source[0], source[1] + 4 * first * shape.head_dim))
-        first += heads
+    with emitter.registers(*RINGS):         # which go on from kind to kind: slots may still be in use
+        for ring in RINGS:
+            emitter.asm.set(emitter.reg(ring), 0)
+        for kind, heads in zip(KINDS, (shape.heads, shape.kv_heads, shape.kv_heads), strict=True):
+            if kind in kinds:
+                emission.heads(kind, heads, (source[0], source[1] + 4 * first * shape.head_dim))
+            first += heads
     emitter.asm.fence()
     if table is not None:
         emitter.asm.signal(Semaphore.PARAM_FREE)        # which the angles held
@@ -126,14 +130,8 @@ class _Emission:
         """Emit all heads of a kind."""
         emitter, queries = self.emitter, self.queries
         self.rows: Operand = heads if self.single else self.tokens
-        names = ["tile", "in slot", "target", "scale target"]
-        if kind != "queries":
-            names += ["out slot", "scales slot", "cache scale"]
-        with emitter.registers(*names):
+        with emitter.registers("tile", "target", "scale target", *([] if kind == "queries" else ["cache scale"])):
             emitter.move(emitter.reg("tile"), *source)
-            for name in names:
-                if name.endswith("slot"):
-                    emitter.asm.set(emitter.reg(name), 0)
             if kind == "queries":
                 emitter.asm.set(emitter.reg("target"), queries.addr)
                 emitter.asm.set(emitter.reg("scale target"), queries.scales)
