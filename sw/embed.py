@@ -56,7 +56,7 @@ class CompiledEncoder:
         self.config, self.model, self.weights = config, model, weights
         self.chunk, self.memory, self.program = self._compile(chunk)
         self.dram: npt.NDArray[np.uint8] = np.zeros(round_up(self.program.memory_bytes, PAGE), np.uint8)
-        place_encoder(config, self.memory, weights, self.dram)
+        place_encoder(config, model, self.memory, weights, self.dram)
 
     def _compile(self, chunk: int | None) -> tuple[int, EncoderMemory, Program]:
         """Return chunk, memory and program; of several chunks the largest that the config can run."""

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "BertConfig", "BertLayer", "BertWeights", "attention_float", "embed_float", "encode_float", "gelu", "layer_float",
-    "layer_norm", "linear", "merge_heads", "softmax", "split_heads",
+    "BertConfig", "BertLayer", "BertWeights", "attention_float", "embed_float", "encode_float", "gelu", "halves_float",
+    "layer_float", "layer_norm", "linear", "merge_heads", "softmax", "split_heads",
 ]
 
 Array = npt.NDArray[np.float32]
@@ -126,8 +126,13 @@ def attention_float(config: BertConfig, layer: BertLayer, x: Array) -> Array:
 
 def layer_float(config: BertConfig, layer: BertLayer, x: Array) -> Array:
     """Return a layer's output, (tokens, hidden) → (tokens, hidden)."""
-    x = layer_norm(x + linear(attention_float(config, layer, x), layer.o), *layer.norm1, config.norm_eps)
-    return layer_norm(x + linear(gelu(linear(x, layer.up)), layer.down), *layer.norm2, config.norm_eps)
+    return halves_float(config, layer, x)[1]
+
+
+def halves_float(config: BertConfig, layer: BertLayer, x: Array) -> tuple[Array, Array]:
+    """Return what a layer's attention hands to its MLP, and what that makes of it; each (tokens, hidden)."""
+    attended = layer_norm(x + linear(attention_float(config, layer, x), layer.o), *layer.norm1, config.norm_eps)
+    return attended, layer_norm(attended + linear(gelu(linear(attended, layer.up)), layer.down), *layer.norm2, config.norm_eps)
 
 
 def embed_float(config: BertConfig, weights: BertWeights, tokens: Sequence[int]) -> Array:

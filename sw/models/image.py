@@ -20,8 +20,8 @@ def pad_heads(shape: DecoderShape, matrix: Floats, parts: int = 2) -> Floats:
 
 
 def place_linear(linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np.uint8], at: int,
-                 bias: Floats | None = None) -> None:
-    """Round a matrix (outputs, inputs) to int8 and write it to `at`, then its scales, then its bias.
+                 bias: Floats | None = None, factors: Floats | None = None) -> None:
+    """Round a matrix (outputs, inputs) to int8 and write it to `at`, then its scales, its bias, and the residual's factors.
 
     Raises
     ------
@@ -36,8 +36,9 @@ def place_linear(linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np
     packed = linear.layout.pack(np.ascontiguousarray(rounded.T))
     dram[at:at + packed.size] = packed
     place_floats(f"{name}, scale", scale, dram, at + linear.scales_offset)
-    if bias is not None:
-        place_floats(f"{name}, bias", bias, dram, at + linear.scales_offset + linear.parameter_bytes)
+    for number, (what, values) in enumerate((("bias", bias), ("residual", factors)), 1):
+        if values is not None:
+            place_floats(f"{name}, {what}", values, dram, at + linear.scales_offset + number * linear.parameter_bytes)
 
 
 def place_floats(name: str, values: Floats, dram: npt.NDArray[np.uint8], at: int) -> None:

@@ -24,10 +24,10 @@ def gelu(m: Operand, n: Operand, acc: Accumulator, to: Floats, *, columns: Float
                         times=ITSELF, amax_to=amax, seed=seed, to=to)]
 
 
-def add(m: Operand, n: Operand, x: Floats, y: Floats, to: Floats, *, sum_to: Operand | None = None,
-        squares_to: Operand | None = None, amax_to: Operand | None = None) -> list[Pass]:
-    """x + y → float32, which may lie where either does, with the statistics of the result."""
-    return [vector_pass("add", a=x, m=m, n=n, add=y, sum_to=sum_to, squares_to=squares_to, amax_to=amax_to, to=to)]
+def add(m: Operand, n: Operand, x: Floats, y: Floats, to: Floats, *, factors: Floats | Number = 1.0,
+        sum_to: Operand | None = None, squares_to: Operand | None = None, amax_to: Operand | None = None) -> list[Pass]:
+    """x · factors + y → float32, which may lie where either does, with the statistics of the result."""
+    return [vector_pass("add", a=x, m=m, n=n, scale=factors, add=y, sum_to=sum_to, squares_to=squares_to, amax_to=amax_to, to=to)]
 
 
 def multiply(m: Operand, n: Operand, x: Floats, y: Floats, to: Floats, *, amax_to: Operand | None = None) -> list[Pass]:

@@ -67,7 +67,7 @@ class Linear:
     residual : bool
         The result is added to what the output holds.
     bias : bool
-        A float32 for each output is added.
+        A float32 for each output is added; with a residual, that is multiplied by a float32 for each output before.
     gelu : bool
         What is stored is GELU of the result; only with a bias.
     """
@@ -91,7 +91,7 @@ class Linear:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights, then the columns' float32 scales, then their biases, in DRAM."""
+        """Bytes of weights, then the columns' float32 scales, their biases, and the residual's factors, in DRAM."""
         return self.scales_offset + self.parameter_rows * self.parameter_bytes
 
     @property
@@ -101,13 +101,13 @@ class Linear:
 
     @property
     def parameter_bytes(self) -> int:
-        """From the scales to the biases."""
+        """From the scales to the biases, and from those to the residual's factors."""
         return 4 * round_up(self.n, LARGEST_TILE)
 
     @property
     def parameter_rows(self) -> int:
-        """Rows of scales and biases."""
-        return 1 + self.bias
+        """Rows of scales, biases and factors."""
+        return 1 + self.bias + (self.bias and self.residual)
 
 
 def column_tile(config: AcceleratorConfig, m: int) -> int:
@@ -276,7 +276,9 @@ class _Emission:
             before = Floats(self._slot("in"), stride)
             arrived = [Semaphore.IN_FULL]
             if linear.bias:                     # while the engine is still at this tile
-                emitter.passes(add(self.rows, 0, before, biases, before), [Semaphore.PARAM_FULL, *arrived], columns=self.columns)
+                factors = Floats(self._slot("scales", 8 * linear.tile_n))
+                emitter.passes(add(self.rows, 0, before, biases, before, factors=factors), [Semaphore.PARAM_FULL, *arrived],
+                               columns=self.columns)
                 wait.remove(Semaphore.PARAM_FULL)
                 arrived = []
             wait += arrived
