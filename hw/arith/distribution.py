@@ -15,9 +15,15 @@ from hw.curves import curve
 from hw.elements import FP32, FloatFormat
 from hw.errors import ConfigError
 
-__all__ = ["Distribution"]
+__all__ = ["REACH", "Distribution", "check_reach"]
 
-_REACH = 4          # the logistic table ends at 2^4, the normal one at 2^3
+REACH = 4           # the logistic table ends at 2^4, the normal one at 2^3
+
+
+def check_reach(where: str, fmt: FloatFormat) -> None:
+    """Raise ConfigError if `fmt` has no values beyond the tables."""
+    if fmt.exponent_max <= fmt.bias + REACH:
+        raise ConfigError(f"{where} must have values of {2 << REACH} and more, not {fmt.name!r}")
 
 
 class Distribution(wiring.Component):
@@ -59,8 +65,7 @@ class Distribution(wiring.Component):
 
     def __init__(self, *, fmt: FloatFormat = FP32, degree: int | None = None, segments_log2: int | None = None):
         check_format("Distribution.fmt", fmt)
-        if fmt.exponent_max <= fmt.bias + _REACH:
-            raise ConfigError(f"Distribution.fmt must have values of {2 << _REACH} and more, not {fmt.name!r}")
+        check_reach("Distribution.fmt", fmt)
         self._curve = curve("distribution", fmt.mantissa_bits, degree=degree, segments_log2=segments_log2)
         self._fmt = fmt
         self.latency = 5 + 2 * self._curve.degree
@@ -71,7 +76,7 @@ class Distribution(wiring.Component):
         fmt, table = self._fmt, self._curve
         width = table.index_bits - 1 + table.offset_bits        # of an argument
         one = 1 << table.fraction_bits
-        m.submodules.to_int = to_int = FloatToInt(width=width + 1, fmt=fmt, fraction_bits=width - _REACH, split=True)
+        m.submodules.to_int = to_int = FloatToInt(width=width + 1, fmt=fmt, fraction_bits=width - REACH, split=True)
         m.submodules.evaluator = evaluator = CurveEvaluator(table)
         m.submodules.round = rounding = FloatRound(fmt=fmt, width=table.fraction_bits + 1, exponent_width=0,
                                                    lsb=-table.fraction_bits)
@@ -86,7 +91,7 @@ class Distribution(wiring.Component):
         tail = Signal(table.fraction_bits)
         select = registered(m, self.enable, self.select, "select", to_int.latency)
         m.d.comb += [
-            beyond.eq(self.i.exponent >= fmt.bias + _REACH - self.select),
+            beyond.eq(self.i.exponent >= fmt.bias + REACH - self.select),
             to_int.enable.eq(self.enable), to_int.i.mantissa.eq(self.i.mantissa), to_int.i.sign.eq(0),
             to_int.i.exponent.eq(self.i.exponent + self.select),
             evaluator.enable.eq(self.enable),

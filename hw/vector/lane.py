@@ -6,8 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.distribution import Distribution
-from hw.arith.exp2 import Exp2
+from hw.arith.exp2_distribution import Exp2Distribution
 from hw.arith.float_to_int import FloatToInt
 from hw.arith.floating import float_layout, infinity, unpack
 from hw.arith.int_to_float import IntToFloat
@@ -37,7 +36,7 @@ class VectorLane(wiring.Component):
     cannot be told apart in o: such products are far below a half. The other lane keeps subnormal values, as IEEE 754 has them.
 
     Latency 38 cycles with `enable` high, 9 of the lane for requantization; initiation interval 1; no reset. An int32 adder, two
-    float32 multipliers for x and one for y, one adder, 2^x and `Distribution`: see `docs/vector.md`.
+    float32 multipliers for x and one for y, one adder, `Exp2Distribution`: see `docs/vector.md`.
 
     Parameters
     ----------
@@ -140,22 +139,22 @@ class VectorLane(wiring.Component):
         m.d.comb += xs[0].eq(Mux(self.masked, MINUS_INFINITY, total))
         for stage in range(1, length + 1):
             xs.append(registered(m, self.enable, xs[-1], f"x_{stage}"))
-        m.submodules.distribution = distribution = Distribution(fmt=FP32)
-        m.d.comb += distribution.select.eq(self.function == VectorFunction.NORMAL)
-        functions: dict[VectorFunction, Any] = {VectorFunction.EXP2: Exp2(fmt=FP32, subnormals=True)}
+        m.submodules.exp2_distribution = exponential = Exp2Distribution(fmt=FP32)
+        m.d.comb += [exponential.distribution.eq(self.function != VectorFunction.EXP2),
+                     exponential.normal.eq(self.function == VectorFunction.NORMAL)]
+        blocks: list[tuple[Any, tuple[VectorFunction, ...]]] = [
+            (exponential, (VectorFunction.EXP2, VectorFunction.SIGMOID, VectorFunction.NORMAL))]
         if self._scalar_functions:
-            functions |= {VectorFunction.RECIPROCAL: Reciprocal(fmt=FP32, subnormals=True),
-                          VectorFunction.RSQRT: Rsqrt(fmt=FP32, subnormals=True)}
-        for function, block in functions.items():
-            m.submodules[function.name.lower()] = block
-        functions |= {VectorFunction.SIGMOID: distribution, VectorFunction.NORMAL: distribution}
+            m.submodules.reciprocal = reciprocal = Reciprocal(fmt=FP32, subnormals=True)
+            m.submodules.rsqrt = rsqrt = Rsqrt(fmt=FP32, subnormals=True)
+            blocks += [(reciprocal, (VectorFunction.RECIPROCAL,)), (rsqrt, (VectorFunction.RSQRT,))]
         f = Signal(32)
         m.d.comb += f.eq(xs[-1])
         with m.Switch(self.function):
-            for function, block in functions.items():
-                with m.Case(function):
+            for block, functions in blocks:
+                with m.Case(*functions):
                     m.d.comb += f.eq(block.o)
-        for block in {id(block): block for block in functions.values()}.values():
+        for block, _ in blocks:
             m.d.comb += [block.enable.eq(self.enable), Value.cast(block.i).eq(xs[length - block.latency])]
 
         own = Signal(32)
