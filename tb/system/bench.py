@@ -107,7 +107,7 @@ class CommandCoverage(uvm_subscriber):
 END_BINS = [ErrorCause.NONE, ErrorCause.BAD_SIZE, ErrorCause.MISALIGNED, ErrorCause.SCRATCHPAD_RANGE,
             ErrorCause.ACCUMULATOR_RANGE, ErrorCause.UNSUPPORTED, ErrorCause.ILLEGAL_INSTRUCTION, ErrorCause.LOOP_STACK,
             ErrorCause.PROGRAM_COUNTER, ErrorCause.FIELD_OVERFLOW, ErrorCause.BUS_READ, ErrorCause.BUS_WRITE,
-            ErrorCause.BUS_FETCH]
+            ErrorCause.BUS_FETCH, *([ErrorCause.ROW_SCALAR_RANGE] if CONFIG.vector == "transformer" else [])]
 
 
 class Environment(uvm_env):
