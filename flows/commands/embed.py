@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> bool:
 
 def _show(args: argparse.Namespace, found: Embeddings, answer: dict[str, Any]) -> None:
     """Print the tables: the texts, how alike they are, and where the cycles went."""
-    table = _table(escape(f"{args.model} on {args.preset or args.config} ({args.device})"), "text", "tokens", "cosine",
+    name = args.model if args.model == _OWN else Path(args.model).resolve().name
+    table = _table(escape(f"{name} on {args.preset or args.config} ({args.device})"), "text", "tokens", "cosine",
                    "cycles", "predicted", "util", "sim s")
     for sentence in answer["sentences"]:
         cycles, used = sentence["cycles"], sentence["utilization"]
