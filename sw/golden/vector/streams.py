@@ -62,7 +62,7 @@ class Stream:
     def read(self, config: AcceleratorConfig, scratchpad: Bytes, rows: range, n: int, dtype: type) -> npt.NDArray[np.generic]:
         """Return elements of some rows, (m, n), or (1, n) where one row serves all; nibbles as unsigned bytes."""
         rows = rows if self.stride else rows[:1]
-        pieces = [self._view(scratchpad, rows, first, size).copy() for first, size in self._pieces(config, n)]
+        pieces = [self._view(scratchpad, rows, first, size).copy() for first, size in self.pieces(config, n)]
         data = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
         if self.bits == 4:
             nibbles: Bytes = np.stack((data & 15, data >> 4), axis=-1).reshape(len(rows), -1)
@@ -74,7 +74,7 @@ class Stream:
         if self.scalar:
             results = results[:, :1]
         data, n = self._encode(config, results, output), results.shape[1]
-        pieces = list(self._pieces(config, n))
+        pieces = list(self.pieces(config, n))
         apart = self.stride >= sum(pieces[-1])
         for block in [slice(None)] if apart else [slice(i, i + 1) for i in range(len(rows))]:
             done = 0
@@ -91,12 +91,12 @@ class Stream:
         data = words.astype(np.int8).view(np.uint8)
         if self.bits == 8:
             return data
-        nibbles = np.zeros((len(data), 2 * sum(size for _, size in self._pieces(config, data.shape[1]))), np.uint8)
+        nibbles = np.zeros((len(data), 2 * sum(size for _, size in self.pieces(config, data.shape[1]))), np.uint8)
         nibbles[:, self._nibbles(config, data.shape[1])] = data
         pairs: Bytes = nibbles[:, 0::2] | nibbles[:, 1::2] * np.uint8(16)
         return pairs
 
-    def _pieces(self, config: AcceleratorConfig, n: int) -> Iterator[tuple[int, int]]:
+    def pieces(self, config: AcceleratorConfig, n: int) -> Iterator[tuple[int, int]]:
         """Yield first byte and size of each contiguous piece of a row."""
         if config.columns == config.output_slot_bytes:
             yield 0, ceil_div(n * self.bits, 8)
