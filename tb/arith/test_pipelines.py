@@ -6,6 +6,7 @@ import pytest
 
 from hw.arith.distribution import Distribution
 from hw.arith.exp2 import Exp2
+from hw.arith.exp2_distribution import Exp2Distribution
 from hw.arith.exp2_fixed import Exp2Fixed
 from hw.arith.float_accumulate import FloatAccumulate
 from hw.arith.float_add import FloatAdd
@@ -70,6 +71,10 @@ PIPELINES = {
     "rsqrt": (lambda: Rsqrt(fmt=FP16, subnormals=True), "o", {"i": A16}, functions.rsqrt(FP16, A16, subnormals=True)),
     "distribution": (lambda: Distribution(fmt=FP16), "o", {"i": A16, "select": N & 1},
                      np.where(N & 1, functions.normal(FP16, A16), functions.sigmoid(FP16, A16))),
+    "exp2 distribution": (
+        lambda: Exp2Distribution(fmt=FP32), "o", {"i": X32, "distribution": N >> 1 & 1, "normal": N & 1},
+        np.where(N & 2, np.where(N & 1, functions.normal(FP32, X32), functions.sigmoid(FP32, X32)),
+                 functions.exp2(FP32, X32, subnormals=True))),
 }
 
 
@@ -94,7 +99,7 @@ def test_latency_and_stalls(name, stall):
     ("IntToFloat.fmt", lambda fmt: IntToFloat(width=8, fmt=fmt)), ("FloatToInt.fmt", lambda fmt: FloatToInt(width=8, fmt=fmt)),
     ("Exp2.fmt", lambda fmt: Exp2(fmt=fmt)), ("Exp2Fixed.fmt", lambda fmt: Exp2Fixed(width=8, fraction_bits=2, fmt=fmt)),
     ("Reciprocal.fmt", lambda fmt: Reciprocal(fmt=fmt)), ("Rsqrt.fmt", lambda fmt: Rsqrt(fmt=fmt)),
-    ("Distribution.fmt", lambda fmt: Distribution(fmt=fmt))])
+    ("Distribution.fmt", lambda fmt: Distribution(fmt=fmt)), ("Exp2Distribution.fmt", lambda fmt: Exp2Distribution(fmt=fmt))])
 @pytest.mark.parametrize("fmt", [UNSIGNED, WITHOUT_ZERO, BINARY64], ids=lambda fmt: fmt.name)
 def test_formats_that_are_not_for_arithmetic(parameter, build, fmt):
     rule = "have a sign, a zero, 1 to 24 mantissa bits and 2 to 8 exponent bits"
