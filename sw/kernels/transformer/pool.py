@@ -66,7 +66,8 @@ def emit_pool(emitter: StreamEmitter, pool: Pool, areas: dict[str, Area], scalar
     """
     n, stride = pool.n, pool.row_bytes
     sums, out = Floats(areas["sums"].addr, stride), Floats(areas["out"].addr)
-    emitter.passes([vector_pass("zeros", a=Int8(areas["in"].addr), m=pool.block, n=n, scale=0.0, add=0.0, to=sums)])
+    # Zero times whatever lies where no other unit writes yet.
+    emitter.passes([vector_pass("zeros", a=Int8(areas["out"].addr), m=pool.block, n=n, scale=0.0, add=0.0, to=sums)])
     with emitter.registers("block", "left", "here", "in slot"):
         emitter.asm.set(emitter.reg("in slot"), 0)
         emitter.move(emitter.reg("block"), *source)
