@@ -8,7 +8,7 @@ done for certain. What follows from what:
 * It is done after those before it in its queue, and signals then.
 * The sequencer goes on from WAIT when it has taken the semaphores, and from FENCE when all commands before it are done.
 * Who takes from a semaphore for the n-th time does so after n have been given. Where several agents give, the n may be any of
-  theirs: only as many are certain to be one agent's as the others cannot have given up to the next FENCE. Where several take, each
+  theirs: only as many are certain to be one agent's as the others cannot have given up to the next FENCE. Of several takers each
   counts its own.
 
 How deep queues are, and how many commands a unit has taken, promises nothing.
