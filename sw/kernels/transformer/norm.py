@@ -23,7 +23,7 @@ __all__ = ["NORM_SCALARS", "LayerNorm", "block_rows", "emit_layer_norm", "layer_
 NORM_SCALARS = ("row scale", "magnitude", "inverse", "squares", "part", "total")
 """Those of quantizations, and a row's sum."""
 
-LARGEST_SLOT = 1 << 15      # bytes of a block of rows
+LARGEST_SLOT = 1 << 14      # bytes of a block of rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +74,11 @@ def make_layer_norm(config: AcceleratorConfig, name: str, m: int, n: int, eps: f
 
 def layer_norm_areas(config: AcceleratorConfig, norm: LayerNorm, start: int) -> dict[str, Area]:
     """Return the scratchpad areas, above `start`."""
-    block = norm.block * norm.row_bytes
-    return place_areas(config, norm.name, {"in": (block, 2), "centred": (block, 1), "out": (block, 2),
-                                           "parameters": (norm.parameter_bytes, 1),
-                                           **({"added": (block, 2)} if norm.added else {})}, start)
+    block, row = norm.block * norm.row_bytes, norm.row_bytes
+    sizes = {"in": (block, 2), "centred": (block, 1), "out": (block, 2), "gamma": (row, 1), "beta": (row, 1)}
+    if norm.added:
+        sizes |= {"type": (row, 1), "added": (block, 2)}
+    return place_areas(config, norm.name, sizes, start)
 
 
 def emit_layer_norm(emitter: StreamEmitter, norm: LayerNorm, areas: dict[str, Area], scalars: dict[str, int], *, rows: Operand,
@@ -112,7 +113,9 @@ class _Emission:
         rings = [f"{name} slot" for name, area in self.areas.items() if area.slots > 1]
         names = ["block", "left", "here", "row", *rings, *(["added"] if self.added else []), *(["target"] if self.target else [])]
         # Loads are done in the order in which they are queued: when the first block is there, so are the parameters.
-        self._load(self.parameters, Floats(self.areas["parameters"].addr, norm.row_bytes), norm.parameter_bytes // norm.row_bytes)
+        register, offset = self.parameters
+        for number, name in enumerate(("gamma", "beta", "type")[:3 if norm.added else 2]):
+            self._load((register, offset + number * norm.row_bytes), self._slot(name), 1)
         with emitter.registers(*names):
             for name in ("row", *rings):
                 emitter.asm.set(emitter.reg(name), 0)
@@ -135,8 +138,8 @@ class _Emission:
         area = self.areas[name]
         return Floats((self.emitter.reg(f"{name} slot"), area.addr) if area.slots > 1 else area.addr, self.norm.row_bytes)
 
-    def _parameter(self, number: int) -> Floats:
-        return Floats(self.areas["parameters"].addr + number * self.norm.row_bytes)
+    def _parameter(self, name: str) -> Floats:
+        return Floats(self.areas[name].addr)
 
     def _load(self, source: tuple[str, int] | str, to: Floats, rows: Operand, wait: tuple[int, ...] = (),
               signal: tuple[int, ...] = ()) -> None:
@@ -157,13 +160,13 @@ class _Emission:
             self._load(emitter.reg("added"), added, here, (Semaphore.IN_FREE,))
             self._load(emitter.reg("block"), x, here, (), (Semaphore.IN_FULL,))
             emitter.passes([*add(here, norm.n, x, added, centred),
-                            *add(here, norm.n, centred, self._parameter(2), x, sum_to=total)], wait)
+                            *add(here, norm.n, centred, self._parameter("type"), x, sum_to=total)], wait)
             wait = []
         else:
             self._load(emitter.reg("block"), x, here, (Semaphore.IN_FREE,), (Semaphore.IN_FULL,))
         amax = scalars["magnitude"] if self.target else None
         emitter.passes(layer_norm(here, norm.n, x, out, total=total, squares=scalars["squares"], eps=norm.eps, centred=centred,
-                                  gamma=self._parameter(0), beta=self._parameter(1), amax=amax),
+                                  gamma=self._parameter("gamma"), beta=self._parameter("beta"), amax=amax),
                        [*wait, Semaphore.OUT_FREE], [Semaphore.IN_FREE, Semaphore.OUT_FULL])
         if self.target:
             to, scale = Int8(emitter.reg("target"), self.target[1]), (emitter.reg("row"), scalars["row scale"])
