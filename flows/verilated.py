@@ -46,13 +46,14 @@ class Variant:
         return "".join(f'no_inline -module "{pattern}"\n' for pattern in self.apart)
 
 
-# Rows apart, a 16×16 array is compiled sixteen times less, and runs as fast as a flat one, which does not fit into the
-# instruction cache. Whole designs in which every module stays apart (-fno-inline) are a third slower.
+# Rows apart, a 16×16 array is compiled sixteen times less; with the lanes of the vector unit apart too, it runs a fifth faster
+# than a flat design, which does not fit into the instruction cache. With every module apart (-fno-inline) designs are a third
+# slower, with the memories apart a tenth, with -Os a third.
 VARIANTS = {
-    "fast-build": Variant(compiler=("-O1",), apart=("mesh_row_*",), flat=False,
-                          doc="array rows share their code: for tests and large arrays"),
+    "fast-build": Variant(compiler=("-O2",), apart=("mesh_row_*", "vector_lane_*"), flat=False,
+                          doc="array rows and vector lanes share their code"),
     "fast-run": Variant(verilator=("--flatten",), compiler=("-O2",), flat=True,
-                        doc="one flat module: for long runs; offers snapshots"),
+                        doc="one flat module: offers snapshots"),
 }
 WAVES = {".vcd": ("--trace-vcd", "verilated_vcd_c"), ".fst": ("--trace-fst", "verilated_fst_c")}
 """Suffix of a wave file → Verilator's option and the runtime file that writes it."""
