@@ -20,11 +20,14 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "systolic-16x16": AcceleratorConfig(
         rows=16, columns=16, vector="transformer", vector_lanes=8, scratchpad_bytes=256 * KIB, accumulator_rows=1024),
     "systolic-32x32": AcceleratorConfig(
-        rows=32, columns=32, vector="transformer", vector_lanes=8, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256),
+        rows=32, columns=32, vector="transformer", vector_lanes=8, scratchpad_bytes=512 * KIB, accumulator_rows=1024,
+        bus_width=256),
     "systolic-64x64": AcceleratorConfig(
-        rows=64, columns=64, vector="transformer", vector_lanes=16, scratchpad_bytes=1024 * KIB, accumulator_rows=1024, bus_width=512),
+        rows=64, columns=64, vector="transformer", vector_lanes=16, scratchpad_bytes=1024 * KIB, accumulator_rows=1024,
+        bus_width=512),
     "systolic-w4a8-16x16": AcceleratorConfig(
-        rows=16, columns=16, vector="transformer", vector_lanes=8, scratchpad_bytes=256 * KIB, accumulator_rows=1024, weight_format="int4"),
+        rows=16, columns=16, vector="transformer", vector_lanes=8, scratchpad_bytes=256 * KIB, accumulator_rows=1024,
+        weight_format="int4"),
 })
 
 
