@@ -8,6 +8,7 @@ import pytest
 from hw.presets import PRESETS
 from sw.embed import CompiledEncoder, Embedder
 from sw.golden.device import GoldenDevice
+from sw.hazards import find_hazards
 from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.encoder import encoder_memory
 from sw.kernels.transformer.shape import ShapeError
@@ -128,6 +129,14 @@ def test_the_bound_tells_a_wrong_model(compile_encoder):
         assert min(differences(fields, other, compiled, tokens, vector)) > ROUNDED, name
     name = "embeddings.position_embeddings.weight"
     assert min(differences(fields, {**tensors, name: np.roll(tensors[name], 1, axis=0)}, compiled, tokens, vector)) > BOUND
+
+
+@pytest.mark.parametrize(("config", "chunk"), [("16x16", 8), ("4x4", 16)])
+def test_semaphores_order_all_that_units_share(compile_encoder, config, chunk):
+    """What timing would have to be lucky for on the RTL, and the golden device cannot see."""
+    _, _, compiled = compile_encoder(config, chunk)
+    for count in (1, 9, 70):
+        assert list(find_hazards(compiled.config, compiled.program, {"count": count})) == []
 
 
 def test_the_real_model():

@@ -1,9 +1,9 @@
 """Passes of a gated or plain MLP, of residuals, and of sentence embeddings."""
 
 from hw.isa import VectorFunction
-from sw.kernels.passes.command import ITSELF, Accumulator, Floats, Int8, Number, Operand, Pass, Row, further, vector_pass
+from sw.kernels.passes.command import ITSELF, Accumulator, Floats, Number, Operand, Pass, Row, further, vector_pass
 
-__all__ = ["add", "add_up_rows", "gated", "gelu", "mean_rows", "multiply", "one_over_count", "silu", "unit_length"]
+__all__ = ["add", "add_up_rows", "gated", "gelu", "mean_rows", "multiply", "silu", "unit_length"]
 
 
 def silu(m: Operand, n: Operand, acc: Accumulator, to: Floats, *, columns: Floats | Number, tokens: Operand) -> list[Pass]:
@@ -53,12 +53,6 @@ def add_up_rows(m: int, n: Operand, addr: Operand, stride: int) -> list[Pass]:
         passes.append(vector_pass("add rows", a=x, m=left - half, n=n, add=Floats(further(x.addr, half * stride), stride), to=x))
         left = half
     return passes
-
-
-def one_over_count(count: Operand, any_bytes: Int8, to: Operand) -> list[Pass]:
-    """1 / count → a row scalar, of a count that only the program knows: a sum of so many ones, made of any bytes."""
-    return [vector_pass("count", a=any_bytes, m=1, n=count, scale=0.0, add=1.0, sum_to=to),
-            vector_pass("1 / count", a=Row(to), m=1, function=VectorFunction.RECIPROCAL, sum_to=to)]
 
 
 def unit_length(m: Operand, n: Operand, x: Floats, to: Floats, *, squares: Operand, least: float = 1e-12) -> list[Pass]:

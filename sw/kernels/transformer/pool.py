@@ -1,7 +1,7 @@
 """The mean of rows of float32 in DRAM, brought to length one: a sentence's embedding.
 
-Blocks of rows are added up into as many sums as a block has rows, then those. The number of rows is known only when the program
-runs: the vector unit counts it.
+Blocks of rows are added up into as many sums as a block has rows, then those. How many rows there are cancels: the sum has the
+same direction as the mean.
 """
 
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
 from hw.isa import Unit
-from sw.kernels.passes.activations import add, add_up_rows, one_over_count, unit_length
+from sw.kernels.passes.activations import add, add_up_rows, unit_length
 from sw.kernels.passes.command import Floats, Int8, vector_pass
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
@@ -58,7 +58,7 @@ def emit_pool(emitter: StreamEmitter, pool: Pool, areas: dict[str, Area], scalar
     Parameters
     ----------
     scalars : dict of str to int
-        Row scalars "part" and "squares".
+        Row scalar "squares".
     rows : str
         Register.
     source, output : (register, int)
@@ -86,8 +86,7 @@ def emit_pool(emitter: StreamEmitter, pool: Pool, areas: dict[str, Area], scalar
                 emitter.ring(emitter.reg("in slot"), areas["in"].slot_bytes, areas["in"].slots)
                 emitter.move(emitter.reg("block"), emitter.reg("block"), pool.block * stride)
                 emitter.asm.sub(emitter.reg("left"), emitter.reg("left"), "r0", pool.block)
-    emitter.passes([*add_up_rows(pool.block, n, sums.addr, stride), *one_over_count(rows, Int8(0), scalars["part"]),
-                    vector_pass("mean", a=sums, m=1, n=n, row=scalars["part"], to=sums),
+    emitter.passes([*add_up_rows(pool.block, n, sums.addr, stride),
                     *unit_length(1, n, sums, out, squares=scalars["squares"])], [], [Semaphore.OUT_FULL])
     emitter.command(Unit.STORE, {"dram_addr": output, "dram_stride": 0, "rows": 1, "row_bytes": 4 * n, "addr": out.addr,
                                  "stride": 0}, [Semaphore.OUT_FULL])
