@@ -261,6 +261,20 @@ def test_session_keeps_memories_between_runs():
     assert len(session.memory) == 0
 
 
+def test_row_scalars_do_not_outlive_a_program():
+    """What a program has not written itself reads as NaN, so that one that relies on it is found out."""
+    config = CONFIGS["systolic-8x8"]
+    head = "set vector.m, 4\nset vector.n, 1\nset vector.scale, 0x3f800000\n"
+    write = "set vector.source, 4\nset vector.a_stride, 4\nset vector.sum, 1\nvector signal 0\nwait 0\n"
+    read = ("set vector.source, 3\nset vector.sum, 0\nset vector.output, 3\nset vector.addr, 64\nset vector.stride, 4\n"
+            "vector signal 1\nwait 1\nset store.rows, 1\nset store.row_bytes, 16\nset store.addr, 64\nset store.dram_addr, 4096\nstore\nhalt")
+    session = GoldenDevice(config).open(1 << 14)
+    for text, expected in ((write + read, 0), (read, 0x7FC0_0000)):
+        program = Program(name="scalars", config_digest=config.digest(), code=assemble(head + text), code_addr=0,
+                          regions=(Region(name="out", addr=4096, size=16, role="output"),))
+        assert session.run(program).outputs["out"].view(np.uint32).tolist() == [expected] * 4
+
+
 def test_programs_that_share_memory_are_placed_again():
     first = small_program("set store.rows, 1\nset store.row_bytes, 1\nset store.dram_addr, 4096\nstore\nhalt")
     second = small_program("halt")
