@@ -267,7 +267,8 @@ def test_row_scalars_do_not_outlive_a_program():
     head = "set vector.m, 4\nset vector.n, 1\nset vector.scale, 0x3f800000\n"
     write = "set vector.source, 4\nset vector.a_stride, 4\nset vector.sum, 1\nvector signal 0\nwait 0\n"
     read = ("set vector.source, 3\nset vector.sum, 0\nset vector.output, 3\nset vector.addr, 64\nset vector.stride, 4\n"
-            "vector signal 1\nwait 1\nset store.rows, 1\nset store.row_bytes, 16\nset store.addr, 64\nset store.dram_addr, 4096\nstore\nhalt")
+            "vector signal 1\nwait 1\nset store.rows, 1\nset store.row_bytes, 16\n"
+            "set store.addr, 64\nset store.dram_addr, 4096\nstore\nhalt")
     session = GoldenDevice(config).open(1 << 14)
     for text, expected in ((write + read, 0), (read, 0x7FC0_0000)):
         program = Program(name="scalars", config_digest=config.digest(), code=assemble(head + text), code_addr=0,
