@@ -75,6 +75,21 @@ def test_people_see_texts_likeness_and_where_the_cycles_go(capsys, monkeypatch, 
     assert "between" not in capsys.readouterr().out
 
 
+@pytest.mark.xdist_group("systolic-8x8")
+def test_the_rtl_is_exact(capsys, model):
+    """A sentence of part of a chunk and one of several chunks, with a memory that holds back."""
+    request = ("--text", "w1 w2 w3", "w4 w5 w6 " * 6, "--chunk", "8")
+    golden = answer_of(capsys, model, *request, "--device", "golden", config=("systolic-8x8",))
+    answer = answer_of(capsys, model, *request, "--stall", "0.2", config=("systolic-8x8",))
+    assert answer["match"] is True
+    assert answer["kernels_by"] == "sampled"
+    assert sum(answer["kernels"].values()) == sum(sentence["cycles"] for sentence in answer["sentences"])
+    for sentence, expected in zip(answer["sentences"], golden["sentences"], strict=True):
+        assert sentence["embedding"] == expected["embedding"]
+        assert 0.8 < sentence["cycles"] / sentence["predicted_cycles"] < 1.4
+        assert 0 < sentence["utilization"] < 1
+
+
 def test_minilm_is_the_default(capsys, monkeypatch):
     """The model of the installed package, up to where it would be compiled."""
     def compiled(config, model, weights, chunk):
