@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PRESET ?= systolic-16x16
+MODEL ?= models/python-llama-1m
 WORKERS ?= 2
 
 BIN := .venv/bin
@@ -12,7 +13,7 @@ SITE_READY := .venv/site-ready
 
 help:
 	@echo "make setup     environment in .venv (and, as root on Debian or Ubuntu, missing system packages)"
-	@echo "make sim       one encoder layer of a real sentence transformer on the RTL of $(PRESET)"
+	@echo "make sim       a language model completes a Python function on the RTL of $(PRESET)"
 	@echo "make test      the whole test suite"
 	@echo "make test-all  with it what takes minutes or needs Icarus Verilog or Sphinx: every preset in every simulator"
 	@echo "make verilog   Verilog, manifest and C headers of PRESET=$(PRESET), in build/verilog/$(PRESET)"
@@ -31,7 +32,7 @@ $(READY): pyproject.toml setup.sh
 	@touch $(READY)
 
 sim: $(READY)
-	@$(BIN)/heddle run $(PRESET) --workload minilm-layer
+	@$(BIN)/heddle generate $(PRESET) --model $(MODEL) --prompt-file $(MODEL)/prompt.txt --tokens 70
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup

@@ -26,6 +26,8 @@ _HOMES = {
     "BoardDevice": "flows.board_device", "MemoryTiming": "flows.native_sim",
     "DeviceError": "sw.device", "DeviceHang": "sw.device", "Result": "sw.device",
     "predict": "sw.perf",
+    # language models
+    "LlamaModel": "sw.models.llama", "CompiledModel": "sw.generate", "Generator": "sw.generate", "Sampler": "sw.sampling",
 }
 """Public name → module that has it, with `:name` where it is called otherwise there."""
 
