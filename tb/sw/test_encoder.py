@@ -67,6 +67,16 @@ def test_lengths(compile_encoder):
         check(fields, tensors, compiled, tokens, vector)
 
 
+def test_rows_that_are_not_there_cost_nothing(compile_encoder):
+    """Multiply-accumulates of a sentence: those of its tokens, in heads of 12 columns padded to 16."""
+    _, _, compiled = compile_encoder("16x16")
+    embedder = Embedder(GoldenDevice(compiled.config).open(len(compiled.dram)), compiled)
+    for count in (1, 9):
+        linears = 36 * 3 * 48 + 48 * 36 + 2 * 36 * 52
+        found = embedder.embed(tokens_of(count)).result.counters["macs"]
+        assert found == 2 * (count * linears + 3 * 2 * count**2 * 16)
+
+
 @pytest.mark.parametrize(("config", "chunk", "changes"), [
     ("4x4", 4, {}), ("8x8", 16, {}), ("bus64", 2, {}),
     ("16x16", 8, {"num_hidden_layers": 1}), ("16x16", None, {"num_hidden_layers": 3, "num_attention_heads": 1}),
