@@ -95,6 +95,8 @@ def _matrix(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
         yield Access(SharedMemory.SCRATCHPAD, False, first, (count, whole, ceil_div(group * bits, 8)), (stride, tile, 1))
         yield Access(SharedMemory.SCRATCHPAD, False, first + whole * tile, (count, ceil_div(rest * bits, 8)), (stride, 1))
     yield _accumulator(config, fields, write=True)
+    if fields["accumulate"]:
+        yield _accumulator(config, fields, write=False)
 
 
 def _accumulator(config: AcceleratorConfig, fields: Fields, *, write: bool) -> Access:
