@@ -23,6 +23,7 @@ __all__ = ["add_arguments", "run"]
 
 _OWN = "minilm"
 _SHOWN = 28                 # characters of a text
+_NO_CHARACTER = "\ufffd"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +111,7 @@ def _show(args: argparse.Namespace, found: Embeddings, answer: dict[str, Any]) -
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else _NO_CHARACTER for c in " ".join(text.split()))
     return line if len(line) <= _SHOWN else line[:_SHOWN - 1] + "…"
 
 

@@ -1,6 +1,7 @@
 """`heddle generate`: a language model writes text on the accelerator, every run compared with the golden device."""
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> bool:
 
 def _prompt(args: argparse.Namespace) -> bytes:
     if args.prompt_file is None:
-        prompt = args.prompt.encode()
+        prompt = os.fsencode(args.prompt)       # the bytes that were typed, whether or not they are UTF-8
     elif args.prompt_file.is_file():
         prompt = args.prompt_file.read_bytes()
     else:

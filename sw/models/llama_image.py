@@ -34,7 +34,9 @@ def place_model(config: AcceleratorConfig, memory: DecoderMemory, weights: Llama
             at = start + number * memory.layer_bytes + memory.offsets[name]
             place_linear(linears[name], f"{name} of layer {number}", matrix, dram, at)
     head = start + memory.model.layers * memory.layer_bytes
-    place_linear(head_linear(config, shape, 1), "head", weights.head * weights.norm, dram, head)
+    with np.errstate(over="ignore"):
+        output = weights.head * weights.norm
+    place_linear(head_linear(config, shape, 1), "head", output, dram, head)
     _place_angles(memory, shape, dram)
 
 
@@ -53,11 +55,10 @@ def place_embeddings(memory: DecoderMemory, weights: LlamaWeights, tokens: npt.A
 
 def _layer_matrices(shape: DecoderShape, gate_tile: int, layer: LlamaLayer) -> dict[str, Floats]:
     """Return a layer's matrices, outputs × inputs, padded, norms folded in."""
-    heads = [pad_heads(shape, matrix) for matrix in (layer.q * layer.attention_norm, layer.k * layer.attention_norm,
-                                                      layer.v * layer.attention_norm)]
-    half = gate_tile // 2
-    gate, up = (_pad_rows(matrix * layer.mlp_norm, shape.ffn).reshape(-1, half, shape.hidden)
-                for matrix in (layer.gate, layer.up))
+    with np.errstate(over="ignore"):        # what overflows is refused by name when it is placed
+        heads = [pad_heads(shape, matrix * layer.attention_norm) for matrix in (layer.q, layer.k, layer.v)]
+        gate, up = (_pad_rows(matrix * layer.mlp_norm, shape.ffn).reshape(-1, gate_tile // 2, shape.hidden)
+                    for matrix in (layer.gate, layer.up))
     return {
         "qkv": np.concatenate(heads), "output": pad_heads(shape, layer.o.T).T,
         "gate_up": np.concatenate((gate, up), axis=1).reshape(-1, shape.hidden), "down": _pad_rows(layer.down.T, shape.ffn).T,

@@ -1,5 +1,6 @@
 """A sentence transformer in a folder as Hugging Face lays it out: config, tokenizer, weights of a BERT encoder."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ class SentenceModel:
         TextError
             If it has no tokens of its own, or more than the model has positions.
         """
-        tokens = self.tokenizer.encode(text.encode())
+        tokens = self.tokenizer.encode(os.fsencode(text))
         if len(tokens) <= len(self.tokenizer.encode(b"")):
             raise TextError(f"a text must have at least one token, not none as {text!r}")
         if len(tokens) > self.config.context:

@@ -65,9 +65,9 @@ def test_the_chunk_may_be_chosen(capsys, model):
 
 def test_people_see_texts_likeness_and_where_the_cycles_go(capsys, monkeypatch, model):
     monkeypatch.setattr(common.console, "_width", 80)
-    assert embed(model, "--text", "w1 w2", "w1 w3", "[bold]w1\n" + "w1 " * 12, "--device", "golden") == 0
+    assert embed(model, "--text", "w1 w2", "w1 w3", "[bold]\x1b[31mw1\n" + "w1 " * 12, "--device", "golden") == 0
     out = capsys.readouterr().out
-    for said in ("model on systolic-4x4 (golden)", "[bold]w1 w1 w1 w1 w1 w1 w1 …", "cosines between the texts", "1.000",
+    for said in ("model on systolic-4x4 (golden)", "[bold]\ufffd[31mw1 w1 w1 w1 w1 w…", "cosines between the texts", "1.000",
                  "cycles by kernel, predicted", "attention quantize", "the golden device has no time: cycles are predicted"):
         assert said in out
     assert max(map(len, out.splitlines())) <= 80

@@ -80,6 +80,11 @@ def test_a_prompt_from_a_file(capsys, tmp_path, model):
     assert answer["tokens"] == expected_tokens(model, b"x = \xff1\n", 3)
 
 
+def test_a_prompt_that_is_no_utf8(capsys, model):
+    answer = answer_of(capsys, model, "--prompt", os.fsdecode(b"x = \xff1\n"), "--tokens", "3")
+    assert answer["tokens"] == expected_tokens(model, b"x = \xff1\n", 3)
+
+
 def test_sampling(capsys, model):
     drawn = ("--prompt", "a", "--tokens", "12", "--temperature", "2.5", "--seed")
     answer = answer_of(capsys, model, *drawn, "5")
@@ -186,7 +191,15 @@ def broken_weights():
     return tensors
 
 
+def weights_that_overflow():
+    tensors = random_tensors({**FIELDS, **SMALL})
+    tensors["model.layers.0.input_layernorm.weight"][3] = 3e38
+    tensors["model.layers.0.self_attn.q_proj.weight"][:, 3] = 2
+    return tensors
+
+
 @pytest.mark.parametrize(("tensors", "said"), [
+    (weights_that_overflow, "weights must be finite, but qkv of layer 0 holds NaN or infinity"),
     (broken_weights, "weights must be finite float32, not nan: model.layers.0.mlp.down_proj.weight, row 3, column 5"),
     (lambda: {name: tensor for name, tensor in random_tensors({**FIELDS, **SMALL}).items() if "k_proj" not in name},
      "must hold model.layers.0.self_attn.k_proj.weight of shape (8, 16), but has no such tensor"),

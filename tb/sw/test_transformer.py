@@ -139,6 +139,8 @@ def test_a_model_that_does_not_fit():
         CompiledModel(small, MODEL, random_weights(MODEL))
     with pytest.raises(AreaError, match=r"must need at most 16 row scalars, not \d+"):
         CompiledModel(replace(CONFIGS["16x16"], vector_rows=16), MODEL, random_weights(MODEL))
+    with pytest.raises(AreaError, match=r"^a model must fit into 4294967296 bytes of memory, not need \d+ \(x .*, cache \d+, "):
+        decoder_memory(CONFIGS["16x16"], replace(MODEL, context=1 << 30), tokens=8)
     wide = replace(MODEL, heads=16, kv_heads=1, head_dim=64)
     said = r"rows of attention must be at most 8 \(outputs of 64 columns in half the accumulator\), not 16"
     with pytest.raises(ShapeError, match=said):
@@ -148,6 +150,7 @@ def test_a_model_that_does_not_fit():
 @pytest.mark.parametrize(("tokens", "said"), [
     (3, "tokens must be a power of two, not 3"), (0, "tokens must be a power of two, not 0"),
     (2, "tokens must be 1 or at least 4, not 2"),
+    (128, r"rows of attention must be at most 64 \(scores of 128 keys in half the accumulator\), not 128"),
 ])
 def test_chunks_that_cannot_be(tokens, said):
     with pytest.raises(ShapeError, match=said):

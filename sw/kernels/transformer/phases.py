@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from hw.config import AcceleratorConfig
 from sw.kernels.passes.command import Operand
+from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import WEIGHT_SLOTS, Linear, Semaphore, emit_linear, linear_areas
 from sw.kernels.transformer.quantize import Quantize, emit_quantize, quantize_areas
@@ -15,16 +16,27 @@ __all__ = ["Phases", "Place", "lay_out"]
 Place = tuple[str, int]
 """A DRAM address: a register, and what is added to it."""
 
+_ADDRESSES = 1 << 32
+
 _CREDITS = {Semaphore.WEIGHTS_FREE: WEIGHT_SLOTS, Semaphore.ACC_FREE: 2, Semaphore.OUT_FREE: 2, Semaphore.PARAM_FREE: 2,
             Semaphore.IN_FREE: 2, Semaphore.VALUES_FREE: 2}
 
 
 def lay_out(sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Return address and size of each name → size, from 0 on, each at a page of its own."""
+    """Return address and size of each name → size, from 0 on, each at a page of its own.
+
+    Raises
+    ------
+    AreaError
+        If they reach beyond what addresses of 32 bits do.
+    """
     regions, addr = {}, 0
     for name, size in sizes.items():
         regions[name] = (addr, round_up(size, 64))
         addr = round_up(addr + size, PAGE)
+    if addr > _ADDRESSES:
+        parts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise AreaError(f"a model must fit into {_ADDRESSES} bytes of memory, not need {addr} ({parts})")
     return regions
 
 

@@ -175,9 +175,12 @@ def decoder_shape(config: AcceleratorConfig, model: Sizes, tokens: int, ffn_tile
     must("rows of attention", rows * ceil_div(head_dim, config.columns) <= half,
          f"at most {half // ceil_div(head_dim, config.columns)} (outputs of {head_dim} columns in half the accumulator)", rows)
     widest = (1 << (half // rows).bit_length() - 1) * config.columns
+    least = max(tokens, config.columns, config.beat_bytes)
+    must("rows of attention", rows * ceil_div(least, config.columns) <= half,
+         f"at most {half // ceil_div(least, config.columns)} (scores of {least} keys in half the accumulator)", rows)
     tile = key_tile or min(256, widest, ceil_power_of_two(context or model.context))
-    must("key_tile", tile & (tile - 1) == 0 and tokens <= tile <= widest and tile >= max(config.columns, config.beat_bytes),
-         f"a power of two between {max(tokens, config.columns, config.beat_bytes)} and {widest}", tile)
+    must("key_tile", tile & (tile - 1) == 0 and least <= tile <= widest,
+         f"a power of two between {least} and {widest}", tile)
     room = round_up(context or model.context, max(tile, 64))
     must("kv", kv in KV_FORMATS, f"one of {', '.join(KV_FORMATS)}", kv)
     bits = KV_FORMATS[kv]
