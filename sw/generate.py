@@ -37,6 +37,8 @@ def check_length(prompt: int, count: int, context: int) -> None:
     ContextError
         The text names the limit.
     """
+    if context < 1:
+        raise ContextError(f"the context must be at least 1 token, not {context}")
     if prompt < 1:
         raise ContextError("the prompt must have at least one token, not none")
     if count < 1:

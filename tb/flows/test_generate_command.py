@@ -157,6 +157,7 @@ def test_text_comes_as_it_is_made(model):
      "prompt and generated tokens must be at most 48 together, the context, not 41 + 8 = 49"),
     (("--prompt", "x" * 30, "--tokens", "1", "--context", "20"), "the prompt must have at most 20 tokens, the context, not 31"),
     (("--prompt", "x", "--tokens", "1", "--context", "49"), "the context must be between 1 and the model's 48 tokens, not 49"),
+    (("--prompt", "x", "--tokens", "1", "--context", "0"), "the context must be at least 1 token, not 0"),
     (("--prompt", "", "--tokens", "1"), "the prompt must have at least one character, not none"),
     (("--prompt-file", "no-such-file", "--tokens", "1"), "--prompt-file must be a file, not 'no-such-file'"),
     (("--prompt", "x", "--tokens", "0"), "the tokens to generate must be at least 1, not 0"),
