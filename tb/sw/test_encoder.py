@@ -10,7 +10,7 @@ from sw.embed import CompiledEncoder, Embedder
 from sw.golden.device import GoldenDevice
 from sw.hazards import find_hazards
 from sw.kernels.transformer.areas import AreaError
-from sw.kernels.transformer.encoder import encoder_memory
+from sw.kernels.transformer.encoder import encoder_memory, encoder_norms
 from sw.kernels.transformer.shape import ShapeError
 from sw.models.bert_smoothing import smoothing
 from sw.models.minilm import MiniLM
@@ -23,6 +23,7 @@ places does not give as well, because a code comes out one higher or lower here 
 
 CONFIGS = {"4x4": replace(PRESETS["systolic-4x4"], vector="transformer", scratchpad_bytes=1 << 16),
            "8x8": PRESETS["systolic-8x8"], "16x16": PRESETS["systolic-16x16"],
+           "banks": replace(PRESETS["systolic-8x8"], scratchpad_banks=64),
            "bus64": replace(PRESETS["systolic-8x8"], bus_width=64, vector_lanes=8)}
 
 
@@ -61,7 +62,17 @@ def check(fields, tensors, compiled, tokens, vector):
 
 def test_lengths(compile_encoder):
     """A token alone, part of a chunk, whole chunks, one more, several and a part, as many as there are positions."""
-    fields, tensors, compiled = compile_encoder("16x16")
+    check_lengths(*compile_encoder("16x16"))
+
+
+def test_chunks_of_several_blocks(compile_encoder):
+    """Norms and pooling take the rows of a chunk in blocks: here four."""
+    fields, tensors, compiled = compile_encoder("banks", 16)
+    assert encoder_norms(compiled.config, compiled.memory.shape)["attention"].block == 4
+    check_lengths(fields, tensors, compiled)
+
+
+def check_lengths(fields, tensors, compiled):
     sentences = [tokens_of(count) for count in (1, 5, 8, 9, 19, 70, 2)]
     for tokens, vector in zip(sentences, embed(compiled, *sentences), strict=True):
         check(fields, tensors, compiled, tokens, vector)
