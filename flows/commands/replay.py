@@ -1,4 +1,4 @@
-"""`heddle replay`: run a saved case on golden device and RTL, and name the first mismatch."""
+"""`heddle replay`: run a saved case on golden device and RTL; name the first mismatch, and what the program leaves to timing."""
 
 import argparse
 from dataclasses import asdict
@@ -12,6 +12,7 @@ from flows.commands.common import add_json_argument, check_waves_file, console, 
 from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
 from flows.verilated import VARIANTS
+from sw.hazards import find_hazards
 from sw.replay import ReplayCase, compare, load_case, replay
 
 __all__ = ["add_arguments", "run"]
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> bool:
     answer: dict[str, Any] = {"match": mismatch is None and same_end, "note": case.note, "cycles": rtl.cycles, "errors": ends}
     if mismatch is not None:
         answer |= asdict(mismatch)
+    if golden.error is None:
+        answer["races"] = [str(hazard) for hazard in find_hazards(case.config, case.program, case.args)]
     if args.json:
         print_json(answer)
     else:
@@ -61,6 +64,8 @@ def _timing(case: ReplayCase) -> MemoryTiming:
 def _show(answer: dict[str, Any]) -> None:
     verdict = "[green]bit-exact[/]" if answer["match"] else "[red]differs[/]"
     table = Table(title=f"{escape(answer['note'] or 'replay')}: {verdict}", show_header=False, title_justify="left")
+    for race in answer.pop("races", []):
+        table.add_row("race", escape(race))
     for name, value in answer.items():
         if name not in ("match", "note") and value not in (None, {}, {"golden": None, "rtl": None}):
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else f"{value:,}"
