@@ -20,7 +20,7 @@ BOUND = 0.998
 more; a model with one part changed, below, less than 0.99."""
 
 CASES = {
-    # head_dim, heads over key-value heads, width, MLP, vocabulary, tied embedding, config, tokens
+    # config, tokens of the prompt, what differs from MODEL
     "grouped": ("16x16", 41, {}),
     "plain": ("16x16", 20, {"heads": 3, "kv_heads": 3, "head_dim": 64, "hidden": 120, "ffn": 84, "vocab": 259, "tied": True}),
     "one key head": ("8x8", 20, {"heads": 5, "kv_heads": 1, "head_dim": 16, "hidden": 96}),
