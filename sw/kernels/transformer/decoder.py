@@ -34,7 +34,7 @@ from sw.kernels.transformer.shape import PAGE, DecoderShape
 from sw.layout import round_up
 from sw.program import Program, Region
 
-__all__ = ["HEADS", "DecoderMemory", "decoder_memory", "decoder_program"]
+__all__ = ["HEADS", "DecoderMemory", "decoder_memory", "decoder_program", "head_linear", "layer_linears"]
 
 HEADS = ("none", "last", "all")
 CONTEXT_STEP = 256              # what the room in the cache is a multiple of

@@ -6,7 +6,7 @@ from typing import Protocol
 from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
 from sw.layout import round_up
 
-__all__ = ["KV_FORMATS", "DecoderShape", "KVLayout", "ShapeError", "Sizes", "decoder_shape"]
+__all__ = ["KV_FORMATS", "PAGE", "DecoderShape", "KVLayout", "ShapeError", "Sizes", "decoder_shape"]
 
 PAGE = 4096
 KV_FORMATS = {"int8": 8, "int4-asym": 4}
