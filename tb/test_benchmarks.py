@@ -1,13 +1,16 @@
-"""Benchmarks of formats, packing and checkpoints on small tensors: every row is measured, and the alternatives do the work."""
+"""Benchmarks on small tensors: every row is measured, and the alternatives do the work; a decoder layer's goals, predicted."""
 
 import numpy as np
 import pytest
 
-from benchmarks import checkpoint, formats, packing, tracing
+from benchmarks import checkpoint, decoder, formats, packing, tracing
 from benchmarks.obvious import obvious
 from hw.families import Format, HuffmanFormat
 from hw.formats import FORMATS, format_named
+from hw.presets import preset_named
 from sw.formats.registry import CODECS
+from sw.kernels.transformer.decoder import decoder_memory, decoder_program
+from sw.perf import MemoryModel, predict
 
 
 def families(names) -> set[type[Format]]:
@@ -60,3 +63,16 @@ def test_tracing_is_measured_and_changes_no_cycle():
     assert [row["simulator"] for row in table] == ["run", "able to trace", "trace"]
     assert len({row["cycles"] for row in table}) == 1
     assert all(row["slowdown"] == pytest.approx(table[0]["cycles/s"] / row["cycles/s"]) for row in table)
+
+
+def test_a_decoder_layer_is_predicted_to_reach_its_goals():
+    """What `make bench` measures on the RTL; the products of attention are left out of the useful ones here."""
+    config, model, chunk = preset_named(decoder.PRESET), decoder.LAYER, decoder.CHUNK
+    memory = decoder_memory(config, model, tokens=chunk)
+    fill, step = (decoder_program(config, memory, tokens=tokens, code_addr=memory.end, head="none") for tokens in (chunk, 1))
+    cycles = sum(predict(config, fill, {"position": position, "count": chunk}, MemoryModel()).cycles
+                 for position in range(0, decoder.PROMPT_TOKENS, chunk))
+    macs = decoder.PROMPT_TOKENS * model.hidden * (4 * model.hidden + 3 * model.ffn)
+    assert macs / cycles / config.peak_macs_per_cycle >= decoder.GOALS["prefill"]
+    token = predict(config, step, {"position": decoder.PROMPT_TOKENS}, MemoryModel())
+    assert token.cycles <= decoder.GOALS["decode"] * max(memory.layer_bytes / config.beat_bytes, token.busy["matrix"])
