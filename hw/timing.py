@@ -80,8 +80,8 @@ def vector_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) -> int:
     slices = ceil_div(n, lanes)
     apart = 2 if slices == 1 and fields["sum"] and fields["max"] else 1
     through = stages.output
-    if fields["max"]:
-        through = max(through, stages.result + row_maximum_latency(lanes))
+    if config.vector == "transformer":                          # to where a maximum begins, if it is made, to its end
+        through = max(through, stages.result + row_maximum_latency(lanes) - (not fields["max"]))
     if fields["sum"]:
         through = max(through, stages.result + row_sum_latency(lanes))
     return VECTOR_START[config.vector] + apart * (fields["m"] * slices - 1) + through + 2

@@ -92,7 +92,7 @@ def check(memories: Memories, *batches: list[dict[str, int]], **options: Any) ->
 def test_random_commands(config, stall):
     memories = random_memories(config, 17, stall)
     before = memories.scratchpad.copy()
-    commands = prime_of(config) + random_commands(config, 8, 17)
+    commands = prime_of(config) + random_commands(config, 28, 17)
     (outcome,) = check(memories, commands)
     assert len(outcome.cycles) == len(commands)
     assert not np.array_equal(before, memories.scratchpad)
