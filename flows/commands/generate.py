@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> bool:
             _ = device.build
             if device.build_seconds > 5:
                 log.print(f"simulator built in {device.build_seconds:.0f} s")
+        screen.fed(0)
         memory = MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth)
         found = generate(compiled, device, tokens, args.tokens, sampler, end_tokens=model.end_tokens, memory=memory,
                          fed=screen.fed, token=screen.token)
