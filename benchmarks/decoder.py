@@ -84,7 +84,7 @@ def token_rows(count: int = 16) -> list[dict[str, Any]]:
     config = preset_named(PRESET)
     model = LlamaModel(SHIPPED)
     compiled = CompiledModel(config, model.config, model.checkpoint.weights())
-    device = RtlDevice(config, variant="fast-run")
+    device = RtlDevice(config)
     generator = Generator(device.open(len(compiled.dram)), compiled)
     for fed in generator.feed([0, *b"def fibonacci(n):\n"]):
         step = fed
