@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flows.commands.common import add_json_argument, console, log, print_json
+from flows.commands.common import add_json_argument, check_output_folder, console, log, print_json
 from flows.scatter import Point, scatter_svg
 from flows.sweep import SWEEP
 from sw.evaluate import Evaluation, TextError, Windows, evaluate, steps_of, windows_of
@@ -67,8 +67,8 @@ def _count(text: str) -> int | None:
 def run(args: argparse.Namespace) -> bool:
     """Evaluate, print what was found, and return true."""
     plans = _plans(args)
-    if args.out is not None and not (args.out if args.out.exists() else args.out.resolve().parent).is_dir():
-        raise ValueError(f"-o must be a folder or lie in one, not {str(args.out)!r}")
+    if args.out is not None:
+        check_output_folder(args.out, "-o")
     model = LlamaModel(args.model)
     if model.checkpoint.quantized and any(plan.quantizes_weights for plan in plans.values()):
         raise ModelError(f"{args.model} must hold weights as floats for {'--sweep' if args.sweep else '--weights or --head'}, "
@@ -156,7 +156,6 @@ def _formats_of(plan: QuantizationPlan) -> dict[str, str | None]:
 
 
 def _write(out: Path, answer: dict[str, Any]) -> None:
-    out.mkdir(exist_ok=True)
     (out / "eval.json").write_text(json.dumps(answer, indent=2) + "\n")
     if "rows" in answer:
         key, label = _figure_key(answer)

@@ -109,9 +109,9 @@ def test_minilm_is_the_default(capsys, monkeypatch):
     (("--text", "w1", "--chunk", "1"), "tokens of an encoder's chunk must be at least 2, not 1"),
     (("--text", "w1", "--stall", "2"), "MemoryTiming.stall must be between 0 and 0.95 (a probability), not 2.0"),
     (("--text", "w1", "--set", "vector=requantize"),
-     "AcceleratorConfig.vector must be 'transformer' to run a language model, not 'requantize'"),
+     "AcceleratorConfig.vector must be 'transformer' to run a transformer, not 'requantize'"),
     (("--text", "w1", "--set", "weight_format=int4"),
-     "AcceleratorConfig.weight_format must be int8 to run a language model, not 'int4'"),
+     "AcceleratorConfig.weight_format must be int8 to run a transformer, not 'int4'"),
 ])
 def test_requests_that_cannot_be(capsys, monkeypatch, model, arguments, said):
     monkeypatch.setattr("flows.rtl_device.build_native", None)      # whatever is refused is refused before anything is built

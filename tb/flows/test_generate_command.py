@@ -168,9 +168,9 @@ def test_text_comes_as_it_is_made(model):
     (("--prompt", "x", "--tokens", "1", "--stall", "2"),
      "MemoryTiming.stall must be between 0 and 0.95 (a probability), not 2.0"),
     (("--prompt", "x", "--tokens", "1", "--set", "vector=requantize"),
-     "AcceleratorConfig.vector must be 'transformer' to run a language model, not 'requantize'"),
+     "AcceleratorConfig.vector must be 'transformer' to run a transformer, not 'requantize'"),
     (("--prompt", "x", "--tokens", "1", "--set", "weight_format=int4"),
-     "AcceleratorConfig.weight_format must be int8 to run a language model, not 'int4'"),
+     "AcceleratorConfig.weight_format must be int8 to run a transformer, not 'int4'"),
 ])
 def test_requests_that_cannot_be(capsys, monkeypatch, model, arguments, said):
     monkeypatch.setattr(flows.generate, "generate", None)

@@ -175,9 +175,9 @@ def test_the_real_model():
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    ({"vector": "requantize"}, "AcceleratorConfig.vector must be 'transformer' to run a language model, not 'requantize'"),
-    ({"weight_format": "int4"}, "AcceleratorConfig.weight_format must be int8 to run a language model, not 'int4'"),
-    ({"columns": 24}, "AcceleratorConfig.columns must be a power of two to run a language model, not 24"),
+    ({"vector": "requantize"}, "AcceleratorConfig.vector must be 'transformer' to run a transformer, not 'requantize'"),
+    ({"weight_format": "int4"}, "AcceleratorConfig.weight_format must be int8 to run a transformer, not 'int4'"),
+    ({"columns": 24}, "AcceleratorConfig.columns must be a power of two to run a transformer, not 24"),
 ])
 def test_a_config_that_runs_no_encoder(compile_encoder, change, said):
     _, _, compiled = compile_encoder("16x16")

@@ -121,11 +121,11 @@ def test_logits_of_all_tokens():
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    ({"vector": "requantize"}, "AcceleratorConfig.vector must be 'transformer' to run a language model, not 'requantize'"),
-    ({"weight_format": "int4"}, "AcceleratorConfig.weight_format must be int8 to run a language model, not 'int4'"),
-    ({"dataflows": ("os",)}, "AcceleratorConfig.dataflows must be one with 'ws' to run a language model, not ('os',)"),
-    ({"rows": 12}, "AcceleratorConfig.rows must be a power of two to run a language model, not 12"),
-    ({"columns": 24}, "AcceleratorConfig.columns must be a power of two to run a language model, not 24"),
+    ({"vector": "requantize"}, "AcceleratorConfig.vector must be 'transformer' to run a transformer, not 'requantize'"),
+    ({"weight_format": "int4"}, "AcceleratorConfig.weight_format must be int8 to run a transformer, not 'int4'"),
+    ({"dataflows": ("os",)}, "AcceleratorConfig.dataflows must be one with 'ws' to run a transformer, not ('os',)"),
+    ({"rows": 12}, "AcceleratorConfig.rows must be a power of two to run a transformer, not 12"),
+    ({"columns": 24}, "AcceleratorConfig.columns must be a power of two to run a transformer, not 24"),
 ])
 def test_a_config_that_runs_no_language_model(change, said):
     with pytest.raises(ShapeError) as error:

@@ -162,12 +162,12 @@ def decoder_shape(config: AcceleratorConfig, model: Sizes, tokens: int, ffn_tile
         if not holds:
             raise ShapeError(f"{what} must be {rule}, not {given!r}")
 
-    must("AcceleratorConfig.vector", config.vector == "transformer", "'transformer' to run a language model", config.vector)
-    must("AcceleratorConfig.weight_format", config.weight.bits == 8, "int8 to run a language model", config.weight_format)
-    must("AcceleratorConfig.dataflows", "ws" in config.dataflows, "one with 'ws' to run a language model", config.dataflows)
+    must("AcceleratorConfig.vector", config.vector == "transformer", "'transformer' to run a transformer", config.vector)
+    must("AcceleratorConfig.weight_format", config.weight.bits == 8, "int8 to run a transformer", config.weight_format)
+    must("AcceleratorConfig.dataflows", "ws" in config.dataflows, "one with 'ws' to run a transformer", config.dataflows)
     for name in ("rows", "columns"):
         value = getattr(config, name)
-        must(f"AcceleratorConfig.{name}", value & (value - 1) == 0, "a power of two to run a language model", value)
+        must(f"AcceleratorConfig.{name}", value & (value - 1) == 0, "a power of two to run a transformer", value)
     must("tokens", tokens >= 1 and tokens & (tokens - 1) == 0, "a power of two", tokens)
     must("tokens", tokens == 1 or 4 * tokens >= config.beat_bytes, f"1 or at least {config.beat_bytes // 4}", tokens)
     head_dim = 2 * round_up(ceil_div(model.head_dim, 2), max(config.vector_lanes, config.beat_bytes // 8))
