@@ -42,7 +42,7 @@ class Target:
     done : str or None
         Output that ends a run in the first cycle in which it is high.
     observed : tuple of str
-        Outputs compared with the run without faults in each cycle, in 32-bit words, the last one narrower.
+        Outputs compared with the run without faults in each cycle that both runs have, in 32-bit words, the last one narrower.
     valid : dict, observed output → output
         The observed one is compared only in cycles in which this one is high in the run without faults.
     observed_memory : dict, memory path → list of (first, last + 1)

@@ -21,7 +21,7 @@ struct Outcome {
     uint64_t signature;
 };
 #pragma pack(pop)
-static_assert(sizeof(Fault) == 20 && sizeof(Outcome) == 40);
+static_assert(sizeof(Fault) == 20 && sizeof(Outcome) == 32);
 
 // Places of wrong words. Ports: cycle * (observed words of a cycle) + index of the word in the order of Target.observed;
 // memories: MEMORY_PLACE + index of the word among those of Target.observed_memory.
