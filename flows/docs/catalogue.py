@@ -105,13 +105,14 @@ def _reached(start: Path) -> set[Path]:
 
 
 def _tested(block: _Block, users: dict[tuple[Path, str], list[str]], benches: dict[tuple[Path, str], list[Path]]) -> str:
-    """Return the bench of the block's own stem, or those that import it, or the blocks that use it."""
+    """Return the bench of the block's own stem, or those that import it, its own folder's first, or the blocks that use it."""
     if block.name in _SYSTEMS:
         return ", ".join(f"`{name}`" for name in _SYSTEMS[block.name])
-    own = [file for file in benches.get((block.file, block.name), []) if file.stem == f"test_{block.file.stem}"]
-    named = own or benches.get((block.file, block.name), [])
+    all_benches = benches.get((block.file, block.name), [])
+    beside = _ROOT / "tb" / block.file.parent.relative_to(_ROOT / "hw")
+    named = [file for file in all_benches if file.stem == f"test_{block.file.stem}"]
+    named = named or sorted(all_benches, key=lambda file: file.parent != beside)
     if named:
-        beside = _ROOT / "tb" / block.file.parent.relative_to(_ROOT / "hw")
         return ", ".join(f"`{file.name if file.parent == beside else file.relative_to(_ROOT)}`" for file in named[:_LISTED])
     within = users.get((block.file, block.name), [])
     return "within " + ", ".join(f"`{name}`" for name in within[:_LISTED]) if within else "–"

@@ -1,0 +1,94 @@
+# amaranth: UnusedElaboratable=no
+"""FPGA flows: a small design through every tool of each target."""
+
+import json
+
+import pytest
+from amaranth import *
+
+from flows.emit import to_verilog
+from flows.synth.fpga.flow import FpgaOptions, implement, without_long_loops
+from flows.synth.fpga.parts import DEFAULT_PARTS, part_named
+from flows.synth.fpga.resources import DoesNotFit
+from hw.bridge.uart_transmitter import UartTransmitter
+from hw.memory.bank import MemoryBank
+from tb.flows.synth.fpga.designs import Echo, echo
+
+KEYS = {"target", "part", "top", "stage", "luts", "ffs", "dsps", "brams", "available", "fmax_mhz", "critical_path", "freq_mhz", 
+        "met", "seed", "bitstream", "files", "cells", "seconds", "synthesis_seconds", "route_seconds", "versions", "cached"}
+
+
+FPGAS = tuple(DEFAULT_PARTS)
+
+
+@pytest.mark.parametrize("target", FPGAS)
+def test_a_small_design_becomes_a_bitstream(target, tmp_path):
+    part = part_named(target, None)
+    result = implement(echo(), "echo", part, FpgaOptions(freq_mhz=20), tmp_path / "out")
+    assert result.keys() == KEYS
+    assert result["stage"] == "post-route"
+    assert 20 < result["ffs"] < 100
+    assert 20 < result["luts"] < 400
+    assert result["brams"] == 1
+    assert result["dsps"] == (target != "ice40")
+    assert result["met"]
+    assert result["fmax_mhz"] > result["freq_mhz"] == 20
+    path = result["critical_path"]
+    assert path["ns"] == pytest.approx(1000 / result["fmax_mhz"], rel=0.25)
+    assert path["ns"] == pytest.approx(path["logic_ns"] + path["routing_ns"], abs=0.02)
+    bitstream = tmp_path / "out" / result["bitstream"].rsplit("/", 1)[-1]
+    assert bitstream.stat().st_size > 10_000
+    # What the part holds is what the router says it holds.
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["utilization"]
+    bels = {"ecp5": ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD"),
+            "ice40": ("ICESTORM_LC", "ICESTORM_LC", "ICESTORM_DSP", "ICESTORM_RAM"),
+            "gowin": ("LUT4", "DFF", "MULT18X18", "BSRAM")}[target]
+    assert [report.get(bel, {"available": 0})["available"] for bel in bels] == [part.luts, part.ffs, part.dsps, part.brams]
+
+
+def test_a_second_time_comes_from_the_cache_and_a_seed_changes_the_placement():
+    part, options = part_named("ice40", None), FpgaOptions(freq_mhz=20)
+    implement(echo(), "echo", part, options)
+    again = implement(echo(), "echo", part, options)
+    assert again["cached"]
+    other = implement(echo(), "echo", part, FpgaOptions(freq_mhz=20, seed=2))
+    assert other["fmax_mhz"] != again["fmax_mhz"]
+    assert {name: other[name] for name in ("ffs", "brams", "dsps")} == {name: again[name] for name in ("ffs", "brams", "dsps")}
+
+
+def test_synthesis_alone_takes_any_ports():
+    verilog = to_verilog(UartTransmitter(5), "transmitter")
+    result = implement(verilog, "transmitter", part_named("ecp5", None), FpgaOptions(route=False))
+    assert result["stage"] == "post-synthesis"
+    assert result["ffs"] == 3 + 4 + 9
+    assert result["bitstream"] is result["fmax_mhz"] is result["route_seconds"] is None
+
+
+def test_without_dsps_multipliers_are_luts():
+    part = part_named("ecp5", None)
+    without = implement(echo(), "echo", part, FpgaOptions(route=False, dsp=False))
+    assert without["dsps"] == 0
+    assert without["luts"] > implement(echo(), "echo", part, FpgaOptions(route=False))["luts"]
+
+
+def test_a_design_with_too_much_memory_is_refused_by_name():
+    class Big(Echo):
+        def elaborate(self, platform):
+            m = super().elaborate(platform)
+            m.submodules.big = big = MemoryBank(depth=16384, width=16)
+            count = Signal(14)
+            m.d.sync += count.eq(count + 1)
+            m.d.comb += [big.write_addr.eq(count), big.write_data.eq(Cat(count, self.rx)), big.write_en.eq(self.rx),
+                         big.read_en.eq(1), big.read_addr.eq(~count), self.irq.eq(big.read_data.xor())]
+            return m
+
+    with pytest.raises(DoesNotFit, match=r"^module big does not fit ice40hx8k-ct256: it needs 6\d of 32 brams \(3\d too many\)$"):
+        implement(to_verilog(Big(), "big"), "big", part_named("ice40", None))
+
+
+def test_long_loops_that_zero_a_memory_are_left_out():
+    verilog = to_verilog(MemoryBank(depth=1024, width=8), "bank")
+    assert "i < 1024" in verilog
+    assert "i < 1024" not in without_long_loops(verilog)
+    short = to_verilog(MemoryBank(depth=256, width=8), "bank")
+    assert without_long_loops(short) == short
