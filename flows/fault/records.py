@@ -38,12 +38,13 @@ class Outcome(IntEnum):
 FAULT = np.dtype([("site", "<u4"), ("mask", "<u4"), ("cycle", "<u4"), ("duration", "<u4"), ("kind", "<u4")])
 """A fault: `site` indexes the target's sites (words of at most 32 bits), `mask` names the bits in it, `kind` is a `Kind`."""
 
-OUTCOME = np.dtype([("outcome", "<u4"), ("first_difference", "<i4"), ("first_flag", "<i4"), ("end", "<i4"), ("wrong_words", "<u4"),
-                    ("largest_error", "<u4"), ("signature", "<u8")])
+OUTCOME = np.dtype([("outcome", "<u4"), ("first_difference", "<i4"), ("first_flag", "<i4"), ("end", "<i4"),
+                    ("wrong_words", "<u4"), ("largest_error", "<u4"), ("signature", "<u8")])
 """What became of a fault.
 
 `outcome` is an `Outcome`; `first_difference` and `first_flag` are the cycles in which something observed was first wrong, and in
 which an error was first flagged, -1 for never; `end` the cycle from which on nothing of the fault was left to simulate;
 `wrong_words` the observed words that are wrong and `largest_error` the largest absolute difference among them as signed words;
-`signature` a hash of where and how the result is wrong: faults of equal signature corrupt it in the same way, and 0 means not at all.
+`signature` a hash of where and how the result is wrong: faults of equal signature corrupt it in the same way, and 0 means not
+at all.
 """

@@ -1,0 +1,62 @@
+"""A mesh alone, as a block that faults are injected into: slots in, rows of psums out, each with its valid bit."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.array.mesh import Mesh
+from hw.config import ceil_log2
+from hw.pe import PESpec
+
+__all__ = ["ArrayBench"]
+
+
+class ArrayBench(wiring.Component):
+    """The mesh of `hw.array.mesh` with plain ports, weight-stationary, and the pipeline that follows a slot through it.
+
+    Parameters
+    ----------
+    spec : PESpec
+        The PE; its dataflows must have "ws".
+    rows, columns : int
+        R and C.
+
+    Members
+    -------
+    activation : In(R × activation_width), weight : In(C × weight_width)
+        Operands of the slot, lane 0 in the lowest bits.
+    select, load, load_row : In
+        Control word of the slot, as `hw.array.mesh.mesh_control_layout` has it.
+    streams : In(1)
+        The slot's psums are a result.
+    valid : Out(1), psum_0, psum_1, … : Out(signed(psum_width))
+        `streams` and the psums of the slot `latency` cycles ago.
+    """
+
+    def __init__(self, *, spec: PESpec, rows: int, columns: int):
+        self.spec, self.rows, self.columns = spec, rows, columns
+        self.latency = rows + columns - 1
+        super().__init__({
+            "activation": In(rows * spec.activation_width), "weight": In(columns * spec.weight_width),
+            "select": In(1), "load": In(1), "load_row": In(max(1, ceil_log2(rows))), "streams": In(1),
+            "valid": Out(1), **{f"psum_{c}": Out(signed(spec.psum_width)) for c in range(columns)},
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        """Wire the mesh, and delay `streams` as it delays a slot."""
+        m = Module()
+        m.submodules.mesh = mesh = Mesh(spec=self.spec, rows=self.rows, columns=self.columns)
+        valid = Signal(self.latency, name="valid_pipeline")
+        m.d.sync += valid.eq(Cat(self.streams, valid))
+        m.d.comb += [
+            mesh.activation.as_value().eq(self.activation),
+            mesh.weight.as_value().eq(self.weight),
+            mesh.control.select.eq(self.select),
+            mesh.control.load.eq(self.load),
+            mesh.control.load_row.eq(self.load_row),
+            self.valid.eq(valid[-1]),
+            *(getattr(self, f"psum_{c}").eq(mesh.psum[c]) for c in range(self.columns)),
+        ]
+        return m
