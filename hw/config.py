@@ -10,6 +10,7 @@ from hw.elements import Integer
 from hw.errors import ConfigError
 from hw.families import Format, ScaledFormat
 from hw.formats import format_named
+from hw.protect.domains import BLOCK_DOMAINS, Rules, check_rules, mechanism_of
 
 __all__ = ["AcceleratorConfig", "ceil_div", "ceil_log2", "ceil_power_of_two"]
 
@@ -88,6 +89,9 @@ class AcceleratorConfig:
         Commands that wait in each of the four queues, 2 to 16.
     command_lines : int
         Lines of 64 bytes (8 instructions) in the instruction cache; a power of two.
+    protection : tuple of (str, str)
+        Pairs of a glob on protection domains and a mechanism (`hw.protect.domains`); the last that matches a domain counts. That
+        every glob matches something is checked when the accelerator is built.
 
     Raises
     ------
@@ -116,6 +120,7 @@ class AcceleratorConfig:
     vector_rows: int = 1024
     queue_depth: int = 4
     command_lines: int = 32
+    protection: Rules = ()
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -129,6 +134,7 @@ class AcceleratorConfig:
             object.__setattr__(self, "dataflows", tuple(self.dataflows))
         if not isinstance(self.dataflows, tuple):
             raise TypeError(f"AcceleratorConfig.dataflows must be a tuple of strings, not {self.dataflows!r}")
+        object.__setattr__(self, "protection", check_rules(self.protection))
         self._must("engine", bool(self.engine), "the name of an engine")
         self._must("pe", bool(self.pe), "the name of a processing element")
         legal = self.dataflows and all(d in DATAFLOWS for d in self.dataflows)
@@ -227,11 +233,22 @@ class AcceleratorConfig:
         """Multiply-accumulates of the whole array in one cycle."""
         return self.rows * self.columns
 
+    def protection_of(self, domain: str) -> str:
+        """Return the mechanism that a block which protects itself is asked for, "none" without one.
+
+        Parameters
+        ----------
+        domain : str
+            A key of `hw.protect.domains.BLOCK_DOMAINS`.
+        """
+        return mechanism_of(self.protection, domain, BLOCK_DOMAINS[domain])
+
     # Interchange ----------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON types."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return {**fields, "protection": [list(rule) for rule in self.protection]}
 
     def to_json(self) -> str:
         """Return the fields as JSON text, sorted by name."""
@@ -260,7 +277,10 @@ class AcceleratorConfig:
 
     def digest(self) -> str:
         """Return 12 hexadecimal digits that name this config."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        fields = self.to_dict()
+        if not self.protection:     # a config of before there was protection keeps its name
+            del fields["protection"]
+        return hashlib.sha256(json.dumps(fields, indent=2, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _RANGES = (

@@ -44,7 +44,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE",
                         help="a JSON file with fields of AcceleratorConfig, instead of a preset")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-                        help="change one field; may be given several times")
+                        help="change one field; may be given several times (protection=GLOB:MECHANISM,…)")
 
 
 def config_from(args: argparse.Namespace) -> AcceleratorConfig:
@@ -90,6 +90,8 @@ def _change(text: str) -> tuple[str, Any]:
             return name, int(value, 0)
         except ValueError:
             raise ConfigError(f"--set {name} must be an integer, not {value!r}") from None
+    if name == "protection":        # GLOB:MECHANISM,…
+        return name, tuple(tuple(rule.split(":")) for rule in value.split(",") if rule)
     return name, value if kinds[name] is str else tuple(part for part in value.split(",") if part)
 
 
