@@ -21,6 +21,8 @@ IN_A_CHECKOUT = ("tb", "benchmarks")
 EXTRA_OF = {
     "flows/cocotb_runner.py": "test",
     "flows/cores/heddle_generator.py": "fusesoc",
+    "flows/fault/statistics.py": "fault",
+    "flows/fault/store.py": "fault",
     "sw/gguf.py": "gguf",
 }
 """Files of which nothing else depends, and the extra that they may import besides."""
