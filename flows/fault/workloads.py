@@ -1,16 +1,30 @@
 """Targets: an array on two tiles, and a program on an accelerator."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from flows.emit import to_rtlil
 from flows.fault.array_bench import ArrayBench
 from flows.fault.target import Target, TargetError
-from hw.config import ceil_log2
+from hw.bridge.fault_bench import FaultBench, bus_channels
+from hw.bridge.script_host import SCRIPT_STEPS, STEP, Step
+from hw.config import AcceleratorConfig, ceil_log2, ceil_power_of_two
 from hw.pe import PESpec
+from hw.regs import REGISTERS, register
+from sw.golden.device import GoldenDevice
+from sw.kernels.case import GemmCase
+from sw.perf import predict
+from sw.program import Program
+from sw.runtime import compile_case, gemm_args, place_operands, run_case
+from sw.workloads import Workload
 
-__all__ = ["array_operands", "array_target"]
+__all__ = ["DRAM", "array_operands", "array_target", "program_target", "workload_target"]
 
+DRAM = "dram.array.array"
+"""Path of the memory behind the accelerator in a target of `program_target`."""
+_SCRIPT = "host.script.array"
 TILES = 2
 
 
@@ -81,3 +95,133 @@ def array_target(rows: int, columns: int, *, steps: int = 40, seed: int = 0, pe:
         name=name, rtlil=to_rtlil(ArrayBench(spec=spec, rows=rows, columns=columns), "array_bench"), top="array_bench",
         stimuli={**{port: _packed(values, width) for port, values in lanes.items()}, **control}, cycles=cycles,
         observed=("valid", *psums), valid=dict.fromkeys(psums, "valid"))
+
+
+def _script(config: AcceleratorConfig, program: Program, args: Mapping[str, int] | None, watchdog: int) -> npt.NDArray[np.uint32]:
+    """Return what the host plays: what `flows.session.RegisterSession` does to run a program, and reads afterwards."""
+    writes = [(f"ARG{index}", value) for index, value in program.argument_values(args).items()]
+    writes += [("PROGRAM_ADDR", program.code_addr), ("PROGRAM_LENGTH", len(program.code)), ("WATCHDOG", watchdog),
+               ("IRQ_ENABLE", 0b11), ("IRQ_STATUS", 0b11), ("CONTROL", 1)]
+    steps = [(Step.WRITE, name, value) for name, value in writes]
+    error = next(1 << low for low, field in _fields("STATUS") if field == "error")
+    steps += [(Step.WAIT, "STATUS", 0), (Step.EXPECT_NO_ERROR, "STATUS", error)]
+    for step, name in ((Step.EXPECT_NO_ERROR, "PROTECT_DETECTED"), (Step.COUNT_CORRECTED, "PROTECT_CORRECTED")):
+        if any(known.name == name for known in REGISTERS):
+            steps.append((step, name, 0xFFFF_FFFF))
+    assert len(steps) < SCRIPT_STEPS
+    words = np.zeros((SCRIPT_STEPS, 2), np.uint32)
+    for index, (step, name, value) in enumerate(steps):
+        packed = STEP.const({"step": step, "addr": register(name).offset, "value": value}).as_value().value
+        words[index] = packed & 0xFFFF_FFFF, packed >> 32
+    return words
+
+
+def _fields(name: str) -> list[tuple[int, str]]:
+    """Return lowest bit and name of each field of a register."""
+    found, low = [], 0
+    for field in register(name).fields:
+        found.append((low, field.name))
+        low += field.width
+    return found
+
+
+def program_target(config: AcceleratorConfig, program: Program, memory: npt.NDArray[np.uint8] | None = None,
+                   args: Mapping[str, int] | None = None, *, dram_bytes: int | None = None, watchdog: int = 500) -> Target:
+    """Return an accelerator in `hw.bridge.fault_bench.FaultBench` that runs a program.
+
+    All of the DRAM is compared with the run without faults but regions of role "scratch", whose contents mean nothing.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    program : Program
+        Compiled for `config`.
+    memory : ndarray, uint8, or None
+        DRAM from byte 0 with the inputs in place; code and constants are added here. None: no inputs.
+    args : mapping of str to int, or None
+        The program's arguments.
+    dram_bytes : int or None
+        Size of the DRAM; by default the least power of two that holds program and inputs.
+    watchdog : int
+        What the accelerator's watchdog is set to, in cycles without progress. A run hangs a while after it should have spoken.
+
+    Raises
+    ------
+    ProgramError
+        If the program is for another config, does not fit into the memory, or an argument is wrong.
+    TargetError
+        If the DRAM's size is impossible.
+    """
+    needed = max(program.memory_bytes, 0 if memory is None else len(memory))
+    if dram_bytes is None:
+        dram_bytes = max(ceil_power_of_two(needed), 2 * config.beat_bytes)
+    if dram_bytes < needed or dram_bytes & (dram_bytes - 1):
+        raise TargetError(f"dram_bytes must be a power of two of at least {needed} bytes, not {dram_bytes!r}")
+    program.check(config.digest(), dram_bytes)
+    script = _script(config, program, args, watchdog)
+    dram = np.zeros(dram_bytes, np.uint8)
+    if memory is not None:
+        dram[:len(memory)] = memory
+    program.place(dram)
+    return Target(
+        name=program.name, rtlil=to_rtlil(FaultBench(config, dram_bytes=dram_bytes), "fault_bench"), top="fault_bench",
+        contents={DRAM: dram.view("<u4").astype(np.uint32).reshape(-1, config.bus_width // 32), _SCRIPT: script},
+        limit=16 * predict(config, program, args).cycles + 20_000, watchdog=watchdog + 200, done="done",
+        observed_memory={DRAM: _observed(program, dram_bytes, config.beat_bytes)},
+        detected="detected", corrected="corrected", violation="violation",
+        environment=("dram", "dram.*", "host", "host.*", "monitor", "monitor.*"),
+        taps={channel: f"tap_{channel}" for channel in bus_channels(config)})
+
+
+def _observed(program: Program, dram_bytes: int, beat_bytes: int) -> list[tuple[int, int]]:
+    """Return the ranges of DRAM beats that hold anything but scratch regions."""
+    kept = np.ones(dram_bytes // beat_bytes, bool)
+    for region in program.regions:
+        if region.role == "scratch":
+            kept[region.addr // beat_bytes:-(-(region.addr + region.size) // beat_bytes)] = False
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], kept, [False]))))
+    return [(int(first), int(end)) for first, end in edges.reshape(-1, 2)]
+
+
+def workload_target(config: AcceleratorConfig, workload: Workload, *, gemm: int | str = 0, seed: int = 0, dataflow: str = "auto",
+                    text: str | None = None) -> Target:
+    """Return an accelerator that runs one GEMM of a workload.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    workload : Workload
+        Named, or of `sw.workloads.gemm_workload`.
+    gemm : int or str
+        Which of its GEMMs: index or name.
+    seed : int
+        Of random operands.
+    dataflow : str
+        "ws", "os" or "auto".
+    text : str or None
+        Input of a workload on real text.
+
+    Raises
+    ------
+    TargetError
+        If the workload has no such GEMM.
+    """
+    cases: list[GemmCase] = []
+
+    def keep(case: GemmCase) -> npt.NDArray[np.int8]:
+        program = compile_case(config, case)
+        cases.append(case)
+        return run_case(GoldenDevice(config).open(program.memory_bytes), program, case)[0]
+
+    workload.run(config, keep, seed=seed, text=text)
+    names = [case.name for case in cases]
+    if gemm not in names and not (isinstance(gemm, int) and 0 <= gemm < len(cases)):
+        raise TargetError(f"gemm of workload {workload.name!r} must be an index below {len(cases)} or one of {', '.join(names)}, "
+                          f"not {gemm!r}")
+    case = cases[gemm if isinstance(gemm, int) else names.index(gemm)]
+    program = compile_case(config, case, dataflow=dataflow)
+    session = GoldenDevice(config).open(program.memory_bytes)
+    place_operands(session, program, case.spec, a=case.a, b=case.b, bias=case.bias,
+                   scale=case.scale if case.spec.per_channel else None)
+    args = gemm_args(program, None if case.spec.per_channel else float(case.scale))
+    return program_target(config, program, session.memory, args)
