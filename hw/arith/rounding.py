@@ -44,6 +44,8 @@ class StickyShift(wiring.Component):
         Bits of the input and of the output, at least 1.
     amount_width : int
         Bits of the shift amount, at least 1.
+    signed : bool
+        The input is two's complement, and so is the output: copies of its sign come in from above. Rounding is as without.
 
     Members
     -------
@@ -57,11 +59,11 @@ class StickyShift(wiring.Component):
         If a width is not positive.
     """
 
-    def __init__(self, *, width: int, amount_width: int):
+    def __init__(self, *, width: int, amount_width: int, signed: bool = False):
         for name, value in (("width", width), ("amount_width", amount_width)):
             if value < 1:
                 raise ConfigError(f"StickyShift.{name} must be at least 1, not {value!r}")
-        self._width = width
+        self._width, self._signed = width, signed
         super().__init__({"i": In(width), "amount": In(amount_width), "o": Out(width)})
 
     def elaborate(self, platform: Any) -> Module:
@@ -70,7 +72,7 @@ class StickyShift(wiring.Component):
         for bit, select in enumerate(self.amount):
             distance = min(1 << bit, self._width)
             lost = word[:distance].any()
-            kept = word[distance:]
+            kept = Cat(word[distance:], self.i[-1].replicate(distance)) if self._signed else word[distance:]
             moved = Cat(kept[0] | lost, kept[1:]) if len(kept) else lost
             stage = Signal(self._width, name=f"shifted_{1 << bit}")
             m.d.comb += stage.eq(Mux(select, moved, word))

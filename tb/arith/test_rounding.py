@@ -17,32 +17,36 @@ from tb.arith.combinational import evaluate
 class RoundingShift(wiring.Component):
     """o = rne(i / 2**(amount + drop)): the two parts as blocks use them."""
 
-    def __init__(self, *, width: int, amount_width: int, drop: int):
-        self._shift = StickyShift(width=width, amount_width=amount_width)
+    def __init__(self, *, width: int, amount_width: int, drop: int, signed: bool):
+        self._shift = StickyShift(width=width, amount_width=amount_width, signed=signed)
         self._drop = drop
-        super().__init__({"i": In(width), "amount": In(amount_width), "o": Out(width + 1)})
+        shape = Shape(width, signed)
+        super().__init__({"i": In(shape), "amount": In(amount_width), "o": Out(Shape(width + 1, signed))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.shift = shift = self._shift
+        word = shift.o.as_signed() if self.i.shape().signed else shift.o
         m.d.comb += [
             shift.i.eq(self.i),
             shift.amount.eq(self.amount),
-            self.o.eq((shift.o >> self._drop) + round_increment(shift.o, self._drop)),
+            self.o.eq((word >> self._drop) + round_increment(shift.o, self._drop)),
         ]
         return m
 
 
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize(("width", "amount_width", "drop"), [(7, 3, 2), (7, 4, 3), (4, 3, 2), (9, 2, 5), (3, 1, 2)])
-def test_shift_and_increment_round_exactly(width, amount_width, drop):
-    dut = RoundingShift(width=width, amount_width=amount_width, drop=drop)
+def test_shift_and_increment_round_exactly(width, amount_width, drop, signed):
+    dut = RoundingShift(width=width, amount_width=amount_width, drop=drop, signed=signed)
+    lowest = -(1 << width - 1) if signed else 0
     ties = 0
 
     async def bench(ctx: Any) -> None:
         nonlocal ties
         for amount in range(1 << amount_width):
             ctx.set(dut.amount, amount)
-            for word in range(1 << width):
+            for word in range(lowest, lowest + (1 << width)):
                 ctx.set(dut.i, word)
                 quotient = Fraction(word, 1 << (amount + drop))
                 ties += quotient.denominator == 2
