@@ -11,12 +11,10 @@ from sw.device import DeviceError, DeviceHang, Result
 from sw.golden.pe import pe_model
 from sw.golden.refusal import Refusal
 from sw.golden.sequencer import Event, Fault, mask_bits, run_sequencer
-from sw.golden.units import State, run_load, run_matrix, run_store, run_vector
+from sw.golden.units import UNITS, State
 from sw.program import Program
 
 __all__ = ["GoldenDevice", "GoldenSession", "error_text"]
-
-_RUN = {Unit.LOAD: run_load, Unit.MATRIX: run_matrix, Unit.VECTOR: run_vector, Unit.STORE: run_store}
 
 
 def error_text(program: Program, cause: ErrorCause, unit: int, pc: int, addr: int) -> str:
@@ -82,7 +80,7 @@ class GoldenSession:
     def _execute(state: State, event: Event) -> None:
         assert event.unit is not None
         try:
-            _RUN[event.unit](state, event.fields)
+            UNITS[event.unit](state, event.fields)
         except Refusal as refusal:
             raise Fault(refusal.cause, event.unit, event.pc, refusal.addr) from None
 

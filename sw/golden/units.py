@@ -1,6 +1,6 @@
 """What the four units do to the memories, one command at a time: load, matrix, vector, store in plain numpy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,14 +8,14 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import Dataflow, ErrorCause
+from hw.isa import Dataflow, ErrorCause, Unit
 from sw.golden.pe import PEModel, pe_model
 from sw.golden.pe.base import largest
 from sw.golden.refusal import Refusal
 from sw.golden.vector import unit as vector_unit
 from sw.layout import round_up
 
-__all__ = ["State", "run_load", "run_matrix", "run_store", "run_vector"]
+__all__ = ["UNITS", "State", "run_load", "run_matrix", "run_store", "run_vector"]
 
 Fields = Mapping[str, int]
 ADDRESS_SPACE = 1 << 32
@@ -25,6 +25,8 @@ PAGE = 4096                 # no burst crosses a multiple of it
 @dataclass(kw_only=True)
 class State:
     """The memories that commands work on.
+
+    The arrays may all have one more axis in front: runs side by side, of one program on different data.
 
     Attributes
     ----------
@@ -77,16 +79,18 @@ def _check_dram(state: State, start: int, size: int, cause: ErrorCause) -> None:
     """Check a row of `size` bytes in DRAM; what is reported is where its first burst beyond the end starts."""
     if start >= ADDRESS_SPACE:
         raise Refusal(ErrorCause.BAD_SIZE, start % ADDRESS_SPACE)
-    if start + size > len(state.memory):
-        raise Refusal(cause, max(start, len(state.memory) // PAGE * PAGE))
+    limit = state.memory.shape[-1]
+    if start + size > limit:
+        raise Refusal(cause, max(start, limit // PAGE * PAGE))
     if start + size > ADDRESS_SPACE:
         raise Refusal(ErrorCause.BAD_SIZE, 0)
 
 
 def _check_scratchpad(state: State, start: int, size: int) -> None:
     """Check whole beats of the scratchpad; what is reported is the first one outside."""
-    if start + size > len(state.scratchpad):
-        raise Refusal(ErrorCause.SCRATCHPAD_RANGE, max(start, len(state.scratchpad)))
+    limit = state.scratchpad.shape[-1]
+    if start + size > limit:
+        raise Refusal(ErrorCause.SCRATCHPAD_RANGE, max(start, limit))
 
 
 def run_load(state: State, fields: Fields) -> None:
@@ -96,20 +100,21 @@ def run_load(state: State, fields: Fields) -> None:
     rows, row_bytes, addr, stride = (fields[name] for name in ("rows", "row_bytes", "addr", "stride"))
     columns = 2 * row_bytes if fields["unpack"] else row_bytes
     width = round_up(columns, beat)
-    turned = np.zeros((width, round_up(rows, beat)), np.uint8) if fields["transpose"] else None
+    lead = state.scratchpad.shape[:-1]
+    turned = np.zeros((*lead, width, round_up(rows, beat)), np.uint8) if fields["transpose"] else None
     for i in range(rows):
         start = fields["dram_addr"] + i * fields["dram_stride"]
         _check_dram(state, start, round_up(row_bytes, beat), ErrorCause.BUS_READ)
-        row = state.memory[start:start + row_bytes]
+        row = state.memory[..., start:start + row_bytes]
         if fields["unpack"]:
-            row = np.stack([row & 15, row >> 4], axis=1).ravel()
+            row = np.stack([row & 15, row >> 4], axis=-1).reshape(*row.shape[:-1], -1)
         if turned is not None:
-            turned[:columns, i] = row
+            turned[..., :columns, i] = row
             continue
         place = addr + i * stride
         _check_scratchpad(state, place, width)
-        state.scratchpad[place:place + columns] = row
-        state.scratchpad[place + columns:place + width] = 0
+        state.scratchpad[..., place:place + columns] = row
+        state.scratchpad[..., place + columns:place + width] = 0
     if turned is None:
         return
     step = 2 * beat if fields["unpack"] else beat
@@ -118,7 +123,7 @@ def run_load(state: State, fields: Fields) -> None:
             for j in range(first_column, min(first_column + step, columns)):
                 place = addr + j * stride + first_row
                 _check_scratchpad(state, place, beat)
-                state.scratchpad[place:place + beat] = turned[j, first_row:first_row + beat]
+                state.scratchpad[..., place:place + beat] = turned[..., j, first_row:first_row + beat]
 
 
 def run_store(state: State, fields: Fields) -> None:
@@ -131,7 +136,7 @@ def run_store(state: State, fields: Fields) -> None:
         _check_scratchpad(state, source, width)
         start = fields["dram_addr"] + i * fields["dram_stride"]
         _check_dram(state, start, width, ErrorCause.BUS_WRITE)
-        state.memory[start:start + row_bytes] = state.scratchpad[source:source + row_bytes]
+        state.memory[..., start:start + row_bytes] = state.scratchpad[..., source:source + row_bytes]
         state.counters["bytes_written"] += row_bytes
 
 
@@ -140,10 +145,12 @@ def run_store(state: State, fields: Fields) -> None:
 
 def _slots(state: State, addr: int, steps: int, stride: int, groups: int, tile_stride: int,
            slot: int) -> npt.NDArray[np.uint8]:
-    """Return a view of slots in the scratchpad: shape (steps, groups, slot)."""
+    """Return a view of slots in the scratchpad: shape (…, steps, groups, slot)."""
     last = addr + (steps - 1) * stride + (groups - 1) * tile_stride
     _inside(addr, last, slot, state.config.scratchpad_bytes, ErrorCause.SCRATCHPAD_RANGE)
-    return as_strided(state.scratchpad[addr:], (steps, groups, slot), (stride, tile_stride, 1), writeable=False)
+    pad = state.scratchpad
+    return as_strided(pad[..., addr:], (*pad.shape[:-1], steps, groups, slot), (*pad.strides[:-1], stride, tile_stride, 1),
+                      writeable=False)
 
 
 def _elements(slots: npt.NDArray[np.uint8], count: int, bits: int) -> npt.NDArray[np.int8]:
@@ -156,14 +163,14 @@ def _elements(slots: npt.NDArray[np.uint8], count: int, bits: int) -> npt.NDArra
 
 
 def _activations(state: State, fields: Fields) -> npt.NDArray[np.int8]:
-    """Return A of a command, shape (m, k), int8."""
+    """Return A of a command, shape (…, m, k), int8."""
     config, m, k = state.config, fields["m"], fields["k"]
     stationary = fields["dataflow"] == Dataflow.WS
     steps, along = (m, k) if stationary else (k, m)
     slots = _slots(state, fields["activation_addr"], steps, fields["activation_stride"], ceil_div(along, config.rows),
                    fields["activation_tile_stride"], config.activation_slot_bytes)
-    matrix = _elements(slots, config.rows, 8).reshape(steps, -1)[:, :along]
-    return matrix if stationary else matrix.T
+    matrix = _elements(slots, config.rows, 8).reshape(*slots.shape[:-2], -1)[..., :along]
+    return matrix if stationary else np.swapaxes(matrix, -1, -2)
 
 
 def run_matrix(state: State, fields: Fields) -> None:
@@ -187,11 +194,11 @@ def run_matrix(state: State, fields: Fields) -> None:
     model = pe_model(config)
     activations = _activations(state, fields).astype(np.float32)    # once, since models may multiply in floating point
     for j in range(groups):
-        weights = np.zeros((k, config.columns), np.float32)
+        weights = np.zeros((*slots.shape[:-3], k, config.columns), np.float32)
         used = min(config.columns, n - j * config.columns)
-        weights[:, :used] = _elements(slots[:, j:j + 1], used, config.weight.bits)[:, 0]
+        weights[..., :used] = _elements(slots[..., j, :], used, config.weight.bits)
         first = fields["acc_addr"] + j * fields["acc_tile_stride"]
-        rows = state.accumulator[first:first + m]
+        rows = state.accumulator[..., first:first + m, :]
         _accumulate(state, rows, model, activations, weights, step, bool(fields["accumulate"]))
 
 
@@ -202,16 +209,17 @@ def _accumulate(state: State, rows: npt.NDArray[np.int64], model: PEModel, activ
     Where psums are exact and no sum can leave acc_width, whatever the order, one product does it.
     """
     high = (1 << (state.config.acc_width - 1)) - 1
-    bound = len(weights) * largest(activations) * largest(weights) + (largest(rows) if accumulate else 0)
+    k = weights.shape[-2]
+    bound = k * largest(activations) * largest(weights) + (largest(rows) if accumulate else 0)
     if model.exact and bound <= high:
         product = model.product(activations, weights)
-        rows[:] = rows + product if accumulate else product
+        rows[...] = rows + product if accumulate else product
         return
-    for start in range(0, len(weights), step):
-        psum = model.product(activations[:, start:start + step], weights[start:start + step])
+    for start in range(0, k, step):
+        psum = model.product(activations[..., start:start + step], weights[..., start:start + step, :])
         total = rows + psum if accumulate or start else psum
-        rows[:] = np.clip(total, -high - 1, high)
-        state.counters["saturations"] += int((rows != total).any(axis=1).sum())
+        rows[...] = np.clip(total, -high - 1, high)
+        state.counters["saturations"] += int((rows != total).any(axis=-1).sum())
 
 
 # Vector -------------------------------------------------------------------------------------------------------
@@ -220,3 +228,8 @@ def _accumulate(state: State, rows: npt.NDArray[np.int64], model: PEModel, activ
 def run_vector(state: State, fields: Fields) -> None:
     """Accumulator, scratchpad and row scalars → scratchpad and row scalars."""
     vector_unit.run_vector(state.config, fields, state.scratchpad, state.accumulator, state.rows)
+
+
+UNITS: Mapping[Unit, Callable[[State, Fields], None]] = {
+    Unit.LOAD: run_load, Unit.MATRIX: run_matrix, Unit.VECTOR: run_vector, Unit.STORE: run_store}
+"""What does each unit's commands."""

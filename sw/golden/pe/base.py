@@ -79,15 +79,15 @@ class PEModel(ABC):
         return drained if control.shift else self._wrap(product + psum)
 
     def product(self, activations: npt.NDArray[Any], weights: npt.NDArray[Any]) -> Ints:
-        """Return the psums of one tile, (m, k) and (k, n) whole numbers of any type → (m, n) int64: k products added in order.
+        """Return the psums of one tile, (…, m, k) and (…, k, n) whole numbers of any type → (…, m, n) int64: k products in order.
 
         Both dataflows add in this order, so it holds for k rows of the array and for k steps of a PE. Here it is the steps
         themselves, m×n PEs at a time.
         """
-        pes = type(self)((len(activations), weights.shape[1]), psum_width=self.psum_width)
+        pes = type(self)((*activations.shape[:-1], weights.shape[-1]), psum_width=self.psum_width)
         left, right, psum = activations.astype(np.int64), weights.astype(np.int64), np.zeros(1, np.int64)
-        for k in range(len(right)):
-            pes.step(SlotControl(accumulate=1, first=int(k == 0)), left[:, k:k + 1], right[k:k + 1], psum)
+        for k in range(right.shape[-2]):
+            pes.step(SlotControl(accumulate=1, first=int(k == 0)), left[..., k:k + 1], right[..., k:k + 1, :], psum)
         return pes.acc
 
     def _wrap(self, value: Ints) -> Ints:

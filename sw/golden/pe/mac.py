@@ -22,7 +22,10 @@ class MacModel(PEModel):
         return activation * weight
 
     def product(self, activations: npt.NDArray[Any], weights: npt.NDArray[Any]) -> Ints:
-        """Return activations @ weights; a configuration has no sum that wraps. In floating point, which is exact and fast."""
-        bound = len(weights) * largest(activations) * largest(weights)
+        """Return activations @ weights, (…, m, k) and (…, k, n); a configuration has no sum that wraps.
+
+        In floating point, which is exact and fast.
+        """
+        bound = weights.shape[-2] * largest(activations) * largest(weights)
         dtype: type[np.floating] = np.float32 if bound <= FLOAT32_EXACT else np.float64
         return (activations.astype(dtype, copy=False) @ weights.astype(dtype, copy=False)).astype(np.int64)

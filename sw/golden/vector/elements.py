@@ -36,23 +36,23 @@ def greater(a: Floats, b: Floats) -> Floats:
 
 
 def row_sum(values: Floats, lanes: int) -> Floats:
-    """Return the sums of rows, (m, n) → (m,), in the order in which the hardware adds.
+    """Return the sums of rows, (…, n) → (…), in the order in which the hardware adds.
 
     The elements of a slice in pairs of neighbours, pairs of pairs, and so on; slice s to the running sum s mod 8; at last those
     eight, in pairs again. What is missing is +0.
     """
-    m, n = values.shape
+    *lead, n = values.shape
     rounds = -(-n // (PARTIAL_SUMS * lanes))
-    whole = np.zeros((m, rounds * PARTIAL_SUMS * lanes), np.float32)
-    whole[:, :n] = values
-    padded = whole.reshape(m, rounds, PARTIAL_SUMS, lanes)
+    whole = np.zeros((*lead, rounds * PARTIAL_SUMS * lanes), np.float32)
+    whole[..., :n] = values
+    padded = whole.reshape(*lead, rounds, PARTIAL_SUMS, lanes)
     missing = (1 << (lanes - 1).bit_length()) - lanes
     if missing:
-        padded = np.concatenate((padded, np.zeros((m, rounds, PARTIAL_SUMS, missing), np.float32)), axis=-1)
+        padded = np.concatenate((padded, np.zeros((*lead, rounds, PARTIAL_SUMS, missing), np.float32)), axis=-1)
     by_slice = _pairwise(padded)
-    partial = np.zeros((m, PARTIAL_SUMS), np.float32)
+    partial = np.zeros((*lead, PARTIAL_SUMS), np.float32)
     for step in range(rounds):
-        partial = partial + by_slice[:, step]
+        partial = partial + by_slice[..., step, :]
     return _pairwise(partial)
 
 
@@ -64,16 +64,16 @@ def _pairwise(values: Floats) -> Floats:
 
 
 def row_maximum(values: Floats, seed: Floats | None) -> Floats:
-    """Return the maxima of rows, (m, n) → (m,): NaN if anything is, and not less than `seed`, (m,), where given."""
-    result = values.max(axis=1)
-    positive = ((values == 0) & ~np.signbit(values)).any(axis=1)
+    """Return the maxima of rows, (…, n) → (…): NaN if anything is, and not less than `seed`, (…), where given."""
+    result = values.max(axis=-1)
+    positive = ((values == 0) & ~np.signbit(values)).any(axis=-1)
     result = np.where(result == 0, np.where(positive, np.float32(0), np.float32(-0.0)), result)
     return result if seed is None else greater(result, seed)
 
 
 def transform(fields: Mapping[str, int], a: npt.NDArray[np.generic], b: Floats | np.float32, c: npt.NDArray[np.generic] | None,
               row0: Floats | None, row1: Floats | None, first_row: int) -> tuple[Floats, Floats]:
-    """Return function values and results of a block of rows.
+    """Return function values and results of a block of rows; the arrays may have another axis in front, of runs side by side.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def transform(fields: Mapping[str, int], a: npt.NDArray[np.generic], b: Floats |
             operand = _operand(fields, constant, c, StreamUse.MIDDLE, row1, RowUse.MIDDLE)
             x = x + operand if fields["middle"] == 1 else greater(x, operand)
         if fields["mask_en"]:
-            limits = fields["mask"] + np.arange(first_row, first_row + x.shape[0]) * fields["mask_step"]
-            x = np.where(np.arange(x.shape[1]) < limits[:, None], x, np.float32(-np.inf))
+            limits = fields["mask"] + np.arange(first_row, first_row + x.shape[-2]) * fields["mask_step"]
+            x = np.where(np.arange(x.shape[-1]) < limits[:, None], x, np.float32(-np.inf))
         values = apply_function(VectorFunction(fields["function"]), x)
         results = values
         if fields["post"] == 1:

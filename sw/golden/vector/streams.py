@@ -60,26 +60,29 @@ class Stream:
         return (int(found[-1]), int(columns[found[-1]])) if found.size else None
 
     def read(self, config: AcceleratorConfig, scratchpad: Bytes, rows: range, n: int, dtype: type) -> npt.NDArray[np.generic]:
-        """Return elements of some rows, (m, n), or (1, n) where one row serves all; nibbles as unsigned bytes."""
+        """Return elements of some rows, (…, m, n), or (…, 1, n) where one row serves all; nibbles as unsigned bytes.
+
+        scratchpad : (…, bytes), runs side by side.
+        """
         rows = rows if self.stride else rows[:1]
         pieces = [self._view(scratchpad, rows, first, size).copy() for first, size in self.pieces(config, n)]
-        data = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        data = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
         if self.bits == 4:
-            nibbles: Bytes = np.stack((data & 15, data >> 4), axis=-1).reshape(len(rows), -1)
-            return nibbles[:, self._nibbles(config, n)]
+            nibbles: Bytes = np.stack((data & 15, data >> 4), axis=-1).reshape(*data.shape[:-1], -1)
+            return nibbles[..., self._nibbles(config, n)]
         return data.view(dtype)
 
     def write(self, config: AcceleratorConfig, scratchpad: Bytes, rows: range, results: Floats, output: VectorOutput) -> None:
-        """Write results, (m, n), as elements of some rows; of rows that overlap, the last one stays."""
+        """Write results, (…, m, n), as elements of some rows; of rows that overlap, the last one stays."""
         if self.scalar:
-            results = results[:, :1]
-        data, n = self._encode(config, results, output), results.shape[1]
+            results = results[..., :1]
+        data, n = self._encode(config, results, output), results.shape[-1]
         pieces = list(self.pieces(config, n))
         apart = self.stride >= sum(pieces[-1])
         for block in [slice(None)] if apart else [slice(i, i + 1) for i in range(len(rows))]:
             done = 0
             for first, size in pieces:
-                self._view(scratchpad, rows[block], first, size)[:] = data[block, done:done + size]
+                self._view(scratchpad, rows[block], first, size)[...] = data[..., block, done:done + size]
                 done += size
 
     def _encode(self, config: AcceleratorConfig, results: Floats, output: VectorOutput) -> Bytes:
@@ -91,9 +94,10 @@ class Stream:
         data = words.astype(np.int8).view(np.uint8)
         if self.bits == 8:
             return data
-        nibbles = np.zeros((len(data), 2 * sum(size for _, size in self.pieces(config, data.shape[1]))), np.uint8)
-        nibbles[:, self._nibbles(config, data.shape[1])] = data
-        pairs: Bytes = nibbles[:, 0::2] | nibbles[:, 1::2] * np.uint8(16)
+        *lead, n = data.shape
+        nibbles = np.zeros((*lead, 2 * sum(size for _, size in self.pieces(config, n))), np.uint8)
+        nibbles[..., self._nibbles(config, n)] = data
+        pairs: Bytes = nibbles[..., 0::2] | nibbles[..., 1::2] * np.uint8(16)
         return pairs
 
     def pieces(self, config: AcceleratorConfig, n: int) -> Iterator[tuple[int, int]]:
@@ -110,8 +114,10 @@ class Stream:
         return group * (config.columns + config.columns % 2) + rest
 
     def _view(self, scratchpad: Bytes, rows: range, first: int, size: int) -> Bytes:
-        """Return a view of some bytes of some rows, (m, size)."""
-        return as_strided(scratchpad[self.addr + rows.start * self.stride + first:], (len(rows), size), (self.stride, 1))
+        """Return a view of some bytes of some rows, (…, m, size)."""
+        lead, steps = scratchpad.shape[:-1], scratchpad.strides[:-1]
+        return as_strided(scratchpad[..., self.addr + rows.start * self.stride + first:], (*lead, len(rows), size),
+                          (*steps, self.stride, 1))
 
 
 def input_streams(fields: Mapping[str, int]) -> dict[str, Stream]:

@@ -1,5 +1,6 @@
 """A vector command, the definition: what it does to scratchpad and row scalars, or where and why it stops."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -35,10 +36,10 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
     config : AcceleratorConfig
     fields : mapping of str to int
         Every field of `DESCRIPTORS[Unit.VECTOR]`.
-    scratchpad : (scratchpad_bytes,) uint8
-    accumulator : (accumulator_rows, C) integers
-    rows : (vector_rows,) float32
-        The row scalars.
+    scratchpad : (…, scratchpad_bytes) uint8
+    accumulator : (…, accumulator_rows, C) integers
+    rows : (…, vector_rows) float32
+        The row scalars. An axis in front of all three: runs side by side.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def run_vector(config: AcceleratorConfig, fields: Fields, scratchpad: Bytes, acc
     m, n = fields["m"], 1 if fields["source"] in OF_ONE_ELEMENT else fields["n"]
     fault = _first_fault(config, fields, streams, output, m, n)
     whole_rows = m if fault is None else fault[0]
-    step = max(1, BLOCK // n)
+    step = max(1, BLOCK // (n * math.prod(scratchpad.shape[:-1])))
     for start in range(0, whole_rows, step):
         block = range(start, min(start + step, whole_rows))
         _block(config, fields, streams, output, scratchpad, accumulator, rows, block, n, whole=True)
@@ -158,7 +159,7 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream]
            accumulator: npt.NDArray[np.int64], rows: Floats, block: range, n: int, *, whole: bool) -> None:
     """Do some rows, up to column n; their scalars are written if they are `whole`."""
     def scalars(name: str) -> Floats:
-        return rows[fields[name] + block.start:fields[name] + block.stop, None].copy()
+        return rows[..., fields[name] + block.start:fields[name] + block.stop, None].copy()
 
     row0 = scalars("row0_addr") if fields["row0_en"] or fields["source"] == VectorSource.ROW else None
     row1 = scalars("row1_addr") if fields["row1_use"] else None
@@ -172,7 +173,7 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream]
         a, row0 = row0, None
     else:
         a = operands["a"]
-    a = np.broadcast_to(a, (len(block), n))
+    a = np.broadcast_to(a, (*rows.shape[:-1], len(block), n))
     scale = np.array([fields["scale"]], np.uint32).view(np.float32)[0]
     values, results = transform(fields, a, operands.get("b", scale), operands.get("c"), row0, row1, block.start)
     if output is not None:
@@ -181,11 +182,11 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream]
         return
     with np.errstate(all="ignore"):
         total = row_sum(values * values if fields["sum"] == 2 else values, config.vector_lanes) if fields["sum"] else None
-        seed = row1[:, 0] if row1 is not None and fields["row1_use"] == RowUse.SEED else None
+        seed = row1[..., 0] if row1 is not None and fields["row1_use"] == RowUse.SEED else None
         greatest = row_maximum(np.abs(results) if fields["max"] == 2 else results, seed) if fields["max"] else None
     for name, made in (("sum_addr", total), ("max_addr", greatest)):
         if made is not None:
-            rows[fields[name] + block.start:fields[name] + block.stop] = canonical(made)
+            rows[..., fields[name] + block.start:fields[name] + block.stop] = canonical(made)
 
 
 def _dtype(fields: Fields, name: str) -> type:
@@ -197,6 +198,6 @@ def _dtype(fields: Fields, name: str) -> type:
 
 def _read_accumulator(config: AcceleratorConfig, fields: Fields, accumulator: npt.NDArray[np.int64], block: range,
                       n: int) -> npt.NDArray[np.int64]:
-    groups = [accumulator[(first := fields["acc_addr"] + j * fields["acc_tile_stride"] + block.start):first + len(block)]
+    groups = [accumulator[..., (first := fields["acc_addr"] + j * fields["acc_tile_stride"] + block.start):first + len(block), :]
               for j in range(ceil_div(n, config.columns))]
-    return np.concatenate(groups, axis=1)[:, :n].astype(np.int64)
+    return np.concatenate(groups, axis=-1)[..., :n].astype(np.int64)
