@@ -20,7 +20,7 @@ from sw.program import Program
 from sw.runtime import compile_case, gemm_args, place_operands, run_case
 from sw.workloads import Workload
 
-__all__ = ["DRAM", "array_operands", "array_target", "program_target", "workload_target"]
+__all__ = ["DRAM", "array_operands", "array_target", "mesh_target", "program_target", "workload_target"]
 
 DRAM = "dram.array.array"
 """Path of the memory behind the accelerator in a target of `program_target`."""
@@ -78,22 +78,41 @@ def array_target(rows: int, columns: int, *, steps: int = 40, seed: int = 0, pe:
     spec = PESpec(kind=pe, activation_width=width, weight_width=width, psum_width=2 * width + ceil_log2(rows) + 1,
                   dataflows=("ws",))
     activations, weights = array_operands(rows, columns, steps=steps, seed=seed, width=width)
+    return mesh_target(spec, activations, weights, name=f"array {rows}x{columns}")
+
+
+def mesh_target(spec: PESpec, activations: npt.NDArray[np.integer], weights: npt.NDArray[np.integer], *, name: str) -> Target:
+    """Return a weight-stationary mesh that multiplies tiles, one after the other; the netlist is the same whatever they hold.
+
+    Valid are the psums of the slots that stream: row by row of each tile, as many as there are `steps`.
+
+    Parameters
+    ----------
+    spec : PESpec
+        With "ws" among its dataflows.
+    activations : (tiles, steps, R) integers
+    weights : (tiles, R, C) integers
+    name : str
+    """
+    tiles, steps, rows = activations.shape
+    columns = weights.shape[2]
     tile = rows + steps
-    cycles = TILES * tile + rows + columns
+    cycles = tiles * tile + rows + columns
     lanes = {"activation": np.zeros((cycles, rows), np.int64), "weight": np.zeros((cycles, columns), np.int64)}
+    widths = {"activation": spec.activation_width, "weight": spec.weight_width}
     control = {name: np.zeros(cycles, np.uint32) for name in ("select", "load", "load_row", "streams")}
-    for index in range(TILES):
+    for index in range(tiles):
         loading, streaming = slice(index * tile, index * tile + rows), slice(index * tile + rows, (index + 1) * tile)
         lanes["weight"][loading] = weights[index, ::-1]
         lanes["activation"][streaming] = activations[index]
         control["load"][loading] = control["streams"][streaming] = 1
         control["load_row"][loading] = np.arange(rows)[::-1]
-        control["select"][loading], control["select"][streaming] = 1 - index, index     # the bank that is not loaded multiplies
+        bank = index % 2                                # the one that is not loaded multiplies
+        control["select"][loading], control["select"][streaming] = 1 - bank, bank
     psums = tuple(f"psum_{c}" for c in range(columns))
-    name = f"array {rows}x{columns}"
     return Target(
         name=name, rtlil=to_rtlil(ArrayBench(spec=spec, rows=rows, columns=columns), "array_bench"), top="array_bench",
-        stimuli={**{port: _packed(values, width) for port, values in lanes.items()}, **control}, cycles=cycles,
+        stimuli={**{port: _packed(values, widths[port]) for port, values in lanes.items()}, **control}, cycles=cycles,
         observed=("valid", *psums), valid=dict.fromkeys(psums, "valid"))
 
 
