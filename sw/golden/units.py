@@ -15,7 +15,7 @@ from sw.golden.refusal import Refusal
 from sw.golden.vector import unit as vector_unit
 from sw.layout import round_up
 
-__all__ = ["UNITS", "State", "run_load", "run_matrix", "run_store", "run_vector"]
+__all__ = ["UNITS", "State", "matrix_operands", "run_load", "run_matrix", "run_store", "run_vector"]
 
 Fields = Mapping[str, int]
 ADDRESS_SPACE = 1 << 32
@@ -173,6 +173,26 @@ def _activations(state: State, fields: Fields) -> npt.NDArray[np.int8]:
     return matrix if stationary else np.swapaxes(matrix, -1, -2)
 
 
+def _weights(state: State, fields: Fields) -> npt.NDArray[np.int8]:
+    """Return B of a command in groups of C columns, shape (groups, …, k, C), int8; zeros beyond its last column."""
+    config, n, k = state.config, fields["n"], fields["k"]
+    groups = ceil_div(n, config.columns)
+    slots = _slots(state, fields["weight_addr"], k, fields["weight_stride"], groups, fields["weight_tile_stride"],
+                   config.weight_slot_bytes)
+    weights = np.zeros((groups, *slots.shape[:-3], k, config.columns), np.int8)
+    for j in range(groups):
+        used = min(config.columns, n - j * config.columns)
+        weights[j, ..., :used] = _elements(slots[..., j, :], used, config.weight.bits)
+    return weights
+
+
+def matrix_operands(state: State, fields: Fields) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+    """Return A (…, m, k) and B (…, k, n) of a matrix command that the unit does not refuse, int8."""
+    groups = _weights(state, fields)
+    weights = np.moveaxis(groups, 0, -2)                # (…, k, groups, C)
+    return _activations(state, fields), weights.reshape(*weights.shape[:-2], -1)[..., :fields["n"]]
+
+
 def run_matrix(state: State, fields: Fields) -> None:
     """Scratchpad × scratchpad → accumulator, psums as the config's PE makes them; every addition saturates to acc_width."""
     config, m, n, k = state.config, fields["m"], fields["n"], fields["k"]
@@ -184,8 +204,7 @@ def run_matrix(state: State, fields: Fields) -> None:
         for name in ("addr", "stride", "tile_stride"):
             _aligned(fields[f"{operand}_{name}"], slot)
     groups = ceil_div(n, config.columns)
-    slots = _slots(state, fields["weight_addr"], k, fields["weight_stride"], groups, fields["weight_tile_stride"],
-                   config.weight_slot_bytes)
+    groups_of_weights = _weights(state, fields)
     last = fields["acc_addr"] + (groups - 1) * fields["acc_tile_stride"] + m - 1
     _inside(fields["acc_addr"], last, 1, config.accumulator_rows, ErrorCause.ACCUMULATOR_RANGE)
     state.counters["macs"] += m * n * k
@@ -193,13 +212,10 @@ def run_matrix(state: State, fields: Fields) -> None:
     step = config.rows if fields["dataflow"] == Dataflow.WS else config.os_depth
     model = pe_model(config)
     activations = _activations(state, fields).astype(np.float32)    # once, since models may multiply in floating point
-    for j in range(groups):
-        weights = np.zeros((*slots.shape[:-3], k, config.columns), np.float32)
-        used = min(config.columns, n - j * config.columns)
-        weights[..., :used] = _elements(slots[..., j, :], used, config.weight.bits)
+    for j, weights in enumerate(groups_of_weights):
         first = fields["acc_addr"] + j * fields["acc_tile_stride"]
         rows = state.accumulator[..., first:first + m, :]
-        _accumulate(state, rows, model, activations, weights, step, bool(fields["accumulate"]))
+        _accumulate(state, rows, model, activations, weights.astype(np.float32), step, bool(fields["accumulate"]))
 
 
 def _accumulate(state: State, rows: npt.NDArray[np.int64], model: PEModel, activations: npt.NDArray[np.float32],
