@@ -118,7 +118,7 @@ class BlockSim:
         lists = {kind: " ".join(f"PORT({index})" for index in range(len(ports)))
                  for kind, ports in (("INPUTS", self.inputs), ("OUTPUTS", self.outputs))}
         library, _ = build_model(
-            "block", name, _wrapper(name, self._inputs, self._outputs) + verilog, "block_top", variant="fast-build", waves=None,
+            "block", name, _wrapper(name, self._inputs, self._outputs) + verilog, "block_top", waves=None,
             vpi=False, control="", main=_HARNESS, companions=(),
             defines=(f"-DHEDDLE_CLOCKED={'posedge' in verilog:d}",
                      *(f"-DHEDDLE_{kind}(PORT)={text}" for kind, text in lists.items())),

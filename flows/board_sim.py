@@ -41,7 +41,7 @@ class BoardSim:
         self.board = board
         divisor = board.divisor if board.link == "uart" else 0
         library, _ = build_model(
-            "board", f"{config.digest()}-{board.link}", board_verilog(config, board), BOARD_TOP, variant="fast-build", waves=None,
+            "board", f"{config.digest()}-{board.link}", board_verilog(config, board), BOARD_TOP, waves=None,
             vpi=False, control="", main=_HARNESS, companions=(), defines=(f"-DHEDDLE_DIVISOR={divisor}",),
             link=("-shared", "-Wl,-Bsymbolic"), output="libboard.so")
         self._library = ctypes.CDLL(str(library))

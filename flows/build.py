@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.verilated import VARIANTS, build_model, check_options
+from flows.verilated import build_model, check_waves
 
 __all__ = ["TRACED", "NativeBuild", "build_native"]
 
@@ -30,8 +30,6 @@ class NativeBuild:
     Attributes
     ----------
     library : Path
-    snapshots : bool
-        Whether its state can be copied.
     waves : str or None
         Suffix of the wave files that it can write.
     fresh : bool
@@ -41,7 +39,6 @@ class NativeBuild:
     """
 
     library: Path
-    snapshots: bool
     waves: str | None
     fresh: bool
     trace: bool = False
@@ -56,8 +53,8 @@ def _trace_control(top: str) -> str:
     return "".join(lines)
 
 
-def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast-build", waves: str | None = None,
-                 label: str = "model", trace: bool = False) -> NativeBuild:
+def build_native(verilog: str, top: str, *, bus_width: int, waves: str | None = None, label: str = "model",
+                 trace: bool = False) -> NativeBuild:
     """Make the native simulator of a design with the accelerator's ports, or find it in the cache.
 
     Parameters
@@ -68,8 +65,6 @@ def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast
         Its top module.
     bus_width : int
         Bits of the AXI4 master.
-    variant : str
-        A key of `flows.verilated.VARIANTS`.
     waves : str or None
         A key of `flows.verilated.WAVES`: the model can write such files, and is slower.
     label : str
@@ -82,13 +77,11 @@ def build_native(verilog: str, top: str, *, bus_width: int, variant: str = "fast
     ToolError
         If a tool is missing or refuses the source.
     """
-    check_options(variant, waves)
-    how = VARIANTS[variant]
+    check_waves(waves)
     library, fresh = build_model(
-        "native", f"{label}-{variant}", verilog, top, variant=variant, waves=waves, vpi=False,
+        "native", label, verilog, top, waves=waves, vpi=False,
         control=_trace_control(top) if trace else "", main=_NATIVE / "harness.cpp",
         companions=(_NATIVE / "memory.h", *((_NATIVE / "trace.h",) if trace else ())),
-        defines=(f"-DHEDDLE_BUS_BYTES={bus_width // 8}", *(("-DHEDDLE_SNAPSHOTS",) if how.flat else ()),
-                 *(("-DHEDDLE_TRACE",) if trace else ())),
+        defines=(f"-DHEDDLE_BUS_BYTES={bus_width // 8}", *(("-DHEDDLE_TRACE",) if trace else ())),
         link=("-shared", "-Wl,-Bsymbolic"), output="libmodel.so")
-    return NativeBuild(library=library, snapshots=how.flat, waves=waves, fresh=fresh, trace=trace)
+    return NativeBuild(library=library, waves=waves, fresh=fresh, trace=trace)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.toolchain import ToolError, python_library
-from flows.verilated import build_model, check_options
+from flows.verilated import build_model, check_waves
 
 __all__ = ["BenchResult", "CocotbBuild", "build_cocotb", "run_cocotb"]
 
@@ -61,7 +61,7 @@ def _ports(verilog: str, top: str) -> list[str]:
     return re.findall(r"^  (?:input|output) +(?:wire|reg) +(?:\[\d+:\d+\] )?(\w+)(?: = [^,]+)?,?$", body[0], re.MULTILINE)
 
 
-def build_cocotb(verilog: str, top: str, *, visible: Mapping[str, Sequence[str]] | None = None, variant: str = "fast-build",
+def build_cocotb(verilog: str, top: str, *, visible: Mapping[str, Sequence[str]] | None = None,
                  waves: str | None = None, label: str = "bench") -> CocotbBuild:
     """Make the simulator of a design for cocotb, or find it in the cache.
 
@@ -71,8 +71,6 @@ def build_cocotb(verilog: str, top: str, *, visible: Mapping[str, Sequence[str]]
         Source text and its top module.
     visible : mapping of str to sequence of str, or None
         Module → signals in it that a bench reads or writes besides the ports of the top (each costs speed).
-    variant : str
-        A key of `flows.verilated.VARIANTS`.
     waves : str or None
         A key of `flows.verilated.WAVES`: the simulator can write such files, and is slower.
     label : str
@@ -85,7 +83,7 @@ def build_cocotb(verilog: str, top: str, *, visible: Mapping[str, Sequence[str]]
     """
     import cocotb_tools.config
 
-    check_options(variant, waves)
+    check_waves(waves)
     python_library()
     names = [(top, port) for port in _ports(verilog, top)]
     names += [(module, signal) for module, signals in (visible or {}).items() for signal in signals]
@@ -93,7 +91,7 @@ def build_cocotb(verilog: str, top: str, *, visible: Mapping[str, Sequence[str]]
     libraries = Path(cocotb_tools.config.libs_dir)
     main = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     program, fresh = build_model(
-        "cocotb", f"{label}-{variant}", verilog, top, variant=variant, waves=waves, vpi=True, control=control,
+        "cocotb", label, verilog, top, waves=waves, vpi=True, control=control,
         main=main, companions=(), defines=(), output=top,
         link=(f"-Wl,-rpath,{libraries}", f"-L{libraries}", "-lcocotbvpi_verilator"))
     return CocotbBuild(program=program, top=top, waves=waves, fresh=fresh)

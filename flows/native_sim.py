@@ -98,8 +98,6 @@ _API: dict[str, tuple[Any, list[Any]]] = {
     "log_size": (ctypes.c_uint64, [ctypes.c_void_p]),
     "log_data": (ctypes.c_void_p, [ctypes.c_void_p]),
     "waves": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p]),
-}
-_SNAPSHOT_API: dict[str, tuple[Any, list[Any]]] = {
     "snapshot": (ctypes.c_void_p, [ctypes.c_void_p]),
     "restore": (None, [ctypes.c_void_p, ctypes.c_void_p]),
     "free_snapshot": (None, [ctypes.c_void_p]),
@@ -113,7 +111,7 @@ _TRACE_API: dict[str, tuple[Any, list[Any]]] = {
 
 def _load(build: NativeBuild) -> ctypes.CDLL:
     library = ctypes.CDLL(str(build.library))
-    api = {**_API, **(_SNAPSHOT_API if build.snapshots else {}), **(_TRACE_API if build.trace else {})}
+    api = {**_API, **(_TRACE_API if build.trace else {})}
     for name, (result, arguments) in api.items():
         function = getattr(library, f"heddle_{name}")
         function.restype, function.argtypes = result, arguments
@@ -278,15 +276,7 @@ class NativeSim:
             raise OSError(f"cannot write waves to {str(file)!r}")
 
     def snapshot(self) -> NativeSnapshot:
-        """Return a copy of the whole state, DRAM included.
-
-        Raises
-        ------
-        ValueError
-            If the model is not flat: its state is then not one block.
-        """
-        if not self.build.snapshots:
-            raise ValueError("snapshots need a flat model: build it with variant 'fast-run'")
+        """Return a copy of the whole state, DRAM included."""
         return NativeSnapshot(self._library, self._call("snapshot"))
 
     def restore(self, snapshot: NativeSnapshot) -> None:

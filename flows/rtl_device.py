@@ -91,8 +91,6 @@ class RtlDevice:
     config : AcceleratorConfig
     timing : MemoryTiming or None
         Behaviour of the memory; by default one beat a cycle, 32 cycles of latency, no stalls.
-    variant : str
-        A key of `flows.verilated.VARIANTS`.
     waves : path or None
         File for the waves of the session opened first, .vcd or .fst.
     watchdog : int
@@ -110,14 +108,14 @@ class RtlDevice:
 
     session_type: type[RtlSession] = RtlSession
 
-    def __init__(self, config: AcceleratorConfig, *, timing: MemoryTiming | None = None, variant: str = "fast-build",
+    def __init__(self, config: AcceleratorConfig, *, timing: MemoryTiming | None = None,
                  waves: Path | str | None = None, watchdog: int = WATCHDOG_CYCLES, progress: Callable[[int], None] | None = None,
                  trace: bool = False):
         if not 1 <= watchdog < 1 << 31:
             raise ValueError(f"watchdog must be between 1 and {(1 << 31) - 1} cycles, not {watchdog!r}")
         self.config = config
         self.timing = timing or MemoryTiming()
-        self._variant, self._watchdog, self._progress = variant, watchdog, progress
+        self._watchdog, self._progress = watchdog, progress
         self._trace = trace
         self._waves = None if waves is None else Path(waves)
         self._waves_suffix = self._waves.suffix if self._waves else None
@@ -132,7 +130,7 @@ class RtlDevice:
     def build(self) -> NativeBuild:
         """The simulator."""
         started = time.perf_counter()
-        build = build_native(self.emission.verilog, self.emission.top, bus_width=self.config.bus_width, variant=self._variant,
+        build = build_native(self.emission.verilog, self.emission.top, bus_width=self.config.bus_width,
                              waves=self._waves_suffix, label=self.config.digest(), trace=self._trace)
         self.build_seconds = time.perf_counter() - started
         return build

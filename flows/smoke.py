@@ -136,7 +136,7 @@ def run_smokes(emission: Emission, folder: Path | str) -> tuple[SmokeResult, ...
 def _verilator(emission: Emission, bench: str) -> list[str]:
     text = bench[:bench.index("// The bench with a clock of its own.")]
     program, _ = build_model("smoke", emission.config.digest(), f"{text}\n{emission.verilog}\n{emission.models}", "heddle_bench",
-                             variant="fast-build", waves=None, vpi=False, control="", main=_NATIVE / "smoke.cpp", companions=(),
+                             waves=None, vpi=False, control="", main=_NATIVE / "smoke.cpp", companions=(),
                              defines=(), link=(), output="smoke")
     return [str(program), str(10_000_000)]
 

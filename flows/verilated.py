@@ -13,52 +13,23 @@ from functools import partial
 from pathlib import Path
 
 from flows.cache import cached_folder, key_of
+from flows.model_state import STATE_HEADER, state_header
 from flows.toolchain import ToolError, ccache, compiler, fst_headers, verilator, verilator_root, versions
 
-__all__ = ["SOURCE_FILES", "VARIANTS", "WAVES", "Unit", "Variant", "build_model", "check_options"]
+__all__ = ["SOURCE_FILES", "WAVES", "Unit", "build_model", "check_waves"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
-    """How a model is made.
-
-    Attributes
-    ----------
-    verilator, compiler : tuple of str
-        Options of Verilator, and of the C++ compiler for the files that run in every cycle.
-    apart : tuple of str
-        Patterns of modules that are not inlined: their instances share code.
-    flat : bool
-        The whole state is one block: snapshots work.
-    doc : str
-        One line for the help text.
-    """
-
-    verilator: tuple[str, ...] = ()
-    compiler: tuple[str, ...]
-    apart: tuple[str, ...] = ()
-    flat: bool
-    doc: str
-
-    @property
-    def control(self) -> str:
-        """Lines of a Verilator control file."""
-        return "".join(f'no_inline -module "{pattern}"\n' for pattern in self.apart)
-
-
-# Rows apart, a 16×16 array is compiled sixteen times less; with the lanes of the vector unit apart too, it runs a fifth faster
-# than a flat design, which does not fit into the instruction cache. With every module apart (-fno-inline) designs are a third
-# slower, with the memories apart a tenth, with -Os a third.
-VARIANTS = {
-    "fast-build": Variant(compiler=("-O2",), apart=("mesh_row_*", "vector_lane_*"), flat=False,
-                          doc="array rows and vector lanes share their code"),
-    "fast-run": Variant(verilator=("--flatten",), compiler=("-O2",), flat=True,
-                        doc="one flat module: offers snapshots"),
-}
+# Rows of the array and lanes of the vector unit stay functions, each compiled once for all its instances. A 16×16 array is so
+# compiled sixteen times less, and runs a tenth faster than a flat one, which does not fit into the instruction cache. With PEs
+# apart too it is a seventh slower, with every module apart (-fno-inline) a third, with the memories apart a tenth, with -Os a
+# third; -O3 and -march=native gain nothing.
+_APART = "".join(f'no_inline -module "{pattern}"\n' for pattern in ("mesh_row_*", "vector_lane_*"))
+_EVERY_CYCLE = ("-O2",)
+"""Options of the C++ compiler for the files that run in every cycle."""
 WAVES = {".vcd": ("--trace-vcd", "verilated_vcd_c"), ".fst": ("--trace-fst", "verilated_fst_c")}
 """Suffix of a wave file → Verilator's option and the runtime file that writes it."""
 
-SOURCE_FILES = (Path(__file__),)
+SOURCE_FILES = (Path(__file__), Path(__file__).with_name("model_state.py"))
 """Files whose contents belong into the key of whatever is built with this module."""
 
 # Amaranth's Verilog gives rise to these, and they say nothing about the design; every other warning is fatal.
@@ -86,10 +57,8 @@ class Unit:
         return f"{self.source.stem}.o"
 
 
-def check_options(variant: str, waves: str | None) -> None:
-    """Raise ValueError unless `variant` is a key of `VARIANTS`, and `waves` None or a key of `WAVES` that can be built here."""
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+def check_waves(waves: str | None) -> None:
+    """Raise ValueError unless `waves` is None or a key of `WAVES` that can be built here."""
     if waves is not None and waves not in WAVES:
         raise ValueError(f"the suffix of a wave file must be one of {', '.join(WAVES)}, not {waves!r}")
     if waves == ".fst":
@@ -136,10 +105,10 @@ def _runtime(waves: str | None, vpi: bool) -> list[str]:
     return objects
 
 
-def _model_units(work: Path, compiler_options: tuple[str, ...], defines: tuple[str, ...]) -> list[Unit]:
+def _model_units(work: Path, defines: tuple[str, ...]) -> list[Unit]:
     """Group Verilator's files into translation units of similar size: each pays once for the large header that all include."""
     units = []
-    for kind, options in (("slow", ("-O0",)), ("fast", compiler_options)):
+    for kind, options in (("slow", ("-O0",)), ("fast", _EVERY_CYCLE)):
         files = [file for file in sorted((work / "model").glob("*.cpp")) if file.stem.endswith("__Slow") == (kind == "slow")]
         sizes = {file: file.stat().st_size for file in files}
         bins: list[list[Path]] = [[] for _ in range(max(1, min(len(files), round(sum(sizes.values()) / _UNIT_BYTES))))]
@@ -152,8 +121,8 @@ def _model_units(work: Path, compiler_options: tuple[str, ...], defines: tuple[s
     return units
 
 
-def build_model(kind: str, label: str, verilog: str, top: str, *, variant: str, waves: str | None, vpi: bool, control: str,
-                main: Path, companions: tuple[Path, ...], defines: tuple[str, ...], link: tuple[str, ...],
+def build_model(kind: str, label: str, verilog: str, top: str, *, waves: str | None, vpi: bool, control: str, main: Path,
+                companions: tuple[Path, ...], defines: tuple[str, ...], link: tuple[str, ...],
                 output: str) -> tuple[Path, bool]:
     """Make one program or library out of a model and a main file, or find it in the cache.
 
@@ -163,8 +132,6 @@ def build_model(kind: str, label: str, verilog: str, top: str, *, variant: str, 
         Go into the folder's name.
     verilog, top : str
         Source text and its top module.
-    variant : str
-        A key of `VARIANTS`.
     waves : str or None
         A key of `WAVES`.
     vpi : bool
@@ -183,9 +150,9 @@ def build_model(kind: str, label: str, verilog: str, top: str, *, variant: str, 
     (Path, bool)
         The result, and whether this call made it.
     """
-    how, control = VARIANTS[variant], VARIANTS[variant].control + control
+    control = _APART + control
     trace = (WAVES[waves][0],) if waves else ()
-    flags = (*_VERILATOR, *trace, *(("--vpi",) if vpi else ()), *how.verilator)
+    flags = (*_VERILATOR, *trace, *(("--vpi",) if vpi else ()))
     defines = (*_defines(waves, vpi), *defines)
     if waves == ".fst":
         link = (*link, "-llz4", "-lz")
@@ -198,7 +165,8 @@ def build_model(kind: str, label: str, verilog: str, top: str, *, variant: str, 
         with ThreadPoolExecutor(1) as pool:
             runtime = pool.submit(_runtime, waves, vpi)
             _run([str(verilator()), *flags, "--top-module", top, "control.vlt", "top.v"], work)
-            units = _model_units(work, how.compiler, defines)
+            (work / "model" / STATE_HEADER).write_text(state_header(work / "model"))
+            units = _model_units(work, defines)
             units.append(Unit(source=Path(main.name), options=(*defines, "-O2"), size=_UNIT_BYTES))
             _compile(units, work)
             objects = [*(unit.object for unit in units), *runtime.result()]
@@ -207,7 +175,7 @@ def build_model(kind: str, label: str, verilog: str, top: str, *, variant: str, 
             (work / unit.object).unlink()
         shutil.rmtree(work / "model")
 
-    key = key_of(verilog, top, flags, how.compiler, defines, link, _COMPILER, control, versions(),
+    key = key_of(verilog, top, flags, _EVERY_CYCLE, defines, link, _COMPILER, control, versions(),
                  [file.read_text() for file in (main, *companions, *SOURCE_FILES)])
     folder, fresh = cached_folder(f"{kind}-{label}-{key}", fill)
     return folder / output, fresh

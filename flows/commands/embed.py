@@ -13,7 +13,6 @@ from flows.commands.common import add_config_arguments, add_json_argument, confi
 from flows.commands.workload import add_memory_arguments, timing_from
 from flows.embed import Embeddings, embed
 from flows.profile import SAMPLE_CYCLES, ProfiledDevice
-from flows.verilated import VARIANTS
 from sw.embed import CompiledEncoder
 from sw.models.minilm import MiniLM
 from sw.models.sentence_model import SentenceModel
@@ -44,9 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="tokens at once, a power of two (default: the most that fit, up to 64)")
     parser.add_argument("--seed", type=int, default=0, help="of stalls (default: %(default)s)")
     add_memory_arguments(parser)
-    parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build",
-                        help="; ".join(f"{name}: {variant.doc}" for name, variant in VARIANTS.items())
-                        + " (default: %(default)s)")
     add_json_argument(parser)
 
 
@@ -62,7 +58,7 @@ def run(args: argparse.Namespace) -> bool:
         task = progress.add_task("building the simulator", total=None)
         device = None
         if args.device == "rtl":
-            device = ProfiledDevice(config, timing=timing, variant=args.build)
+            device = ProfiledDevice(config, timing=timing)
             _ = device.build
             if device.build_seconds > 5:
                 log.print(f"simulator built in {device.build_seconds:.0f} s")

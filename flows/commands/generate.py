@@ -16,7 +16,6 @@ from flows.commands.common import add_config_arguments, add_json_argument, confi
 from flows.commands.workload import add_memory_arguments, timing_from
 from flows.generate import Generation, generate
 from flows.profile import SAMPLE_CYCLES, ProfiledDevice
-from flows.verilated import VARIANTS
 from sw.generate import CompiledModel, check_length
 from sw.kernels.transformer.shape import KV_FORMATS
 from sw.models.llama import LlamaModel
@@ -54,9 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kv", choices=tuple(KV_FORMATS), default="int8",
                         help="format of cached keys and values (default: %(default)s)")
     add_memory_arguments(parser)
-    parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build",
-                        help="; ".join(f"{name}: {variant.doc}" for name, variant in VARIANTS.items())
-                        + " (default: %(default)s)")
     add_json_argument(parser)
 
 
@@ -74,7 +70,7 @@ def run(args: argparse.Namespace) -> bool:
     with _Screen(prompt.decode(errors="replace"), TextStream(model.tokenizer), len(tokens), silent=args.json) as screen:
         device = None
         if args.device == "rtl":
-            device = ProfiledDevice(config, timing=timing, variant=args.build)
+            device = ProfiledDevice(config, timing=timing)
             _ = device.build
             if device.build_seconds > 5:
                 log.print(f"simulator built in {device.build_seconds:.0f} s")

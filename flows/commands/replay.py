@@ -11,7 +11,6 @@ from rich.table import Table
 from flows.commands.common import add_json_argument, check_waves_file, console, print_json
 from flows.native_sim import MemoryTiming
 from flows.rtl_device import RtlDevice
-from flows.verilated import VARIANTS
 from sw.hazards import find_hazards
 from sw.replay import ReplayCase, compare, load_case, replay
 
@@ -21,7 +20,6 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("case", type=Path, metavar="CASE", help="a replay case, as a failing run or test saves it")
-    parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build", help="simulator variant (default: %(default)s)")
     parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves to FILE, .vcd or .fst")
     add_json_argument(parser)
 
@@ -32,7 +30,7 @@ def run(args: argparse.Namespace) -> bool:
     if args.waves is not None:
         check_waves_file(args.waves)
     golden = replay(case)
-    device = RtlDevice(case.config, timing=_timing(case), variant=args.build, waves=args.waves)
+    device = RtlDevice(case.config, timing=_timing(case), waves=args.waves)
     session = device.open(len(case.memory))
     session.sim.log_writes()
     rtl = replay(case, session)

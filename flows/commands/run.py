@@ -22,7 +22,6 @@ from flows.commands.common import (
 from flows.commands.workload import Request, add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.rtl_device import RtlDevice
-from flows.verilated import VARIANTS
 from hw.config import AcceleratorConfig
 
 __all__ = ["add_arguments", "run"]
@@ -37,9 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "and beside it a view of them for GTKWave, .gtkw")
     parser.add_argument("--plots", type=output_folder, metavar="FOLDER",
                         help="write roofline.svg and utilization.svg; made if missing")
-    parser.add_argument("--build", choices=tuple(VARIANTS), default="fast-build",
-                        help="; ".join(f"{name}: {variant.doc}" for name, variant in VARIANTS.items())
-                        + " (default: %(default)s)")
     add_json_argument(parser)
 
 
@@ -72,7 +68,7 @@ def _simulate(args: argparse.Namespace, config: AcceleratorConfig, request: Requ
     with progress_bar() as (started, cycles):
         device = None
         if args.device == "rtl":
-            device = RtlDevice(config, timing=request.timing, variant=args.build, waves=args.waves, progress=cycles)
+            device = RtlDevice(config, timing=request.timing, waves=args.waves, progress=cycles)
             _ = device.build
             if device.build_seconds > 5:
                 log.print(f"simulator built in {device.build_seconds:.0f} s")

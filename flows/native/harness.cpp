@@ -1,10 +1,11 @@
 // The accelerator's Verilator model, a memory behind its bus master and a driver for its registers, behind a C interface.
 //
-// Compiled with HEDDLE_BUS_BYTES (bytes of a beat), HEDDLE_SNAPSHOTS when the model is flattened, so that its state is
-// one block of plain data, and HEDDLE_TRACE when the signals that trace.h reads are public. A cycle is two evaluations: the inputs settle while the clock is low, then the clock rises.
+// Compiled with HEDDLE_BUS_BYTES (bytes of a beat), and HEDDLE_TRACE when the signals that trace.h reads are public. A cycle is
+// two evaluations: the inputs settle while the clock is low, then the clock rises.
 
 #include "Vtop.h"
 #include "Vtop___024root.h"
+#include "Vtop__state.h"
 #include "verilated.h"
 #if VM_TRACE_FST
 #include "verilated_fst_c.h"
@@ -12,7 +13,6 @@
 #include "verilated_vcd_c.h"
 #endif
 
-#include <cstddef>
 #include <memory>
 
 #include "memory.h"
@@ -145,22 +145,24 @@ class Simulator {
 #endif
     }
 
-#ifdef HEDDLE_SNAPSHOTS
-    // The state of a flattened model is everything in front of these two pointers.
-    static constexpr size_t state_bytes() { return offsetof(Vtop___024root, vlSymsp); }
-
     Snapshot* snapshot() const {
-        const auto* state = reinterpret_cast<const uint8_t*>(top_->rootp);
-        return new Snapshot{memory, cycle, {state, state + state_bytes()}, {dram_, dram_ + dram_bytes_}};
+        auto* found = new Snapshot{memory, cycle, {}, {dram_, dram_ + dram_bytes_}};
+        each_state(*top_->rootp->vlSymsp, [&](const uint8_t* instance, size_t first, size_t end) {
+            found->state.insert(found->state.end(), instance + first, instance + end);
+        });
+        return found;
     }
 
     void restore(const Snapshot& from) {
         memory = from.memory;
         cycle = from.cycle;
-        std::memcpy(reinterpret_cast<uint8_t*>(top_->rootp), from.state.data(), state_bytes());
+        const uint8_t* state = from.state.data();
+        each_state(*top_->rootp->vlSymsp, [&](uint8_t* instance, size_t first, size_t end) {
+            std::memcpy(instance + first, state, end - first);
+            state += end - first;
+        });
         std::memcpy(dram_, from.dram.data(), dram_bytes_);
     }
-#endif
 
   private:
     struct Lite {  // what the slave drove in the cycle that has just passed
@@ -284,8 +286,6 @@ HEDDLE_API uint64_t heddle_trace_size(void* handle) { return of(handle)->trace.e
 HEDDLE_API const TraceEvent* heddle_trace_data(void* handle) { return of(handle)->trace.events.data(); }
 #endif
 HEDDLE_API int heddle_waves(void* handle, const char* file) { return of(handle)->waves(file); }
-#ifdef HEDDLE_SNAPSHOTS
 HEDDLE_API void* heddle_snapshot(void* handle) { return of(handle)->snapshot(); }
 HEDDLE_API void heddle_restore(void* handle, const void* from) { of(handle)->restore(*static_cast<const Snapshot*>(from)); }
 HEDDLE_API void heddle_free_snapshot(void* from) { delete static_cast<Snapshot*>(from); }
-#endif

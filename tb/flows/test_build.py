@@ -8,7 +8,7 @@ import pytest
 import flows.verilated
 from flows.build import build_native
 from flows.toolchain import ToolError
-from flows.verilated import VARIANTS, Unit, Variant
+from flows.verilated import Unit
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def recorded(monkeypatch, tmp_path):
             (folder / command[command.index("-o") + 1]).write_text("")
 
     monkeypatch.setenv("HEDDLE_CACHE", str(tmp_path))
+    monkeypatch.setattr(flows.verilated, "state_header", lambda folder: "")
     monkeypatch.setattr(flows.verilated, "_run", run)
     return commands
 
@@ -37,16 +38,16 @@ def build(**changes):
 def test_every_input_has_its_own_build(recorded, monkeypatch):
     found = {build().library}
     assert not build().fresh
-    for changes in ({"verilog": "module heddle(); wire a; endmodule\n"}, {"bus_width": 64}, {"variant": "fast-run"},
-                    {"waves": ".vcd"}, {"label": "other"}):
+    for changes in ({"verilog": "module heddle(); wire a; endmodule\n"}, {"bus_width": 64}, {"waves": ".vcd"},
+                    {"label": "other"}):
         made = build(**changes)
         assert made.fresh, changes
         found.add(made.library)
-    monkeypatch.setitem(VARIANTS, "fast-build", Variant(verilator=("-O3",), compiler=("-O3",), flat=False, doc=""))
+    monkeypatch.setattr(flows.verilated, "_EVERY_CYCLE", ("-O3",))
     found.add(build().library)
     monkeypatch.setattr(flows.verilated, "versions", lambda: {"compiler": "another"})
     found.add(build().library)
-    assert len(found) == 8
+    assert len(found) == 7
 
 
 def test_an_edited_harness_is_built_anew(recorded, monkeypatch, tmp_path):
@@ -62,7 +63,7 @@ def test_an_edited_harness_is_built_anew(recorded, monkeypatch, tmp_path):
 
 
 def test_the_runtime_library_is_compiled_once(recorded):
-    for changes in ({}, {"verilog": "module heddle(); wire a; endmodule\n"}, {"variant": "fast-run"}, {"waves": ".vcd"}):
+    for changes in ({}, {"verilog": "module heddle(); wire a; endmodule\n"}, {"waves": ".vcd"}):
         assert build(**changes).fresh
     compiled = [Path(part).name for command in recorded for part in command if part.endswith(".cpp") and "verilated" in part]
     assert sorted(compiled) == ["verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp"]
@@ -72,9 +73,9 @@ def test_units_are_grouped_and_ordered_by_kind(tmp_path):
     (tmp_path / "model").mkdir()
     for name, size in (("a", 300_000), ("b", 300_000), ("c", 10), ("d__Slow", 100), ("e__Slow", 100)):
         (tmp_path / "model" / f"{name}.cpp").write_text("x" * size)
-    units = flows.verilated._model_units(tmp_path, ("-O1",), ("-Dx",))
+    units = flows.verilated._model_units(tmp_path, ("-Dx",))
     assert [(unit.source.name, unit.options) for unit in units] == [
-        ("slow0.cpp", ("-Dx", "-O0")), ("fast0.cpp", ("-Dx", "-O1")), ("fast1.cpp", ("-Dx", "-O1"))]
+        ("slow0.cpp", ("-Dx", "-O0")), ("fast0.cpp", ("-Dx", "-O2")), ("fast1.cpp", ("-Dx", "-O2"))]
     included = [re.findall(r'"(.*)"', (tmp_path / unit.source).read_text()) for unit in units]
     assert sorted(name for names in included for name in names) == ["a.cpp", "b.cpp", "c.cpp", "d__Slow.cpp", "e__Slow.cpp"]
     assert isinstance(units[0], Unit)
@@ -88,10 +89,6 @@ def test_verilog_that_verilator_refuses(monkeypatch, tmp_path):
     assert not list(tmp_path.glob("native-*"))
 
 
-@pytest.mark.parametrize(("changes", "text"), [
-    ({"variant": "quick"}, r"^variant must be one of fast-build, fast-run, not 'quick'$"),
-    ({"waves": ".ghw"}, r"^the suffix of a wave file must be one of \.vcd, \.fst, not '\.ghw'$"),
-])
-def test_unknown_options_are_refused(changes, text):
-    with pytest.raises(ValueError, match=text):
-        build(**changes)
+def test_unknown_waves_are_refused():
+    with pytest.raises(ValueError, match=r"^the suffix of a wave file must be one of \.vcd, \.fst, not '\.ghw'$"):
+        build(waves=".ghw")

@@ -15,8 +15,8 @@ MEMORY = 1 << 16
 
 @pytest.fixture(scope="module")
 def adder() -> NativeBuild:
-    return build_native(to_verilog(VectorAdder(8 * BYTES), "heddle"), "heddle", bus_width=8 * BYTES, variant="fast-run",
-                        waves=".vcd", label="adder")
+    return build_native(to_verilog(VectorAdder(8 * BYTES), "heddle"), "heddle", bus_width=8 * BYTES, waves=".vcd",
+                        label="adder")
 
 
 def start(sim: NativeSim, beats: int, *, seed: int = 0, a: int = A, b: int = B, total: int = SUM,
@@ -169,13 +169,6 @@ def test_waves_are_written_on_request(adder, tmp_path):
             sim.waves(tmp_path / "missing" / "run.vcd")
         with pytest.raises(ValueError, match=r"^this model writes \.vcd waves, not 'run\.fst'$"):
             sim.waves("run.fst")
-
-
-def test_snapshots_need_a_flat_model(adder):
-    build = NativeBuild(library=adder.library, snapshots=False, waves=None, fresh=False)
-    with NativeSim(build, MEMORY) as sim, \
-            pytest.raises(ValueError, match=r"^snapshots need a flat model: build it with variant 'fast-run'$"):
-        sim.snapshot()
 
 
 def test_a_closed_simulation_says_so(adder):

@@ -14,7 +14,7 @@ from sw.device import DeviceError, DeviceHang
 from sw.golden.device import GoldenDevice
 from sw.kernels.spec import GemmSpec
 from sw.program import Program, Region
-from sw.runtime import compile_gemm, run_gemm
+from sw.runtime import compile_gemm, gemm_args, run_gemm
 
 CONFIG = PRESETS["systolic-4x4"]
 MEMORY = 1 << 16
@@ -43,6 +43,26 @@ def program(text: str, *, name: str = "probe", code_addr: int = 0, arguments: di
 def operands(seed: int = 0) -> dict[str, np.ndarray]:
     random, shapes = np.random.default_rng(seed), {"a": (SPEC.m, SPEC.k), "b": (SPEC.k, SPEC.n)}
     return {name: random.integers(-128, 128, shape, np.int8) for name, shape in shapes.items()}
+
+
+def test_a_snapshot_holds_blocks_that_are_apart_and_goes_into_another_session_too(device):
+    gemm = compile_gemm(CONFIG, SPEC)
+    one, other = device.open(MEMORY), device.open(MEMORY)
+    _, expected = run_gemm(one, gemm, SPEC, **operands(), scale=0.01)
+    one._start(gemm, gemm.argument_values(gemm_args(gemm, 0.01)))
+    for _ in range(3):                                                      # loads, steps of the array, the vector unit
+        assert not one.sim.run(expected.cycles // 4)
+        snapshot, at = one.sim.snapshot(), one.sim.cycle
+        ends = []
+        for session in (one, other, one):
+            session.sim.restore(snapshot)
+            assert session.sim.run(expected.cycles)
+            ends.append((session.sim.cycle - at, session.memory.tobytes()))
+            run_gemm(session, gemm, SPEC, **operands(1), scale=0.02)        # and nothing of this is left
+        assert ends[0] == ends[1] == ends[2]
+        one.sim.restore(snapshot)
+    one.close()
+    other.close()
 
 
 def test_a_gemm_is_the_golden_one_and_is_counted(session):
