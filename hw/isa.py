@@ -306,3 +306,4 @@ class ErrorCause(IntEnum):
     ABORTED = 14
     FIELD_OVERFLOW = 15     # a value does not fit the descriptor field
     ROW_SCALAR_RANGE = 16
+    PROTECTION = 17         # an error of the hardware that it has noticed itself; the address is PROTECT_DETECTED

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hw.isa import ARGUMENTS, Field, Unit
+from hw.protect.domains import BLOCKS
 
 __all__ = ["COUNTERS", "REGISTERS", "REGISTER_SPACE", "Counter", "Register", "register"]
 
@@ -123,6 +124,18 @@ def _registers() -> tuple[Register, ...]:
             *_per_unit(8, "commands of the {unit} queue"))),
         Register(name="WAITING", offset=0x38, access="R", doc="which queue heads wait for semaphores", fields=_bits(
             *_per_unit(1, "1: the {unit} queue waits"), ("sequencer", 1, "1: the sequencer waits"))),
+    ]
+    table += [
+        Register(name="PROTECT_DETECTED", offset=0x50, access="RW1C",
+                 doc="which blocks have detected an error; while any bit is set, a program stops with cause PROTECTION",
+                 fields=_bits(*((block, 1, f"an error in the block {block}, not corrected") for block in BLOCKS))),
+        Register(name="PROTECT_CORRECTED", offset=0x54, access="RW1C", doc="which blocks have corrected an error",
+                 fields=_bits(*((block, 1, f"an error in the block {block}, corrected") for block in BLOCKS))),
+        Register(name="PROTECT_COUNTS", offset=0x58, access="R", doc="errors since the doorbell; a count stops at 65535",
+                 fields=_bits(("detected", 16, "cycles in which one was detected"),
+                              ("corrected", 16, "cycles in which one was corrected"))),
+        Register(name="PROTECT_CYCLE", offset=0x5C, access="R", doc="when the first error since the doorbell came",
+                 fields=_word("cycles of the program before it; all ones without one", "cycle")),
     ]
     table += [
         Register(name=f"SEMAPHORES{i}", offset=0x40 + 4 * i, access="R", doc="semaphore counts", fields=_bits(

@@ -38,7 +38,7 @@ class EmissionPlatform:
             raise ValueError(f"module name {name!r} must stand for one block, not {known!r} and {block!r}")
 
 
-class _SharedInstance(Elaboratable):
+class SharedInstance(Elaboratable):
     """An `Instance` of a shared module, wired to the ports of the (never elaborated) block."""
 
     def __init__(self, name: str, block: wiring.Component):
@@ -74,4 +74,4 @@ def shared(platform: Any, name: str, block: wiring.Component) -> Elaboratable:
     if not isinstance(platform, EmissionPlatform):
         return block
     platform.register(name, block)
-    return _SharedInstance(name, block)
+    return SharedInstance(name, block)

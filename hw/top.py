@@ -3,6 +3,7 @@
 from typing import Any
 
 from amaranth import *
+from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 
@@ -17,6 +18,8 @@ from hw.memory.scratchpad import Scratchpad
 from hw.memory.store import StoreUnit
 from hw.pe import PE_TYPES
 from hw.ports import AxiLitePort, AxiReadPort, AxiWritePort
+from hw.protect.domains import BLOCKS
+from hw.protect.harden import harden
 from hw.regs import REGISTER_SPACE
 from hw.vector.unit import VectorUnit
 
@@ -41,7 +44,8 @@ class Accelerator(wiring.Component):
     Raises
     ------
     ConfigError
-        If the config names an engine or a processing element that is not registered.
+        If the config names an engine or a processing element that is not registered; when it is elaborated, if a rule of
+        `config.protection` matches nothing.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -67,7 +71,7 @@ class Accelerator(wiring.Component):
             else:
                 m.d.comb += getattr(inner, name).eq(outer)
 
-    def elaborate(self, platform: Any) -> Module:
+    def elaborate(self, platform: Any) -> Elaboratable | Fragment:
         m = Module()
         config = self.config
 
@@ -111,4 +115,7 @@ class Accelerator(wiring.Component):
             controller.saturated.eq(accumulator.saturated),
             self.irq.eq(controller.irq),
         ]
-        return m
+        if not config.protection:
+            return m
+        return harden(m, config.protection, platform, {
+            block: (controller.protect_detected[bit], controller.protect_corrected[bit]) for bit, block in enumerate(BLOCKS)})

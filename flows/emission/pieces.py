@@ -78,6 +78,8 @@ class Piece:
     memories : tuple of MemoryArray
     path : str
         Instance path at which it was first met.
+    keep_hierarchy : bool
+        Whether synthesis must leave it a module: copies that are flattened together would be merged.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Piece:
     children: tuple[Child, ...]
     memories: tuple[MemoryArray, ...]
     path: str
+    keep_hierarchy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,9 +275,10 @@ class _Cutter:
                       for port, signal, is_input in ports}
         with _named(names):
             text, _ = rtlil.convert_fragment(fragment, directions, _SELF, emit_src=False, propagate_domains=False)
-        kind = type(block).__name__ if block is not None else ""
-        doc = (inspect.getdoc(block) or "").split("\n")[0] if block is not None else ""
-        parameters = _parameters(block) if block is not None else {}
+        described = getattr(block, "unprotected", block)
+        kind = type(described).__name__ if block is not None else ""
+        doc = (inspect.getdoc(described) or "").split("\n")[0] if block is not None else ""
+        parameters = _parameters(described) if block is not None else {}
         comment = f"{kind} {doc} {parameters}"
         known = self._known.get((text, comment, name))
         if known is not None:
@@ -282,7 +286,8 @@ class _Cutter:
         key = f"heddle@{len(self.pieces)}" if not name else name
         self._known[(text, comment, name)] = key
         self.pieces[key] = Piece(name=name, ports=tuple(port for port, _, _ in ports), kind=kind, doc=doc, parameters=parameters,
-                                 rtlil=text, children=tuple(children), memories=tuple(memories), path=".".join(path))
+                                 rtlil=text, children=tuple(children), memories=tuple(memories), path=".".join(path),
+                                 keep_hierarchy=getattr(block, "keep_hierarchy", False))
         return key
 
 

@@ -106,6 +106,8 @@ def _comment(piece: Piece) -> str:
     lines.append(line)
     if piece.parameters:
         lines.append(ascii_text("// Parameters: " + ", ".join(f"{name} = {value}" for name, value in piece.parameters.items())))
+    if piece.keep_hierarchy:
+        lines.append("(* keep_hierarchy *)")
     return "\n".join(lines) + "\n"
 
 

@@ -16,6 +16,8 @@ from hw.control.sequencer import Sequencer
 from hw.control.supervisor import Supervisor
 from hw.isa import ARGUMENTS, SEMAPHORES, SEQUENCER, ErrorCause, Unit
 from hw.ports import AxiLitePort, AxiReadPort, UnitPort
+from hw.protect.domains import BLOCKS
+from hw.protect.monitor import ProtectionMonitor
 from hw.regs import COUNTERS, REGISTER_SPACE
 from hw.timing import FETCH_LINE_BYTES
 
@@ -59,6 +61,8 @@ class Controller(wiring.Component):
         A result row enters the accumulator; a write of the vector unit is accepted.
     saturated : In(1)
         An accumulator row saturates.
+    protect_detected, protect_corrected : In(one bit for each of `hw.protect.domains.BLOCKS`)
+        Errors of the hardware; there only with `config.protection`.
     irq : Out(1)
         High while an enabled event of IRQ_STATUS is set.
     """
@@ -66,6 +70,7 @@ class Controller(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         macs = range(config.peak_macs_per_cycle + 1)
+        reports = {"protect_detected": In(len(BLOCKS)), "protect_corrected": In(len(BLOCKS))} if config.protection else {}
         super().__init__({
             "s_axil": Out(AxiLitePort(ceil_log2(REGISTER_SPACE))),
             "fetch": Out(AxiReadPort(config.bus_width)),
@@ -79,6 +84,7 @@ class Controller(wiring.Component):
             "macs": In(macs),
             "macs_gated": In(macs),
             "saturated": In(1),
+            **reports,
             "irq": Out(1),
         })
 
@@ -88,11 +94,11 @@ class Controller(wiring.Component):
         peak = config.peak_macs_per_cycle
         units = {unit: getattr(self, unit.name.lower()) for unit in Unit}
 
-        m.submodules.csr = csr = CsrBank()
+        m.submodules.csr = csr = CsrBank(absent=() if config.protection else ("PROTECT_DETECTED", "PROTECT_CORRECTED"))
         m.submodules.fetch = fetch = InstructionFetch(bus_width=config.bus_width, lines=config.command_lines)
         m.submodules.sequencer = sequencer = Sequencer()
         m.submodules.semaphores = semaphores = Semaphores(len(Unit) + 1)
-        m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 3)
+        m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 3 + bool(config.protection))
         m.submodules.counters = counters = EventCounters(
             {"macs": peak, "macs_gated": peak, "bytes_read": 2 * config.beat_bytes, "bytes_written": config.beat_bytes})
         queues = {unit: CommandQueue(unit, depth=config.queue_depth) for unit in Unit}
@@ -145,12 +151,36 @@ class Controller(wiring.Component):
         self._elaborate_faults(m, csr, supervisor, sequencer, semaphores, queues)
         self._elaborate_status(m, csr, supervisor, sequencer, semaphores, queues)
         self._elaborate_counters(m, csr, counters, supervisor, sequencer, fetch, queues)
+        if config.protection:
+            self._elaborate_protection(m, csr, supervisor)
         return m
+
+    def _elaborate_protection(self, m: Module, csr: CsrBank, supervisor: Supervisor) -> None:
+        """Connect the reports of checkers and register banks; one that was detected comes before every other error."""
+        m.submodules.monitor = monitor = ProtectionMonitor()
+        fault, *_ = supervisor.faults
+        m.d.comb += [
+            monitor.detected.eq(self.protect_detected),
+            monitor.corrected.eq(self.protect_corrected),
+            monitor.clear.eq(supervisor.begin),
+            monitor.enable.eq(supervisor.busy),
+            monitor.pending.eq(csr.protect_detected),
+            csr.protect_detected_set.eq(monitor.detected_set),
+            csr.protect_corrected_set.eq(monitor.corrected_set),
+            csr.protect_counts.detected.eq(monitor.detected_count),
+            csr.protect_counts.corrected.eq(monitor.corrected_count),
+            csr.protect_cycle.eq(monitor.first_cycle),
+            fault.valid.eq(monitor.stop),
+            fault.cause.eq(ErrorCause.PROTECTION),
+            fault.unit.eq(SEQUENCER),
+            fault.pc.eq(supervisor.pc),
+            fault.addr.eq(monitor.pending | monitor.detected_set),
+        ]
 
     def _elaborate_faults(self, m: Module, csr: CsrBank, supervisor: Supervisor, sequencer: Sequencer, semaphores: Semaphores,
                           queues: dict[Unit, CommandQueue]) -> None:
         """Collect errors: a bad start, semaphore overflow, then the units, then the sequencer."""
-        bad_start, overflow, *unit_faults, sequencer_fault = supervisor.faults
+        bad_start, overflow, *unit_faults, sequencer_fault = [*supervisor.faults][bool(self.config.protection):]
         # A signal of its own: were a field of `overflow` driven under an If, its constant fields would become Verilog processes
         # without a trigger.
         overflow_pc = Signal(32)

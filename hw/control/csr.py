@@ -1,6 +1,6 @@
 """AXI4-Lite register bank, made from a table of registers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from amaranth import *
@@ -33,6 +33,8 @@ class CsrBank(wiring.Component):
     ----------
     registers : sequence of Register
         The table.
+    absent : collection of str
+        Names of "RW1C" registers that nothing sets: they read as zero, take writes and have no flip-flops.
 
     Members
     -------
@@ -47,8 +49,9 @@ class CsrBank(wiring.Component):
         Bits to set; setting wins over clearing.
     """
 
-    def __init__(self, registers: Sequence[Register] = REGISTERS):
+    def __init__(self, registers: Sequence[Register] = REGISTERS, absent: Collection[str] = ()):
         self.registers = tuple(registers)
+        self.absent = frozenset(absent)
         members: dict[str, Any] = {"bus": Out(AxiLitePort(ceil_log2(REGISTER_SPACE))), "hold": In(1)}
         for register in self.registers:
             layout, name = register_layout(register), register.name.lower()
@@ -97,7 +100,7 @@ class CsrBank(wiring.Component):
                         else:
                             m.d.comb += clears[register.name].eq(word & mask)
         for register in self.registers:
-            if register.access == "RW1C":
+            if register.access == "RW1C" and register.name not in self.absent:
                 value = Value.cast(getattr(self, register.name.lower()))
                 events = Value.cast(getattr(self, f"{register.name.lower()}_set"))
                 m.d.sync += value.eq((value & ~clears[register.name]) | events)
