@@ -1,0 +1,40 @@
+"""Cycle formulas that no mesh asserts: BitMoD's own, and its authors' model against the figures that they publish."""
+
+import pytest
+
+from hw.engines import BITMOD_TERMS, bitmod_cycles, bitmod_paper_layer
+
+LLAMA_2_7B = [(4096, 4096, 4 * 32), (11008, 4096, 2 * 32), (4096, 11008, 32), (32000, 4096, 1)]
+"""(outputs, inputs, how many) of the linear layers."""
+
+
+@pytest.mark.parametrize(("bits", "cycles"), [(6.0625, 1_351_884_800), (4.0625, 905_125_888)])
+def test_authors_prefill_of_llama_2(bits, cycles):
+    """Linear layers at 256 tokens, 32 output channels × 32 tokens: what is left of the published totals without attention."""
+    assert sum(count * bitmod_paper_layer(32, 32, 256, n, k, bits) for n, k, count in LLAMA_2_7B) == cycles
+
+
+@pytest.mark.parametrize(("published", "linear"), [(1_649_680_384, 1_351_884_800), (1_202_921_472, 905_125_888)])
+def test_the_rest_of_the_published_totals_is_attention(published, linear):
+    """The same for both, as it must be: attention runs at one precision."""
+    assert published - linear == 297_795_584
+
+
+def test_layers_that_memory_bounds():
+    """Two of the three shapes compute longer than they move; the down projection, whose operands are fetched again, does not."""
+    assert bitmod_paper_layer(32, 32, 256, 4096, 4096, 6.0625) == 1024 * 128 * 8 * 3
+    assert bitmod_paper_layer(32, 32, 256, 4096, 11008, 6.0625) > 2752 * 128 * 8 * 3
+    assert bitmod_paper_layer(64, 16, 1, 4096, 4096, 3.0625) == (4096 * 4096 * 3.0625 / 8 + 2 * 8192) * 8 // 256
+
+
+@pytest.mark.parametrize("precision", BITMOD_TERMS)
+def test_formulas_agree_where_memory_does_not_bound(precision):
+    """Whole groups: without a pipeline to fill, cycle for cycle the same."""
+    bits = {"int8": 8.0, "int6": 6.0, "int5": 5.0, "int4": 4.0, "int3": 3.0, "fp4": 4.0, "fp3": 3.0}[precision]
+    ours = bitmod_cycles(32, 32, 256, 4096, 4096, precision, 128)
+    assert ours == bitmod_paper_layer(32, 32, 256, 4096, 4096, bits) == 1024 * 128 * 8 * BITMOD_TERMS[precision]
+
+
+@pytest.mark.parametrize(("k", "group", "steps"), [(128, 128, 32), (130, 128, 33), (260, 128, 65), (20, 10, 6), (25, 10, 8)])
+def test_groups_start_at_whole_steps(k, group, steps):
+    assert bitmod_cycles(8, 8, 8, 8, k, "int8", group) == 4 * steps
