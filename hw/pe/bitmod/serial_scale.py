@@ -1,0 +1,73 @@
+"""Bit-serial multiplication of a group's sum by its scale."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.errors import ConfigError
+
+__all__ = ["SerialScale"]
+
+
+class SerialScale(wiring.Component):
+    """Sum times scale, one bit of the scale a cycle, the highest first: o = i · scale, exact.
+
+    `start` takes `i`; in each of the next `bits` cycles `bit` is one bit of the scale, and in the cycle after the last one
+    `done` is high and `o` is there. It stays until the cycle after the next start. A start may come with the last bit, so that
+    groups of `bits` cycles follow each other without a gap.
+
+    Parameters
+    ----------
+    width : int
+        Bits of the sum, two's complement.
+    bits : int
+        Bits of the scale, unsigned; at least 1.
+
+    Members
+    -------
+    start : In(1), i : In(signed(width)), bit : In(1)
+    o : Out(signed(width + bits)), done : Out(1)
+
+    Raises
+    ------
+    ConfigError
+        If a width is not positive.
+
+    Reference
+    ---------
+    Chen et al., BitMoD, HPCA 2025, Fig. 5 (dequantization: eight cycles, hidden behind the next group).
+    """
+
+    def __init__(self, *, width: int, bits: int):
+        for name, value in (("width", width), ("bits", bits)):
+            if value < 1:
+                raise ConfigError(f"SerialScale.{name} must be at least 1, not {value!r}")
+        self._width, self._bits = width, bits
+        super().__init__({
+            "start": In(1),
+            "i": In(signed(width)),
+            "bit": In(1),
+            "o": Out(signed(width + bits)),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        held = Signal(signed(self._width), reset_less=True)
+        product = Signal(signed(self._width + self._bits), reset_less=True)
+        step = Signal(range(self._bits + 1))            # 0: none, 1: the first bit is on the port, …
+        following = Signal.like(product)
+        m.d.comb += [
+            self.o.eq(product),
+            following.eq((Mux(step == 1, 0, product) << 1) + Mux(self.bit, held, 0)),
+        ]
+        m.d.sync += self.done.eq(step == self._bits)
+        with m.If(step != 0):
+            m.d.sync += [product.eq(following), step.eq(step + 1)]
+        with m.If(step == self._bits):
+            m.d.sync += step.eq(0)
+        with m.If(self.start):
+            m.d.sync += [held.eq(self.i), step.eq(1)]
+        return m

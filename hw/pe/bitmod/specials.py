@@ -1,0 +1,62 @@
+"""Register file of programmable special values."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.pe.bitmod.terms import SPECIAL_MAGNITUDE_WIDTH, special_layout
+
+__all__ = ["SpecialValues"]
+
+
+class SpecialValues(wiring.Component):
+    """Register file of special values: four, in units of one half, each of two terms at most.
+
+    A value is written if its magnitude has one or two ones, so that two leading-one detectors find all of it;
+    others leave the register as it was and set `rejected`. So ±2.5, ±3, ±5, ±6 and ±8 are legal, ±3.5 and ±7, which would need a
+    subtracted term, are not. A value is there from the cycle after it was written. Reset: the values of the paper's FP4, +5, −5,
+    +8, −8.
+
+    Members
+    -------
+    write : In(1), addr : In(2), value : In(signed(6))
+        Register and value to write, in units of one half.
+    values : Out(4 × `special_layout`)
+    rejected : Out(1)
+        A value that cannot be held was written since reset.
+
+    Reference
+    ---------
+    Chen et al., BitMoD, HPCA 2025 (SV_reg, programmed once for a model). Order of the registers and the check: inferred.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "write": In(1),
+            "addr": In(2),
+            "value": In(signed(SPECIAL_MAGNITUDE_WIDTH + 1)),
+            "values": Out(data.ArrayLayout(special_layout, 4)),
+            "rejected": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        new = Signal(special_layout)
+        fits = Signal()
+        ones = Signal(range(SPECIAL_MAGNITUDE_WIDTH + 1))
+        m.d.comb += [
+            new.sign.eq(self.value[-1]),
+            new.magnitude.eq(abs(self.value)),
+            ones.eq(sum(new.magnitude)),
+            fits.eq((ones == 1) | (ones == 2)),
+        ]
+        for index, halves in enumerate((10, -10, 16, -16)):
+            held = Signal(special_layout, name=f"special_{index}", init={"magnitude": abs(halves), "sign": halves < 0})
+            with m.If(self.write & fits & (self.addr == index)):
+                m.d.sync += held.eq(new)
+            m.d.comb += self.values[index].eq(held)
+        with m.If(self.write & ~fits):
+            m.d.sync += self.rejected.eq(1)
+        return m
