@@ -7,14 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.toolchain import ToolError, missing_tool
 
-__all__ = ["TOOLS", "Tool", "find_tool", "run_tool", "run_yosys"]
+__all__ = ["TOOLS", "Tool", "ToolStopped", "find_tool", "run_tool", "run_yosys"]
 
 _INSTALL = "pip install 'heddle[fpga]'"
+_LOOK_SECONDS = 2.0
+"""Between two looks at the log of a tool that is watched."""
+
+
+class ToolStopped(ToolError):
+    """A tool that was ended because it got nowhere; the text says how that was seen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +97,8 @@ def find_tool(name: str) -> tuple[tuple[str, ...], str]:
             f"{tool.package} {importlib.metadata.version(tool.package)}")
 
 
-def run_tool(name: str, arguments: list[str], folder: Path, *, log: str, step: str = "") -> str:
+def run_tool(name: str, arguments: list[str], folder: Path, *, log: str, step: str = "",
+             watch: Callable[[str], str | None] | None = None) -> str:
     """Run a tool in `folder` and return what it said, kept there as file `log`.
 
     The WebAssembly builds see the folder but not the system's temporary folder, so every path must be relative to `folder`.
@@ -105,24 +113,43 @@ def run_tool(name: str, arguments: list[str], folder: Path, *, log: str, step: s
         File that the tool writes, or gets if it writes none.
     step : str
         What is being done, for the text of an error.
+    watch : function of str, or None
+        Called now and then with what the log holds; the tool is ended when it returns a text.
 
     Raises
     ------
     ToolError
         With the line in which the tool says what is wrong.
+    ToolStopped
+        With what `watch` returned.
     """
     command, _ = find_tool(name)
-    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, encoding="utf-8", errors="replace",
-                          check=False)
     file = folder / log
+    with subprocess.Popen([*command, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          encoding="utf-8", errors="replace") as process:
+        try:
+            out, err = _wait(process, file, watch)
+        except BaseException:
+            process.kill()
+            raise
     if not file.exists():
-        file.write_text(done.stdout + done.stderr)
+        file.write_text(out + err)
     said = file.read_text(errors="replace")
-    if done.returncode:
-        found = re.search(r"^.*\bERROR: .*", f"{said}\n{done.stderr}", re.MULTILINE)
-        why = found[0] if found else ((done.stderr or said).strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    if process.returncode:
+        found = re.search(r"^.*\bERROR: .*", f"{said}\n{err}", re.MULTILINE)
+        why = found[0] if found else ((err or said).strip().splitlines() or [f"exit status {process.returncode}"])[-1]
         raise ToolError(f"{name} failed{f' in {step}' if step else ''}: {why.strip()[:300]}")
     return said
+
+
+def _wait(process: subprocess.Popen[str], log: Path, watch: Callable[[str], str | None] | None) -> tuple[str, str]:
+    """Return what a process printed until its end."""
+    while True:
+        try:
+            return process.communicate(timeout=_LOOK_SECONDS if watch else None)
+        except subprocess.TimeoutExpired:
+            if watch and log.exists() and (why := watch(log.read_text(errors="replace"))):
+                raise ToolStopped(why) from None
 
 
 def run_yosys(script: list[str], folder: Path, step: str) -> str:

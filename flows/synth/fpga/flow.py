@@ -12,7 +12,8 @@ from flows.cache import cached_folder, key_of
 from flows.synth.fpga.constraints import constraints_of, wrapper_of
 from flows.synth.fpga.parts import RESOURCES, Part
 from flows.synth.fpga.resources import check_fit, resources_of
-from flows.synth.tools import find_tool, run_tool, run_yosys
+from flows.synth.tools import ToolStopped, find_tool, run_tool, run_yosys
+from flows.toolchain import ToolError
 
 __all__ = ["FpgaOptions", "implement", "without_long_loops"]
 
@@ -32,6 +33,10 @@ _BELS: dict[str, dict[str, dict[str, float]]] = {
 _CLEARED = re.compile(r" *initial begin : clear_\w+\n *integer i;\n *for \(i = 0; i < (\d+); i = i \+ 1\)\n"
                       r" *\S+\[i\] = \d+'h0+;\n *end\n")
 _LONGEST_LOOP = 512
+_OVERUSED = re.compile(r"\biter=\d+ wires=\d+ overused=(\d+)")
+_PATIENCE = 150
+"""Rounds of the router without fewer conflicts, after which it is taken to be stuck. It has no bound of its own, and has been
+seen to need 41 such rounds before it ended well."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +48,9 @@ class FpgaOptions:
     freq_mhz : float or None
         Clock that place and route aims at; None: the oscillator of the part's board.
     seed : int
-        Of placement.
+        Of the first placement.
+    tries : int
+        Placements, each with the next seed, as long as the router gets stuck with them.
     route : bool
         Whether to place, route and write a bitstream.
     dsp : bool
@@ -57,6 +64,7 @@ class FpgaOptions:
 
     freq_mhz: float | None = None
     seed: int = 1
+    tries: int = 3
     route: bool = True
     dsp: bool = True
 
@@ -66,6 +74,8 @@ class FpgaOptions:
             raise ValueError(f"--freq must be between 0.1 and 1000 MHz, not {self.freq_mhz!r}")
         if not 0 <= self.seed < 1 << 31:
             raise ValueError(f"--seed must be between 0 and {(1 << 31) - 1}, not {self.seed!r}")
+        if not 1 <= self.tries <= 1000:
+            raise ValueError(f"--tries must be between 1 and 1000, not {self.tries!r}")
 
 
 def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = None,
@@ -87,8 +97,9 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
     dict
         `target, part, top, stage` ("post-route" or "post-synthesis"), `luts, ffs, dsps, brams` (used; of iCE40, `luts` are
         logic cells after routing, and `ffs` those of synthesis), `available` (the same, of the part), `fmax_mhz,
-        critical_path` (null without routing), `freq_mhz, met, seed, bitstream, files, cells, seconds, synthesis_seconds,
-        route_seconds, versions, cached`.
+        critical_path` (null without routing), `freq_mhz, met, seed` (of the placement that was routed), `unrouted` (what was
+        wrong with the placements before it), `bitstream, files, cells, seconds, synthesis_seconds, route_seconds, versions,
+        cached`.
 
     Raises
     ------
@@ -111,7 +122,7 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
     result: dict[str, Any] = {
         "target": part.target, "part": part.name, "top": top, "stage": "post-synthesis", **found["resources"],
         "available": {name: getattr(part, name) for name in RESOURCES}, "fmax_mhz": None, "critical_path": None,
-        "freq_mhz": options.freq_mhz or part.clock_hz / 1e6, "met": None, "seed": options.seed, "bitstream": None,
+        "freq_mhz": options.freq_mhz or part.clock_hz / 1e6, "met": None, "seed": options.seed, "unrouted": [], "bitstream": None,
         "cells": found["cells"], "synthesis_seconds": found["seconds"], "route_seconds": None, "versions": versions}
     if options.route:
         check_fit(part, found["resources"], f"module {top}")
@@ -174,19 +185,41 @@ def _route(folder: Path, netlist: Path, part: Part, options: FpgaOptions) -> Non
     outputs = {"ecp5": ["--lpf", name, "--textcfg", "routed.config", "--router", "router2"],
                "ice40": ["--pcf", name, "--asc", "routed.asc"],
                "gowin": ["--vopt", f"cst={name}", "--write", "routed.json"]}[part.target]
-    run_tool(_ROUTERS[part.target], [
-        *part.route, "--json", "netlist.json", *outputs, "--report", "report.json", "--freq", f"{freq:g}",
-        "--seed", str(options.seed), "--timing-allow-fail", "-q", "-l", "route.log"], folder, log="route.log")
+    arguments = [*part.route, "--json", "netlist.json", *outputs, "--report", "report.json", "--freq", f"{freq:g}",
+                 "--timing-allow-fail", "-q", "-l", "route.log"]
+    seed, unrouted = _place_and_route(folder, _ROUTERS[part.target], arguments, options)
     bitstream = _BITSTREAMS[part.target]
     pack = {"ecp5": ["--compress", "routed.config", bitstream], "ice40": ["routed.asc", bitstream],
             "gowin": [*part.pack, "-o", bitstream, "routed.json"]}[part.target]
     run_tool(_PACKERS[part.target], pack, folder, log="pack.log")
     report = json.loads((folder / "report.json").read_text())
     (folder / "result.json").write_text(json.dumps({
-        "stage": "post-route", **_used(part, report["utilization"]), **_timing(report, freq),
+        "stage": "post-route", "seed": seed, "unrouted": unrouted, **_used(part, report["utilization"]), **_timing(report, freq),
         "route_seconds": time.perf_counter() - started}))
     for file in ("netlist.json", "routed.json", "routed.config", "routed.asc"):
         (folder / file).unlink(missing_ok=True)
+
+
+def _place_and_route(folder: Path, router: str, arguments: list[str], options: FpgaOptions) -> tuple[int, list[str]]:
+    """Try one seed after the other; return that of the placement that was routed, and what was wrong with the others."""
+    unrouted = []
+    for seed in range(options.seed, options.seed + options.tries):
+        try:
+            run_tool(router, [*arguments, "--seed", str(seed)], folder, log="route.log", watch=_stuck)
+        except ToolStopped as error:
+            (folder / "route.log").rename(folder / f"unrouted-{seed}.log")
+            unrouted.append(f"seed {seed} was placed and not routed: {error}")
+            continue
+        return seed, unrouted
+    raise ToolError(f"{router}: {'; '.join(unrouted)}; see --seed, --tries")
+
+
+def _stuck(log: str) -> str | None:
+    """Return how a router is stuck, by its log; None if it is not."""
+    overused = [int(count) for count in _OVERUSED.findall(log)]
+    if not overused or len(overused) - overused.index(least := min(overused)) <= _PATIENCE:
+        return None
+    return f"wires with two users after {len(overused)} rounds of the router: {least}"
 
 
 def _used(part: Part, utilization: dict[str, Any]) -> dict[str, int]:

@@ -26,6 +26,8 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--part", metavar="PART", help=f"one of {', '.join(PARTS)} (default: {defaults})")
     group.add_argument("--freq", type=float, metavar="MHZ", help="clock to aim at (default: the oscillator of the part's board)")
     group.add_argument("--seed", type=int, default=1, metavar="N", help="of placement (default: %(default)s)")
+    group.add_argument("--tries", type=int, default=FpgaOptions().tries, metavar="N",
+                       help="seeds to try, one after the other, when the router gets stuck (default: %(default)s)")
     group.add_argument("--no-pnr", action="store_true", help="stop after synthesis")
     group.add_argument("--no-dsp", action="store_true", help="multipliers in LUTs")
     group.add_argument("--memory", type=lambda text: int(text, 0), default=BoardConfig().memory_bytes, metavar="BYTES",
@@ -35,7 +37,8 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 
 def options_from(args: argparse.Namespace) -> FpgaOptions:
     """Return the options that the arguments state."""
-    return FpgaOptions(freq_mhz=args.freq, seed=args.seed, route=not args.no_pnr and not args.block, dsp=not args.no_dsp)
+    return FpgaOptions(freq_mhz=args.freq, seed=args.seed, tries=args.tries,
+                       route=not args.no_pnr and not args.block, dsp=not args.no_dsp)
 
 
 def board_of(args: argparse.Namespace, part: Part) -> BoardConfig:
@@ -71,6 +74,8 @@ def show(answer: dict[str, Any], console: Console) -> None:
         used, available = answer[name], answer["available"][name]
         table.add_row(name, f"{used:,}", f"{available:,}", f"{used / available:.0%}" if available else "–")
     console.print(table)
+    for text in answer["unrouted"]:
+        console.print(escape(text))
     if answer["fmax_mhz"] is not None:
         path = answer["critical_path"]
         console.print(f"Fmax {answer['fmax_mhz']:.1f} MHz, asked {answer['freq_mhz']:g} MHz, seed {answer['seed']}")

@@ -69,3 +69,21 @@ def test_what_a_tool_says_is_shown(tmp_path, monkeypatch):
     tools.find_tool.cache_clear()
     with pytest.raises(ToolError, match=r"^yosys failed: exit status 3$"):
         tools.run_tool("yosys", [], tmp_path, log="other")
+
+
+@pytest.mark.usefixtures("forgets")
+def test_a_tool_that_gets_nowhere_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(tools, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    file = tmp_path / "yosys"
+    file.write_text("#!/bin/sh\n[ \"$1\" = -V ] && echo 'Yosys 9.9' && exit 0\necho going round > log\nexec sleep 60\n")
+    file.chmod(0o755)
+    seen = []
+
+    def watch(said):
+        seen.append(said)
+        return "round" if len(seen) == 3 else None
+
+    with pytest.raises(tools.ToolStopped, match=r"^round$"):
+        tools.run_tool("yosys", [], tmp_path, log="log", watch=watch)
+    assert seen == ["going round\n"] * 3

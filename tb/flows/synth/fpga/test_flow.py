@@ -7,15 +7,19 @@ import pytest
 from amaranth import *
 
 from flows.emit import to_verilog
+from flows.synth.fpga import flow
 from flows.synth.fpga.flow import FpgaOptions, implement, without_long_loops
 from flows.synth.fpga.parts import DEFAULT_PARTS, part_named
 from flows.synth.fpga.resources import DoesNotFit
+from flows.synth.tools import ToolStopped, run_tool
+from flows.toolchain import ToolError
 from hw.bridge.uart_transmitter import UartTransmitter
 from hw.memory.bank import MemoryBank
 from tb.flows.synth.fpga.designs import Echo, echo
 
-KEYS = {"target", "part", "top", "stage", "luts", "ffs", "dsps", "brams", "available", "fmax_mhz", "critical_path", "freq_mhz", 
-        "met", "seed", "bitstream", "files", "cells", "seconds", "synthesis_seconds", "route_seconds", "versions", "cached"}
+KEYS = {"target", "part", "top", "stage", "luts", "ffs", "dsps", "brams", "available", "fmax_mhz", "critical_path", "freq_mhz",
+        "met", "seed", "unrouted", "bitstream", "files", "cells", "seconds", "synthesis_seconds", "route_seconds", "versions",
+        "cached"}
 
 
 FPGAS = tuple(DEFAULT_PARTS)
@@ -54,6 +58,51 @@ def test_a_second_time_comes_from_the_cache_and_a_seed_changes_the_placement():
     other = implement(echo(), "echo", part, FpgaOptions(freq_mhz=20, seed=2))
     assert other["fmax_mhz"] != again["fmax_mhz"]
     assert {name: other[name] for name in ("ffs", "brams", "dsps")} == {name: again[name] for name in ("ffs", "brams", "dsps")}
+
+
+@pytest.fixture
+def stuck_below(monkeypatch, tmp_path):
+    """A router that gets stuck with small seeds, and a cache without what it did before."""
+    def until(least):
+        def run(name, arguments, folder, *, watch=None, **rest):
+            seed = int(arguments[arguments.index("--seed") + 1]) if watch else least
+            if seed < least:
+                (folder / "route.log").write_text("stuck\n")
+                raise ToolStopped("round and round")
+            return run_tool(name, arguments, folder, watch=watch, **rest)
+
+        monkeypatch.setattr(flow, "run_tool", run)
+
+    monkeypatch.setenv("HEDDLE_CACHE", str(tmp_path / "cache"))
+    return until
+
+
+def test_when_the_router_is_stuck_the_next_seed_is_tried(stuck_below, tmp_path):
+    stuck_below(3)
+    found = implement(echo(), "echo", part_named("ice40", None), FpgaOptions(freq_mhz=20), tmp_path / "out")
+    assert found["seed"] == 3
+    assert found["unrouted"] == [f"seed {seed} was placed and not routed: round and round" for seed in (1, 2)]
+    assert (tmp_path / "out" / "unrouted-2.log").read_text() == "stuck\n"
+    assert "stuck" not in (tmp_path / "out" / "route.log").read_text()
+
+
+def test_not_more_seeds_than_asked_for_are_tried(stuck_below):
+    stuck_below(9)
+    with pytest.raises(ToolError, match=r"^nextpnr-ice40: seed 5 was placed and not routed: round and round; "
+                       r"seed 6 was placed and not routed: round and round; see --seed, --tries$"):
+        implement(echo(), "echo", part_named("ice40", None), FpgaOptions(seed=5, tries=2))
+
+
+@pytest.mark.parametrize(("overused", "says"), [
+    ([], None),
+    ([90, 3, *[1] * 150], None),
+    ([90, 3, *[1] * 151], "wires with two users after 153 rounds of the router: 1"),
+    ([90, 3, *[2, 1, 4] * 51], "wires with two users after 155 rounds of the router: 1"),
+    (range(400, 0, -1), None),
+])
+def test_a_router_is_stuck_when_conflicts_do_not_become_fewer(overused, says):
+    log = "".join(f"Info:     iter={i} wires=9 overused={n} overuse={n} archfail=NA\n" for i, n in enumerate(overused))
+    assert flow._stuck(f"Info: Running router2...\n{log}") == says
 
 
 def test_synthesis_alone_takes_any_ports():

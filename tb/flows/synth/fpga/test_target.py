@@ -42,6 +42,7 @@ def test_the_command_shows_a_table(capsys, monkeypatch):
      "--part must be one of gw2ar-lv18qn88c8/i7, gw1nr-lv9qn88pc6/i5 with --target gowin, not 'ice40hx8k-ct256'"),
     (("--target", "ecp5", "--freq", "0"), "--freq must be between 0.1 and 1000 MHz, not 0.0"),
     (("--target", "ecp5", "--seed", "-1"), "--seed must be between 0 and 2147483647, not -1"),
+    (("--target", "ecp5", "--tries", "0"), "--tries must be between 1 and 1000, not 0"),
     (("--target", "ecp5", "--memory", "1000"),
      "BoardConfig.memory_bytes must be a power of two between 4096 and 1073741824, not 1000"),
     (("--target", "ice40", "--baud", "7000000"),
