@@ -7,8 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig, ceil_log2
-from hw.memory.bank import MemoryBank
 from hw.ports import AccumulatorReadPort, AccumulatorWritePort
+from hw.protect.memory import bank_name, bank_of
 from hw.share import shared
 
 __all__ = ["Accumulator", "AccumulatorLane"]
@@ -110,9 +110,11 @@ class Accumulator(wiring.Component):
         reading, writing = data.View(place, self.read.addr), data.View(place, self.write.addr)
 
         width = columns * config.acc_width
-        banks = [MemoryBank(depth=rows, width=width, transparent=True) for _ in range(config.accumulator_banks)]
+        mechanism = config.protection_of("accumulator")
+        banks = [bank_of(mechanism, word=config.acc_width, depth=rows, width=width, transparent=True)
+                 for _ in range(config.accumulator_banks)]
         for index, bank in enumerate(banks):
-            m.submodules[f"bank_{index}"] = shared(platform, f"accumulator_bank_r{rows}_w{width}", bank)
+            m.submodules[f"bank_{index}"] = shared(platform, bank_name(f"accumulator_bank_r{rows}_w{width}", mechanism), bank)
         lanes = [AccumulatorLane(psum_width=config.psum_width, acc_width=config.acc_width) for _ in range(columns)]
         for index, lane in enumerate(lanes):
             m.submodules[f"lane_{index}"] = shared(

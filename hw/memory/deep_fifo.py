@@ -4,10 +4,12 @@ from typing import Any
 
 from amaranth import *
 from amaranth.hdl import ShapeLike
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.errors import ConfigError
+from hw.protect.domains import NONE
+from hw.protect.storage import storage, use
 
 __all__ = ["DeepFIFO"]
 
@@ -25,6 +27,8 @@ class DeepFIFO(wiring.Component):
         Shape of the payload.
     depth : int
         Payloads that it holds, at least 1; 4 suffice for one payload a cycle.
+    protection : str
+        What guards the payloads in its memory: "none", "parity" or "secded".
 
     Members
     -------
@@ -40,11 +44,12 @@ class DeepFIFO(wiring.Component):
 
     latency = 3
 
-    def __init__(self, *, shape: ShapeLike, depth: int):
+    def __init__(self, *, shape: ShapeLike, depth: int, protection: str = NONE):
         if depth < 1:
             raise ConfigError(f"DeepFIFO.depth must be at least 1, not {depth!r}")
         self.shape = shape
         self.depth = depth
+        self.protection = protection
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
@@ -53,8 +58,8 @@ class DeepFIFO(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=self.shape, depth=self.depth, init=[])
-        write, read = storage.write_port(), storage.read_port()
+        m.submodules.storage = rows = storage(self.protection, shape=self.shape, depth=self.depth)
+        write, read = rows.write_port(), rows.read_port()
 
         write_index, read_index = Signal(range(self.depth)), Signal(range(self.depth))
         stored = Signal(range(self.depth + 1))          # payloads that have yet to be read
@@ -74,6 +79,7 @@ class DeepFIFO(wiring.Component):
             read.addr.eq(read_index),
             read.en.eq(fetched),
         ]
+        use(m, read, moved)
         m.d.sync += [
             self.level.eq(self.level + taken - given),
             stored.eq(stored + taken - fetched),

@@ -4,10 +4,12 @@ from typing import Any
 
 from amaranth import *
 from amaranth.hdl import ShapeLike
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.errors import ConfigError
+from hw.protect.domains import NONE
+from hw.protect.storage import storage, use
 
 __all__ = ["StreamFIFO"]
 
@@ -24,6 +26,8 @@ class StreamFIFO(wiring.Component):
         Shape of the payload.
     depth : int
         Payloads that it holds, at least 1; 2 suffice for one payload a cycle.
+    protection : str
+        What guards the payloads in its memory: "none", "parity" or "secded".
 
     Members
     -------
@@ -39,11 +43,12 @@ class StreamFIFO(wiring.Component):
 
     latency = 1
 
-    def __init__(self, *, shape: ShapeLike, depth: int):
+    def __init__(self, *, shape: ShapeLike, depth: int, protection: str = NONE):
         if depth < 1:
             raise ConfigError(f"StreamFIFO.depth must be at least 1, not {depth!r}")
         self.shape = shape
         self.depth = depth
+        self.protection = protection
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
@@ -52,9 +57,9 @@ class StreamFIFO(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=self.shape, depth=self.depth, init=[])
-        write = storage.write_port()
-        read = storage.read_port(domain="comb")
+        m.submodules.storage = rows = storage(self.protection, shape=self.shape, depth=self.depth)
+        write = rows.write_port()
+        read = rows.read_port(domain="comb")
 
         write_index = Signal(range(self.depth))
         read_index = Signal(range(self.depth))
@@ -72,6 +77,7 @@ class StreamFIFO(wiring.Component):
             read.addr.eq(read_index),
             self.o.payload.eq(read.data),
         ]
+        use(m, read, self.o.valid, given)
         m.d.sync += self.level.eq(self.level + taken - given)
         for index, moved in ((write_index, taken), (read_index, given)):
             with m.If(moved):

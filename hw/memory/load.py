@@ -75,7 +75,7 @@ class LoadUnit(wiring.Component):
 
         check = BlockCheck(config, Unit.LOAD)
         splitter = BurstSplitter(config)
-        in_flight = DeepFIFO(shape=burst_layout(config), depth=config.outstanding_reads)
+        in_flight = DeepFIFO(shape=burst_layout(config), depth=config.outstanding_reads, protection=config.protection_of("fifos"))
         transposer = Transposer(config)
         m.submodules.check = check
         m.submodules.splitter = ResetInserter(flush)(splitter)

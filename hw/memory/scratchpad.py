@@ -10,9 +10,14 @@ from hw.config import AcceleratorConfig, ceil_log2
 from hw.errors import ConfigError
 from hw.memory.bank import MemoryBank
 from hw.ports import ScratchpadReadPort, ScratchpadWritePort
+from hw.protect.memory import ProtectedBank, bank_name, bank_of
 from hw.share import shared
 
 __all__ = ["Scratchpad"]
+
+WORD_BITS = {"none": 0, "parity": 8, "secded": 32}
+"""Data bits of a word of the code. Parity: a byte, which has a write enable of its own. SECDED: what the vector unit writes at
+least, but for the last bytes of a row, so that few writes must merge; 7 check bits for 32 bits, where each byte would need 5."""
 
 
 class Scratchpad(wiring.Component):
@@ -22,6 +27,9 @@ class Scratchpad(wiring.Component):
     requesters of that direction. Data comes one cycle after the read was accepted. A write accepted in cycle t is seen by reads
     accepted from t + 1 on; a read accepted in t itself still sees the old line. Contents are undefined after power-up and
     survive a reset.
+
+    Protected by SECDED, a write that fills a 32-bit word in part takes the read port of its bank in its cycle, before any reader:
+    `ready` of the readers is then combinational on valid, addr and mask of the writers, too.
 
     Parameters
     ----------
@@ -58,17 +66,22 @@ class Scratchpad(wiring.Component):
         config = self.config
         lines = config.scratchpad_lines // config.scratchpad_banks
         place = data.StructLayout({"line": ceil_log2(lines), "bank": ceil_log2(config.scratchpad_banks)})
-        name = f"scratchpad_bank_l{lines}_b{config.line_bytes}"
-        banks = [MemoryBank(depth=lines, width=8 * config.line_bytes, enables=config.line_bytes)
+        mechanism = config.protection_of("scratchpad")
+        size = config.line_bytes
+        name = f"scratchpad_bank_l{lines}_b{size}"
+        banks = [bank_of(mechanism, word=WORD_BITS[mechanism], depth=lines, width=8 * size, enables=size)
                  for _ in range(config.scratchpad_banks)]
         for index, bank in enumerate(banks):
-            m.submodules[f"bank_{index}"] = shared(platform, name, bank)
+            m.submodules[f"bank_{index}"] = shared(platform, bank_name(name, mechanism), bank)
+        merging = [bank.merging for bank in banks if isinstance(bank, ProtectedBank) and bank.merges]
 
         for ports in (self.readers, self.writers):
             places = [data.View(place, port.addr) for port in ports]
             for index, (port, here) in enumerate(zip(ports, places, strict=True)):
                 blocked = [other.valid & (there.bank == here.bank)
                            for other, there in zip(ports[:index], places[:index], strict=True)]
+                if ports is self.readers and merging:
+                    blocked.append(Array(merging)[here.bank])
                 m.d.comb += port.ready.eq(port.valid & ~Cat(blocked).any())
 
         for index, bank in enumerate(banks):

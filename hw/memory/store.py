@@ -70,9 +70,11 @@ class StoreUnit(wiring.Component):
 
         check = BlockCheck(config, Unit.STORE)
         splitter = BurstSplitter(config)
-        bursts = StreamFIFO(shape=burst_layout(config), depth=BURSTS_AHEAD)
-        beats = StreamFIFO(shape=beat_layout, depth=BEATS_AHEAD)
-        responses = StreamFIFO(shape=data.StructLayout({"dram_addr": 32, "last": 1}), depth=OUTSTANDING_WRITES)
+        guard = config.protection_of("fifos")
+        bursts = StreamFIFO(shape=burst_layout(config), depth=BURSTS_AHEAD, protection=guard)
+        beats = StreamFIFO(shape=beat_layout, depth=BEATS_AHEAD, protection=guard)
+        response_layout = data.StructLayout({"dram_addr": 32, "last": 1})
+        responses = StreamFIFO(shape=response_layout, depth=OUTSTANDING_WRITES, protection=guard)
         m.submodules.check = check
         m.submodules.splitter = ResetInserter(flush)(splitter)
         m.submodules.bursts = bursts

@@ -15,6 +15,8 @@ CONFIGS = {
     "narrower": AcceleratorConfig(accumulator_rows=16, acc_width=16, os_depth=4096),                # psums of 28 bits
     "one-bank": AcceleratorConfig(accumulator_rows=16, accumulator_banks=1, rows=3, columns=5, vector_lanes=1, acc_width=20),
     "four-banks": AcceleratorConfig(accumulator_rows=64, accumulator_banks=4, rows=16, columns=1, vector_lanes=1),
+    "parity": AcceleratorConfig(accumulator_rows=16, protection=(("accumulator", "parity"),)),
+    "secded": AcceleratorConfig(accumulator_rows=16, acc_width=20, protection=(("accumulator", "secded"),)),
 }
 
 

@@ -18,7 +18,14 @@ CONFIGS = {
     "banks2-b64": AcceleratorConfig(bus_width=64, scratchpad_bytes=1024, scratchpad_banks=2),
     "one-bank": AcceleratorConfig(scratchpad_bytes=1024, scratchpad_banks=1),
     "wide": AcceleratorConfig(rows=20, scratchpad_bytes=4096, scratchpad_banks=4),
+    "parity": AcceleratorConfig(scratchpad_bytes=1024, scratchpad_banks=4, protection=(("scratchpad", "parity"),)),
+    "secded": AcceleratorConfig(scratchpad_bytes=1024, scratchpad_banks=4, protection=(("scratchpad", "secded"),)),
 }
+
+
+def fills_in_part(mask: int, size: int) -> bool:
+    """Return whether a write with this mask fills a word of four bytes in part."""
+    return any(mask >> first & 15 not in (0, 15) for first in range(0, size, 4))
 
 
 @pytest.mark.parametrize("busy", [0.3, 1.0])
@@ -36,7 +43,8 @@ def test_random_traffic(name: str, busy: float) -> None:
             # In half of the cycles few lines, so that ports meet in a bank and reads meet writes.
             some = [rng.randrange(lines) for _ in range(rng.choice((2, 8)))]
             reads = {i: rng.choice(some) for i in range(4) if rng.random() < busy}
-            writes = {i: (rng.choice(some), rng.randbytes(size), rng.getrandbits(size)) for i in range(2) if rng.random() < busy}
+            masks = (rng.getrandbits(size), sum(rng.choice((0, 15)) << first for first in range(0, size, 4)))
+            writes = {i: (rng.choice(some), rng.randbytes(size), rng.choice(masks)) for i in range(2) if rng.random() < busy}
             for i, port in enumerate(dut.readers):
                 ctx.set(port.valid, i in reads)
                 ctx.set(port.addr, reads.get(i, rng.randrange(lines)))
@@ -49,9 +57,14 @@ def test_random_traffic(name: str, busy: float) -> None:
 
             for i, want in expected.items():
                 assert ctx.get(dut.readers[i].data).to_bytes(size, "little") == want, f"reader {i}"
-            expected, taken_banks = {}, set()
+            expected, taken_banks, merging_banks, written_banks = {}, set(), set(), set()
+            for _, (addr, _, mask) in sorted(writes.items()):
+                if addr // bank_lines not in written_banks and fills_in_part(mask, size) and name == "secded":
+                    merging_banks.add(addr // bank_lines)
+                written_banks.add(addr // bank_lines)
             for i, addr in sorted(reads.items()):
-                granted = addr // bank_lines not in taken_banks
+                granted = addr // bank_lines not in taken_banks | merging_banks
+                seen["read while merging"] += addr // bank_lines in merging_banks
                 taken_banks.add(addr // bank_lines)
                 assert ctx.get(dut.readers[i].ready) == granted
                 seen["read" if granted else "read refused"] += 1
@@ -72,9 +85,10 @@ def test_random_traffic(name: str, busy: float) -> None:
 
     simulate(dut, traffic, seed=0)
     assert seen["read while written"] > 5
+    assert seen["read while merging"] > 5 or name != "secded"
     assert seen["read refused"] > 5
     assert seen["write refused"] > 5
-    assert seen["four reads"] > 5 or busy < 1 or config.scratchpad_banks < 4
+    assert seen["four reads"] > 5 or busy < 1 or config.scratchpad_banks < 4 or name == "secded"
 
 
 @pytest.mark.parametrize(("ports", "text"), [
