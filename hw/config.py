@@ -243,6 +243,11 @@ class AcceleratorConfig:
         """
         return mechanism_of(self.protection, domain, BLOCK_DOMAINS[domain])
 
+    @property
+    def command_parity(self) -> bool:
+        """Whether instructions have check bits (`hw.isa`)."""
+        return self.protection_of("commands") == "parity"
+
     # Interchange ----------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:

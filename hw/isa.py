@@ -10,19 +10,27 @@ Commands in one queue run in order. Between queues only semaphores order them: a
 its wait mask is above zero (it takes one from each), and adds one to each of its signal mask when it is done. Program order
 itself must be a legal order of execution: a wait may only depend on signals earlier in the program. A semaphore should have one
 consumer, a queue or the sequencer: of two that wait for the same one, timing would decide which takes a token.
+
+With the protection ("commands", "parity") of a config, the upper 3 bits of field c are check bits. Each of the three goes over
+every third bit of the instruction, itself included, and over every third bit of the instruction's index in the program: the
+exclusive-or of bits i, i + 3, i + 6, … of both is 0. So whatever happens to bits within three neighbours of an instruction is
+seen, wherever it happens between the assembler and the decoder, and a line fetched from elsewhere but for one in eight. An
+instruction with a check that fails does nothing and stops the program with COMMAND_PARITY; ERROR_ADDR shows which fail.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "ARGUMENTS", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT", "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS",
-    "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow", "DocumentedEnum",
-    "ErrorCause", "Field", "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit", "VectorFunction", "VectorOutput",
-    "VectorSource", "destination",
+    "ARGUMENTS", "CHECK_BITS", "CHECK_LOW", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT", "INSTRUCTION_BYTES",
+    "INSTRUCTION_FIELDS", "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow",
+    "DocumentedEnum", "ErrorCause", "Field", "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit", "VectorFunction",
+    "VectorOutput", "VectorSource", "destination",
 ]
 
 INSTRUCTION_BYTES = 8
+CHECK_BITS = 3            # of an instruction with parity, from bit CHECK_LOW on
+CHECK_LOW = 29
 REGISTERS = 32            # r0 reads as zero and ignores writes
 ARGUMENTS = 16            # argument CSRs, copied to the registers from r16 on at the doorbell
 FIRST_ARGUMENT = 16
@@ -307,3 +315,4 @@ class ErrorCause(IntEnum):
     FIELD_OVERFLOW = 15     # a value does not fit the descriptor field
     ROW_SCALAR_RANGE = 16
     PROTECTION = 17         # an error of the hardware that it has noticed itself; the address is PROTECT_DETECTED
+    COMMAND_PARITY = 18     # an instruction is not what the assembler made

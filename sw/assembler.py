@@ -36,6 +36,7 @@ from hw.isa import (
     Opcode,
     Unit,
 )
+from sw.command_parity import with_checks
 
 __all__ = ["Assembler", "AssemblyError", "Instruction", "assemble", "disassemble"]
 
@@ -98,11 +99,12 @@ class Assembler:
     def __len__(self) -> int:
         return len(self._code)
 
-    def words(self) -> npt.NDArray[np.uint64]:
-        """Return the program: uint64, shape (len(self),)."""
+    def words(self, *, parity: bool = False) -> npt.NDArray[np.uint64]:
+        """Return the program, with check bits if `parity`: uint64, shape (len(self),)."""
         if self._loops:
             raise AssemblyError(f"loop at instruction {self._loops[-1][0]} has no end")
-        return np.array([instruction.encode() for instruction in self._code], dtype=np.uint64)
+        words = np.array([instruction.encode() for instruction in self._code], dtype=np.uint64)
+        return with_checks(words) if parity else words
 
     def word(self, word: int) -> None:
         """Append a 64-bit word as it is."""
@@ -218,13 +220,15 @@ _COUNT = re.compile(r"(?P<count>[^,]*?)(?:,\s*skip\s+(?P<skip>\S+))?", re.IGNORE
 _GO = re.compile(r"(?:wait\s+(?P<wait>[^a-z]*?))?\s*(?:signal\s+(?P<signal>[^a-z]*))?", re.IGNORECASE)
 
 
-def assemble(text: str) -> npt.NDArray[np.uint64]:
-    """Return the program written in `text`: uint64, one word for each instruction.
+def assemble(text: str, *, parity: bool = False) -> npt.NDArray[np.uint64]:
+    """Return the program written in `text`: uint64, one word for each instruction, with check bits if `parity`.
 
     Raises
     ------
     AssemblyError
         At the first mistake, with its line number.
+    ParityError
+        If a `.word` has something else in the place of check bits.
     """
     asm = Assembler()
     loop_lines: list[int] = []
@@ -242,7 +246,7 @@ def assemble(text: str) -> npt.NDArray[np.uint64]:
             loop_lines.pop()
     if loop_lines:
         raise AssemblyError(f"line {loop_lines[-1]}: loop has no end")
-    return asm.words()
+    return asm.words(parity=parity)
 
 
 def _statement(asm: Assembler, mnemonic: str, rest: str) -> None:
@@ -311,7 +315,10 @@ def _operand(text: str) -> tuple[str, int]:
 
 
 def disassemble(words: Sequence[int] | npt.NDArray[np.uint64]) -> str:
-    """Return the text of a program, one line for each word; a word that no text stands for becomes a `.word`."""
+    """Return the text of a program, one line for each word; a word that no text stands for becomes a `.word`.
+
+    What has check bits is shown without them: `sw.command_parity.without_checks`.
+    """
     code = [int(word) for word in words]
     ends = _matching_ends(code)
     structured = {*ends, *ends.values()}

@@ -58,7 +58,7 @@ def ordered_commands(program: Program, args: Mapping[str, int] | None = None) ->
     """
     order, stretch = _Order(program), []
     try:
-        for event in run_sequencer(program.code, program.argument_values(args)):
+        for event in run_sequencer(program.code, program.argument_values(args), parity=program.parity):
             stretch.append(event)
             if event.opcode in (Opcode.FENCE, Opcode.HALT):
                 yield from order.stretch(stretch)

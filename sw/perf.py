@@ -315,7 +315,7 @@ def predict_code(config: AcceleratorConfig, code: npt.NDArray[np.uint64], argume
     issued, before = 0, 0.0
     spent: dict[str, float] = {}
     fetch.enter(0, FETCH_START)
-    for event in run_sequencer(code, arguments):
+    for event in run_sequencer(code, arguments, parity=config.command_parity):
         for line, at in event.lines:
             now = fetch.enter(line, now + at - issued)
             issued = at

@@ -97,6 +97,8 @@ class Program:
         Argument name → argument CSR index.
     kernels : tuple of (int, str)
         First instruction and name of each kernel, ascending; names errors.
+    parity : bool
+        Instructions have check bits (`hw.isa`).
     """
 
     name: str
@@ -106,6 +108,7 @@ class Program:
     regions: tuple[Region, ...]
     arguments: dict[str, int] = field(default_factory=dict)
     kernels: tuple[tuple[int, str], ...] = ()
+    parity: bool = False
 
     def __post_init__(self) -> None:
         if self.code.dtype != np.uint64 or self.code.ndim != 1 or self.code.size == 0:
@@ -220,7 +223,8 @@ class Program:
             regions.append({"name": region.name, "addr": region.addr, "size": region.size, "role": region.role,
                             "layout": None if region.layout is None else region.layout.to_dict()})
         return arrays, {"name": self.name, "config_digest": self.config_digest, "code_addr": self.code_addr, "regions": regions,
-                        "arguments": self.arguments, "kernels": [list(kernel) for kernel in self.kernels]}
+                        "arguments": self.arguments, "kernels": [list(kernel) for kernel in self.kernels],
+                        **({"parity": True} if self.parity else {})}
 
     @classmethod
     def from_parts(cls, arrays: Mapping[str, npt.NDArray[Any]], fields: Mapping[str, Any]) -> "Program":
@@ -231,7 +235,8 @@ class Program:
             for i, r in enumerate(fields["regions"]))
         return cls(name=fields["name"], config_digest=fields["config_digest"], code=arrays["code"],
                    code_addr=fields["code_addr"], regions=regions, arguments=dict(fields["arguments"]),
-                   kernels=tuple((int(first), str(name)) for first, name in fields["kernels"]))
+                   kernels=tuple((int(first), str(name)) for first, name in fields["kernels"]),
+                   parity=bool(fields.get("parity", False)))
 
 
 def save_program(program: Program, path: str | Path) -> None:

@@ -72,6 +72,7 @@ def compile_gemm(config: AcceleratorConfig, spec: GemmSpec, *, base: int = 0, b:
     if addr + INSTRUCTION_BYTES * len(code) > ADDRESS_SPACE:
         raise ProgramError(f"{name} must lie within 32 bits of address, but its code would start at {addr:#x}")
     return Program(name=name, config_digest=config.digest(), code=code, code_addr=addr, regions=tuple(regions),
+                   parity=config.command_parity,
                    arguments={argument: i for i, argument in enumerate(gemm_arguments(plan))}, kernels=((0, name),))
 
 

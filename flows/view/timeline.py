@@ -242,7 +242,7 @@ def timeline_of(events: npt.NDArray[np.void], program: Program, args: Mapping[st
     for cycle, channel, mask, value in events.tolist():
         by_channel[channel].append((cycle - start, mask, value))
     issued: dict[Unit, list[Event]] = {unit: [] for unit in Unit}
-    for event in run_sequencer(program.code, program.argument_values(args)):
+    for event in run_sequencer(program.code, program.argument_values(args), parity=program.parity):
         if event.unit is not None:
             issued[event.unit].append(event)
     units = {unit.name.lower(): _unit(unit, by_channel, cycles, issued[unit], program, args) for unit in Unit}

@@ -96,7 +96,7 @@ class Controller(wiring.Component):
 
         m.submodules.csr = csr = CsrBank(absent=() if config.protection else ("PROTECT_DETECTED", "PROTECT_CORRECTED"))
         m.submodules.fetch = fetch = InstructionFetch(bus_width=config.bus_width, lines=config.command_lines)
-        m.submodules.sequencer = sequencer = Sequencer()
+        m.submodules.sequencer = sequencer = Sequencer(parity=config.command_parity)
         m.submodules.semaphores = semaphores = Semaphores(len(Unit) + 1)
         m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 3 + bool(config.protection))
         m.submodules.counters = counters = EventCounters(

@@ -5,7 +5,9 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
+from hw.control.command_check import CommandCheck
 from hw.control.fetch import InstructionPort, instruction_layout
 from hw.control.loops import LoopStack
 from hw.control.queue import PC_WIDTH, command_layout
@@ -55,7 +57,13 @@ class Sequencer(wiring.Component):
     Errors are precise: every instruction before the one at fault has executed, none after it.
 
     Unused fields of an instruction are ignored; a register field above 31 that is used is illegal, and so is a result that does
-    not fit its descriptor field. ERROR_ADDR is the opcode, the program counter where that left the program, or that result.
+    not fit its descriptor field. ERROR_ADDR is the opcode, the program counter where that left the program, that result, or with
+    COMMAND_PARITY a bit for each check that fails.
+
+    Parameters
+    ----------
+    parity : bool
+        Instructions have check bits (`hw.isa`).
 
     Members
     -------
@@ -85,7 +93,8 @@ class Sequencer(wiring.Component):
         The instruction at `pc` cannot be executed; until `start`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, parity: bool = False):
+        self._parity = parity
         super().__init__({
             "start": In(1),
             "run": In(1),
@@ -150,17 +159,18 @@ class Sequencer(wiring.Component):
         cause, addr, uses_c, hazard = Signal(8), Signal(32), Signal(), Signal()
         is_alu, limits = Signal(), Signal(len(_LIMITS))
         first, second, third = Signal(32), Signal(32), Signal(32)
-        bad_b, bad_c = word.b >= REGISTERS, word.c >= REGISTERS
+        number_c = word.c[:ceil_log2(REGISTERS)] if self._parity else word.c       # without the check bits
+        bad_b, bad_c = word.b >= REGISTERS, number_c >= REGISTERS
         m.d.comb += [
             cause.eq(ErrorCause.ILLEGAL_INSTRUCTION),
             addr.eq(word.opcode),
             registers.b.eq(word.b),
-            registers.c.eq(word.c),
+            registers.c.eq(number_c),
             first.eq(registers.b_data),
             third.eq(registers.c_data),
             second.eq(word.imm + third),
         ]
-        for operand, number in ((first, word.b), (third, word.c)):
+        for operand, number in ((first, word.b), (third, number_c)):
             with m.If(commit_valid & commit.writes & (commit.a == number)):
                 m.d.comb += operand.eq(commit.result)
         with m.If(decode.beyond):
@@ -181,13 +191,18 @@ class Sequencer(wiring.Component):
                     m.d.comb += cause.eq(Mux(loops.empty, ErrorCause.LOOP_STACK, ErrorCause.NONE))
                 with m.Case(*(op for op in OPCODES if OPCODES[op].kind not in ("alu", "loop") and op != Opcode.END)):
                     m.d.comb += cause.eq(ErrorCause.NONE)
+        if self._parity:
+            m.submodules.check = check = CommandCheck()
+            m.d.comb += [check.word.eq(word), check.pc.eq(decode.pc)]
+            with m.If(check.failing.any() & ~decode.beyond & ~decode.fault):
+                m.d.comb += [cause.eq(ErrorCause.COMMAND_PARITY), addr.eq(check.failing)]
         with m.Switch(word.a):
             for number, width in enumerate(_LIMITS):
                 with m.Case(*(field for field, of in _FIELD_WIDTHS.items() if of == width)):
                     m.d.comb += limits[number].eq(is_alu)
         opening = (compute_valid & (compute.opcode == Opcode.LOOP)) | (commit_valid & (commit.opcode == Opcode.LOOP))
         m.d.comb += [
-            hazard.eq((compute_valid & compute.writes & ((compute.a == word.b) | (uses_c & (compute.a == word.c))))
+            hazard.eq((compute_valid & compute.writes & ((compute.a == word.b) | (uses_c & (compute.a == number_c))))
                       | ((word.opcode == Opcode.END) & opening)),
             proceed.eq(~commit_valid | finished),
             issue.eq(decode_valid & self.run & ~self.starting & ~hazard & (~compute_valid | proceed) & ~skip),

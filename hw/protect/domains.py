@@ -21,6 +21,7 @@ BLOCK_DOMAINS: dict[str, tuple[str, ...]] = {
     "accumulator": ("parity", "secded"),
     "fifos": ("parity", "secded"),
     "engine.mesh": ("abft", "residue3", "residue15"),
+    "commands": ("parity",),
 }
 """Domain of a block that protects itself → mechanisms that it knows."""
 MECHANISMS = tuple(dict.fromkeys((NONE, *REGISTER_MECHANISMS, LOCKSTEP, *(m for known in BLOCK_DOMAINS.values() for m in known))))

@@ -20,7 +20,8 @@ Element = TypeVar("Element", bound=np.generic)
 
 def commands_of(program: Program, args: Mapping[str, int] | None = None) -> list[Event]:
     """Return the queued commands of a program, in program order; data decide over none of them."""
-    return [event for event in run_sequencer(program.code, program.argument_values(args)) if event.unit is not None]
+    events = run_sequencer(program.code, program.argument_values(args), parity=program.parity)
+    return [event for event in events if event.unit is not None]
 
 
 def begin(config: AcceleratorConfig, memory: npt.NDArray[np.uint8]) -> State:

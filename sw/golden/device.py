@@ -59,7 +59,7 @@ class GoldenSession:
         self.trace = []
         semaphores = [0] * len(mask_bits(-1))
         try:
-            for event in run_sequencer(program.code, arguments):
+            for event in run_sequencer(program.code, arguments, parity=self.config.command_parity):
                 counters["instructions"] = event.executed
                 self._take(program, event, semaphores)
                 if event.unit is not None:

@@ -26,6 +26,7 @@ from hw.isa import (
     Unit,
 )
 from hw.timing import FETCH_LINE_BYTES, LOOP_CYCLES, SKIP_CYCLES
+from sw.command_parity import syndromes, without_checks
 
 __all__ = ["Event", "Fault", "mask_bits", "run_sequencer"]
 
@@ -99,7 +100,7 @@ def mask_bits(mask: int) -> list[int]:
     return [i for i in range(SEMAPHORES) if mask >> i & 1]
 
 
-def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) -> Iterator[Event]:
+def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int], *, parity: bool = False) -> Iterator[Event]:
     """Yield the events of a program in order; the last one is HALT.
 
     Parameters
@@ -107,13 +108,16 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
     code : ndarray of uint64
     arguments : dict of int to int
         Argument CSR index → value; the others are zero.
+    parity : bool
+        Instructions have check bits (`hw.isa`).
 
     Raises
     ------
     Fault
         At an instruction that stops the accelerator.
     """
-    instructions = [_decode(int(word)) for word in code]
+    failing = syndromes(code) if parity else np.zeros(len(code), np.int64)
+    instructions = [_decode(int(word)) for word in (without_checks(code) if parity else code)]
     registers = [0] * REGISTERS
     for index, value in arguments.items():
         registers[FIRST_ARGUMENT + index] = value
@@ -139,6 +143,8 @@ def run_sequencer(code: npt.NDArray[np.uint64], arguments: Mapping[int, int]) ->
         executed += 1
         issued += 1 + (written != 0 and written in (b, c))
         written = 0
+        if failing[pc]:
+            raise Fault(ErrorCause.COMMAND_PARITY, SEQUENCER, pc, int(failing[pc]))
         if opcode is None:
             raise Fault(ErrorCause.ILLEGAL_INSTRUCTION, SEQUENCER, pc, int(code[pc]) & 0xFF)
         alu = _ALU.get(opcode)

@@ -9,14 +9,15 @@ from hw.control.sequencer import Sequencer
 from hw.isa import DESCRIPTORS, OPCODES, ErrorCause, Opcode, Unit
 from hw.timing import START_CYCLES
 from sw.assembler import Assembler
+from sw.command_parity import with_checks
 from tb.control.interpreter import Command, Trace, interpret
 from tb.control.programs import MISTAKES, random_program
 from tb.sim import simulate
 
 
-def execute(words: list[int], arguments: list[int]) -> tuple[int, dict[Unit, list[Command]], Any]:
+def execute(words: list[int], arguments: list[int], *, parity: bool = False) -> tuple[int, dict[Unit, list[Command]], Any]:
     """Run a program with ideal surroundings; return cycles from the first look-up to the stop, commands, and the error."""
-    dut = Sequencer()
+    dut = Sequencer(parity=parity)
     m = Module()
     m.submodules.dut = dut
     m.d.comb += [dut.acquire.grant.eq(dut.acquire.valid), dut.idle.eq(1)]
@@ -202,3 +203,33 @@ def test_every_distance_from_a_write_to_its_readers() -> None:
     asm.halt()
     trace = check([int(w) for w in asm.words()], [0] * 16)
     assert [command.fields["scale"] for command in trace.commands[Unit.VECTOR]] == [200 + 2 * distance for distance in range(5)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_programs_with_check_bits_do_the_same(seed: int) -> None:
+    words = random_program(seed, statements=30).words()
+    words = words[:1 + max(i for i, word in enumerate(words) if word == Opcode.HALT)]      # not the data behind it
+    plain = execute([int(w) for w in words], [5] * 16)
+    assert execute([int(w) for w in with_checks(words)], [5] * 16, parity=True) == plain
+
+
+@pytest.mark.parametrize("bit", [0, 7, 9, 15, 16, 22, 24, 29, 30, 31, 32, 63])
+def test_an_instruction_with_a_flipped_bit_does_nothing(bit: int) -> None:
+    asm = Assembler()
+    asm.set("load.rows", 3)
+    asm.go(Unit.LOAD)
+    asm.go(Unit.STORE)
+    asm.halt()
+    words = [int(w) for w in asm.words(parity=True)]
+    for pc in range(len(words)):
+        flipped = [word ^ (1 << bit if i == pc else 0) for i, word in enumerate(words)]
+        _, commands, error = execute(flipped, [0] * 16, parity=True)
+        assert error == (ErrorCause.COMMAND_PARITY, pc, 1 << bit % 3)
+        assert [len(commands[unit]) for unit in (Unit.LOAD, Unit.STORE)] == [pc > 1, pc > 2]
+
+
+def test_parity_comes_after_what_has_no_instruction() -> None:
+    asm = Assembler()
+    asm.set("r1", 3)
+    _, _, error = execute([int(w) for w in asm.words(parity=True)], [0] * 16, parity=True)
+    assert error == (ErrorCause.PROGRAM_COUNTER, 1, 1)

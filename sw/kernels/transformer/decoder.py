@@ -22,6 +22,7 @@ import math
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
+from sw.command_parity import with_checks
 from sw.golden.llama import LlamaConfig
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
@@ -160,12 +161,14 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
     decoder = _Decoder(config, memory, shape, head)
     kernels: list[tuple[int, str]] = []
     code = emit_stream(arguments, lambda emitter: decoder.emit(emitter, kernels))
+    if config.command_parity:
+        code = with_checks(code)
     roles = {"x": "input", "angles": "input", "weights": "input", "logits": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())
     return Program(name=name or f"decoder, {tokens} token" + "s" * (tokens > 1), config_digest=config.digest(), code=code,
-                   code_addr=code_addr, regions=regions, arguments={name: i for i, name in enumerate(arguments)},
-                   kernels=tuple(kernels))
+                   parity=config.command_parity, code_addr=code_addr, regions=regions,
+                   arguments={name: i for i, name in enumerate(arguments)}, kernels=tuple(kernels))
 
 
 class _Decoder(Phases):

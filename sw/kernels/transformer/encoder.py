@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
+from sw.command_parity import with_checks
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
@@ -146,11 +147,13 @@ def encoder_program(config: AcceleratorConfig, memory: EncoderMemory, *, code_ad
     encoder = _Encoder(config, memory)
     kernels: list[tuple[int, str]] = []
     code = emit_stream(["count"], lambda emitter: encoder.emit(emitter, kernels))
+    if config.command_parity:
+        code = with_checks(code)
     roles = {"x": "input", "positions": "input", "weights": "input", "embedding": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())
     return Program(name="encoder", config_digest=config.digest(), code=code, code_addr=code_addr, regions=regions,
-                   arguments={"count": 0}, kernels=tuple(kernels))
+                   parity=config.command_parity, arguments={"count": 0}, kernels=tuple(kernels))
 
 
 class _Encoder(Phases):
