@@ -64,10 +64,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class ReadPort:
-    """An asynchronous read: the address, and a node for each 32-bit chunk of the data."""
+    """An asynchronous read: the address, a node for each 32-bit chunk of the data, and where they are captured only if that is
+    1 (a register behind it), the enable."""
 
     address: int
     data: tuple[int, ...]
+    enable: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What faults are injected into: a closed design, its inputs by cycle, and what tells a right run from a wrong one."""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +51,7 @@ class Target:
     detected, corrected, violation : str or None
         Outputs that are high, in any cycle, when an error was flagged, an error was corrected, a rule of a bus was broken.
     environment : tuple of str
-        Globs of instance paths that are no fault sites: DRAM, host, monitors.
+        Globs of instance paths that are no fault sites, nor is what is below them: DRAM, host, monitors.
     taps : dict, bus name → input port
         Inputs that are XORed into a bus, for faults of kind `BUS`.
     """
@@ -92,6 +93,31 @@ class Target:
                 if not 0 <= first < end:
                     raise TargetError(
                         f"Target.observed_memory[{memory!r}] must be ranges (first, last + 1), not {(first, end)!r}")
+
+    def check_ports(self, inputs: Iterable[str], outputs: Iterable[str], memories: Mapping[str, tuple[int, int]]) -> None:
+        """Check every name against the netlist's ports and memories (path → depth, 32-bit words).
+
+        Raises
+        ------
+        TargetError
+            If there is no such port or memory, or a memory's contents or ranges do not fit it.
+        """
+        single = {name: (given,) for name in ("done", "detected", "corrected", "violation") if (given := getattr(self, name))}
+        for what, names, known in (
+                ("stimuli", self.stimuli, inputs), ("taps", self.taps.values(), inputs), ("observed", self.observed, outputs),
+                ("valid", self.valid.values(), outputs), *((name, given, outputs) for name, given in single.items()),
+                ("contents", self.contents, memories), ("observed_memory", self.observed_memory, memories)):
+            for name in names:
+                if name not in known:
+                    kind = "a memory" if known is memories else "an input" if known is inputs else "an output"
+                    raise TargetError(f"Target.{what} must name {kind} of {self.top!r}, not {name!r}")
+        for path, words in self.contents.items():
+            if words.shape != memories[path]:
+                raise TargetError(f"Target.contents[{path!r}] must be of shape {memories[path]}, not {words.shape}")
+        for path, ranges in self.observed_memory.items():
+            for _, end in ranges:
+                if end > memories[path][0]:
+                    raise TargetError(f"Target.observed_memory[{path!r}] must end within {memories[path][0]} words, not at {end}")
 
     def deadline(self, golden_cycles: int) -> int:
         """Return the cycles after which a run has ended or hangs, where the run without faults takes `golden_cycles`."""
