@@ -68,6 +68,17 @@ class Sampler:
                     self._bits.append(bits)
                     self._cycles.append(cycles)
 
+    def partition(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return a label of each bit, one of each cycle, and the stratum of (bit label, cycle label), −1 where there is none."""
+        population = self.population
+        if self.plan.method in ("uniform", "exhaustive"):
+            return np.zeros(population.bits, np.int64), np.zeros(population.cycles, np.int64), np.zeros((1, 1), np.int64)
+        labels, names = population.bit_classes()
+        table = np.full((len(names), len(population.phase_names)), -1, np.int64)
+        for stratum, (bits, cycles) in enumerate(zip(self._bits, self._cycles, strict=True)):
+            table[labels[bits[0]], population.phases[cycles[0]]] = stratum
+        return labels, population.phases, table
+
     def _boost(self, name: str) -> float:
         return next((factor for glob, factor in reversed(self.plan.boosts) if fnmatchcase(name, glob)), 1.0)
 

@@ -126,27 +126,32 @@ class Stratum:
     population : float
         Faults that there are in it.
     faults : int
-        Those simulated, drawn at random without replacement; all of them if it is exhausted.
+        Those simulated, drawn at random; without replacement, all of them if it is exhausted.
     hits : int
         Those of the simulated ones that had the outcome in question.
     known : float
         Further faults that belong to this part of the population and are known to have another outcome; no draw fell on them.
+    replaced : bool
+        Whether a fault can have been drawn more than once.
     """
 
     population: float
     faults: int
     hits: int
     known: float = 0
+    replaced: bool = False
 
     def __post_init__(self) -> None:
         """Check that there can be such a sample."""
-        if not 0 <= self.hits <= self.faults <= self.population:
-            raise ValueError(f"a stratum must have 0 ≤ hits ≤ faults ≤ population, not {self.hits}, {self.faults}, "
+        if not 0 <= self.hits <= self.faults or self.population < 0:
+            raise ValueError(f"a stratum must have 0 ≤ hits ≤ faults and a population, not {self.hits}, {self.faults}, "
                              f"{self.population:g}")
 
     def correction(self) -> float:
         """Return the finite population correction, 0 where everything has been simulated."""
-        return 1 - self.faults / self.population if self.population else 0.0
+        if self.replaced:
+            return 1.0
+        return max(0.0, 1 - self.faults / self.population) if self.population else 0.0
 
 
 def stratified_estimate(strata: Sequence[Stratum]) -> tuple[float, float]:
@@ -192,7 +197,7 @@ def stratified_interval(strata: Sequence[Stratum], confidence: float = 0.95, of:
 
 
 def neyman_allocation(faults: int, populations: Sequence[float], shares: Sequence[float], *,
-                      floor: int = STRATUM_FLOOR) -> list[int]:
+                      floor: int | Sequence[int] = STRATUM_FLOOR) -> list[int]:
     """Return how many of `faults` each stratum gets: n_h ~ N_h √(p_h q_h), at least `floor`, at most all that it has.
 
     Parameters
@@ -202,7 +207,8 @@ def neyman_allocation(faults: int, populations: Sequence[float], shares: Sequenc
     populations : sequence of float
     shares : sequence of float
         Estimates of p_h from a pilot. Where all are 0 or 1, strata get what their size asks for.
-    floor : int
+    floor : int or sequence of int
+        Of all, or of each: what a pilot has drawn already.
     """
     sizes = np.asarray(populations, dtype=float)
     p = np.asarray(shares, dtype=float)
@@ -218,7 +224,11 @@ def neyman_allocation(faults: int, populations: Sequence[float], shares: Sequenc
     for _ in range(100):        # what strata get grows with the scale
         middle = (low + high) / 2
         low, high = (middle, high) if given(middle).sum() <= faults else (low, middle)
-    return [int(n) for n in np.floor(given(low) + 1e-6)]
+    wanted = given(low)
+    whole = np.floor(wanted + 1e-6).astype(int)
+    for stratum in np.argsort(whole - wanted)[:max(0, faults - int(whole.sum()))]:      # what rounding has left over
+        whole[stratum] += whole[stratum] < sizes[stratum]
+    return [int(n) for n in whole]
 
 
 def effective_sample_size(weights: npt.ArrayLike) -> float:

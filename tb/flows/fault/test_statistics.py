@@ -109,6 +109,12 @@ def test_what_is_exhausted_or_known_has_no_doubt():
     assert stratified_interval(half).half_width == pytest.approx(wilson(50, 100).half_width / 2, abs=1e-6)
 
 
+def test_with_replacement_there_is_no_correction():
+    many = Stratum(population=50, faults=100, hits=50, replaced=True)
+    assert stratified_interval([many]) == pytest.approx(wilson(50, 100))
+    assert Stratum(population=50, faults=100, hits=50).correction() == 0
+
+
 def test_nothing_drawn_is_nothing_known():
     assert stratified_interval([Stratum(population=10, faults=0, hits=0)]) == (0, 1)
     assert stratified_estimate([Stratum(population=10, faults=0, hits=0)]) == (0.5, 0.25)
@@ -130,10 +136,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 def test_neyman_by_hand():
     assert neyman_allocation(800, [1e6, 1e6], [0.5, 0.1]) == [500, 300]           # √¼ : √0.09
-    assert neyman_allocation(1000, [1e6, 1e6, 1e6, 20], [0.5, 0.1, 0.0, 0.5]) == [593, 356, 30, 20]
+    assert neyman_allocation(1000, [1e6, 1e6, 1e6, 20], [0.5, 0.1, 0.0, 0.5]) == [594, 356, 30, 20]
     assert neyman_allocation(50, [1e6, 1e6, 20], [0.5, 0.1, 0.5]) == [30, 30, 20]     # floors come first
+    assert neyman_allocation(100, [1e6, 1e6], [0.5, 0.5], floor=[70, 5]) == [70, 30]  # a pilot has drawn already
     assert neyman_allocation(1000, [500, 100], [0.5, 0.1]) == [500, 100]             # no more than there are
     assert neyman_allocation(300, [2e6, 1e6], [0, 1]) == [200, 100]                  # a pilot that says nothing
+    assert sum(neyman_allocation(1000, [1e6] * 7, [0.5] * 7)) == 1000                # rounding loses nothing
 
 
 def test_weights_that_cost_draws():
@@ -191,7 +199,7 @@ def test_a_stop_by_luck_is_as_rare_as_it_says():
     (lambda: zero_escape_sample(1), r"^coverage must be between 0 and 1, not 1$"),
     (lambda: wilson(11, 10), r"^hits must be between 0 and the faults \(10\), not 11$"),
     (lambda: clopper_pearson(-1, 10), r"^hits must be between 0 and the faults \(10\), not -1$"),
-    (lambda: Stratum(population=5, faults=6, hits=0), r"^a stratum must have 0 ≤ hits ≤ faults ≤ population, not 0, 6, 5$"),
+    (lambda: Stratum(population=5, faults=6, hits=7), r"^a stratum must have 0 ≤ hits ≤ faults and a population, not 7, 6, 5$"),
     (lambda: stratified_interval([]), r"^strata must hold at least one fault, not none$"),
     (lambda: Looks(target=0.7), r"^--ci must be between 0 and 0\.5, not 0\.7$"),
     (lambda: Looks(target=0.1).met(0, []), r"^look must be at least 1, not 0$"),
