@@ -12,6 +12,7 @@ from hw.pe.bitmod.lanes import LaneSum
 from hw.pe.bitmod.precision import LANES, term_layout
 from hw.pe.bitmod.serial_scale import SerialScale
 from hw.pe.bitmod.shape import SCALE_BITS, BitmodShape
+from hw.pe.bitmod.timing import accumulate_layout, align_layout, scale_layout
 
 __all__ = ["BitmodPE"]
 
@@ -23,15 +24,15 @@ class BitmodPE(wiring.Component):
 
     Three stages, initiation interval 1: exponents (`ExponentAlign`), lanes (`LaneSum`), accumulator. With the last term of a
     group the sum goes on to `SerialScale`, while the next group may start in the next cycle; a group must take at least 8
-    cycles. Cycles without `valid` may stand anywhere.
+    cycles. Cycles without a term may stand anywhere. A PE has the registers of its own results only: operands, which it shares
+    with its row or its column, come once for each stage that needs them, and control once for the whole array (`BitmodTiming`).
 
     Float activations: the sum is mantissa · 2^exponent, aligned to the largest exponent of any product so far. Each lane is
     rounded to that, and so is the sum where that exponent rises, to nearest, ties to even; it never overflows
     (`BitmodShape.acc_width`), so nothing else rounds: the error is at most (G · Σ 2^significance / 2 + 1) last places of the
-    final sum. Integer activations: exact.
+    final sum. Integers: exact.
 
-    Latency: from the last term of a group to `done` 11 cycles; bit 7 − i of the scale must be on `scale_bit` 3 + i cycles after
-    it.
+    Latency: 11 cycles from the last term of a group to `product`.
 
     Parameters
     ----------
@@ -39,50 +40,40 @@ class BitmodPE(wiring.Component):
 
     Members
     -------
-    valid, first, last : In(1)
-        There is a term; it is the first, or the last, of its group.
-    activations : In(4 × `shape.activation_layout`)
-        The same for all terms of a step.
-    terms : In(4 × `term_layout`), significance : In(3)
-        One term of each of four weights, and log2 of what they are worth.
+    align : In(`align_layout`), accumulate : In(`accumulate_layout`), scale : In(`scale_layout`)
+        From `BitmodTiming`.
+    activations : In(4 × `shape.activation_layout`), terms : In(4 × `term_layout`)
+        Of each of four lanes, in the cycle of the term; only of float activations.
+    lane_activations, lane_terms : In
+        The same, one cycle later.
     scale_bit : In(1)
-        Of the unsigned 8-bit group scale.
-    done : Out(1), product : Out(signed(product_width))
-        `product` holds from `done` until the next group's last term was 3 cycles ago.
+        Of the unsigned 8-bit group scale, the highest first, in each step of `scale`.
+    product : Out(signed(product_width))
+        Stays until the first scale step of the next group.
     exponent : Out(exponent_width)
         Of the product, as long as it; only of float activations. Value = product · 2^(exponent + `shape.lsb`), half of that for
         FP4 and FP3.
 
-    Attributes
-    ----------
-    latency : int
-        Cycles from a group's last term to `done`.
-    scale_latency : int
-        Cycles from a group's last term to the scale's first bit.
-
     Reference
     ---------
     Chen et al., BitMoD, HPCA 2025, Section IV and Fig. 5; its authors state that a patent application has been filed. Inferred:
-    widths of the accumulator and rounding. Differs: no normalization (see `ExponentAlign`), three pipeline stages.
+    widths of the accumulator, and where is rounded. Differs: no normalization (see `ExponentAlign`), three pipeline stages.
     """
-
-    scale_latency = 3
-    latency = scale_latency + SCALE_BITS
 
     def __init__(self, shape: BitmodShape):
         self.shape = shape
-        members: dict[str, Any] = {
-            "valid": In(1), "first": In(1), "last": In(1),
-            "activations": In(data.ArrayLayout(shape.activation_layout, LANES)),
-            "terms": In(data.ArrayLayout(term_layout, LANES)),
-            "significance": In(3),
-            "scale_bit": In(1),
-            "done": Out(1),
-            "product": Out(signed(shape.product_width)),
-        }
+        operands: dict[str, Any] = {"activations": In(data.ArrayLayout(shape.activation_layout, LANES)),
+                                    "terms": In(data.ArrayLayout(term_layout, LANES))}
+        members: dict[str, Any] = {f"lane_{name}": member for name, member in operands.items()}
         if shape.is_float:
-            members["exponent"] = Out(shape.exponent_width)
-        super().__init__(members)
+            members |= {**operands, "align": In(align_layout), "exponent": Out(shape.exponent_width)}
+        super().__init__({
+            **members,
+            "accumulate": In(accumulate_layout),
+            "scale": In(scale_layout),
+            "scale_bit": In(1),
+            "product": Out(signed(shape.product_width)),
+        })
 
     @property
     def module_name(self) -> str:
@@ -93,63 +84,54 @@ class BitmodPE(wiring.Component):
         m = Module()
         shape = self.shape
         m.submodules.lanes = lanes = LaneSum(shape)
-        m.submodules.scale = scale = SerialScale(width=shape.acc_width, bits=SCALE_BITS)
+        m.submodules.serial_scale = serial = SerialScale(width=shape.acc_width, bits=SCALE_BITS)
+        acc = Signal(signed(shape.acc_width), reset_less=True)
+        started = Signal.like(acc)
+        last = self.accumulate.valid & self.accumulate.last
+        m.d.comb += started.eq(Mux(self.accumulate.first, 0, acc))
+        aligned, up = self._exponents(m, lanes, started, last) if shape.is_float else (started, C(0, 1))
 
-        # Stage 1: exponents. What else a lane needs goes along.
-        flags = data.StructLayout({"first": 1, "last": 1, "significance": 3})
-        valid_1, valid_2 = Signal(), Signal()
-        flags_1, flags_2 = Signal(flags, reset_less=True), Signal(flags, reset_less=True)
-        m.d.sync += [valid_1.eq(self.valid), valid_2.eq(valid_1)]
-        lane_inputs = [(lanes.activations, self.activations, "activations_held"), (lanes.terms, self.terms, "terms_held")]
-        acc_shift: Value = C(0, 1)
-        with m.If(self.valid):
-            m.d.sync += [flags_1.first.eq(self.first), flags_1.last.eq(self.last), flags_1.significance.eq(self.significance)]
-        if shape.is_float:
-            m.submodules.align = align = ExponentAlign(shape)
-            acc_shift_1 = Signal(acc_shift_width(shape), reset_less=True)
-            acc_shift = Signal(acc_shift_width(shape), reset_less=True)
-            exponent_2, exponent_3, exponent_4 = (Signal(shape.exponent_width, name=f"exponent_{stage}", reset_less=True)
-                                                  for stage in (2, 3, 4))
-            lane_inputs.append((lanes.shift, align.lane_shift, "lane_shift_held"))
-            m.d.comb += [
-                align.valid.eq(self.valid), align.first.eq(self.first), align.activations.eq(self.activations),
-                align.terms.eq(self.terms), self.exponent.eq(exponent_4),
-            ]
-            with m.If(self.valid):
-                m.d.sync += acc_shift_1.eq(align.acc_shift)
-            m.d.sync += [acc_shift.eq(acc_shift_1), exponent_2.eq(align.exponent), exponent_4.eq(exponent_3)]
-            with m.If(scale.start):
-                m.d.sync += exponent_3.eq(exponent_2)
-        for port, value, name in lane_inputs:
-            word = Value.cast(value)
-            held = Signal(len(word), name=name, reset_less=True)
-            with m.If(self.valid):
-                m.d.sync += held.eq(word)
-            m.d.comb += Value.cast(port).eq(held)
-
-        # Stage 2: lanes.
         lane_sum = Signal(signed(shape.sum_width), reset_less=True)
-        m.d.sync += [lane_sum.eq(lanes.o), flags_2.eq(flags_1)]
+        m.d.comb += [lanes.activations.eq(self.lane_activations), lanes.terms.eq(self.lane_terms)]
+        m.d.sync += lane_sum.eq(lanes.o)
 
-        # Stage 3: accumulator.
-        acc, total = Signal(signed(shape.acc_width), reset_less=True), Signal(signed(shape.acc_width))
-        started = Mux(flags_2.first, 0, acc)
-        aligned, up = (self._aligned(m, started, acc_shift) if shape.is_float else (started, C(0, 1)))
         worth = Signal(signed(shape.sum_width + 6))
+        with m.Switch(self.accumulate.significance):
+            for significance in (6, 4, 2, 1):
+                with m.Case(significance):
+                    m.d.comb += worth.eq(lane_sum << significance)
+            with m.Default():
+                m.d.comb += worth.eq(lane_sum)
+        total = Signal.like(acc)
         m.d.comb += [
-            worth.eq(Array(lane_sum << significance for significance in (0, 1, 2, 2, 4, 4, 6, 6))[flags_2.significance]),
             total.eq(aligned + worth + up),
-            scale.start.eq(valid_2 & flags_2.last), scale.i.eq(total), scale.bit.eq(self.scale_bit),
-            self.product.eq(scale.o), self.done.eq(scale.done),
+            serial.start.eq(last), serial.i.eq(total), serial.step.eq(self.scale.step), serial.first.eq(self.scale.first),
+            serial.bit.eq(self.scale_bit), self.product.eq(serial.o),
         ]
-        with m.If(valid_2):
+        with m.If(self.accumulate.valid):
             m.d.sync += acc.eq(total)
         return m
 
-    def _aligned(self, m: Module, started: Value, amount: Value) -> tuple[Value, Value]:
-        """Return the sum at the group's new exponent, rounded down, and whether it is to be rounded up."""
+    def _exponents(self, m: Module, lanes: LaneSum, started: Value, last: Value) -> tuple[Value, Value]:
+        """Align; return the sum at the group's new exponent, rounded down, and whether it is to be rounded up."""
         shape = self.shape
+        m.submodules.align_exponents = align = ExponentAlign(shape)
         m.submodules.align_acc = shift = StickyShift(width=shape.acc_width + _DROPPED, amount_width=acc_shift_width(shape),
                                                      signed=True)
-        m.d.comb += [shift.i.eq(Cat(C(0, _DROPPED), started)), shift.amount.eq(amount)]
+        lane_shift = Signal(align.lane_shift.shape().size, reset_less=True)
+        acc_shift_1 = Signal(acc_shift_width(shape), reset_less=True)
+        acc_shift_2 = Signal(acc_shift_width(shape), reset_less=True)
+        exponent_2, exponent_3, exponent_4 = (Signal(shape.exponent_width, name=f"exponent_{stage}", reset_less=True)
+                                              for stage in (2, 3, 4))
+        m.d.comb += [
+            align.valid.eq(self.align.valid), align.first.eq(self.align.first), align.activations.eq(self.activations),
+            align.terms.eq(self.terms), lanes.shift.eq(lane_shift), shift.i.eq(Cat(C(0, _DROPPED), started)),
+            shift.amount.eq(acc_shift_2), self.exponent.eq(exponent_4),
+        ]
+        m.d.sync += [lane_shift.eq(align.lane_shift), acc_shift_1.eq(align.acc_shift), acc_shift_2.eq(acc_shift_1),
+                     exponent_2.eq(align.exponent)]
+        with m.If(last):
+            m.d.sync += exponent_3.eq(exponent_2)
+        with m.If(self.scale.first):
+            m.d.sync += exponent_4.eq(exponent_3)
         return shift.o[_DROPPED:].as_signed(), round_increment(shift.o, _DROPPED)

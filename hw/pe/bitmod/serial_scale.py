@@ -14,9 +14,9 @@ __all__ = ["SerialScale"]
 class SerialScale(wiring.Component):
     """Sum times scale, one bit of the scale a cycle, the highest first: o = i · scale, exact.
 
-    `start` takes `i`; in each of the next `bits` cycles `bit` is one bit of the scale, and in the cycle after the last one
-    `done` is high and `o` is there. It stays until the cycle after the next start. A start may come with the last bit, so that
-    groups of `bits` cycles follow each other without a gap.
+    `start` takes `i`. In `bits` cycles after it with `step` high, the first of them with `first` too, `bit` is one bit of the
+    scale; in the cycle after the last one `o` is there, and it stays until a step later than the next `first`. The next start
+    may come with the last bit, so that groups of `bits` cycles follow each other without a gap.
 
     Parameters
     ----------
@@ -27,8 +27,9 @@ class SerialScale(wiring.Component):
 
     Members
     -------
-    start : In(1), i : In(signed(width)), bit : In(1)
-    o : Out(signed(width + bits)), done : Out(1)
+    start : In(1), i : In(signed(width))
+    step, first, bit : In(1)
+    o : Out(signed(width + bits))
 
     Raises
     ------
@@ -48,26 +49,19 @@ class SerialScale(wiring.Component):
         super().__init__({
             "start": In(1),
             "i": In(signed(width)),
+            "step": In(1),
+            "first": In(1),
             "bit": In(1),
             "o": Out(signed(width + bits)),
-            "done": Out(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         held = Signal(signed(self._width), reset_less=True)
         product = Signal(signed(self._width + self._bits), reset_less=True)
-        step = Signal(range(self._bits + 1))            # 0: none, 1: the first bit is on the port, …
-        following = Signal.like(product)
-        m.d.comb += [
-            self.o.eq(product),
-            following.eq((Mux(step == 1, 0, product) << 1) + Mux(self.bit, held, 0)),
-        ]
-        m.d.sync += self.done.eq(step == self._bits)
-        with m.If(step != 0):
-            m.d.sync += [product.eq(following), step.eq(step + 1)]
-        with m.If(step == self._bits):
-            m.d.sync += step.eq(0)
+        m.d.comb += self.o.eq(product)
+        with m.If(self.step):
+            m.d.sync += product.eq((Mux(self.first, 0, product) << 1) + Mux(self.bit, held, 0))
         with m.If(self.start):
-            m.d.sync += [held.eq(self.i), step.eq(1)]
+            m.d.sync += held.eq(self.i)
         return m

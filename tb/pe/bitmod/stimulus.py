@@ -7,39 +7,47 @@ import numpy as np
 import numpy.typing as npt
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from flows.block_sim import pack_lanes
 from hw.pe.bitmod.pe import BitmodPE
 from hw.pe.bitmod.shape import BitmodShape
+from hw.pe.bitmod.timing import BitmodTiming
 from hw.pe.bitmod.unpack import ActivationUnpack
 from sw.golden.pe.bitmod import PRECISIONS, group_sums, terms
 
 __all__ = ["Groups", "UnpackedPE", "drive", "random_groups"]
 
+RESULTS = ("product", "exponent")
 SPECIALS = {"fp4": (5.0, -5.0, 8.0, -8.0), "fp3": (3.0, -3.0, 6.0, -6.0)}
 
 
 class UnpackedPE(wiring.Component):
-    """A PE behind the block that takes its activations apart: both at once."""
+    """A PE with what it has around it: activations taken apart, operands delayed for its second stage, its schedule."""
 
     latency = 0
 
     def __init__(self, shape: BitmodShape):
-        self._pe, self._unpack = BitmodPE(shape), ActivationUnpack(shape)
-        members = dict(self._pe.signature.members)
-        del members["activations"]
+        self._pe, self._unpack, self._timing = BitmodPE(shape), ActivationUnpack(shape), BitmodTiming()
+        kept = {name: member for name, member in self._pe.signature.members.items() if name in RESULTS}
         unpacked = self._unpack.signature.members
-        super().__init__({**members, "words": unpacked["words"], "flushed": unpacked["flushed"]})
+        super().__init__({
+            **kept, "words": unpacked["words"], "flushed": unpacked["flushed"], "terms": self._pe.signature.members["lane_terms"],
+            "valid": In(1), "first": In(1), "last": In(1), "significance": In(3), "scale_bit": In(1), "done": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.pe, m.submodules.unpack = pe, unpack = self._pe, self._unpack
-        m.d.comb += [unpack.words.eq(self.words), pe.activations.eq(unpack.o), self.flushed.eq(unpack.flushed)]
-        for name, member in pe.signature.members.items():
-            if name != "activations":
-                inner, outer = getattr(pe, name), getattr(self, name)
-                m.d.comb += inner.eq(outer) if member.flow is In else outer.eq(inner)
+        m.submodules.pe, m.submodules.unpack, m.submodules.timing = pe, unpack, timing = self._pe, self._unpack, self._timing
+        m.d.comb += [unpack.words.eq(self.words), self.flushed.eq(unpack.flushed), pe.scale_bit.eq(self.scale_bit)]
+        m.d.comb += [getattr(timing, name).eq(getattr(self, name)) for name in ("valid", "first", "last", "significance")]
+        m.d.comb += [getattr(self, name).eq(getattr(pe, name)) for name in RESULTS if name in self.signature.members]
+        m.d.comb += [getattr(pe, name).eq(getattr(timing, name)) for name in ("align", "accumulate", "scale")
+                     if name in pe.signature.members]
+        m.d.comb += self.done.eq(timing.done)
+        for name, source in (("activations", unpack.o), ("terms", self.terms)):
+            m.d.sync += getattr(pe, f"lane_{name}").eq(source)
+            if name in pe.signature.members:
+                m.d.comb += getattr(pe, name).eq(source)
         return m
 
 
@@ -100,7 +108,7 @@ def drive(sim: Any, shape: BitmodShape, batches: list[Groups], *, stall: float =
     columns = {name: np.concatenate(parts) for name, parts in rows.items()}
     total = len(columns["first"])
     cycle = np.arange(total) + np.cumsum(rng.geometric(1 - stall, total) - 1 if stall else np.zeros(total, np.int64))
-    length = int(cycle[-1]) + BitmodPE.latency + 2
+    length = int(cycle[-1]) + BitmodTiming.latency + 2
     scale, product, exponent = (np.concatenate(parts) for parts in (scales, products, exponents))
 
     inputs: dict[str, npt.NDArray[Any]] = {"valid": np.zeros(length, np.uint8), "scale_bit": rng.integers(0, 2, length)}
@@ -113,15 +121,15 @@ def drive(sim: Any, shape: BitmodShape, batches: list[Groups], *, stall: float =
                                         for name, width in (("words", shape.activation.bits), ("terms", 4)))
     ends = cycle[columns["last"]]
     for bit in range(8):
-        inputs["scale_bit"][ends + BitmodPE.scale_latency + bit] = scale >> 7 - bit & 1
+        inputs["scale_bit"][ends + BitmodTiming.scale_latency + bit] = scale >> 7 - bit & 1
     found = sim(inputs)
     done = np.flatnonzero(found["done"])
-    np.testing.assert_array_equal(done, ends + BitmodPE.latency)
+    np.testing.assert_array_equal(done, ends + BitmodTiming.latency)
     np.testing.assert_array_equal(found["product"][done], product)
     if shape.is_float:
         np.testing.assert_array_equal(found["exponent"][done], exponent)
-    # The result stays for as long as it is promised to.
-    until = np.minimum(np.append(ends[1:], length) + BitmodPE.scale_latency, length - 1)
+    # A result stays until the next group's scale starts.
+    until = np.minimum(np.append(ends[1:], length) + BitmodTiming.scale_latency, length - 1)
     np.testing.assert_array_equal(found["product"][until], product)
     assert len(done) > 0
     return [int(place) for place in done]

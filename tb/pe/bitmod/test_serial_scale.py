@@ -33,13 +33,16 @@ def test_products(width, bits, most):
         bit_at = {start + 1 + place: scale >> (bits - 1 - place) & 1
                   for start, (_, scale) in zip(starts, pairs, strict=False) for place in range(bits)}
         start_at = {start: i for start, (i, _) in zip(starts, pairs, strict=False)}
+        first_at = {start + 1 for start in start_at}
         expected = None
         for cycle in range(starts[-1] + 2):
+            step = cycle in bit_at
             ctx.set(dut.start, cycle in start_at)
             ctx.set(dut.i, start_at.get(cycle, rng.randrange(-1 << width - 1, 1 << width - 1)))
+            ctx.set(dut.step, step)
+            ctx.set(dut.first, cycle in first_at if step else rng.randrange(2))
             ctx.set(dut.bit, bit_at.get(cycle, rng.randrange(2)))
-            assert ctx.get(dut.done) == (cycle in done_at)
-            expected = done_at.get(cycle, expected if cycle - 2 not in start_at else None)
+            expected = done_at.get(cycle, expected if cycle - 1 not in first_at else None)
             if expected is not None:
                 assert ctx.get(dut.o) == expected
                 seen.append(cycle in done_at)
