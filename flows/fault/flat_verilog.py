@@ -41,6 +41,8 @@ class FlatVerilog:
     text, top : str
     flip_flops : dict of cell to (variable, width)
         By the name that Yosys gives the cell in the flat module.
+    initial : dict of variable to int
+        What flip-flops hold at first.
     memories : dict of memory path to Memory
     inputs, outputs : dict of port to width
         Without the saboteurs' ports.
@@ -52,6 +54,7 @@ class FlatVerilog:
     text: str
     top: str
     flip_flops: dict[str, tuple[str, int]]
+    initial: dict[str, int]
     memories: dict[str, Memory]
     inputs: dict[str, int]
     outputs: dict[str, int]
@@ -83,6 +86,7 @@ class _Module:
     def __init__(self, rtlil: str, gates: bool):
         self.saboteurs = gates
         self.flip_flops: dict[str, tuple[str, int]] = {}
+        self.initial: dict[str, int] = {}
         self.memories: dict[str, Memory] = {}
         self.gates: dict[str, tuple[int, int]] = {}
         self.inputs: dict[str, int] = {}
@@ -161,7 +165,9 @@ class _Module:
         at = next(i for i, line in enumerate(cell) if line.startswith("    connect \\Q "))
         signal = cell[at].removeprefix("    connect \\Q ").strip()
         width = next((int(line.split()[2]) for line in cell if line.startswith("    parameter \\WIDTH ")), 1)
-        self._added += [f"  attribute \\init {width}'{self._init_of(signal, width)}\n", f"  wire width {width} \\{variable}\n"]
+        init = self._init_of(signal, width)
+        self.initial[variable] = int(init, 2)
+        self._added += [f"  attribute \\init {width}'{init}\n", f"  wire width {width} \\{variable}\n"]
         self.flip_flops[_name(name)] = variable, width
         return [*cell[:at], f"    connect \\Q \\{variable}\n", *cell[at + 1:], f"  connect {signal} \\{variable}\n"]
 
@@ -240,5 +246,5 @@ def flat_verilog(rtlil: str, top: str, *, gates: bool = False) -> FlatVerilog:
     assert not any(waiting.values()), "a synchronous read port without a register"
     if registers:
         text = re.sub(r"\b_\d+_\b", lambda found: registers.get(found[0], found[0]), text)
-    return FlatVerilog(text=text, top=top, flip_flops=module.flip_flops, memories=module.memories, inputs=module.inputs,
-                       outputs=module.outputs, gates=module.gates)
+    return FlatVerilog(text=text, top=top, flip_flops=module.flip_flops, initial=module.initial,
+                       memories=module.memories, inputs=module.inputs, outputs=module.outputs, gates=module.gates)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from flows.fault.engine import check_faults, check_golden
 from flows.fault.flat_verilog import FlatVerilog, flat_verilog
-from flows.fault.lowering import design_of
+from flows.fault.places import check_names, contents_of, inputs_of, padded, places_of, variables_of
 from flows.fault.records import FAULT, OUTCOME
 from flows.fault.sites import KINDS, Sites, sites_of
 from flows.fault.target import Target
@@ -22,8 +22,6 @@ __all__ = ["VerilatorEngine"]
 SNAPSHOT_BYTES = 256 << 20
 _NATIVE = Path(__file__).parents[1] / "native"
 _NONE = 0xFFFF_FFFF
-_SITE = np.dtype([("place", "<u4"), ("variable", "<u4"), ("index", "<u4"), ("low", "<u4")])
-_STATE, _TAP, _SABOTEUR = range(3)
 
 
 class _Setup(ctypes.Structure):
@@ -38,20 +36,15 @@ class _Setup(ctypes.Structure):
 def _build(flat: FlatVerilog) -> Path:
     """Make the library of a model, or find it in the cache."""
     root = f"offsetof(Root, {flat.top}__DOT__"
-    memories = [(memory.variable, memory.width, memory.depth) for memory in flat.memories.values()]
-    registers = [*flat.flip_flops.values(), *((read, memory.width) for memory in flat.memories.values() for read in memory.reads)]
-    variables = [*memories, *((name, width, 1) for name, width in registers)]
-    inputs = [(name, width) for name, width in flat.inputs.items() if name not in ("clk", "rst")]
-    inputs += [(f"site_{what}_{index}", width) for index, width in flat.gates.values() for what in ("flip", "clear", "set")]
 
     def rows(entries: Iterable[str]) -> str:
         return "".join(f"    {{{entry}}},\n" for entry in entries)
 
-    header = (f"constexpr size_t MEMORIES = {len(memories)};\n"
+    header = (f"constexpr size_t MEMORIES = {len(flat.memories)};\n"
               f"constexpr Variable VARIABLES[] = {{  // memories first\n"
-              f"{rows(f'{root}{name}), {width}, {depth}' for name, width, depth in variables)}}};\n"
+              f"{rows(f'{root}{name}), {width}, {depth}' for name, width, depth in variables_of(flat))}}};\n"
               f"constexpr Variable INPUTS[] = {{\n"
-              f"{rows(f'offsetof(Root, {name}), {width}, 1' for name, width in inputs) or '    {0, 1, 1},'}}};\n"
+              f"{rows(f'offsetof(Root, {name}), {width}, 1' for name, width in inputs_of(flat)) or '    {0, 1, 1},'}}};\n"
               f"constexpr Variable OUTPUTS[] = {{\n"
               f"{rows(f'offsetof(Root, {name}), {width}, 1' for name, width in flat.outputs.items())}}};\n")
     control = "".join(f'public_flat_rw -module "{flat.top}" -var "site_{what}_*"\n' for what in ("ff", "memory", "read"))
@@ -79,49 +72,6 @@ def _load(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _rows(sites: Sites, target: Target, flat: FlatVerilog) -> npt.NDArray[np.void]:
-    """Return where each site is in the model: found by the cell of the netlist that it belongs to."""
-    design = design_of(target.rtlil, target.top)
-    cells = {_path(name): index for index, name in enumerate(flat.flip_flops)}
-    memories = {_path(name): index for index, name in enumerate(flat.memories)}
-    variables = [index + len(memories) for index in range(len(cells))]
-    reads, following = {}, len(memories) + len(cells)
-    for name, memory in flat.memories.items():
-        for read in memory.reads:
-            reads[f"{_path(name)}.read_{read.rsplit('_', 1)[1]}"] = following
-            following += 1
-    gates = {_path(name): index for name, (index, _) in flat.gates.items()}
-    inputs = {name: index for index, name in enumerate(name for name in flat.inputs if name not in ("clk", "rst"))}
-    lowest: dict[int, int] = {}         # of a register that is several cells, where this one begins
-    for state in design.states:
-        lowest[state.register] = min(state.low, lowest.get(state.register, state.low))
-
-    kinds, items = sites.table["kind"], sites.table["item"]
-    found = np.zeros(len(sites), _SITE)
-    found["low"] = sites.table["low"]
-    memory_of = np.array([memories[memory.path] for memory in design.memories], np.uint32)
-    chosen = kinds == KINDS.index("memory")
-    found["variable"][chosen] = memory_of[items[chosen]]
-    found["index"][chosen] = sites.table["address"][chosen]
-    for row in np.flatnonzero(~chosen):
-        match KINDS[kinds[row]]:
-            case "ff":
-                state = design.states[items[row]]
-                register = design.registers[state.register]
-                variable = variables[cells[register.cell]] if register.cell in cells else reads[register.path]
-                found[row] = _STATE, variable, 0, state.low - lowest[state.register]
-            case "bus":
-                found[row] = _TAP, inputs[target.taps[sites.path(int(row))]], 0, sites.table["low"][row]
-            case "gate":
-                found[row] = _SABOTEUR, len(inputs) + 3 * gates[design.gates[items[row]].path], 0, sites.table["low"][row]
-    return found
-
-
-def _path(cell: str) -> str:
-    """Return the path of a cell with the name that Yosys gives it when it flattens: `$flatten\\a.\\b.$7` → `a.b.$7`."""
-    return cell.removeprefix("$flatten").replace("\\", "")
-
-
 class VerilatorEngine:
     """Injects with Verilator; implements `flows.fault.engine.Engine`.
 
@@ -147,7 +97,7 @@ class VerilatorEngine:
     def __init__(self, target: Target, sites: Sites | None = None):
         self.target = target
         self.sites = sites if sites is not None else sites_of(target)
-        target.check_ports(*self._names(target))
+        check_names(target)
         gates = bool((self.sites.table["kind"] == KINDS.index("gate")).any())
         self._flat = flat_verilog(target.rtlil, target.top, gates=gates)
         self._library = _load(_build(self._flat))
@@ -157,24 +107,19 @@ class VerilatorEngine:
         ended, self.golden_cycles, flagged, violated = map(int, facts)
         check_golden(target, ended=bool(ended), cycles=self.golden_cycles, flagged=bool(flagged), violated=bool(violated))
 
-    @staticmethod
-    def _names(target: Target) -> tuple[Iterable[str], Iterable[str], dict[str, tuple[int, int]]]:
-        design = design_of(target.rtlil, target.top)
-        return design.inputs, design.outputs, {memory.path: (memory.depth, memory.chunks) for memory in design.memories}
-
     def _create(self) -> int:
         target, flat = self.target, self._flat
-        inputs = [name for name in flat.inputs if name not in ("clk", "rst")]
+        inputs = [name for name, _ in inputs_of(flat)]
         outputs, memories = list(flat.outputs), list(flat.memories)
         cycles = max([1, *(len(rows) for rows in target.stimuli.values())])
         widths = {name: -(-flat.inputs[name] // 32) for name in target.stimuli}
-        stimuli = [_padded(target.words(name, cycles), width) for name, width in widths.items()]
+        stimuli = [padded(target.words(name, cycles), width) for name, width in widths.items()]
         observed = [(outputs.index(port), outputs.index(target.valid[port]) if port in target.valid else _NONE)
                     for port in target.observed]
         ranges = [(memories.index(path), first, end) for path, pairs in target.observed_memory.items() for first, end in pairs]
-        contents = [self._contents(path) for path in memories]
+        contents = [contents_of(target, flat, path) for path in memories]
         arrays = {
-            "sites": _rows(self.sites, target, flat), "observed": np.array(observed, np.uint32).reshape(-1, 2),
+            "sites": places_of(self.sites, target, flat), "observed": np.array(observed, np.uint32).reshape(-1, 2),
             "ranges": np.array(ranges, np.uint32).reshape(-1, 3),
             "driven": np.array([inputs.index(name) for name in widths], np.uint32),
             "stimuli": np.ascontiguousarray(np.concatenate([np.zeros((cycles, 0), np.uint32), *stimuli], 1)),
@@ -188,16 +133,6 @@ class VerilatorEngine:
             rows=cycles, stimulus_words=sum(widths.values()), cycles=target.cycles, limit=target.limit, watchdog=target.watchdog)
         handle: int = self._library.fi_create(setup)
         return handle
-
-    def _contents(self, path: str) -> npt.NDArray[np.uint32]:
-        memory = self._flat.memories[path]
-        words = -(-memory.width // 32)
-        if path in self.target.contents:
-            return _padded(np.asarray(self.target.contents[path], np.uint32).reshape(memory.depth, -1), words)
-        if memory.init is None:
-            return np.zeros((memory.depth, words), np.uint32)
-        bits = np.frombuffer(memory.init.encode(), np.uint8)[::-1].reshape(memory.depth, memory.width) == ord("1")
-        return np.packbits(np.pad(bits, ((0, 0), (0, 32 * words - memory.width))), axis=1, bitorder="little").view("<u4")
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
@@ -242,9 +177,3 @@ class VerilatorEngine:
         """Cycles of faulty runs so far."""
         return int(self._library.fi_simulated(self._handle))
 
-
-def _padded(words: npt.NDArray[np.uint32], width: int) -> npt.NDArray[np.uint32]:
-    """Return rows of exactly `width` words."""
-    found = np.zeros((len(words), width), np.uint32)
-    found[:, :words.shape[1]] = words[:, :width]
-    return found

@@ -20,6 +20,7 @@ INSTALLED = ("hw", "sw", "flows", "heddle.py")
 IN_A_CHECKOUT = ("tb", "benchmarks")
 EXTRA_OF = {
     "flows/cocotb_runner.py": "test",
+    "flows/fault/cocotb_bench.py": "test",
     "flows/cores/heddle_generator.py": "fusesoc",
     "flows/fault/statistics.py": "fault",
     "flows/fault/store.py": "fault",
