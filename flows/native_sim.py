@@ -77,6 +77,13 @@ class NativeSnapshot:
     def __init__(self, library: Any, pointer: int):
         self._library, self.pointer = library, pointer
 
+    @property
+    def state(self) -> npt.NDArray[np.uint8]:
+        """The model's variables, uint8, while this snapshot lives: what is changed here is so after `NativeSim.restore`."""
+        size = ctypes.c_uint64()
+        first = self._library.heddle_state(self.pointer, ctypes.byref(size))
+        return np.ctypeslib.as_array(ctypes.cast(first, ctypes.POINTER(ctypes.c_uint8)), (size.value,))
+
     def __del__(self) -> None:
         self._library.heddle_free_snapshot(self.pointer)
 
@@ -99,6 +106,7 @@ _API: dict[str, tuple[Any, list[Any]]] = {
     "log_data": (ctypes.c_void_p, [ctypes.c_void_p]),
     "waves": (ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p]),
     "snapshot": (ctypes.c_void_p, [ctypes.c_void_p]),
+    "state": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64)]),
     "restore": (None, [ctypes.c_void_p, ctypes.c_void_p]),
     "free_snapshot": (None, [ctypes.c_void_p]),
 }

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from flows.native_sim import BusError
 from flows.registers import RegisterBus, Registers
 from hw.config import AcceleratorConfig
-from hw.isa import SEMAPHORES, ErrorCause
+from hw.isa import SEMAPHORES, SEQUENCER, ErrorCause
 from hw.regs import ID_VALUE, VERSION_VALUE
-from sw.device import DeviceError, DeviceHang, Result
+from sw.device import DeviceHang, ProtectionError, Result, device_error
 from sw.golden.device import error_text
 from sw.program import Program
 
@@ -76,7 +76,7 @@ class RegisterSession(ABC):
         program.check(self.config.digest(), len(self.memory))
         arguments = program.argument_values(args)
         self._place(program)
-        if self._stuck:  # its bus hung in the last run: only a reset makes it take another start
+        if self._stuck:  # its bus hung in the last run, or a register is wrong: only a reset makes it take another start
             self._reset()
             self._stuck = False
         counters = self._execute(program, arguments)
@@ -117,11 +117,18 @@ class RegisterSession(ABC):
         if not status["error"]:
             return
         error, pc, addr = self.registers.fields("ERROR"), self.registers.read("ERROR_PC"), self.registers.read("ERROR_ADDR")
-        cause = ErrorCause(error["cause"])
+        known = {cause.value: cause for cause in ErrorCause}
+        if error["cause"] not in known or error["unit"] > SEQUENCER:        # the register itself has been hit
+            self._stuck = True
+            raise ProtectionError(f"program {program.name!r} stopped, and register ERROR shows cause {error['cause']} of unit "
+                                  f"{error['unit']}, which there is not", cause=ErrorCause.PROTECTION, pc=pc, addr=addr,
+                                  kernel=program.kernel_at(pc))
+        cause = known[error["cause"]]
         if cause == ErrorCause.WATCHDOG:
             self._raise_hang(program, pc, "")
-        raise DeviceError(error_text(program, cause, error["unit"], pc, addr), cause=cause, pc=pc, addr=addr,
-                          kernel=program.kernel_at(pc))
+        self._stuck |= cause == ErrorCause.PROTECTION       # what is wrong may stay wrong, and stop the next run
+        raise device_error(error_text(program, cause, error["unit"], pc, addr), cause=cause, pc=pc, addr=addr,
+                           kernel=program.kernel_at(pc))
 
     def _raise_hang(self, program: Program, pc: int, remark: str) -> None:
         waiting = [name for name, waits in self.registers.fields("WAITING").items() if waits]

@@ -11,7 +11,9 @@ from hw.config import AcceleratorConfig
 from hw.isa import ErrorCause
 from sw.program import Program
 
-__all__ = ["Device", "DeviceError", "DeviceHang", "Result", "Session"]
+__all__ = ["Device", "DeviceError", "DeviceHang", "ProtectionError", "Result", "Session", "device_error"]
+
+PROTECTION_CAUSES = (ErrorCause.PROTECTION, ErrorCause.COMMAND_PARITY)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +27,7 @@ class Result:
     cycles : int
         Cycles from doorbell to stop; 0 on a device without time.
     counters : dict of str to int
-        Every counter of `hw.regs.COUNTERS` that the device has.
+        Every counter of `hw.regs.COUNTERS` that the device has; "retries" where runs are repeated (`sw.retry`).
     """
 
     outputs: dict[str, npt.NDArray[np.uint8]]
@@ -54,6 +56,16 @@ class DeviceError(RuntimeError):
 
 class DeviceHang(DeviceError):
     """The accelerator made no progress; the text shows queues, semaphores and the waiting heads."""
+
+
+class ProtectionError(DeviceError):
+    """The accelerator noticed an error of its own hardware; the program is not to blame, and may be run again (`sw.retry`)."""
+
+
+def device_error(text: str, *, cause: ErrorCause, pc: int, addr: int, kernel: str) -> DeviceError:
+    """Return the error of a cause: a `ProtectionError` where the hardware noticed an error of its own."""
+    kind = ProtectionError if cause in PROTECTION_CAUSES else DeviceError
+    return kind(text, cause=cause, pc=pc, addr=addr, kernel=kernel)
 
 
 class Session(Protocol):

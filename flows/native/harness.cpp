@@ -287,5 +287,10 @@ HEDDLE_API const TraceEvent* heddle_trace_data(void* handle) { return of(handle)
 #endif
 HEDDLE_API int heddle_waves(void* handle, const char* file) { return of(handle)->waves(file); }
 HEDDLE_API void* heddle_snapshot(void* handle) { return of(handle)->snapshot(); }
+HEDDLE_API uint8_t* heddle_state(void* snapshot, uint64_t* size) {
+    auto& state = static_cast<Snapshot*>(snapshot)->state;
+    *size = state.size();
+    return state.data();
+}
 HEDDLE_API void heddle_restore(void* handle, const void* from) { of(handle)->restore(*static_cast<const Snapshot*>(from)); }
 HEDDLE_API void heddle_free_snapshot(void* from) { delete static_cast<Snapshot*>(from); }

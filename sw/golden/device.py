@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from hw.isa import SEMAPHORE_MAX, SEQUENCER, ErrorCause, Opcode, Unit
-from sw.device import DeviceError, DeviceHang, Result
+from sw.device import DeviceHang, Result, device_error
 from sw.golden.pe import pe_model
 from sw.golden.refusal import Refusal
 from sw.golden.sequencer import Event, Fault, mask_bits, run_sequencer
@@ -67,8 +67,8 @@ class GoldenSession:
                     self._execute(state, event)
                 self._give(event, semaphores)
         except Fault as fault:
-            raise DeviceError(error_text(program, fault.cause, fault.unit, fault.pc, fault.addr), cause=fault.cause, pc=fault.pc,
-                              addr=fault.addr, kernel=program.kernel_at(fault.pc)) from None
+            raise device_error(error_text(program, fault.cause, fault.unit, fault.pc, fault.addr), cause=fault.cause, pc=fault.pc,
+                               addr=fault.addr, kernel=program.kernel_at(fault.pc)) from None
         return Result(outputs=program.read_outputs(self.memory), counters=counters)
 
     def close(self) -> None:
