@@ -11,7 +11,7 @@ from typing import Any
 from flows.cache import cached_folder, key_of
 from flows.synth.fpga.constraints import constraints_of, wrapper_of
 from flows.synth.fpga.parts import RESOURCES, Part
-from flows.synth.fpga.resources import check_fit, resources_of
+from flows.synth.fpga.resources import DoesNotFit, check_fit, resources_of, too_much
 from flows.synth.tools import ToolStopped, find_tool, run_tool, run_yosys
 from flows.toolchain import ToolError
 
@@ -33,6 +33,7 @@ _BELS: dict[str, dict[str, dict[str, float]]] = {
 _CLEARED = re.compile(r" *initial begin : clear_\w+\n *integer i;\n *for \(i = 0; i < (\d+); i = i \+ 1\)\n"
                       r" *\S+\[i\] = \d+'h0+;\n *end\n")
 _LONGEST_LOOP = 512
+_SHARE = re.compile(r"^Info:\s+(\w+): +(\d+)/ *(\d+) +\d+%$", re.MULTILINE)
 _OVERUSED = re.compile(r"\biter=\d+ wires=\d+ overused=(\d+)")
 _PATIENCE = 150
 """Rounds of the router without fewer conflicts, after which it is taken to be stuck. It has no bound of its own, and has been
@@ -104,7 +105,7 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
     Raises
     ------
     DoesNotFit
-        Before placement, if the part is too small.
+        Before placement, if the part is too small; at its beginning, if only the packed netlist is too large.
     ToolError
         If a tool is missing or fails.
     """
@@ -127,7 +128,7 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
     if options.route:
         check_fit(part, found["resources"], f"module {top}")
         key = key_of((netlist / "netlist.json").read_bytes(), part.name, asdict(options), versions, sources)
-        folder, routed = cached_folder(f"fpga-{part.target}-{key}", lambda work: _route(work, netlist, part, options))
+        folder, routed = cached_folder(f"fpga-{part.target}-{key}", lambda work: _route(work, netlist, part, options, top))
         fresh = fresh or routed
         result.update(json.loads((folder / "result.json").read_text()))
     result["cached"] = not fresh
@@ -175,7 +176,7 @@ def _synthesize(folder: Path, verilog: str, top: str, part: Part, options: FpgaO
         "cells": cells, "resources": resources_of(part.target, cells), "seconds": time.perf_counter() - started}))
 
 
-def _route(folder: Path, netlist: Path, part: Part, options: FpgaOptions) -> None:
+def _route(folder: Path, netlist: Path, part: Part, options: FpgaOptions, top: str) -> None:
     """Write bitstream, report and result.json into an empty folder."""
     started = time.perf_counter()
     (folder / "netlist.json").write_bytes((netlist / "netlist.json").read_bytes())
@@ -187,7 +188,7 @@ def _route(folder: Path, netlist: Path, part: Part, options: FpgaOptions) -> Non
                "gowin": ["--vopt", f"cst={name}", "--write", "routed.json"]}[part.target]
     arguments = [*part.route, "--json", "netlist.json", *outputs, "--report", "report.json", "--freq", f"{freq:g}",
                  "--timing-allow-fail", "-q", "-l", "route.log"]
-    seed, unrouted = _place_and_route(folder, _ROUTERS[part.target], arguments, options)
+    seed, unrouted = _place_and_route(folder, part, arguments, options, top)
     bitstream = _BITSTREAMS[part.target]
     pack = {"ecp5": ["--compress", "routed.config", bitstream], "ice40": ["routed.asc", bitstream],
             "gowin": [*part.pack, "-o", bitstream, "routed.json"]}[part.target]
@@ -200,18 +201,32 @@ def _route(folder: Path, netlist: Path, part: Part, options: FpgaOptions) -> Non
         (folder / file).unlink(missing_ok=True)
 
 
-def _place_and_route(folder: Path, router: str, arguments: list[str], options: FpgaOptions) -> tuple[int, list[str]]:
+def _place_and_route(folder: Path, part: Part, arguments: list[str], options: FpgaOptions, top: str) -> tuple[int, list[str]]:
     """Try one seed after the other; return that of the placement that was routed, and what was wrong with the others."""
-    unrouted = []
+    router, log, unrouted = _ROUTERS[part.target], folder / "route.log", []
     for seed in range(options.seed, options.seed + options.tries):
         try:
-            run_tool(router, [*arguments, "--seed", str(seed)], folder, log="route.log", watch=_stuck)
-        except ToolStopped as error:
-            (folder / "route.log").rename(folder / f"unrouted-{seed}.log")
+            run_tool(router, [*arguments, "--seed", str(seed)], folder, log=log.name, watch=_hopeless)
+        except ToolError as error:
+            if short := _overfull(log.read_text(errors="replace") if log.exists() else ""):
+                raise DoesNotFit(f"module {top} does not fit {part.name}: packed, it needs {short}") from None
+            if not isinstance(error, ToolStopped):
+                raise
+            log.rename(folder / f"unrouted-{seed}.log")
             unrouted.append(f"seed {seed} was placed and not routed: {error}")
             continue
         return seed, unrouted
     raise ToolError(f"{router}: {'; '.join(unrouted)}; see --seed, --tries")
+
+
+def _hopeless(log: str) -> str | None:
+    """Return why place and route cannot come to an end, by its log; None if it may."""
+    return _overfull(log) or _stuck(log)
+
+
+def _overfull(log: str) -> str:
+    """Return of what there is too little by the router's own count, which it makes after packing; "" if it is nothing."""
+    return too_much((name, int(used), int(available)) for name, used, available in _SHARE.findall(log))
 
 
 def _stuck(log: str) -> str | None:

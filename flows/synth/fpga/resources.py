@@ -1,10 +1,10 @@
 """What a synthesized netlist needs of an FPGA, and whether it fits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flows.synth.fpga.parts import RESOURCES, Part
 
-__all__ = ["DoesNotFit", "check_fit", "resources_of"]
+__all__ = ["DoesNotFit", "check_fit", "resources_of", "too_much"]
 
 # Cell → LUTs, flip-flops, DSPs and block RAMs that it takes. Multiplexers of LUT outputs are free beside their LUTs.
 _LUT, _FF, _DSP, _BRAM = ({kind: 1} for kind in RESOURCES)
@@ -57,7 +57,11 @@ def check_fit(part: Part, needs: Mapping[str, int], what: str) -> None:
     DoesNotFit
         If it needs too much of anything.
     """
-    short = [f"{needs[name]} of {getattr(part, name)} {name} ({needs[name] - getattr(part, name)} too many)"
-             for name in RESOURCES if needs[name] > getattr(part, name)]
-    if short:
-        raise DoesNotFit(f"{what} does not fit {part.name}: it needs {', '.join(short)}")
+    if short := too_much((name, needs[name], getattr(part, name)) for name in RESOURCES):
+        raise DoesNotFit(f"{what} does not fit {part.name}: it needs {short}")
+
+
+def too_much(shares: Iterable[tuple[str, int, int]]) -> str:
+    """Return of (name, needed, there) those of which too much is needed, in words; "" if it is none."""
+    return ", ".join(f"{needed} of {there} {name} ({needed - there} too many)"
+                     for name, needed, there in shares if needed > there)

@@ -86,6 +86,23 @@ def test_when_the_router_is_stuck_the_next_seed_is_tried(stuck_below, tmp_path):
     assert "stuck" not in (tmp_path / "out" / "route.log").read_text()
 
 
+def test_what_does_not_fit_once_it_is_packed_is_refused(monkeypatch, tmp_path):
+    """Gowin's router counts on after packing, and would look for a place for ever."""
+    def run(name, arguments, folder, *, log, watch):
+        said = ("Info: Device utilisation:\nInfo: \t                LUT4:   21703/  20736   104%\n"
+                "Info: \t                 DFF:   11979/  15552    77%\nInfo: \t                 VCC:       1/      1   100%\n")
+        (folder / log).write_text(said)
+        assert watch(said) == "21703 of 20736 LUT4 (967 too many)"
+        assert watch(said.replace("21703", "20736")) is None
+        raise ToolStopped(watch(said))
+
+    monkeypatch.setattr(flow, "run_tool", run)
+    monkeypatch.setenv("HEDDLE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DoesNotFit, match=r"^module echo does not fit gw2ar-lv18qn88c8/i7: packed, it needs "
+                       r"21703 of 20736 LUT4 \(967 too many\)$"):
+        implement(echo(), "echo", part_named("gowin", None))
+
+
 def test_not_more_seeds_than_asked_for_are_tried(stuck_below):
     stuck_below(9)
     with pytest.raises(ToolError, match=r"^nextpnr-ice40: seed 5 was placed and not routed: round and round; "
