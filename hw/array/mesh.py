@@ -37,6 +37,8 @@ class Mesh(wiring.Component):
         The PE.
     rows, columns : int
         R and C.
+    members : dict of str to wiring.Member
+        Members that a mesh which checks itself has.
 
     Members
     -------
@@ -46,7 +48,7 @@ class Mesh(wiring.Component):
         The row of psums of the slot `latency` cycles ago.
     """
 
-    def __init__(self, *, spec: PESpec, rows: int, columns: int):
+    def __init__(self, *, spec: PESpec, rows: int, columns: int, members: dict[str, wiring.Member] | None = None):
         self.spec = spec
         self.rows = rows
         self.columns = columns
@@ -56,6 +58,7 @@ class Mesh(wiring.Component):
             "weight": In(data.ArrayLayout(signed(spec.weight_width), columns)),
             "control": In(mesh_control_layout(rows, spec.dataflows)),
             "psum": Out(data.ArrayLayout(signed(spec.psum_width), columns)),
+            **(members or {}),
         })
 
     def elaborate(self, platform: Any) -> Module:

@@ -25,6 +25,8 @@ class MeshRow(wiring.Component):
         The PE.
     columns : int
         C.
+    members : dict of str to wiring.Member
+        Members that a row with more than PEs has.
 
     Members
     -------
@@ -37,7 +39,7 @@ class MeshRow(wiring.Component):
         which would be most of a large mesh.)
     """
 
-    def __init__(self, *, spec: PESpec, columns: int):
+    def __init__(self, *, spec: PESpec, columns: int, members: dict[str, wiring.Member] | None = None):
         self.spec = spec
         self.columns = columns
         super().__init__({
@@ -47,6 +49,7 @@ class MeshRow(wiring.Component):
             "psum": In(columns * spec.psum_width),
             "weight_out": Out(columns * spec.weight_width),
             "psum_out": Out(columns * spec.psum_width),
+            **(members or {}),
         })
 
     @property
@@ -56,11 +59,17 @@ class MeshRow(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        self._chain(m, platform)
+        return m
+
+    def _chain(self, m: Module, platform: Any) -> list[tuple[Value, data.View]]:
+        """Make the PEs; return activation and control as they come to PE c, for each c, and as they leave the last one."""
         weight_layout = data.ArrayLayout(signed(self.spec.weight_width), self.columns)
         psum_layout = data.ArrayLayout(signed(self.spec.psum_width), self.columns)
         weights, weights_out = data.View(weight_layout, self.weight), data.View(weight_layout, self.weight_out)
         psums, psums_out = data.View(psum_layout, self.psum), data.View(psum_layout, self.psum_out)
         activation, control = self.activation, self.control
+        passed = [(activation, control)]
         for c in range(self.columns):
             pe = self.spec.create()
             m.submodules[f"pe_{c}"] = shared(platform, self.spec.module_name, pe)
@@ -73,4 +82,5 @@ class MeshRow(wiring.Component):
                 psums_out[c].eq(pe.psum_out),
             ]
             activation, control = pe.activation_out, pe.control_out
-        return m
+            passed.append((activation, control))
+        return passed

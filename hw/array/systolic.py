@@ -7,7 +7,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from hw.array.drain import DrainSequencer
+from hw.array.guarded_mesh import GuardedMesh
 from hw.array.mesh import Mesh, mesh_control_layout
+from hw.array.meshes import mesh_of
 from hw.array.operand import OperandFetch
 from hw.array.preload import PreloadSequencer
 from hw.array.results import ResultPipeline
@@ -74,7 +76,7 @@ class SystolicEngine(wiring.Component):
         m = Module()
         config = self.config
         abort = ResetInserter(self.unit.abort)
-        mesh = Mesh(spec=self.pe, rows=config.rows, columns=config.columns)
+        mesh = mesh_of(config.protection_of("engine.mesh"), spec=self.pe, rows=config.rows, columns=config.columns)
         fetch_activation = OperandFetch(config, request=SlotRequest.activation(config), element_width=config.activation.bits)
         fetch_weight = OperandFetch(config, request=SlotRequest.weight(config), element_width=config.weight.bits)
         results = ResultPipeline(config, latency=OperandFetch.latency + mesh.latency, lead=OperandFetch.latency)
@@ -106,6 +108,8 @@ class SystolicEngine(wiring.Component):
             results.valid.eq(drain.valid | (stream.issue & ~stream.os)),
             results.tag.eq(drain.tag),
         ]
+        if isinstance(mesh, GuardedMesh):
+            m.d.comb += mesh.valid.eq(results.valid_out)
         with m.If(stream.issue & ~stream.os):
             m.d.comb += [
                 results.tag.addr.eq(stream.result.addr.value),
