@@ -14,6 +14,7 @@ from hw.config import AcceleratorConfig, ceil_log2, ceil_power_of_two
 from hw.pe import PESpec
 from hw.regs import REGISTERS, register
 from sw.golden.device import GoldenDevice
+from sw.golden.sequencer import Fault
 from sw.kernels.case import GemmCase
 from sw.perf import predict
 from sw.program import Program
@@ -169,7 +170,7 @@ def program_target(config: AcceleratorConfig, program: Program, memory: npt.NDAr
     ProgramError
         If the program is for another config, does not fit into the memory, or an argument is wrong.
     TargetError
-        If the DRAM's size is impossible.
+        If the DRAM's size is impossible, or the program stops with an error.
     """
     needed = max(program.memory_bytes, 0 if memory is None else len(memory))
     if dram_bytes is None:
@@ -178,6 +179,11 @@ def program_target(config: AcceleratorConfig, program: Program, memory: npt.NDAr
         raise TargetError(f"dram_bytes must be a power of two of at least {needed} bytes, not {dram_bytes!r}")
     program.check(config.digest(), dram_bytes)
     script = _script(config, program, args, watchdog)
+    try:
+        cycles = predict(config, program, args).cycles
+    except Fault as fault:
+        what = f"{fault.cause.name} at instruction {fault.pc}"
+        raise TargetError(f"workload {program.name!r} fails without faults: {what}") from None
     dram = np.zeros(dram_bytes, np.uint8)
     if memory is not None:
         dram[:len(memory)] = memory
@@ -185,10 +191,9 @@ def program_target(config: AcceleratorConfig, program: Program, memory: npt.NDAr
     return Target(
         name=program.name, rtlil=to_rtlil(FaultBench(config, dram_bytes=dram_bytes), "fault_bench"), top="fault_bench",
         contents={DRAM: dram.view("<u4").astype(np.uint32).reshape(-1, config.bus_width // 32), _SCRIPT: script},
-        limit=16 * predict(config, program, args).cycles + 20_000, watchdog=watchdog + 200, done="done",
+        limit=16 * cycles + 20_000, watchdog=watchdog + 200, done="done",
         observed_memory={DRAM: _observed(program, dram_bytes, config.beat_bytes)},
-        detected="detected", corrected="corrected", violation="violation",
-        environment=("dram", "host", "monitor"),
+        detected="detected", corrected="corrected", violation="violation", environment=("dram", "host", "monitor"),
         taps={channel: f"tap_{channel}" for channel in bus_channels(config)})
 
 

@@ -289,7 +289,7 @@ class Engine {
             fixed |= is_high(setup_.corrected);
             broken |= is_high(setup_.violation);
             over = setup_.done == NONE ? t + 1 == deadline : is_high(setup_.done);
-            const bool enough = (flags & fault::STOP_AT_FIRST_SDC) && o.wrong_words;
+            const bool enough = (flags & fault::STOP_AT_FIRST_SDC) && o.wrong_words && o.first_flag < 0;
             if (over || enough) {
                 if (over && !ranges_.empty()) compare_memories(t, wrong);
                 over = true;
