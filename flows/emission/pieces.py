@@ -146,13 +146,16 @@ def _block_of(fragment: Any) -> Any:
 def _signature_ports(block: Any) -> list[tuple[str, Any, bool]]:
     """Return (name, signal, whether it is an input) of every port of a component; constants are not ports."""
     from amaranth.hdl import Signal, Value
+    from amaranth.hdl._ast import SignalDict
     from amaranth.lib import wiring
 
     if not isinstance(block, wiring.Component):
         return []
-    ports = []
+    ports, replaced = [], getattr(block, "replaced_signals", SignalDict())       # of a twin (hw.protect.twin)
     for path, member, value in block.signature.flatten(block):
         signal = Value.cast(value)
+        if isinstance(signal, Signal):
+            signal = replaced.get(signal, signal)
         if isinstance(signal, Signal) and len(signal):        # Verilog has no ports without bits
             ports.append(("__".join(map(str, path)), signal, member.flow == wiring.In))
     return ports
@@ -287,7 +290,7 @@ class _Cutter:
         self._known[(text, comment, name)] = key
         self.pieces[key] = Piece(name=name, ports=tuple(port for port, _, _ in ports), kind=kind, doc=doc, parameters=parameters,
                                  rtlil=text, children=tuple(children), memories=tuple(memories), path=".".join(path),
-                                 keep_hierarchy=getattr(block, "keep_hierarchy", False))
+                                 keep_hierarchy=fragment.attrs.get("keep_hierarchy", getattr(block, "keep_hierarchy", False)))
         return key
 
 

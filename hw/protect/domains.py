@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 
 from hw.errors import ConfigError
 
-__all__ = ["BLOCKS", "BLOCK_DOMAINS", "MECHANISMS", "NONE", "REGISTER_MECHANISMS", "Rules", "check_matched", "check_rules",
-           "mechanism_of", "no_domain"]
+__all__ = ["BLOCKS", "BLOCK_DOMAINS", "LOCKSTEP", "MECHANISMS", "NONE", "REGISTER_MECHANISMS", "Rules", "check_matched",
+           "check_rules", "mechanism_of", "no_domain"]
 
 Rules = tuple[tuple[str, str], ...]
 """Pairs of a glob on domain names and a mechanism; of those that match a domain, the last counts."""
@@ -22,6 +22,7 @@ BLOCK_DOMAINS: dict[str, tuple[str, ...]] = {
     "fifos": ("parity", "secded"),
     "engine.mesh": ("abft", "residue3", "residue15"),
     "commands": ("parity",),
+    "activations": ("range",),
 }
 """Domain of a block that protects itself → mechanisms that it knows."""
 MECHANISMS = tuple(dict.fromkeys((NONE, *REGISTER_MECHANISMS, LOCKSTEP, *(m for known in BLOCK_DOMAINS.values() for m in known))))
