@@ -20,6 +20,7 @@ COMMANDS = {
     "trace": "show cycle by cycle what each unit of a run does and waits for",
     "synth": "synthesize for an FPGA or in standard cells: area, depth, timing",
     "report": "estimates of speed per area and energy per MAC",
+    "inject": "inject faults into a design while it works: what they do, how sure that is, which ASIL it reaches",
     "replay": "run a saved case again and name the first mismatch",
     "formats": "number formats: sizes, packed words, code tables",
     "quantize": "quantize a checkpoint: layer by layer, with the error of each",

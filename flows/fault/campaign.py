@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from flows.fault.analysis import Lifetimes
+from flows.fault.engine import Engine
 from flows.fault.records import FAULT, OUTCOME, Kind
 from flows.fault.results import RESULT, Results
 from flows.fault.sampler import Sampler
@@ -24,28 +25,19 @@ from flows.fault.store import Store
 from flows.fault.words import Words
 from flows.toolchain import ToolError
 
-__all__ = ["Campaign", "Engine", "Progress"]
+__all__ = ["Campaign", "Progress"]
 
 _DRAWS = 1 << 16
 _FIRST_SHARD, _LEAST_SHARD, _MOST_SHARD = 1 << 12, 1 << 6, 1 << 20
 _SHARD_SECONDS = (0.5, 4.0)
 _FLUSH_SECONDS = 5.0
 _MOST_LOOKS = 40
+_ALL = "all"
 SHARE_THAT_MATTERS = 0.01
 """A stratum with less of the population need not be known well."""
 
 Progress = Callable[[int, int], None]
 """(faults simulated, faults asked for so far) → nothing."""
-
-
-class Engine(Protocol):
-    """What simulates faults."""
-
-    name: str
-    golden_cycles: int
-
-    def run(self, faults: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the outcome of each fault."""
 
 
 @dataclass
@@ -81,9 +73,13 @@ def _in_worker(faults: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float, float
 
 def _simulate(engine: Engine, faults: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float, float]:
     """Return outcomes, seconds on the clock, seconds of processors (those of finished children too)."""
-    wall, cpu = time.perf_counter(), sum(os.times()[:4])
+    wall, cpu = time.perf_counter(), _processor_seconds()
     outcomes = engine.run(faults)
-    return outcomes, time.perf_counter() - wall, sum(os.times()[:4]) - cpu
+    return outcomes, time.perf_counter() - wall, _processor_seconds() - cpu
+
+
+def _processor_seconds() -> float:
+    return time.process_time() + sum(os.times()[2:4])       # ours, and of the processes that an engine has started
 
 
 @dataclass(kw_only=True)
@@ -163,21 +159,36 @@ class Campaign:
         return self._checked()
 
     def until(self, looks: Looks) -> Results:
-        """Simulate until every stratum that matters is known well enough, and log every look."""
+        """Simulate until every stratum that matters is known well enough, and log every look.
+
+        From look to look strata that are not known well enough get twice as many faults; the others are done.
+        """
+        whole = sum(self.sampler.sizes)
+        single = self.sampler.plan.method == "importance"
+        asked = [looks.first] if single else [
+            max(min(STRATUM_FLOOR, size), round(looks.first * size / whole)) for size in self.sampler.sizes]
+        done: set[str] = set()
         with self._running():
             for look in range(1, _MOST_LOOKS):
-                asked = looks.faults_at(look)
-                self._to(self._neyman(asked) if self.sampler.plan.method == "stratified" else [asked])
+                self._to(asked)
                 confidence = looks.confidence_at(look)
                 strata = self.results.strata()
-                parts = [(share, stratified_interval([known], confidence)) for _, share, *both in strata for known in both]
-                met = looks.met(look, parts, SHARE_THAT_MATTERS)
-                width, name = max((interval.half_width, strata[i // 2][0]) for i, (share, interval) in enumerate(parts)
-                                  if share > SHARE_THAT_MATTERS)
+                found = [(name, [stratified_interval([known], confidence) for known in both])
+                         for name, share, *both in strata if share > SHARE_THAT_MATTERS and name not in done]
+                if _ALL not in done and len(strata) > 1:
+                    both_of_all = zip(*(both for _, _, *both in strata), strict=True)
+                    found.append((_ALL, [stratified_interval(known, confidence) for known in both_of_all]))
+                done |= {name for name, both in found if looks.met(look, [(1.0, interval) for interval in both])}
+                width, widest = max((interval.half_width, name) for name, both in found for interval in both)
+                enough = all(name in done for name, _ in found)
                 self.looks.append({"look": look, "faults": sum(self._live), "confidence": confidence, "widest": width,
-                                   "stratum": name, "met": met})
-                if met or self._exhausted():
+                                   "stratum": widest, "met": enough})
+                if enough or self._exhausted():
                     break
+                waiting = {name for name, _ in found} - done
+                names = [_ALL] if single else self.sampler.names
+                asked = [2 * n if single or name in waiting or waiting == {_ALL} else n
+                         for name, n in zip(names, asked, strict=True)]
         return self._checked()
 
     def _exhausted(self) -> bool:

@@ -53,8 +53,9 @@ class Row:
     counts : tuple of int
         By `Outcome`.
     rates : dict of str to float or None, intervals : dict of str to Interval
-        Shares of the population, provably masked faults included, that end as "sdc", "due", "dangerous" (SDC, hang or broken rule
-        of the bus, nothing flagged), "detected" or "corrected"; None where nothing was simulated.
+        Shares of the population, provably masked faults included, that end as "sdc", "due", "hang" (or broken rule of the bus),
+        "dangerous" (SDC or hang: nothing flagged), "detected", "corrected", or with any "effect"; None where nothing was
+        simulated.
     """
 
     name: str
@@ -73,8 +74,11 @@ class Row:
                 "ci95": {name: list(interval) for name, interval in self.intervals.items()}}
 
 
-_RATES = {"sdc": (Outcome.SDC,), "due": (Outcome.DUE,), "dangerous": DANGEROUS,
-          "detected": (Outcome.DUE, Outcome.DETECTED_BENIGN), "corrected": (Outcome.CORRECTED,)}
+_RATES: dict[str, tuple[Outcome, ...]] = {
+    "sdc": (Outcome.SDC,), "due": (Outcome.DUE,), "dangerous": DANGEROUS, "detected": (Outcome.DUE, Outcome.DETECTED_BENIGN),
+    "corrected": (Outcome.CORRECTED,), "hang": (Outcome.HANG, Outcome.PROTOCOL),
+    "effect": tuple(outcome for outcome in Outcome if outcome != Outcome.MASKED),
+}
 
 
 class Results:
@@ -123,6 +127,10 @@ class Results:
     def by_group(self) -> list[Row]:
         """Return a row for each register group and memory."""
         return self._table(self.words.groups[self._bits], self.words.group_names)
+
+    def by_words(self, labels: npt.NDArray[np.int64], names: Sequence[str]) -> list[Row]:
+        """Return a row for each name, of the words with its label."""
+        return self._table(labels[self._bits], names)
 
     def by_class(self) -> list[Row]:
         """Return a row for control, config, data, memory."""

@@ -1,0 +1,205 @@
+"""`heddle inject`: faults in every kind of state of a design while it works, and what becomes of them."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from flows.cache import cache_root, key_of
+from flows.commands.common import (
+    add_config_arguments,
+    add_json_argument,
+    check_output_folder,
+    config_from,
+    log,
+    output_folder,
+    print_json,
+)
+from flows.commands.inject_tables import show_campaign, show_fault, title_of
+from flows.commands.workload import shape_of
+from flows.fault.campaign import Campaign
+from flows.fault.iso26262 import Rates
+from flows.fault.job import DURATIONS, ENGINES, Job, open_job
+from flows.fault.plan import METHODS, Plan, boosts_from, kind_named
+from flows.fault.records import Kind
+from flows.fault.report import campaign_page
+from flows.fault.results import Results
+from flows.fault.sites import KINDS
+from flows.fault.statistics import Looks
+from flows.fault.store import Store
+from flows.fault.summary import describe_fault, summary
+from flows.fault.target import Target
+from flows.fault.workloads import array_target, workload_target
+from sw.workloads import gemm_workload, workload_named
+
+__all__ = ["RESULT_FILE", "add_arguments", "add_fault_arguments", "add_work_arguments", "campaign_folder", "run", "run_campaign",
+           "target_from"]
+
+RESULT_FILE, REPORT_FILE = "result.json", "report.html"
+
+
+def add_work_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the design does while it is hit."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--gemm", metavar="M,N,K", help="one GEMM on random data")
+    what.add_argument("--workload", metavar="NAME", help="one GEMM of a workload of `heddle list`; see --layer")
+    parser.add_argument("--layer", default="0", metavar="NAME",
+                        help="which GEMM of a workload, by name or number (default: the first)")
+    parser.add_argument("--dataflow", choices=("ws", "os", "auto"), default="auto", help="of the GEMM (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults drawn and of random operands (default: %(default)s)")
+
+
+def add_fault_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how many faults of what kind go where, and who simulates them."""
+    parser.add_argument("--sites", default="*", metavar="GLOB",
+                        help="paths of registers and memories to hit, such as 'dut.engine.*' (default: all)")
+    parser.add_argument("--cells", metavar="KINDS",
+                        help=f"what to hit: some of {', '.join(KINDS)} (default: what the kind of fault hits)")
+    parser.add_argument("--engine", choices=tuple(ENGINES), default=next(iter(ENGINES)),
+                        help="what simulates (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that simulate (default: %(default)s)")
+    parser.add_argument("--fit", type=float, default=1000.0, metavar="F",
+                        help="upsets of flip-flops per Mbit and 10⁹ hours; an input, not a result (default: 1000)")
+    parser.add_argument("--memory-fit", type=float, metavar="F", help="the same of memories (default: as --fit)")
+    parser.add_argument("-o", "--output", type=output_folder, metavar="FOLDER",
+                        help=f"folder for faults/*.parquet, {RESULT_FILE} and {REPORT_FILE} (default: one of the cache)")
+    parser.add_argument("--resume", action="store_true", help="go on with the campaign that is in the folder")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    add_config_arguments(parser)
+    add_work_arguments(parser)
+    for group in parser._mutually_exclusive_groups:
+        group.add_argument("--array", metavar="RxC",
+                           help="a weight-stationary array alone, on two random tiles; without a PRESET")
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument("--faults", type=int, metavar="N", help="simulate N faults (default: 1000)")
+    much.add_argument("--ci", type=float, metavar="W", help="simulate until rates are known to ± W with 95 %% confidence")
+    much.add_argument("--exhaustive", action="store_true", help="simulate every bit in every cycle")
+    much.add_argument("--index", type=int, metavar="I", help="simulate fault I of the plan alone and tell what becomes of it")
+    parser.add_argument("--kind", default="seu", metavar="KIND",
+                        help=f"{', '.join(kind.name.lower() for kind in Kind)} (default: %(default)s)")
+    parser.add_argument("--duration", type=int, metavar="CYCLES",
+                        help="of a set, bus (default: 1), intermittent (default: 4) or stuck (default: for ever) fault")
+    parser.add_argument("--adjacent", type=int, default=0, metavar="BITS", help="of an mbu: 2, 3 or 4 (default: each alike)")
+    parser.add_argument("--method", choices=METHODS[:3], default="uniform", help="how faults are drawn (default: %(default)s)")
+    parser.add_argument("--boost", action="append", default=[], metavar="GLOB=FACTOR",
+                        help="draw strata that match so much more often, with --method importance; may be given several times")
+    add_fault_arguments(parser)
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Simulate, print the tables, write the files."""
+    plan = _plan_from(args)
+    rates = Rates(logic=args.fit, memory=args.memory_fit if args.memory_fit is not None else args.fit)
+    if args.faults is not None and args.faults < 1:
+        raise ValueError(f"--faults must be at least 1, not {args.faults}")
+    looks = Looks(target=args.ci) if args.ci is not None else None
+    if args.workers < 1:
+        raise ValueError(f"--workers must be at least 1, not {args.workers}")
+    cells = cells_from(args)
+    target = _array_or_program(args)
+    if args.output is not None:
+        check_output_folder(args.output, "-o")
+    with log.status("simulator"):
+        job = open_job(target, plan, engine=args.engine, glob=args.sites, cells=cells)
+    if args.index is not None:
+        answer = describe_fault(job, args.index)
+        print_json(answer) if args.json else show_fault(answer)
+        return True
+    answer, _ = run_campaign(args, job, rates, faults=args.faults, looks=looks, exhaustive=args.exhaustive)
+    print_json(answer) if args.json else show_campaign(args, answer)
+    return True
+
+
+def cells_from(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Return what `--cells` says."""
+    if args.cells is None:
+        return None
+    cells = tuple(args.cells.split(","))
+    for cell in cells:
+        if cell not in KINDS:
+            raise ValueError(f"--cells must be some of {', '.join(KINDS)}, not {cell!r}")
+    return cells
+
+
+def _plan_from(args: argparse.Namespace) -> Plan:
+    kind = kind_named(args.kind)
+    duration = args.duration if args.duration is not None else DURATIONS.get(kind, 0)
+    method = "exhaustive" if args.exhaustive else args.method
+    return Plan(method=method, kind=kind, seed=args.seed, duration=duration, adjacent=args.adjacent,
+                boosts=boosts_from(args.boost))
+
+
+def _array_or_program(args: argparse.Namespace) -> Target:
+    if args.array is None:
+        return target_from(args)
+    if args.preset is not None or args.config is not None or args.changes:
+        raise ValueError("--array stands alone: it has no PRESET, --config or --set")
+    try:
+        rows, columns = (int(part) for part in args.array.split("x"))
+    except ValueError:
+        raise ValueError(f"--array must be RxC, two whole numbers, not {args.array!r}") from None
+    return array_target(rows, columns, seed=args.seed)
+
+
+def target_from(args: argparse.Namespace) -> Target:
+    """Return the accelerator and the GEMM that the arguments name."""
+    config = config_from(args)
+    workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm))
+    layer = int(args.layer) if args.layer.isdecimal() else args.layer
+    if args.dataflow not in ("auto", *config.dataflows):
+        legal = ", ".join(config.dataflows)
+        raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
+    return workload_target(config, workload, gemm=layer, seed=args.seed, dataflow=args.dataflow)
+
+
+def campaign_folder(args: argparse.Namespace, job: Job) -> Path:
+    """Return where a campaign is kept."""
+    if args.output is not None:
+        return Path(args.output)
+    return cache_root() / "campaigns" / key_of(job.identity)
+
+
+def run_campaign(args: argparse.Namespace, job: Job, rates: Rates, *, faults: int | None = None, looks: Looks | None = None,
+                 exhaustive: bool = False) -> tuple[dict[str, Any], Results]:
+    """Run a campaign in its folder with a progress bar; write result and report; return the figures and the results."""
+    folder = campaign_folder(args, job)
+    store = Store(folder, job.identity, resume=args.resume, replace=args.output is None)
+    try:
+        with _progress() as progress:
+            campaign = Campaign(engine=job.engine, words=job.words, lifetimes=job.lifetimes, sampler=job.sampler, store=store,
+                                factory=job.factory, workers=args.workers, progress=progress)
+            if exhaustive:
+                results = campaign.exhaust()
+            else:
+                results = campaign.until(looks) if looks is not None else campaign.sample(faults or 1000)
+    except KeyboardInterrupt:
+        log.print(escape(f"faults so far are kept in {folder}: the same command goes on with --resume"))
+        raise
+    answer = summary(job, campaign, results, rates)
+    answer["files"] = [str(folder / RESULT_FILE), str(folder / REPORT_FILE)]
+    answer["folder"] = str(folder)
+    store.write_json(RESULT_FILE, answer)
+    store.write_text(REPORT_FILE, campaign_page(job, results, answer, title=title_of(args, answer)))
+    return answer, results
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Any]:
+    """Show a progress bar on a terminal; yields what to call with the faults done and those asked for."""
+    with Progress(TextColumn("{task.completed:,.0f} of {task.total:,.0f} faults"), BarColumn(), TextColumn("{task.fields[rate]}"),
+                  TimeElapsedColumn(), console=log, transient=True, disable=not log.is_terminal) as progress:
+        task = progress.add_task("faults", total=1, rate="")
+
+        def tell(done: int, asked: int) -> None:
+            elapsed = progress.tasks[0].elapsed
+            progress.update(task, completed=done, total=asked, rate=f"{done / elapsed:,.0f} faults/s" if elapsed else "")
+
+        yield tell

@@ -1,0 +1,145 @@
+"""A campaign from its request: sites chosen, engine made, population laid out, identity fixed."""
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.fault.analysis import Accesses, Lifetimes
+from flows.fault.engine import Engine
+from flows.fault.phases import Phases, phases_of
+from flows.fault.plan import Plan, Population
+from flows.fault.records import Kind
+from flows.fault.sampler import Sampler
+from flows.fault.sites import SiteError, Sites, sites_of
+from flows.fault.target import Target
+from flows.fault.words import Words, words_of
+
+__all__ = ["CELLS", "DURATIONS", "ENGINES", "EngineFactory", "Job", "chosen_sites", "open_job"]
+
+ENGINES = {"verilator": ("flows.fault.verilator_engine", "VerilatorEngine"),
+           "cocotb": ("flows.fault.cocotb_engine", "CocotbEngine")}
+"""Name → module and class."""
+CELLS = {Kind.SEU: ("ff", "memory"), Kind.MBU: ("ff", "memory"), Kind.INTERMITTENT: ("ff", "memory"), Kind.SET: ("gate",),
+         Kind.STUCK0: ("ff", "memory"), Kind.STUCK1: ("ff", "memory"), Kind.BUS: ("bus",)}
+"""What a kind of fault hits unless cells are chosen."""
+DURATIONS = {Kind.SET: 1, Kind.BUS: 1, Kind.INTERMITTENT: 4}
+"""Cycles of a kind of fault unless they are chosen; others are once or for ever."""
+
+
+@dataclass(frozen=True)
+class EngineFactory:
+    """Makes an engine, in any process.
+
+    Attributes
+    ----------
+    name : str
+        A key of `ENGINES`.
+    target : Target
+    gates : bool
+        Whether outputs of gates are sites.
+    """
+
+    name: str
+    target: Target
+    gates: bool = False
+
+    def __call__(self) -> Engine:
+        """Build or find the simulator and open it."""
+        module, kind = ENGINES[self.name]
+        engine: Engine = getattr(importlib.import_module(module), kind)(self.target, sites_of(self.target, gates=self.gates))
+        return engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a campaign is made of.
+
+    Attributes
+    ----------
+    target : Target
+    sites : Sites
+    engine : Engine
+    factory : function
+        Makes the same engine in another process.
+    words : Words
+    lifetimes : Lifetimes
+    sampler : Sampler
+    phases : Phases
+    identity : dict
+        What `flows.fault.store.Store` compares before it goes on with a campaign.
+    """
+
+    target: Target
+    sites: Sites
+    engine: Engine
+    factory: Callable[[], Engine]
+    words: Words
+    lifetimes: Lifetimes
+    sampler: Sampler
+    phases: Phases
+    identity: dict[str, Any]
+
+
+def chosen_sites(sites: Sites, glob: str, cells: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Return the sites whose path matches `glob` and whose kind is among `cells`.
+
+    Raises
+    ------
+    SiteError
+        If there are none.
+    """
+    chosen = np.intersect1d(sites.select(glob), sites.of_kind(*cells))
+    if not len(chosen):
+        raise SiteError(f"--sites must match {' or '.join(cells)} cells, and {glob!r} matches none of these")
+    return chosen
+
+
+def open_job(target: Target, plan: Plan, *, engine: str, glob: str = "*", cells: tuple[str, ...] | None = None,
+             factory: Callable[[], Engine] | None = None) -> Job:
+    """Return a campaign that is ready to run.
+
+    Parameters
+    ----------
+    target : Target
+    plan : Plan
+    engine : str
+        A key of `ENGINES`.
+    glob : str
+        Of paths of sites.
+    cells : tuple of str, or None
+        Any of "ff", "memory", "gate", "bus"; by default what the kind of fault hits, `CELLS`.
+    factory : function, or None
+        Makes the engine, instead of one by name.
+
+    Raises
+    ------
+    SiteError
+        If there are no such sites.
+    TargetError
+        If the run without faults fails.
+    """
+    cells = cells or CELLS[plan.kind]
+    sites = sites_of(target, gates="gate" in cells) if factory is None else None
+    chosen = chosen_sites(sites, glob, cells) if sites is not None else None      # before anything is built
+    factory = factory or EngineFactory(engine, target, "gate" in cells)
+    opened = factory()
+    sites = opened.sites
+    if chosen is None:
+        chosen = chosen_sites(sites, glob, cells)
+    words = words_of(sites, chosen)
+    phases = phases_of(target, opened)
+    population = Population(sites=words.sites, widths=words.widths, labels=words.classes * len(words.unit_names) + words.units,
+                            classes=[f"{klass}, {unit}" for klass in words.class_names for unit in words.unit_names],
+                            phases=phases.labels, phase_names=phases.names, split_bits=True)
+    trace: Callable[[], dict[str, Accesses]] = getattr(opened, "access_trace", dict)
+    lifetimes = Lifetimes(words, opened.golden_cycles, trace() if words.memory.any() else {})
+    design = hashlib.sha256(sites.table.tobytes() + "\n".join(register.path for register in sites.registers).encode())
+    identity = {"target": target.digest(), "design": design.hexdigest(), "plan": plan.to_json(),
+                "population": {"sites": glob, "cells": list(cells), "bits": population.bits, "cycles": population.cycles}}
+    return Job(target=target, sites=sites, engine=opened, factory=factory, words=words, lifetimes=lifetimes,
+               sampler=Sampler(plan, population), phases=phases, identity=identity)
