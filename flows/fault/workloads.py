@@ -25,7 +25,7 @@ __all__ = ["DRAM", "array_operands", "array_target", "mesh_target", "program_tar
 
 DRAM = "dram.array.array"
 """Path of the memory behind the accelerator in a target of `program_target`."""
-_SCRIPT = "host.script.array"
+_SCRIPT = "host.script"
 TILES = 2
 
 

@@ -1,14 +1,14 @@
 """A host that plays a script: registers written and read, the interrupt awaited, no software."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import ceil_log2
-from hw.memory.bank import MemoryBank
 from hw.ports import AxiLitePort
 from hw.regs import REGISTER_SPACE
 
@@ -28,14 +28,18 @@ class Step(IntEnum):
 
 
 STEP = data.StructLayout({"value": 32, "addr": ceil_log2(REGISTER_SPACE), "step": 3})
-"""A step of the script, as the memory `script.array` holds it."""
+"""A step of the script, as the memory `script` holds it."""
 
 
 class ScriptHost(wiring.Component):
     """Plays the script that lies in its memory from word 0 on, one step after the other, once.
 
-    The memory is empty, that is a script that ends at once, until something outside loads it. Answers other than OKAY set
-    `detected`: a driver would raise an exception.
+    Answers other than OKAY set `detected`: a driver would raise an exception.
+
+    Parameters
+    ----------
+    script : sequence of (step, addr, value)
+        What the memory holds at first. A script that something outside loads into it needs no hardware of its own.
 
     Members
     -------
@@ -48,19 +52,21 @@ class ScriptHost(wiring.Component):
         High from the cycle on in which a step has found one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, script: Sequence[tuple[Step, int, int]] = ()) -> None:
+        self._script = [STEP.const({"step": step, "addr": addr, "value": value}).as_value().value for step, addr, value in script]
         super().__init__({
             "registers": In(AxiLitePort(ceil_log2(REGISTER_SPACE))), "irq": In(1),
             "done": Out(1), "detected": Out(1), "corrected": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.script = script = MemoryBank(depth=SCRIPT_STEPS, width=STEP.size)
-        bus, step = self.registers, data.View(STEP, script.read_data)
+        m.submodules.script = script = memory.Memory(shape=STEP.size, depth=SCRIPT_STEPS, init=self._script)
+        read = script.read_port()
+        bus, step = self.registers, data.View(STEP, read.data)
         pc = Signal(range(SCRIPT_STEPS))
         addressed, written = Signal(), Signal()
         m.d.comb += [
-            script.read_addr.eq(pc), script.read_en.eq(1),
+            read.addr.eq(pc), read.en.eq(1),
             bus.awaddr.eq(step.addr), bus.araddr.eq(step.addr), bus.wdata.eq(step.value), bus.wstrb.eq(0b1111),
         ]
 

@@ -89,7 +89,7 @@ def test_snapshots_change_nothing():
     assert_same(found.run(faults), found.run_from_reset(faults), faults, found.sites)
 
 
-def test_cocotb_agrees_on_random_faults_of_every_kind_in_flip_flops():
+def test_cocotb_agrees_on_random_faults_of_every_kind():
     one, other = (engine(kind, 2, True) for kind in (VerilatorEngine, CocotbEngine))
     assert one.golden_cycles == other.golden_cycles
     faults = np.concatenate([random_faults(one.sites, one.golden_cycles, 80, seed=2),
