@@ -132,14 +132,18 @@ def matrix_command_latency(config: AcceleratorConfig, m: int, n: int, k: int, da
     return first_slot + cycles + min(streamed, other) + config.rows + config.columns - 2 + RESULT_LATENCY
 
 
-def bitmod_cycles(rows: int, columns: int, m: int, n: int, k: int, precision: str, group: int) -> int:
+def bitmod_cycles(rows: int, columns: int, m: int, n: int, k: int, precision: str, group: int, tile_rows: int = 8) -> int:
     """Return the cycles from the first term of a product to the first term of what follows, in R×C BitMoD PEs.
 
-    Output-stationary: ⌈M/R⌉·⌈N/C⌉ tiles, each of ⌈K/G⌉ groups of ⌈G/4⌉ steps of `BITMOD_TERMS` cycles; the last group of a row
-    may be shorter. Nothing stands between groups or tiles: scales are multiplied and columns drained behind the next group.
+    Output-stationary: ⌈M/R⌉·⌈N/C⌉ results, each of ⌈K/G⌉ groups of ⌈G/4⌉ steps of `BITMOD_TERMS` cycles; the last group may be
+    shorter. Nothing stands between groups or results: scales are multiplied and columns drained behind the next group, as long
+    as a group takes the 8 bits of a scale and the rows of a tile; a shorter one takes so long.
     """
-    steps = k // group * ceil_div(group, _BITMOD_LANES) + ceil_div(k % group, _BITMOD_LANES)
-    return ceil_div(m, rows) * ceil_div(n, columns) * steps * BITMOD_TERMS[precision]
+    terms, least = BITMOD_TERMS[precision], 8 + tile_rows
+    cycles = k // group * max(least, ceil_div(group, _BITMOD_LANES) * terms)
+    if k % group:
+        cycles += max(least, ceil_div(k % group, _BITMOD_LANES) * terms)
+    return ceil_div(m, rows) * ceil_div(n, columns) * cycles
 
 
 def bitmod_paper_layer(rows: int, columns: int, m: int, n: int, k: int, weight_bits: float) -> int:

@@ -35,6 +35,8 @@ def test_formulas_agree_where_memory_does_not_bound(precision):
     assert ours == bitmod_paper_layer(32, 32, 256, 4096, 4096, bits) == 1024 * 128 * 8 * BITMOD_TERMS[precision]
 
 
-@pytest.mark.parametrize(("k", "group", "steps"), [(128, 128, 32), (130, 128, 33), (260, 128, 65), (20, 10, 6), (25, 10, 8)])
-def test_groups_start_at_whole_steps(k, group, steps):
-    assert bitmod_cycles(8, 8, 8, 8, k, "int8", group) == 4 * steps
+@pytest.mark.parametrize(("k", "group", "cycles"), [
+    (128, 128, 128), (130, 128, 128 + 16), (260, 128, 256 + 16), (148, 128, 148), (20, 10, 2 * 16), (25, 10, 3 * 16),
+    (96, 30, 3 * 4 * 8 + 16)])
+def test_groups_are_of_whole_steps_and_long_enough(k, group, cycles):
+    assert bitmod_cycles(8, 8, 8, 8, k, "int8", group) == cycles

@@ -43,16 +43,16 @@ term_layout = data.StructLayout({"man": 1, "exp": 2, "sign": 1})
 
 def term_significance(precision: Value, index: Value) -> Value:
     """Return log2 of what term `index` (0: the first, which is worth most) of a weight is worth, 3 bits; a table."""
-    return _table(precision, {kind: worth + (0,) * (4 - len(worth)) for kind, worth in SIGNIFICANCES.items()}, index, 3)
+    rows = [worth + (0,) * (4 - len(worth)) for worth in _listed()]
+    return Array(C(value, 3) for row in rows for value in row)[Cat(index, precision)]
 
 
 def terms_less_one(precision: Value) -> Value:
     """Return the index of the last term of a weight, 2 bits."""
-    return _table(precision, {kind: (len(worth) - 1,) * 4 for kind, worth in SIGNIFICANCES.items()}, C(0, 2), 2)
+    return Array(C(len(worth) - 1, 2) for worth in _listed())[precision]
 
 
-def _table(precision: Value, rows: dict[WeightPrecision, tuple[int, ...]], index: Value, width: int) -> Value:
-    """Return entry `index` of the row of `precision`; the last row stands for precisions that there are not."""
-    listed = [rows[kind] for kind in WeightPrecision]
-    entries = [C(value, width) for row in (*listed, listed[-1]) for value in row]
-    return Array(entries)[Cat(index, precision)]
+def _listed() -> list[tuple[int, ...]]:
+    """Return the significances in order of the precisions' numbers; the last stands for the number that there is not."""
+    found = [SIGNIFICANCES[kind] for kind in WeightPrecision]
+    return [*found, found[-1]]
