@@ -264,15 +264,15 @@ class _Lowering:
         reads = []
         for port, (data_pieces, register) in enumerate(read_data):
             address = self.value(ports["RD_ADDR"][port * bits:(port + 1) * bits])
-            data = tuple(piece.node for piece in data_pieces)
+            fetched = tuple(piece.node for piece in data_pieces)
             if not register:
-                reads.append(ReadPort(build.word(address), data))
+                reads.append(ReadPort(build.word(address), fetched))
                 continue
             for reset in ("RD_ARST", "RD_SRST"):
                 if ports[reset][port] != "0":
                     raise NetlistError(f"{cell.path} must not reset what it has read: {reset} is not simulated")
             enabled = build.word(self.value([ports["RD_EN"][port]]))
-            reads.append(ReadPort(build.word(address), data, enabled))
+            reads.append(ReadPort(build.word(address), fetched, enabled))
             self.design.registers.append(Register(f"{cell.path}.read_{port}", width, scope))
             for chunk, (piece, state) in enumerate(zip(data_pieces, register, strict=True)):
                 fresh = piece.node
