@@ -155,6 +155,9 @@ class AcceleratorConfig:
                    f"columns ({self.columns}), or a power of two that divides it")
         if self.vector == "transformer":
             self._must("acc_width", self.acc_width == 32, "32 with the vector unit for transformers")
+        elif self.range_restriction:
+            raise ConfigError(f"AcceleratorConfig.vector must be 'transformer' for range restriction, not {self.vector!r}: what "
+                              "only requantizes saturates")
         self._must("accumulator_rows", self.accumulator_rows // self.accumulator_banks >= max(4, self.rows),
                    f"at least {self.accumulator_banks * max(4, self.rows)} (banks × rows of the array)")
         self._must("scratchpad_bytes", self.scratchpad_bytes // self.scratchpad_banks >= 4 * self.line_bytes,
@@ -242,6 +245,11 @@ class AcceleratorConfig:
             A key of `hw.protect.domains.BLOCK_DOMAINS`.
         """
         return mechanism_of(self.protection, domain, BLOCK_DOMAINS[domain])
+
+    @property
+    def range_restriction(self) -> bool:
+        """Whether the vector unit can limit magnitudes (`vector.middle` 3)."""
+        return self.protection_of("activations") == "range"
 
     @property
     def command_parity(self) -> bool:

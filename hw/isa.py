@@ -259,7 +259,8 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
         _field("row1_addr", 16, "row scalar of row 0"),
         _field("row1_negate", 1, "1: row1 with its sign changed"),
         _field("constant", 32, "float32 operand of middle and post, where neither C nor row1 is"),
-        _field("middle", 2, "0 none, 1 add, 2 maximum: of the scaled element with C, row1 or `constant`"),
+        _field("middle", 2, ("0 none, 1 add, 2 maximum: of the scaled element with C, row1 or `constant`; 3 limit its magnitude "
+                             "to that of `constant`, then add C or row1 if one is for it (only with range restriction)")),
         _field("mask_en", 1, "1: columns beyond a limit count as −Inf"),
         _field("mask", 16, "columns of row 0 that are not masked"),
         _field("mask_step", 1, "1: one more in each further row (causal), 0: as many"),

@@ -4,7 +4,7 @@ Three programs share the model's memory: chunks of the prompt without logits, th
 every position, since the position is an argument.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,8 @@ class CompiledModel:
         Tokens of the prompt at once, a power of two; by default the most that fit, up to 64.
     kv : str
         Format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
+    limits : mapping of str to float, or None
+        Largest magnitude of what each linear makes (`sw.calibration`); for configs with range restriction.
 
     Attributes
     ----------
@@ -86,13 +88,14 @@ class CompiledModel:
     """
 
     def __init__(self, config: AcceleratorConfig, model: LlamaConfig, weights: LlamaWeights, *, context: int | None = None,
-                 chunk: int | None = None, kv: str = "int8"):
+                 chunk: int | None = None, kv: str = "int8", limits: Mapping[str, float] | None = None):
         self.config, self.model, self.weights = config, model, weights
         self.context = model.context if context is None else context
         if not 1 <= self.context <= model.context:
             raise ContextError(f"the context must be between 1 and the model's {model.context} tokens, not {context}")
         if chunk is not None and (chunk < 1 or chunk & (chunk - 1)):
             raise ShapeError(f"the chunk must be a power of two, not {chunk}")
+        self._limits = limits
         self.chunk, self.memory, (self.fill, self.prefill, self.decode) = self._programs(chunk, kv)
         self.dram: npt.NDArray[np.uint8] = np.zeros(round_up(max(
             program.memory_bytes for program in (self.fill, self.prefill, self.decode)), PAGE), np.uint8)
@@ -116,7 +119,7 @@ class CompiledModel:
         for tokens, head in ((chunk, "none"), (chunk, "last"), (1, "last"))[0 if chunk > 1 else 2:]:
             name = "1 token" if tokens == 1 else f"{tokens} tokens" + (", no logits" if head == "none" else "")
             programs.append(decoder_program(self.config, memory, tokens=tokens, code_addr=addr, head=head,
-                                            name=f"decoder, {name}"))
+                                            limits=self._limits, name=f"decoder, {name}"))
             addr = round_up(addr + programs[-1].code_bytes, PAGE)
         return programs[0], programs[len(programs) // 2], programs[-1]
 

@@ -79,7 +79,8 @@ def vector_command_cycles(config: AcceleratorConfig, fields: Mapping[str, int]) 
     alone, lanes = vector_cycles(config, fields), config.vector_lanes
     stages = VECTOR_STAGES[config.vector]
     of_c: dict[int, int] = {StreamUse.BIAS: stages.bias, StreamUse.POST: stages.post}
-    steps = {"a": 0, "b": stages.scale, "c": of_c.get(fields["c_use"], stages.add if fields["middle"] == 1 else stages.maximum)}
+    middle = stages.add if fields["middle"] in (1, 3) else stages.maximum
+    steps = {"a": 0, "b": stages.scale, "c": of_c.get(fields["c_use"], middle)}
     used = [name for name, reads in (("a", fields["source"] in _FROM_SCRATCHPAD), ("b", fields["b_en"]),
                                      ("c", fields["c_use"] != StreamUse.NONE)) if reads]
     rows = np.arange(fields["m"], dtype=np.int64)

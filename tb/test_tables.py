@@ -61,6 +61,9 @@ def test_sizes_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.scratchpad_bytes must be at least 2048 \(4 lines of 64 bytes a "
                                           r"bank\), not 1024$"):
         AcceleratorConfig(bus_width=512, scratchpad_bytes=1024)
+    with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.vector must be 'transformer' for range restriction, not "
+                                          r"'requantize': what only requantizes saturates$"):
+        AcceleratorConfig(protection=(("activations", "range"),))
     with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.acc_width must be 32 with the vector unit for transformers, "
                                           r"not 24$"):
         AcceleratorConfig(vector="transformer", acc_width=24)

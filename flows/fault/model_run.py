@@ -2,7 +2,7 @@
 of a tile's psums are wrong.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,20 +10,15 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit
-from sw.generate import check_length
 from sw.golden.branch import advance, begin, branch, commands_of
 from sw.golden.llama import LlamaConfig, LlamaWeights
 from sw.golden.sequencer import Event
 from sw.golden.units import State, matrix_operands
-from sw.kernels.transformer.decoder import decoder_memory, decoder_program
-from sw.kernels.transformer.shape import PAGE, ShapeError
-from sw.layout import round_up
-from sw.models.llama_image import place_embeddings, place_model
+from sw.prompts import PromptPrograms
 
 __all__ = ["Corruption", "ModelRun", "Outcomes", "Point", "Tile"]
 
 LARGEST_BATCH = 32              # runs side by side: more are no faster, and each takes the memory of the model
-LARGEST_PROMPT = 64
 
 Floats = npt.NDArray[np.float32]
 
@@ -97,7 +92,8 @@ class Point:
         self._run, self._state, self.tile = run, state, tile
         config, fields = run.config, run.commands[tile.command].fields
         a, b = matrix_operands(state, fields)
-        rows, columns = (slice(index * size, (index + 1) * size) for index, size in ((tile.k, config.rows), (tile.n, config.columns)))
+        places = (tile.k, config.rows), (tile.n, config.columns)
+        rows, columns = (slice(index * size, (index + 1) * size) for index, size in places)
         self.activations = _padded(a[:, rows], fields["m"], config.rows)
         self.weights = _padded(b[rows, columns], config.rows, config.columns)
 
@@ -136,6 +132,8 @@ class ModelRun:
         At least 2 and at most 64 tokens.
     generated : int
         Tokens after it, at least 1.
+    limits : mapping of str to float, or None
+        As in `sw.kernels.transformer.decoder.decoder_program`.
 
     Attributes
     ----------
@@ -155,22 +153,15 @@ class ModelRun:
     """
 
     def __init__(self, config: AcceleratorConfig, model: LlamaConfig, weights: LlamaWeights, prompt: Sequence[int], *,
-                 generated: int = 8):
-        check_length(len(prompt), generated, model.context)
-        if not 2 <= len(prompt) <= LARGEST_PROMPT:
-            raise ShapeError(f"the prompt must have 2 to {LARGEST_PROMPT} tokens, not {len(prompt)}")
-        self.config, self.model, self.weights = config, model, weights
-        self.prompt, self.generated = np.asarray(prompt, np.int64), generated
-        rows = max(1 << (len(prompt) - 1).bit_length(), config.beat_bytes // 4)
-        self._memory = memory = decoder_memory(config, model, tokens=rows, logits_rows=rows, context=len(prompt) + generated)
-        program = decoder_program(config, memory, tokens=rows, code_addr=round_up(memory.end, PAGE), head="all")
-        self._step = decoder_program(config, memory, tokens=1, code_addr=round_up(memory.end, PAGE))
-        self.commands = commands_of(program, {"position": 0, "count": len(prompt)})
+                 generated: int = 8, limits: Mapping[str, float] | None = None):
+        self.config, self.generated = config, generated
+        self.prompt: npt.NDArray[np.int64] = np.asarray(prompt, np.int64)
+        self._programs = PromptPrograms(config, model, weights, len(prompt), generated, limits=limits)
+        self.commands = commands_of(self._programs.prompt, self._programs.prompt_args)
         self._steps: list[list[Event]] = []
-        self._dram: npt.NDArray[np.uint8] = np.zeros(round_up(memory.end, PAGE), np.uint8)
-        place_model(config, memory, weights, self._dram)
-        place_embeddings(memory, weights, prompt, self._dram)
-        self.tiles = list(self._tiles(program.kernels))
+        self._dram = self._programs.dram.copy()
+        self._programs.place(prompt, self._dram)
+        self.tiles = list(self._tiles(self._programs.prompt.kernels))
         state = self._start()
         advance(state, self.commands)
         self.golden = self.finish(branch(state, 1))
@@ -203,10 +194,8 @@ class ModelRun:
 
     def finish(self, state: State) -> Outcomes:
         """Return what runs side by side gave that have done the prompt's commands; they generate the tokens."""
-        start, size = self._memory.regions["logits"]
-        length, vocab, runs = len(self.prompt), self.model.vocab, len(state.memory)
-        words = np.ascontiguousarray(state.memory[:, start:start + size]).view(np.float32)
-        logits = words.reshape(runs, -1, self._memory.logits_row // 4)[:, :length, :vocab]
+        length, runs = len(self.prompt), len(state.memory)
+        logits = self._programs.logits(state.memory, length)
         predictions = _greatest(logits)
         tokens = np.full((runs, self.generated), -1, np.int64)
         tokens[:, 0] = predictions[:, -1]
@@ -217,14 +206,11 @@ class ModelRun:
     def _generate(self, state: State, number: int, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the tokens that follow on `tokens`, the generated ones of this number."""
         if number == len(self._steps):
-            self._steps.append(commands_of(self._step, {"position": len(self.prompt) + number}))
+            self._steps.append(commands_of(self._programs.step, {"position": len(self.prompt) + number}))
         for memory, token in zip(state.memory, tokens, strict=True):
-            place_embeddings(self._memory, self.weights, [max(int(token), 0)], memory)
-        again = begin(self.config, state.memory)
-        advance(again, self._steps[number])
-        start, _ = self._memory.regions["logits"]
-        logits = np.ascontiguousarray(state.memory[:, start:start + 4 * self.model.vocab]).view(np.float32)
-        return np.where(tokens < 0, -1, _greatest(logits))
+            self._programs.place([max(int(token), 0)], memory)
+        advance(begin(self.config, state.memory), self._steps[number])
+        return np.where(tokens < 0, -1, _greatest(self._programs.logits(state.memory, 1)[:, 0]))
 
 
 def _padded(matrix: npt.NDArray[np.int8], rows: int, columns: int) -> npt.NDArray[np.int8]:

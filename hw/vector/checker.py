@@ -59,8 +59,8 @@ class CommandChecker(wiring.Component):
     def _values(self) -> list[Rule]:
         """Return the rules about values and combinations of them."""
         command, config = self.command, self.config
-        counts = (("source", len(VectorSource)), ("middle", 3), ("function", len(VectorFunction)), ("post", 3), ("sum", 3),
-                  ("max", 3), ("output", len(VectorOutput)))
+        counts = (("source", len(VectorSource)), ("middle", 3 + config.range_restriction), ("function", len(VectorFunction)),
+                  ("post", 3), ("sum", 3), ("max", 3), ("output", len(VectorOutput)))
         one_element = (command.source == VectorSource.ROW) | (command.source == VectorSource.SCALAR)
         of_one_element = (command.function == VectorFunction.RECIPROCAL) | (command.function == VectorFunction.RSQRT)
         rules = [(command[name], command[name] >= count) for name, count in counts]

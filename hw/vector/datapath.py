@@ -106,8 +106,10 @@ class Datapath(wiring.Component):
         lanes = []
         for number in range(config.vector_lanes):
             scalar_functions = transformer and number == 0
-            lane = VectorLane(unit=config.vector, scalar_functions=scalar_functions)
-            m.submodules[f"lane_{number}"] = shared(platform, f"vector_lane_{config.vector}{'_scalar' * scalar_functions}", lane)
+            limits = config.range_restriction
+            lane = VectorLane(unit=config.vector, scalar_functions=scalar_functions, limits=limits)
+            kind = f"{config.vector}{'_limits' * limits}{'_scalar' * scalar_functions}"
+            m.submodules[f"lane_{number}"] = shared(platform, f"vector_lane_{kind}", lane)
             m.d.comb += [lane.enable.eq(advance), lane.a.eq(self.i.p.a[number]), self.o.p.words[number].eq(lane.o)]
             lanes.append(lane)
         m.d.comb += [
@@ -160,7 +162,7 @@ class Datapath(wiring.Component):
 
     def _middle(self, stages: VectorStages, used: Value) -> list[tuple[Value, int]]:
         """Return where the operand of `middle` is taken; of a command that does nothing with it, where the maximum would be."""
-        adds = self.command.middle == 1
+        adds = self.command.middle[0] if self.config.range_restriction else self.command.middle == 1
         return [(used & ~adds, stages.maximum), (used & adds, stages.add)]
 
     def _has_row0(self) -> Value:
@@ -213,6 +215,11 @@ class Datapath(wiring.Component):
                 lane.post.eq(command.post != 0),
                 lane.output.eq(command.output),
             ]
+            if self.config.range_restriction:
+                there = (command.c_use == StreamUse.MIDDLE) | (command.row1_use == RowUse.MIDDLE)
+                m.d.comb += [lane.limited.eq(command.middle == 3), lane.limit.eq(command.constant)]
+                with m.If((command.middle == 3) & there):
+                    m.d.comb += lane.addend.eq(operand)
 
     def _reduce(self, m: Module, advance: Value, stages: VectorStages, lanes: list[VectorLane], valids: Value, slices: list[Any],
                 seed: int) -> None:

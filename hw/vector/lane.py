@@ -44,6 +44,8 @@ class VectorLane(wiring.Component):
         "requantize" or "transformer": `AcceleratorConfig.vector`.
     scalar_functions : bool
         With 1/x and 1/√x, which only rows of one element use.
+    limits : bool
+        With range restriction.
 
     Members
     -------
@@ -62,20 +64,27 @@ class VectorLane(wiring.Component):
     o : Out(32)
         At stage output: y as `output` has it; of integers the low bits.
 
+    With range restriction there are also
+
+    limited : In(1), limit : In(32, float32)
+        Of the command: instead of the maximum, a magnitude above that of `limit`, and NaN, becomes that, with the sign it has.
+
     The lane for requantization has `enable`, `a`, `bias`, `scale` and `o` only, and
 
     at_least : In(signed(8)), nan : In(1)
         Of the command: operand of the maximum, the smallest int8 where there is none; whether that operand is NaN.
     """
 
-    def __init__(self, *, unit: str, scalar_functions: bool = False):
-        self._unit, self._scalar_functions = unit, scalar_functions
+    def __init__(self, *, unit: str, scalar_functions: bool = False, limits: bool = False):
+        self._unit, self._scalar_functions, self._limits = unit, scalar_functions, limits
         self._stages = VECTOR_STAGES[unit]
         self.latency = self._stages.output
         members: dict[str, Any] = {"enable": In(1), "a": In(32), "bias": In(signed(32)), "scale": In(32), "o": Out(32)}
         if unit == "transformer":
             members |= {"floating": In(1), "function": In(3), "times": In(2), "post": In(1), "output": In(3), "row": In(32),
                         "at_least": In(32), "addend": In(32), "factor": In(32), "masked": In(1), "term": Out(32), "y": Out(32)}
+            if limits:
+                members |= {"limited": In(1), "limit": In(32)}
         else:
             members |= {"at_least": In(signed(8)), "nan": In(1)}
         super().__init__(members)
@@ -130,7 +139,12 @@ class VectorLane(wiring.Component):
         value = multiplied(m, platform, self.enable, value, self.row, "scaled_row", subnormals=True)
 
         # Maximum before sum: the one with its neutral operand does nothing, so neither has to be led around.
-        value = greater(m, platform, self.enable, value, self.at_least, "maximum")
+        scaled = value
+        value = greater(m, platform, self.enable, scaled, self.at_least, "maximum")
+        if self._limits:                            # NaN is above every number, and infinity is
+            beyond = scaled[:31] > self.limit[:31]
+            within = Mux(beyond, Cat(self.limit[:31], scaled[31]), scaled)
+            value = Mux(self.limited, registered(m, self.enable, within, "within", MAXIMUM_LATENCY), value)
         total = added(m, platform, self.enable, value, self.addend, "add")
 
         # The functions end together; those that take less time begin later, on the x that the identity carries along.

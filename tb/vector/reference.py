@@ -154,7 +154,13 @@ class _Command:
         x = times(rounded(a), b)
         if f["row0_en"] and f["source"] != VectorSource.ROW:
             x = times(x, row0)
-        if f["middle"]:
+        if f["middle"] == 3:
+            largest = abs(to_float(f["constant"]))
+            if math.isnan(x) or abs(x) > largest:
+                x = math.copysign(largest, 1.0 if math.isnan(x) else x)
+            if f["c_use"] == StreamUse.MIDDLE or f["row1_use"] == RowUse.MIDDLE:
+                x = plus(x, self.operand(StreamUse.MIDDLE, RowUse.MIDDLE, c, row1))
+        elif f["middle"]:
             step = plus if f["middle"] == 1 else larger
             x = step(x, self.operand(StreamUse.MIDDLE, RowUse.MIDDLE, c, row1))
         if f["mask_en"] and column >= f["mask"] + row * f["mask_step"]:

@@ -22,6 +22,7 @@ CONFIGS = {
     "c6-lanes2": AcceleratorConfig(columns=6, vector_lanes=2, **WHOLE),
     "c5-lanes5": AcceleratorConfig(columns=5, vector_lanes=5, bus_width=64, **WHOLE),
     "c3-lanes1": AcceleratorConfig(columns=3, vector_lanes=1, **WHOLE),
+    "c6-lanes2-range": AcceleratorConfig(columns=6, vector_lanes=2, protection=(("activations", "range"),), **WHOLE),
 }
 KINDS = ("source", "function", "output", "sum", "max", "post", "middle", "c_use", "row1_use")
 FULL = CONFIGS["c4-lanes4"]

@@ -24,7 +24,9 @@ TIMES = {"factor": 0, "x": 1, "f": 2}
 
 @functools.cache
 def sim(unit: str) -> BlockSim:
-    return BlockSim(VectorLane(unit=unit, scalar_functions=unit == "transformer"), f"vector_lane_{unit}")
+    lane = VectorLane(unit="transformer", limits=True) if unit == "limits" else VectorLane(
+        unit=unit, scalar_functions=unit == "transformer")
+    return BlockSim(lane, f"vector_lane_{unit}")
 
 
 def words(seed: int) -> tuple[Words, Words]:
@@ -42,7 +44,7 @@ def integers(rng: np.random.Generator, count: int) -> Words:
 def run(unit: str, static: dict[str, int], ports: dict[str, npt.ArrayLike], *,
         stall: float = 0.0) -> dict[str, npt.NDArray[Any]]:
     """Return outputs of each element; each operand is shown in the cycle of its stage only, in which noise stands otherwise."""
-    stages = VECTOR_STAGES[unit]
+    stages = VECTOR_STAGES["transformer" if unit == "limits" else unit]
     when = {"a": 0, "bias": stages.bias, "scale": stages.scale, "row": stages.row, "at_least": stages.maximum,
             "addend": stages.add, "masked": stages.function, "factor": stages.post}
     count = max(np.size(column) for column in ports.values())
@@ -71,7 +73,7 @@ def golden(ports: dict[str, npt.ArrayLike], **fields: int) -> tuple[npt.NDArray[
         return np.broadcast_to(np.asarray(ports[name], np.uint32), count).copy().view(kind)
 
     a = row("a", np.int32).astype(np.int64) if complete["source"] == VectorSource.ACCUMULATOR else row("a", np.float32)
-    c = {StreamUse.NONE: None, StreamUse.BIAS: "bias", StreamUse.MIDDLE: "addend" if complete["middle"] == 1 else "at_least",
+    c = {StreamUse.NONE: None, StreamUse.BIAS: "bias", StreamUse.MIDDLE: "addend" if complete["middle"] in (1, 3) else "at_least",
          StreamUse.POST: "factor"}[StreamUse(complete["c_use"])]
     operand = None if c is None else row(c, np.int32 if c == "bias" else np.float32)[None]
     row0 = row("row", np.float32)[None] if complete["row0_en"] else None
@@ -112,6 +114,20 @@ def test_each_step(step):
     values, results = golden(ports, source=VectorSource.FLOAT32, **fields)
     same(found["y"], results)
     same(found["term"], values)
+
+
+@pytest.mark.parametrize("bound", [0.0, 1e-40, 0.75, -3.0, 3e38, np.inf, np.nan])
+def test_limits(bound):
+    """Corner values beyond and within; what is added comes after it."""
+    a, addend = words(8)
+    limit = int(np.float32(bound).view(np.uint32))
+    found = run("limits", STATIC | {"limited": 1, "limit": limit}, NEUTRAL | {"a": a, "addend": addend})
+    _, results = golden(NEUTRAL | {"a": a, "addend": addend}, source=VectorSource.FLOAT32, middle=3, constant=limit,
+                        c_use=StreamUse.MIDDLE)
+    same(found["y"], results)
+    plain = run("limits", STATIC | {"limited": 0, "limit": limit}, NEUTRAL | {"a": a, "at_least": addend})
+    _, results = golden(NEUTRAL | {"a": a, "at_least": addend}, source=VectorSource.FLOAT32, middle=2, c_use=StreamUse.MIDDLE)
+    same(plain["y"], results)
 
 
 @pytest.mark.parametrize("times", TIMES)

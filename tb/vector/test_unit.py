@@ -26,6 +26,7 @@ TRANSFORMER = {
     "c12-lanes2": AcceleratorConfig(**SMALL, vector="transformer", columns=12, vector_lanes=2),
     "c5-lanes5-wide": AcceleratorConfig(**SMALL, vector="transformer", columns=5, vector_lanes=5, bus_width=256),
     "c1-lanes1": AcceleratorConfig(**SMALL, vector="transformer", columns=1, vector_lanes=1, bus_width=64),
+    "c4-lanes2-range": AcceleratorConfig(**SMALL, vector="transformer", vector_lanes=2, protection=(("activations", "range"),)),
 }
 CONFIGS = REQUANTIZE | TRANSFORMER
 ONE = 0x3F80_0000
@@ -172,6 +173,8 @@ def wrong_values(config: AcceleratorConfig) -> dict[str, dict[str, int]]:
              "scalar-c": {"source": VectorSource.SCALAR, "output": VectorOutput.NONE, "b_en": 0},
              "squares": {"sum": 2, "post": 2},
              "everything": dict.fromkeys(whole_command(config), 3) | {"m": 0, "n": 0, "source": 7}}
+    if config.range_restriction:
+        del cases["middle"]
     if config.vector_lanes == 1:
         cases |= {"nibble-source": {"source": VectorSource.UINT4}, "nibble-output": {"output": VectorOutput.UINT4}}
     if config.vector == "requantize":

@@ -9,7 +9,7 @@ from hw.elements import FP32
 from hw.isa import RowUse, StreamUse, VectorFunction
 from sw.golden.arith.functions import exp2, normal, reciprocal, rsqrt, sigmoid
 
-__all__ = ["PARTIAL_SUMS", "apply_function", "greater", "row_maximum", "row_sum", "transform"]
+__all__ = ["PARTIAL_SUMS", "apply_function", "greater", "limit", "row_maximum", "row_sum", "transform"]
 
 Floats = npt.NDArray[np.float32]
 PARTIAL_SUMS = 8                # running sums of a row, of every eighth slice each
@@ -33,6 +33,12 @@ def apply_function(function: VectorFunction, values: Floats) -> Floats:
 def greater(a: Floats, b: Floats) -> Floats:
     """Return the maximum: NaN if either is, and −0 is less than +0."""
     return np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))
+
+
+def limit(x: Floats, bound: Floats) -> Floats:
+    """Return x with magnitudes of at most that of `bound`, NaN as +|bound|."""
+    largest = np.abs(bound)
+    return np.where(np.isnan(x), largest, np.where(np.abs(x) > largest, np.copysign(largest, x), x))
 
 
 def row_sum(values: Floats, lanes: int) -> Floats:
@@ -100,7 +106,14 @@ def transform(fields: Mapping[str, int], a: npt.NDArray[np.generic], b: Floats |
             x = x * row0
         if fields["middle"]:
             operand = _operand(fields, constant, c, StreamUse.MIDDLE, row1, RowUse.MIDDLE)
-            x = x + operand if fields["middle"] == 1 else greater(x, operand)
+            if fields["middle"] == 2:
+                x = greater(x, operand)
+            elif fields["middle"] == 1:
+                x = x + operand
+            else:
+                x = limit(x, constant)
+                if operand is not constant:
+                    x = x + operand
         if fields["mask_en"]:
             limits = fields["mask"] + np.arange(first_row, first_row + x.shape[-2]) * fields["mask_step"]
             x = np.where(np.arange(x.shape[-1]) < limits[:, None], x, np.float32(-np.inf))

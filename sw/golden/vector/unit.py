@@ -17,7 +17,7 @@ __all__ = ["run_vector"]
 Fields = Mapping[str, int]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-ENUMERATIONS = (("source", len(VectorSource)), ("middle", 3), ("function", len(VectorFunction)), ("post", 3), ("sum", 3),
+ENUMERATIONS = (("source", len(VectorSource)), ("middle", 4), ("function", len(VectorFunction)), ("post", 3), ("sum", 3),
                 ("max", 3), ("output", len(VectorOutput)))
 OF_ONE_ELEMENT = (VectorSource.ROW, VectorSource.SCALAR)
 BLOCK = 1 << 14                 # elements at once: what numpy allocates for more comes from the system each time, and is slow
@@ -80,7 +80,7 @@ def _row_ranges(fields: Fields) -> Iterator[int]:
 def _check(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream], output: Stream | None) -> None:
     """Check what does not depend on a slice."""
     for name, count in ENUMERATIONS:
-        if fields[name] >= count:
+        if fields[name] >= count - (name == "middle" and not config.range_restriction):
             raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
     if fields["function"] in SCALAR_FUNCTIONS and fields["source"] not in OF_ONE_ELEMENT:
         raise Refusal(ErrorCause.UNSUPPORTED, fields["function"])

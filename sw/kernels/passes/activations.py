@@ -6,15 +6,21 @@ from sw.kernels.passes.command import ITSELF, Accumulator, Floats, Number, Opera
 __all__ = ["add", "add_up_rows", "gated", "gelu", "mean_rows", "multiply", "silu", "unit_length"]
 
 
-def silu(m: Operand, n: Operand, acc: Accumulator, to: Floats, *, columns: Floats | Number, tokens: Operand) -> list[Pass]:
-    """x · sigmoid(x) of x = acc · column scale · token scale → float32."""
-    return [vector_pass("silu", a=acc, m=m, n=n, scale=columns, row=tokens, function=VectorFunction.SIGMOID, times=ITSELF, to=to)]
+def silu(m: Operand, n: Operand, acc: Accumulator, to: Floats, *, columns: Floats | Number, tokens: Operand,
+         limit: Number | None = None) -> list[Pass]:
+    """x · sigmoid(x) of x = acc · column scale · token scale, of magnitude `limit` at most → float32."""
+    return [vector_pass("silu", a=acc, m=m, n=n, scale=columns, row=tokens, limit=limit, function=VectorFunction.SIGMOID,
+                        times=ITSELF, to=to)]
 
 
 def gated(m: Operand, n: Operand, acc: Accumulator, gate: Floats, to: Floats, *, columns: Floats | Number, tokens: Operand,
-          amax: Operand | None = None, seed: Operand | None = None) -> list[Pass]:
-    """acc · column scale · token scale · gate → float32, which may lie where the gate does, and max |.| of each row."""
-    return [vector_pass("gate", a=acc, m=m, n=n, scale=columns, row=tokens, times=gate, amax_to=amax, seed=seed, to=to)]
+          amax: Operand | None = None, seed: Operand | None = None, limit: Number | None = None) -> list[Pass]:
+    """acc · column scale · token scale · gate → float32, which may lie where the gate does, and max |.| of each row.
+
+    `limit` is the largest magnitude of the factor that is not the gate.
+    """
+    return [vector_pass("gate", a=acc, m=m, n=n, scale=columns, row=tokens, limit=limit, times=gate, amax_to=amax, seed=seed,
+                        to=to)]
 
 
 def gelu(m: Operand, n: Operand, acc: Accumulator, to: Floats, *, columns: Floats | Number, tokens: Operand, bias: Floats,

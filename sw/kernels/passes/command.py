@@ -151,18 +151,18 @@ class Pass:
     @property
     def _uses_constant(self) -> bool:
         f = self.fields
-        middle = f["middle"] and f["c_use"] != StreamUse.MIDDLE and f["row1_use"] != RowUse.MIDDLE
+        middle = f["middle"] == 3 or (f["middle"] and f["c_use"] != StreamUse.MIDDLE and f["row1_use"] != RowUse.MIDDLE)
         post = f["post"] == 1 and f["c_use"] != StreamUse.POST and f["row1_use"] != RowUse.POST
         return bool(middle or post)
 
 
 def vector_pass(name: str, *, a: Place, m: Operand, n: Operand = 1, bias: Floats | None = None, scale: Floats | Number = 1.0,
                 row: Operand | None = None, add: Floats | Row | Number | None = None,
-                maximum: Floats | Row | Number | None = None, mask: Mask | None = None,
+                maximum: Floats | Row | Number | None = None, limit: Number | None = None, mask: Mask | None = None,
                 function: VectorFunction = VectorFunction.IDENTITY, times: Floats | Row | Number | _Itself | None = None,
                 sum_to: Operand | None = None, squares_to: Operand | None = None, max_to: Operand | None = None,
                 amax_to: Operand | None = None, seed: Operand | None = None, to: Place | None = None) -> Pass:
-    """Return the pass f((a + bias) · scale · row (+ add | max maximum), masked) · times, in that order.
+    """Return the pass f(((a + bias) · scale · row, limited) (+ add | max maximum), masked) · times, in that order.
 
     Parameters
     ----------
@@ -178,6 +178,8 @@ def vector_pass(name: str, *, a: Place, m: Operand, n: Operand = 1, bias: Floats
         Row scalar that multiplies its row.
     add, maximum : Floats, Row or Number
         At most one of them.
+    limit : Number
+        Largest magnitude before anything is added; not with a maximum. Only a config with range restriction has it.
     mask : Mask
         Columns beyond count as −Inf.
     times : Floats, Row, Number or ITSELF
@@ -230,6 +232,13 @@ def vector_pass(name: str, *, a: Place, m: Operand, n: Operand = 1, bias: Floats
         if operand is not None:
             fields["middle"] = step
             use(operand, "add" if step == 1 else "maximum", StreamUse.MIDDLE, RowUse.MIDDLE)
+    if limit is not None:
+        if maximum is not None:
+            raise PassError(f"pass {name!r} must have one of limit and maximum, not both")
+        if add is not None and not isinstance(add, Floats | Row):
+            raise PassError(f"pass {name!r} must add a stream or row scalars where it has a limit, not the number {add!r}")
+        fields["middle"] = 3
+        use(limit, "limit", StreamUse.NONE, RowUse.NONE)
     if mask is not None:
         fields |= {"mask_en": 1, "mask": mask.columns, "mask_step": int(mask.causal)}
     if isinstance(times, _Itself):

@@ -29,13 +29,15 @@ def requantize(m: Operand, n: Operand, acc: Accumulator, to: Int8, *, scale: Flo
 def dequantize(m: Operand, n: Operand, acc: Accumulator, to: Floats | None, *, columns: Floats | Number,
                tokens: Operand | None = None, add: Floats | None = None, sum_to: Operand | None = None,
                squares_to: Operand | None = None, max_to: Operand | None = None, amax_to: Operand | None = None,
-               seed: Operand | None = None) -> list[Pass]:
+               seed: Operand | None = None, limit: Number | None = None) -> list[Pass]:
     """acc · column scale · token scale + add → float32: `add` is a bias (stride 0) or a residual, which may lie where `to` does.
+
+    `limit` is the largest magnitude before that.
 
     The statistics of the result, for the norm or the quantization that follows, come in the same pass.
     """
-    return [vector_pass("dequantize", a=acc, m=m, n=n, scale=columns, row=tokens, add=add, sum_to=sum_to, squares_to=squares_to,
-                        max_to=max_to, amax_to=amax_to, seed=seed, to=to)]
+    return [vector_pass("dequantize", a=acc, m=m, n=n, scale=columns, row=tokens, limit=limit, add=add, sum_to=sum_to,
+                        squares_to=squares_to, max_to=max_to, amax_to=amax_to, seed=seed, to=to)]
 
 
 def inverse_scale(m: Operand, amax: Operand, inverse: Operand, *, largest: float = INT8_MAX) -> list[Pass]:

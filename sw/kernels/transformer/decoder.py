@@ -19,7 +19,8 @@ Behind the last layer: quantize the last token's x with the norm, linear · head
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.command_parity import with_checks
@@ -31,13 +32,15 @@ from sw.kernels.transformer.linear import Linear, column_tile, make_linear
 from sw.kernels.transformer.phases import Phases, Place, lay_out
 from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
-from sw.kernels.transformer.shape import PAGE, DecoderShape
+from sw.kernels.transformer.shape import PAGE, DecoderShape, ShapeError
 from sw.layout import round_up
 from sw.program import Program, Region
 
-__all__ = ["HEADS", "DecoderMemory", "decoder_memory", "decoder_program", "head_linear", "layer_linears"]
+__all__ = ["HEADS", "LIMITS", "DecoderMemory", "decoder_memory", "decoder_program", "head_linear", "layer_linears"]
 
 HEADS = ("none", "last", "all")
+LIMITS = ("qkv", "output", "gate", "up", "down", "head")
+"""Linears whose results can be limited."""
 CONTEXT_STEP = 256              # what the room in the cache is a multiple of
 
 
@@ -136,7 +139,7 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
 
 
 def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens: int, code_addr: int, head: str = "last",
-                    name: str | None = None) -> Program:
+                    name: str | None = None, limits: Mapping[str, float] | None = None) -> Program:
     """Return the program for chunks of up to `tokens` tokens.
 
     Parameters
@@ -148,6 +151,8 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
         Where the code goes, at or behind `memory.end`.
     head : str
         "last": logits of the last token, "all": of all, "none".
+    limits : mapping of str to float, or None
+        Each of `LIMITS` → largest magnitude of what that linear makes, of all layers (`sw.calibration`).
 
     Raises
     ------
@@ -156,9 +161,14 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
     """
     if head not in HEADS:
         raise ValueError(f"head must be one of {', '.join(HEADS)}, not {head!r}")
+    if limits and not config.range_restriction:
+        raise ShapeError("AcceleratorConfig.protection must have ('activations', 'range') for a program with limits, "
+                         f"not {config.protection!r}")
+    if limits and set(limits) != set(LIMITS):
+        raise ShapeError(f"limits must be given for {', '.join(LIMITS)}, not {', '.join(limits)}")
     shape = memory.shape(config, tokens)
     arguments = ["position", "count"] if tokens > 1 else ["position"]
-    decoder = _Decoder(config, memory, shape, head)
+    decoder = _Decoder(config, memory, shape, head, limits or {})
     kernels: list[tuple[int, str]] = []
     code = emit_stream(arguments, lambda emitter: decoder.emit(emitter, kernels))
     if config.command_parity:
@@ -174,10 +184,12 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
 class _Decoder(Phases):
     """The phases of a program with all areas chosen."""
 
-    def __init__(self, config: AcceleratorConfig, memory: DecoderMemory, shape: DecoderShape, head: str):
+    def __init__(self, config: AcceleratorConfig, memory: DecoderMemory, shape: DecoderShape, head: str,
+                 limits: Mapping[str, float]):
         super().__init__(config, shape, memory.regions)
-        self.memory, self.head = memory, head
-        self.linears = layer_linears(config, shape, memory.gate_tile)
+        self.memory, self.head, self.limits = memory, head, limits
+        self.linears = {name: self._limited(name, linear)
+                        for name, linear in layer_linears(config, shape, memory.gate_tile).items()}
         self.norm = make_quantize(config, "norm", shape.tokens, shape.hidden, shape.eps)
         self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
         self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
@@ -185,6 +197,11 @@ class _Decoder(Phases):
         self.attention_scalars = attention_scalars(config, shape)
         self.rotary_scalars = row_scalars(config, "rotary", ROTARY_SCALARS, max(shape.tokens, shape.heads))
         self.queries = query_area(config, shape, 0)
+
+    def _limited(self, name: str, linear: Linear) -> Linear:
+        """Return a linear with its limits."""
+        names = ("gate", "up") if name == "gate_up" else (name,)
+        return replace(linear, limits=tuple(self.limits[part] for part in names)) if self.limits else linear
 
     def emit(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit the program; `kernels` gets the first instruction and name of each phase."""
@@ -250,5 +267,6 @@ class _Decoder(Phases):
                 emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
                 self.quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, measured=False, rows=1)
         self.phase("head")
-        self.linear(head_linear(self.config, shape, rows), (weights, 0), self.at("logits"), memory.logits_row,
+        head = self._limited("head", head_linear(self.config, shape, rows))
+        self.linear(head, (weights, 0), self.at("logits"), memory.logits_row,
                     rows=None if every else 1)

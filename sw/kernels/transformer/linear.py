@@ -9,6 +9,7 @@ While the vector unit is at one tile the engine is at the next.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit
@@ -70,6 +71,8 @@ class Linear:
         A float32 for each output is added; with a residual, that is multiplied by a float32 for each output before.
     gelu : bool
         What is stored is GELU of the result; only with a bias.
+    limits : tuple of float
+        Largest magnitude of what the engine has made, in float32, or with `gated` of gate and of up; (): none.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Linear:
     residual: bool = False
     bias: bool = False
     gelu: bool = False
+    limits: tuple[float, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -290,7 +294,9 @@ class _Emission:
             emitter.passes(gelu(self.rows, 0, sums, out, columns=scales, tokens=self.row_scale, bias=biases, amax=magnitude,
                                 seed=magnitude), wait, signal, columns=self.columns)
         else:
-            found = {} if magnitude is None else {"amax_to": magnitude, "seed": magnitude}
+            found: dict[str, Any] = {} if magnitude is None else {"amax_to": magnitude, "seed": magnitude}
+            if linear.limits:
+                found["limit"] = linear.limits[0]
             if self.sums:
                 found["squares_to" if self.sums == "squares" else "sum_to"] = self.statistics["part"]
             emitter.passes(dequantize(self.rows, 0, sums, out, columns=scales, tokens=self.row_scale, add=before, **found),
@@ -309,11 +315,13 @@ class _Emission:
         stride = 4 * half
         gate, out = Floats(self._slot("gate"), stride), Floats(self._slot("out"), stride)
         sums, scales = self._sums()
-        emitter.passes(silu(self.rows, half, sums, gate, columns=scales, tokens=self.row_scale),
+        limits = self.linear.limits or (None, None)
+        emitter.passes(silu(self.rows, half, sums, gate, columns=scales, tokens=self.row_scale, limit=limits[0]),
                        [Semaphore.ACC_FULL, Semaphore.PARAM_FULL])
         sums, scales = self._sums(half)
         amax = self.statistics.get("magnitude")
-        emitter.passes(gated(self.rows, half, sums, gate, out, columns=scales, tokens=self.row_scale, amax=amax, seed=amax),
+        emitter.passes(gated(self.rows, half, sums, gate, out, columns=scales, tokens=self.row_scale, amax=amax, seed=amax,
+                             limit=limits[1]),
                        [Semaphore.OUT_FREE], [Semaphore.ACC_FREE, Semaphore.PARAM_FREE, Semaphore.OUT_FULL])
         emitter.set("store.row_bytes", 4 * half)
         self._store(stride)
