@@ -16,16 +16,20 @@ from cocotb.triggers import Timer
 from flows.fault.records import OUTCOME, Kind, Outcome
 
 _WORD = 0xFFFF_FFFF
-_MEMORY_PLACE = 1 << 63
-_SIXTY_FOUR = (1 << 64) - 1
 _INVERTED = {Kind.SEU, Kind.MBU, Kind.INTERMITTENT}
 
 
-def _mixed(place: int, difference: int) -> int:
-    x = (place * 0x9E3779B97F4A7C15 + difference) & _SIXTY_FOUR
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _SIXTY_FOUR
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _SIXTY_FOUR
-    return x ^ (x >> 31)
+def _mixed(x: int) -> int:
+    x = (x ^ (x >> 16)) * 0x7FEB352D & _WORD
+    x = (x ^ (x >> 15)) * 0x846CA68B & _WORD
+    return x ^ (x >> 16)
+
+
+def _signature(differences: list[tuple[int, int]]) -> int:
+    """Return the signature of wrong words: hashed place and difference of each."""
+    low = sum(_mixed(difference ^ place) for place, difference in differences) & _WORD
+    high = sum(_mixed((difference + (place ^ 0x5BD1E995)) & _WORD) for place, difference in differences) & _WORD
+    return (high << 32 | low or 1) if differences else 0
 
 
 def _signed(value: int, width: int) -> int:
@@ -102,22 +106,24 @@ class _Run:
         job = self.bench.job
         wrong: list[tuple[int, int, int, int, int]] = []        # cycle, place, right, found, width
         for cycle, (rights, founds) in enumerate(zip(golden.words, self.words, strict=False)):
-            place = cycle * sum(-(-width // 32) for width in job["observed"].values())
+            row = 0
             for index, width in enumerate(job["observed"].values()):
                 for low in range(0, width, 32):
                     right, found = rights[index] >> low & _WORD, founds[index] >> low & _WORD
                     if right != found and golden.counted[cycle][index]:
+                        place = _mixed((cycle * 0x9E3779B1 + row + 1) & _WORD)
                         wrong.append((cycle, place, right, found, min(32, width - low)))
-                    place += 1
-        place = _MEMORY_PLACE
+                    row += 1
         for name, values in self.memories.items():
-            width = job["memory_widths"][name]
-            for right_word, found_word in zip(golden.memories[name], values, strict=True):
+            width, ranges = job["memory_widths"][name], job["observed_memory"][name][1]
+            addresses = [i for first, end in ranges for i in range(first, end)]
+            memory = _mixed((job["memory_numbers"][name] + 0x2545F491) & _WORD)
+            for address, right_word, found_word in zip(addresses, golden.memories[name], values, strict=True):
                 for low in range(0, width, 32):
                     right, found = right_word >> low & _WORD, found_word >> low & _WORD
                     if right != found:
+                        place = _mixed((memory + address * -(-width // 32) + low // 32) & _WORD)
                         wrong.append((self.cycles - 1, place, right, found, min(32, width - low)))
-                    place += 1
         if self.flag < 0 and not self.ended:
             kind = Outcome.HANG
         elif self.violated:
@@ -128,16 +134,14 @@ class _Run:
             kind = Outcome.DETECTED_BENIGN
         else:
             kind = Outcome.CORRECTED if self.corrected else Outcome.MASKED
-        row = np.zeros((), OUTCOME)
-        row["outcome"], row["first_flag"], row["end"] = kind, self.flag, self.cycles
-        row["first_difference"] = wrong[0][0] if wrong else -1
-        row["wrong_words"] = len(wrong)
-        row["largest_error"] = max((abs(_signed(right, width) - _signed(found, width)) for *_, right, found, width in wrong),
+        outcome = np.zeros((), OUTCOME)
+        outcome["outcome"], outcome["first_flag"], outcome["end"] = kind, self.flag, self.cycles
+        outcome["first_difference"] = wrong[0][0] if wrong else -1
+        outcome["wrong_words"] = len(wrong)
+        outcome["largest_error"] = max((abs(_signed(right, width) - _signed(found, width)) for *_, right, found, width in wrong),
                                    default=0)
-        row["signature"] = sum(_mixed(place, right ^ found) for _, place, right, found, _ in wrong) & _SIXTY_FOUR
-        if wrong and not row["signature"]:
-            row["signature"] = 1
-        return row
+        outcome["signature"] = _signature([(place, right ^ found) for _, place, right, found, _ in wrong])
+        return outcome
 
 
 class _Bench:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flows.cocotb_runner import build_cocotb, run_cocotb
 from flows.fault.engine import check_faults, check_golden
 from flows.fault.flat_verilog import flat_verilog
-from flows.fault.places import Role, check_names, contents_of, inputs_of, places_of, variables_of
+from flows.fault.places import Role, check_names, contents_of, inputs_of, memory_numbers, places_of, variables_of
 from flows.fault.records import FAULT, Kind
 from flows.fault.sites import KINDS, Sites, sites_of
 from flows.fault.target import Target
@@ -73,6 +73,7 @@ class CocotbEngine:
             "contents": {flat.memories[path].variable: [_number(word) for word in words] for path, words in memories.items()},
             "observed": {port: flat.outputs[port] for port in target.observed}, "valid": target.valid,
             "observed_memory": {path: (flat.memories[path].variable, ranges) for path, ranges in target.observed_memory.items()},
+            "memory_numbers": memory_numbers(target),
             "memory_widths": {path: memory.width for path, memory in flat.memories.items()},
             **{name: getattr(target, name)
                for name in ("done", "detected", "corrected", "violation", "cycles", "limit", "watchdog")},

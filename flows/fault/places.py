@@ -10,7 +10,7 @@ from flows.fault.lowering import design_of
 from flows.fault.sites import KINDS, Sites
 from flows.fault.target import Target
 
-__all__ = ["PLACE", "Role", "check_names", "contents_of", "inputs_of", "padded", "places_of", "variables_of"]
+__all__ = ["PLACE", "Role", "check_names", "contents_of", "inputs_of", "memory_numbers", "padded", "places_of", "variables_of"]
 
 
 class Role(IntEnum):
@@ -50,6 +50,11 @@ def check_names(target: Target) -> None:
     """Check that the target's ports and memories are those of its netlist; see `Target.check_ports`."""
     design = design_of(target.rtlil, target.top)
     target.check_ports(design.inputs, design.outputs, {memory.path: (memory.depth, memory.chunks) for memory in design.memories})
+
+
+def memory_numbers(target: Target) -> dict[str, int]:
+    """Return memory path → its number in signatures."""
+    return {memory.path: index for index, memory in enumerate(design_of(target.rtlil, target.top).memories)}
 
 
 def contents_of(target: Target, flat: FlatVerilog, path: str) -> npt.NDArray[np.uint32]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from flows.fault.engine import check_faults, check_golden
 from flows.fault.flat_verilog import FlatVerilog, flat_verilog
-from flows.fault.places import check_names, contents_of, inputs_of, padded, places_of, variables_of
+from flows.fault.places import check_names, contents_of, inputs_of, memory_numbers, padded, places_of, variables_of
 from flows.fault.records import FAULT, OUTCOME
 from flows.fault.sites import KINDS, Sites, sites_of
 from flows.fault.target import Target
@@ -116,11 +116,13 @@ class VerilatorEngine:
         stimuli = [padded(target.words(name, cycles), width) for name, width in widths.items()]
         observed = [(outputs.index(port), outputs.index(target.valid[port]) if port in target.valid else _NONE)
                     for port in target.observed]
-        ranges = [(memories.index(path), first, end) for path, pairs in target.observed_memory.items() for first, end in pairs]
+        numbers = memory_numbers(target)
+        ranges = [(memories.index(path), first, end, numbers[path])
+                  for path, pairs in target.observed_memory.items() for first, end in pairs]
         contents = [contents_of(target, flat, path) for path in memories]
         arrays = {
             "sites": places_of(self.sites, target, flat), "observed": np.array(observed, np.uint32).reshape(-1, 2),
-            "ranges": np.array(ranges, np.uint32).reshape(-1, 3),
+            "ranges": np.array(ranges, np.uint32).reshape(-1, 4),
             "driven": np.array([inputs.index(name) for name in widths], np.uint32),
             "stimuli": np.ascontiguousarray(np.concatenate([np.zeros((cycles, 0), np.uint32), *stimuli], 1)),
             "contents": np.concatenate([np.zeros(0, np.uint32), *(words.reshape(-1) for words in contents)]),

@@ -23,17 +23,30 @@ struct Outcome {
 #pragma pack(pop)
 static_assert(sizeof(Fault) == 20 && sizeof(Outcome) == 32);
 
-// Places of wrong words. Ports: cycle * (observed words of a cycle) + index of the word in the order of Target.observed;
-// memories: MEMORY_PLACE + index of the word among those of Target.observed_memory.
-constexpr uint64_t MEMORY_PLACE = uint64_t{1} << 63;
-
-// A signature is the sum of this over the wrong words, so that their order does not matter (SplitMix64's finalizer).
-inline uint64_t wrong_word(uint64_t place, uint32_t difference) {
-    uint64_t x = place * 0x9E3779B97F4A7C15u + difference;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
+// A signature is two sums over the wrong words, so that their order does not matter, of 32-bit hashes (the vector engine's words)
+// of where a word is and how it differs: the word `row` of those observed in a cycle, or the 32-bit word `word` of the
+// netlist's memory `memory`.
+inline uint32_t mix(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return x ^ (x >> 16);
 }
+
+inline uint32_t port_place(uint32_t cycle, uint32_t row) { return mix(cycle * 0x9E3779B1u + row + 1); }
+inline uint32_t memory_place(uint32_t memory, uint32_t word) { return mix(mix(memory + 0x2545F491u) + word); }
+
+struct Signature {
+    uint32_t low = 0, high = 0;
+    void add(uint32_t place, uint32_t difference) {
+        low += mix(difference ^ place);
+        high += mix(difference + (place ^ 0x5BD1E995u));
+    }
+    // 0 is kept for results without a wrong word.
+    uint64_t value(bool wrong) const {
+        const uint64_t sum = uint64_t{high} << 32 | low;
+        return wrong ? sum ? sum : 1 : 0;
+    }
+};
 
 // The absolute difference of two words of `width` bits, two's complement.
 inline uint32_t error_of(uint32_t golden, uint32_t got, unsigned width) {

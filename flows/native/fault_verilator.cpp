@@ -62,7 +62,7 @@ struct Observed {
 };
 
 struct Range {
-    uint32_t variable, first, end;
+    uint32_t variable, first, end, memory;  // memory: its number in signatures
 };
 
 struct Setup {
@@ -269,11 +269,12 @@ class Engine {
             : uint32_t(std::min<uint64_t>(setup_.limit, 2 * uint64_t{cycles} + setup_.watchdog));
         fault::Outcome o{0, -1, -1, int32_t(deadline), 0, 0, 0};
         bool over = false, fixed = false, broken = false;
-        auto wrong = [&](uint32_t t, uint64_t place, uint32_t golden, uint32_t got, uint32_t width) {
+        fault::Signature signature;
+        auto wrong = [&](uint32_t t, uint32_t place, uint32_t golden, uint32_t got, uint32_t width) {
             if (o.first_difference < 0) o.first_difference = int32_t(t);
             ++o.wrong_words;
             o.largest_error = std::max(o.largest_error, fault::error_of(golden, got, width));
-            o.signature += fault::wrong_word(place, golden ^ got);
+            signature.add(place, golden ^ got);
         };
         for (uint32_t t = f.cycle; t < deadline; ++t) {
             const bool active = t < until;
@@ -284,7 +285,7 @@ class Engine {
             if (t < cycles)
                 for (size_t i = 0, at = size_t{t} * observed_.size(); i < observed_.size(); ++i, ++at)
                     if (const uint32_t got = observed_[i].get(root_); got != outputs[at] && counts_[at])
-                        wrong(t, at, outputs[at], got, observed_[i].width);
+                        wrong(t, fault::port_place(t, uint32_t(i)), outputs[at], got, observed_[i].width);
             if (o.first_flag < 0 && is_high(setup_.detected)) o.first_flag = int32_t(t);
             fixed |= is_high(setup_.corrected);
             broken |= is_high(setup_.violation);
@@ -306,12 +307,11 @@ class Engine {
             }
         }
         o.outcome = fault::classify(over, broken, o.wrong_words != 0, o.first_flag >= 0, fixed);
-        if (o.wrong_words && !o.signature) o.signature = 1;
+        o.signature = signature.value(o.wrong_words != 0);
         return o;
     }
 
     template <typename Wrong> void compare_memories(uint32_t t, Wrong wrong) const {
-        uint64_t place = fault::MEMORY_PLACE;
         for (const Range& range : ranges_) {
             const Variable& v = VARIABLES[range.variable];
             const size_t first = v.offset + v.stride() * range.first, bytes = v.stride() * (range.end - range.first);
@@ -320,9 +320,9 @@ class Engine {
                     for (uint32_t part = 0; part < v.words(); ++part) {
                         const Word word(v, i, part);
                         const uint32_t golden = word.get(last.data()), got = word.get(root_);
-                        if (golden != got) wrong(t, place + uint64_t{i - range.first} * v.words() + part, golden, got, word.width);
+                        if (golden != got)
+                            wrong(t, fault::memory_place(range.memory, i * v.words() + part), golden, got, word.width);
                     }
-            place += uint64_t{range.end - range.first} * v.words();
         }
     }
 };
