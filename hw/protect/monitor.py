@@ -58,7 +58,8 @@ class ProtectionMonitor(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        cycle, seen = Signal(32), Signal()
+        cycle = Signal(32)
+        seen = Signal()
         m.d.sync += [self.detected_set.eq(self.detected), self.corrected_set.eq(self.corrected)]
         m.d.comb += self.stop.eq((self.pending | self.detected_set).any())
         for reports, count in ((self.detected_set, self.detected_count), (self.corrected_set, self.corrected_count)):

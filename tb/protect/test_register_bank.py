@@ -19,12 +19,14 @@ CYCLES = 6
 
 
 def flip_flops(fragment: Fragment) -> list[Signal]:
-    """Return every register of a design, the flags included."""
-    found = LHSMaskCollector()
+    """Return every register of a design, the flags included; but for those with bits that are no registers.
+
+    (Amaranth's simulator lets nobody write into such a signal.)
+    """
+    found, wires = LHSMaskCollector(), LHSMaskCollector()
     for domain, statements in fragment.statements.items():
-        if domain != "comb":
-            found.visit_stmt(statements)
-    return [signal for signal, _ in found.masks()] + [
+        (wires if domain == "comb" else found).visit_stmt(statements)
+    return [signal for signal, _ in found.masks() if signal not in wires.lhs] + [
         signal for child, _, _ in fragment.subfragments for signal in flip_flops(child)]
 
 
