@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.array.mesh import Mesh
+from hw.array.guarded_mesh import GuardedMesh
+from hw.array.meshes import mesh_of
 from hw.config import ceil_log2
 from hw.pe import PESpec
 
@@ -22,6 +23,8 @@ class ArrayBench(wiring.Component):
         The PE; its dataflows must have "ws".
     rows, columns : int
         R and C.
+    protection : str
+        How the mesh checks itself, as in `hw.array.meshes`.
 
     Members
     -------
@@ -33,21 +36,23 @@ class ArrayBench(wiring.Component):
         The slot's psums are a result.
     valid : Out(1), psum_0, psum_1, … : Out(signed(psum_width))
         `streams` and the psums of the slot `latency` cycles ago.
+    detected : Out(1)
+        A protected mesh has found an error; only there.
     """
 
-    def __init__(self, *, spec: PESpec, rows: int, columns: int):
-        self.spec, self.rows, self.columns = spec, rows, columns
+    def __init__(self, *, spec: PESpec, rows: int, columns: int, protection: str = "none"):
+        self.spec, self.rows, self.columns, self.protection = spec, rows, columns, protection
         self.latency = rows + columns - 1
         super().__init__({
             "activation": In(rows * spec.activation_width), "weight": In(columns * spec.weight_width),
             "select": In(1), "load": In(1), "load_row": In(max(1, ceil_log2(rows))), "streams": In(1),
-            "valid": Out(1), **{f"psum_{c}": Out(signed(spec.psum_width)) for c in range(columns)},
+            "valid": Out(1), **({} if protection == "none" else {"detected": Out(1)}), **{f"psum_{c}": Out(signed(spec.psum_width)) for c in range(columns)},
         })
 
     def elaborate(self, platform: Any) -> Module:
         """Wire the mesh, and delay `streams` as it delays a slot."""
         m = Module()
-        m.submodules.mesh = mesh = Mesh(spec=self.spec, rows=self.rows, columns=self.columns)
+        m.submodules.mesh = mesh = mesh_of(self.protection, spec=self.spec, rows=self.rows, columns=self.columns)
         valid = Signal(self.latency, name="valid_pipeline")
         m.d.sync += valid.eq(Cat(self.streams, valid))
         m.d.comb += [
@@ -59,4 +64,6 @@ class ArrayBench(wiring.Component):
             self.valid.eq(valid[-1]),
             *(getattr(self, f"psum_{c}").eq(mesh.psum[c]) for c in range(self.columns)),
         ]
+        if isinstance(mesh, GuardedMesh):
+            m.d.comb += [mesh.valid.eq(valid[-1]), self.detected.eq(mesh.detected)]
         return m
