@@ -305,7 +305,7 @@ u32 Stepper::wake(Vector& v, bool still) {
     for (u32 lane : v.active) {
         const Fault& fault = faults[v.verdicts.fault[lane]];
         const SiteTable& site = t.site[fault.site];
-        if (site.kind == SITE_MEMORY || (site.kind != SITE_GATE && t.feeds.size(site.item))) return now + 1;
+        if (site.kind == SITE_MEMORY || site.kind == SITE_FF) return now + 1;       // it shows when the word changes
         next = std::min(next, until(fault));
     }
     next = std::min(next, now + 1 < trace_.cycles ? trace_.cycles - 1 : trace_.deadline - 1);
