@@ -1,51 +1,25 @@
-"""A tile of BitMoD PEs: operands in by steps of four, float32 rows out."""
+"""A tile of BitMoD PEs with their column sums: operands in by steps of four, float32 rows out."""
 
 from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.array.bitmod_array import BitmodArray, bitmod_step_layout
 from hw.array.bitmod_column import ColumnSum
-from hw.array.bitmod_weights import WeightColumn
 from hw.elements import FP32
 from hw.errors import ConfigError
-from hw.pe.bitmod.pe import BitmodPE
-from hw.pe.bitmod.precision import LANES, WeightPrecision, term_significance, terms_less_one
-from hw.pe.bitmod.shape import SCALE_BITS, BitmodShape
-from hw.pe.bitmod.specials import SpecialValues
-from hw.pe.bitmod.timing import BitmodTiming
-from hw.pe.bitmod.unpack import ActivationUnpack
+from hw.pe.bitmod.shape import BitmodShape
 from hw.share import shared
 
-__all__ = ["BitmodTile", "bitmod_step_layout"]
-
-
-def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int) -> data.StructLayout:
-    """Return the layout of a step: four of K for each row and each column of the tile.
-
-    `activations` of each row, `codes` of each column, in its lowest bits; `scales` and `specials`, the index of a special
-    value, of each column's group, the same in all steps of a group; `precision`, a `WeightPrecision`, the same in all steps of
-    a result; `group_last`, the last step of a group; `last`, that of a result, which is the last of its group too.
-    """
-    return data.StructLayout({
-        "activations": data.ArrayLayout(data.ArrayLayout(shape.activation.bits, LANES), rows),
-        "codes": data.ArrayLayout(data.ArrayLayout(8, LANES), columns),
-        "specials": data.ArrayLayout(2, columns),
-        "scales": data.ArrayLayout(SCALE_BITS, columns),
-        "precision": 3,
-        "group_last": 1,
-        "last": 1,
-    })
+__all__ = ["BitmodTile"]
 
 
 class BitmodTile(wiring.Component):
     """R×C BitMoD PEs, output-stationary: o[r][c] = Σ over groups of scale · Σ activation[r] · weight[c], in float32.
 
-    Weights go down the columns as terms, activations along the rows; every PE is told the same in the same cycle. A step takes
-    4, 3 or 2 cycles (`WeightPrecision`), steps, groups and results follow each other without a gap. Behind the next group,
-    scales are multiplied and each column's products added, one row a cycle: that hides if a group takes R + 8 cycles, and
-    shorter ones wait.
+    A `BitmodArray` whose products each column adds up (`ColumnSum`), one row a cycle, behind the next group.
 
     From the step that ends a result, of T cycles, to its first row: `latency` + T cycles; then a row a cycle, which cannot wait.
     Cycles of a product: `hw.engines.bitmod_cycles`.
@@ -58,15 +32,12 @@ class BitmodTile(wiring.Component):
 
     Members
     -------
-    i : In(stream of `bitmod_step_layout`)
-    special_write : In(1), special_addr : In(2), special_value : In(signed(6))
-        Program a special value (`SpecialValues`), while no step is inside.
+    i, special_write, special_addr, special_value, flushed, rejected
+        As of `BitmodArray`.
     o_valid : Out(1), o_row : Out(range(R)), o : Out(C × 32)
         A row of results, float32.
     busy : Out(1)
         A step or a result is inside.
-    flushed, rejected : Out(1)
-        Since reset: an activation was NaN or an infinity and counted as zero; a special value did not fit.
 
     Attributes
     ----------
@@ -79,10 +50,10 @@ class BitmodTile(wiring.Component):
 
     Reference
     ---------
-    Chen et al., BitMoD, HPCA 2025, Section IV-C: 8×8 PEs. Inferred: stages, widths, when columns are drained.
+    Chen et al., BitMoD, HPCA 2025, Section IV-C: 8×8 PEs. Inferred: see `BitmodArray` and `ColumnSum`.
     """
 
-    latency = 1 + BitmodTiming.latency + 2 + ColumnSum.latency
+    latency = BitmodArray.latency + ColumnSum.latency
 
     def __init__(self, shape: BitmodShape, *, rows: int = 8, columns: int = 8):
         for name, value in (("rows", rows), ("columns", columns)):
@@ -104,145 +75,29 @@ class BitmodTile(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.specials = specials = SpecialValues()
-        m.submodules.timing = timing = BitmodTiming()
-        m.d.comb += [
-            specials.write.eq(self.special_write), specials.addr.eq(self.special_addr), specials.value.eq(self.special_value),
-            self.rejected.eq(specials.rejected),
-        ]
-        step = Signal(self.i.p.shape(), reset_less=True)
-        index, issue, ending = self._issue(m, step, timing)
-        weights = self._weights(m, platform, step, index, ending, timing, specials)
-        columns = self._pes(m, platform, timing, weights, self._activations(m, step, issue))
-        self._drain(m, platform, step, ending, timing, columns)
-        return m
+        m.submodules.array = array = BitmodArray(self.shape, rows=self.rows, columns=self.columns)
+        connect(m, tile=flipped(self.i), array=array.i)
+        m.d.comb += [getattr(array, name).eq(getattr(self, name)) for name in ("special_write", "special_addr", "special_value")]
+        m.d.comb += [self.flushed.eq(array.flushed), self.rejected.eq(array.rejected)]
 
-    def _issue(self, m: Module, step: data.View, timing: BitmodTiming) -> tuple[Value, Value, Value]:
-        """Take steps, count their terms; return the index of the term issued in this cycle, whether one is, and ends a group."""
-        occupied, inside_group = Signal(), Signal()
-        index = Signal(2)
-        gap = Signal(range(self.rows + SCALE_BITS))                 # cycles for which no group may end
-        left = Signal(range(self.latency + self.rows + 1))          # cycles until everything is out
-        last_index, ending, issue = Signal(), Signal(), Signal()
-        m.d.comb += [
-            last_index.eq(index == terms_less_one(step.precision)),
-            ending.eq(issue & last_index & step.group_last),
-            issue.eq(occupied & ~(last_index & step.group_last & (gap != 0))),
-            self.i.ready.eq(~occupied | (issue & last_index)),
-            self.busy.eq(occupied | (left != 0)),
-        ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [step.eq(self.i.p), occupied.eq(1)]
-        with m.Elif(issue & last_index):
-            m.d.sync += occupied.eq(0)
-        with m.If(issue):
-            m.d.sync += [index.eq(Mux(last_index, 0, index + 1)), inside_group.eq(~ending), left.eq(self.latency + self.rows)]
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
-        with m.If(ending):
-            m.d.sync += gap.eq(self.rows + SCALE_BITS - 1)
-        with m.Elif(gap != 0):
-            m.d.sync += gap.eq(gap - 1)
-
-        valid = Signal()
-        first, last = Signal(reset_less=True), Signal(reset_less=True)
-        significance = Signal(3, reset_less=True)
-        m.d.sync += [valid.eq(issue), first.eq(~inside_group), last.eq(ending),
-                     significance.eq(term_significance(step.precision, index))]
-        m.d.comb += [timing.valid.eq(valid), timing.first.eq(first), timing.last.eq(last), timing.significance.eq(significance)]
-        return index, issue, ending
-
-    def _weights(self, m: Module, platform: Any, step: data.View, index: Value, ending: Value, timing: BitmodTiming,
-                 specials: SpecialValues) -> list[WeightColumn]:
-        columns = []
-        for c in range(self.columns):
-            column = WeightColumn()
-            m.submodules[f"weights_{c}"] = shared(platform, "bitmod_weight_column", column)
-            m.d.comb += [
-                column.codes.eq(step.codes[c]), column.precision.eq(step.precision), column.index.eq(index),
-                column.special.eq(step.specials[c]), column.specials.eq(specials.values), column.scale.eq(step.scales[c]),
-                column.scale_take.eq(ending), column.scale_load.eq(timing.accumulate.valid & timing.accumulate.last),
-                column.scale_step.eq(timing.scale.step),
-            ]
-            columns.append(column)
-        return columns
-
-    def _activations(self, m: Module, step: data.View, issue: Value) -> list[tuple[Signal, Signal]]:
-        """Return each row's activations for the two stages of its PEs that need them."""
-        found = []
-        flushed = Signal(self.rows)
-        for r in range(self.rows):
-            m.submodules[f"unpack_{r}"] = unpack = ActivationUnpack(self.shape)
-            width = unpack.o.shape().size
-            held, later = (Signal(width, name=f"{name}_{r}", reset_less=True) for name in ("activations", "lane_activations"))
-            m.d.comb += [unpack.words.eq(step.activations[r]), flushed[r].eq(unpack.flushed)]
-            with m.If(issue):
-                m.d.sync += held.eq(unpack.o)
-            m.d.sync += later.eq(held)
-            found.append((held, later))
-        with m.If(issue & flushed.any()):
-            m.d.sync += self.flushed.eq(1)
-        return found
-
-    def _pes(self, m: Module, platform: Any, timing: BitmodTiming, weights: list[WeightColumn],
-             activations: list[tuple[Signal, Signal]]) -> list[list[BitmodPE]]:
-        """Return the PEs, column by column."""
-        columns = []
-        for c, column in enumerate(weights):
-            pes = []
-            for r, (held, later) in enumerate(activations):
-                pe = BitmodPE(self.shape)
-                m.submodules[f"pe_{r}_{c}"] = shared(platform, pe.module_name, pe)
-                m.d.comb += [
-                    pe.accumulate.eq(timing.accumulate), pe.scale.eq(timing.scale), pe.scale_bit.eq(column.scale_bit),
-                    pe.lane_activations.eq(later), pe.lane_terms.eq(column.lane_terms),
-                ]
-                if self.shape.is_float:
-                    m.d.comb += [pe.align.eq(timing.align), pe.activations.eq(held), pe.terms.eq(column.terms)]
-                pes.append(pe)
-            columns.append(pes)
-        return columns
-
-    def _drain(self, m: Module, platform: Any, step: data.View, ending: Value, timing: BitmodTiming,
-               columns: list[list[BitmodPE]]) -> None:
-        """Add the products of a group to the columns' sums, row by row; put out those of a result's last group."""
-        # What is known when a group ends is needed when its scale is done, after the next one may have ended.
-        flags = data.StructLayout({"fresh": 1, "last": 1, "integer": 1})
-        ended, scaled, drained = (Signal(flags, name=f"flags_{name}", reset_less=True) for name in ("ended", "scaled", "drained"))
-        inside_result, draining = Signal(), Signal()
-        row = Signal(range(self.rows))
-        integer = (step.precision != WeightPrecision.FP4) & (step.precision != WeightPrecision.FP3)
-        with m.If(ending):
-            m.d.sync += [inside_result.eq(~step.last), ended.fresh.eq(~inside_result), ended.last.eq(step.last),
-                         ended.integer.eq(integer)]
-        with m.If(timing.scale.first):
-            m.d.sync += scaled.eq(ended)
-        with m.If(timing.done):
-            m.d.sync += [drained.eq(scaled), draining.eq(1), row.eq(0)]
-        with m.Elif(draining):
-            m.d.sync += row.eq(row + 1)
-            with m.If(row == self.rows - 1):
-                m.d.sync += draining.eq(0)
-
-        tag = data.StructLayout({"valid": 1, "row": len(row)})
-        picked, out = Signal(tag), Signal(tag)
-        picked_flags = Signal(flags, reset_less=True)
-        m.d.sync += [picked.valid.eq(draining), picked.row.eq(row), picked_flags.eq(drained)]
-        m.d.comb += [out.valid.eq(picked.valid & picked_flags.last), out.row.eq(picked.row)]
+        adding = Signal(ColumnSum.latency)              # bit d: a row was taken d + 1 cycles ago
+        m.d.sync += adding.eq(Cat(array.o_valid, adding))
+        m.d.comb += self.busy.eq(array.busy | adding.any())
+        tag = data.StructLayout({"valid": 1, "row": len(self.o_row)})
+        out = Signal(tag)
+        m.d.comb += [out.valid.eq(array.o_valid & array.o.last), out.row.eq(array.o_row)]
         for stage in range(ColumnSum.latency):
             held = Signal(tag, name=f"out_{stage}")
             m.d.sync += held.eq(out)
             out = held
         m.d.comb += [self.o_valid.eq(out.valid), self.o_row.eq(out.row)]
-        for c, pes in enumerate(columns):
+        for c in range(self.columns):
             column = ColumnSum(self.shape, rows=self.rows)
             m.submodules[f"sum_{c}"] = shared(platform, f"bitmod_column_{self.shape.suffix}_{self.rows}", column)
-            ports = ("product", "exponent") if self.shape.is_float else ("product",)
-            for name in ports:
-                held = Signal(getattr(column, name).shape(), name=f"{name}_{c}", reset_less=True)
-                m.d.sync += held.eq(Array(getattr(pe, name) for pe in pes)[row])
-                m.d.comb += getattr(column, name).eq(held)
             m.d.comb += [
-                column.valid.eq(picked.valid), column.row.eq(picked.row), column.fresh.eq(picked_flags.fresh),
-                column.integer.eq(picked_flags.integer), self.o[c].eq(column.o),
+                column.valid.eq(array.o_valid), column.row.eq(array.o_row), column.product.eq(array.o.products[c]),
+                column.integer.eq(array.o.integer), column.fresh.eq(array.o.fresh), self.o[c].eq(column.o),
             ]
+            if self.shape.is_float:
+                m.d.comb += column.exponent.eq(array.o.exponents[c])
+        return m

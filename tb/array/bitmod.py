@@ -10,14 +10,15 @@ from amaranth.hdl import Value
 from amaranth.lib.wiring import Out
 
 from flows.block_sim import BlockSim, unpack_lanes
-from hw.array.bitmod_tile import BitmodTile, bitmod_step_layout
+from hw.array.bitmod_array import BitmodArray, bitmod_step_layout
+from hw.array.bitmod_tile import BitmodTile
 from hw.elements import Element
 from hw.pe.bitmod.precision import PRECISIONS as RTL_PRECISIONS
 from sw.golden.array.bitmod import product
 from sw.golden.pe.bitmod import PRECISIONS
 from tb.sim import simulate
 
-__all__ = ["PythonSim", "TileProduct", "drive", "random_product"]
+__all__ = ["PythonSim", "TileProduct", "drive", "random_product", "step_words"]
 
 SPECIALS = (5.0, -5.0, 8.0, -8.0)       # as the tile's registers are after reset
 
@@ -62,7 +63,7 @@ def random_product(rng: np.random.Generator, element: Element, rows: int, column
                        scales=rng.integers(0, 256, (columns, groups)), specials=rng.integers(0, 4, (columns, groups)))
 
 
-def _words(tile: BitmodTile, item: TileProduct) -> list[int]:
+def step_words(tile: BitmodTile | BitmodArray, item: TileProduct) -> list[int]:
     """Return the steps of a product as words of the stream; a step that K does not fill gets zero activations."""
     layout = bitmod_step_layout(tile.shape, tile.rows, tile.columns)
     k, found = item.codes.shape[1], []
@@ -121,7 +122,7 @@ def drive(sim: BlockSim | PythonSim, tile: BitmodTile, products: list[TileProduc
     program: special values to write first. stall: part of the cycles in which no step is offered.
     """
     rng = np.random.default_rng(seed)
-    words = [word for item in products for word in _words(tile, item)]
+    words = [word for item in products for word in step_words(tile, item)]
     width = bitmod_step_layout(tile.shape, tile.rows, tile.columns).size
     packed = np.array([np.frombuffer(word.to_bytes(-(-width // 64) * 8, "little"), np.uint64) for word in words])
 
