@@ -8,7 +8,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import checkpoint, decoder, emission, formats, fpga, packing, prediction, simulation, tracing, utilization
+from benchmarks import bitmod, checkpoint, decoder, emission, formats, fpga, packing, prediction, simulation, tracing, utilization
 from flows.cache import cache_root
 from flows.toolchain import versions
 
@@ -20,13 +20,15 @@ BENCHMARKS = {
     "tracing": tracing.rows,
     "emission": emission.rows,
     "fpga": fpga.rows,
+    "bitmod": bitmod.rows,
     "formats": formats.rows,
     "packing": packing.rows,
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "checkpoint")
-"""Benchmarks that run only when they are named: place and route takes an hour, a checkpoint a gigabyte of disk and minutes."""
+_ASKED_FOR = ("fpga", "bitmod", "checkpoint")
+"""Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
+and minutes."""
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,59 @@
+"""Area of a BitMoD PE and of its tile beside multiply-accumulate units; cells of HEDDLE_LIBERTY, else NAND2 equivalents."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from flows.synth.asic import synthesize
+from flows.synth.generic import GENERIC_NAME
+from flows.synth.options import AsicOptions
+from hw.arith.float_fma import FloatFma
+from hw.arith.half_mul_add import HalfMulAdd
+from hw.array.bitmod_tile import BitmodTile
+from hw.elements import BF16, ELEMENTS, FP16
+from hw.engines import BITMOD_TERMS
+from hw.pe.bitmod.pe import BitmodPE
+from hw.pe.bitmod.shape import BitmodShape
+from hw.pe.mac import MacPE
+
+PAPER_RATIO = 1507.7 / 1968.7
+"""BitMoD PE to FP16 PE in the authors' performance model (28 nm, 1 GHz)."""
+
+_BASELINE = "MAC float16 · float16 + float32"
+_PES: dict[str, tuple[Callable[[], Any], bool]] = {
+    _BASELINE: (HalfMulAdd, False),
+    "MAC float16 · float16 + float16": (lambda: FloatFma(fmt=FP16), False),
+    "MAC int8 · int8 + int24": (lambda: MacPE(activation_width=8, weight_width=8, psum_width=24, dataflows=("os",)), False),
+    "BitMoD float16, all precisions": (lambda: BitmodPE(BitmodShape()), True),
+    "BitMoD float16, fp4 and fp3": (lambda: BitmodPE(BitmodShape(precisions=("fp4", "fp3"))), True),
+    "BitMoD bfloat16, all precisions": (lambda: BitmodPE(BitmodShape(activation=BF16)), True),
+    "BitMoD int8, all precisions": (lambda: BitmodPE(BitmodShape(activation=ELEMENTS["int8"])), True),
+}
+_TILE = "BitMoD float16 tile, 8×8, for each PE"
+
+
+def _options(**more: Any) -> AsicOptions:
+    return AsicOptions(liberty=os.environ.get("HEDDLE_LIBERTY", GENERIC_NAME), **more)
+
+
+def _row(name: str, area: float, found: dict[str, Any], flip_flops: float, baseline: float, serial: bool) -> dict[str, Any]:
+    lanes = 4 if serial else 1
+    fastest, slowest = (lanes / BITMOD_TERMS[precision] if serial else 1.0 for precision in ("fp4", "int8"))
+    return {"PE": name, "area": area, "unit": found["area_unit"], "of the first": area / baseline, "paper": "–",
+            "flip-flops": flip_flops,
+            "depth": found["depth"], "MHz": found["fmax_mhz"] or "–", "MAC/cycle fp4": fastest, "int8": slowest,
+            "area for fp4 MAC/cycle": area / fastest}
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return a row for each PE, flattened, and one for a whole tile; the tile has encoders, operand registers and column sums."""
+    table: list[dict[str, Any]] = []
+    baseline = 0.0
+    for name, (build, serial) in _PES.items():
+        found = synthesize(build(), top="pe", options=_options(flatten=True))
+        baseline = baseline or found["area"]
+        table.append(_row(name, found["area"], found, found["flip_flops"], baseline, serial))
+    table[3]["paper"] = f"{PAPER_RATIO:.3g}"
+    found = synthesize(BitmodTile(BitmodShape()), top="tile", options=_options(timing=False))
+    table.append(_row(_TILE, found["area"] / 64, found, found["flip_flops"] / 64, baseline, True))
+    return table
