@@ -74,7 +74,8 @@ def synthesize(design: Any, *, top: str | None = None, options: AsicOptions | No
     options = options or AsicOptions()
     verilog = design if isinstance(design, str) else to_verilog(design, top or "top")
     modules = modules_of(verilog)
-    top = top or (modules[0] if modules else "")
+    if top is None:
+        top = modules[0] if modules else ""
     if top not in modules:
         near = difflib.get_close_matches(top, modules, n=5, cutoff=0.4) or sorted(name for name in modules if top in name)[:5]
         raise ValueError(f"block must be a module of the design, not {top!r}; near: {', '.join(near or modules[:5])}")

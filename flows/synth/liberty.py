@@ -218,8 +218,14 @@ def _matches(text: str) -> bool:
     return False
 
 
-def _numbers(texts: list[str]) -> list[float]:
-    return [float(part) for text in texts for part in text.replace("\\", " ").replace(",", " ").split()]
+def _numbers(group: _Group, name: str) -> list[float]:
+    """Return the numbers of an attribute of a group; none if it has no such attribute."""
+    parts = [part for text in group.values.get(name, []) for part in text.replace("\\", " ").replace(",", " ").split()]
+    try:
+        return [float(part) for part in parts]
+    except ValueError as error:
+        where = f"{name} of {group.kind} ({group.name}) in line {group.line}"
+        raise LibertyError(f"{where} must be numbers: {error}") from None
 
 
 def _delay(pin: _Group, templates: dict[str, _Group], load: float) -> float:
@@ -237,10 +243,10 @@ def _delay(pin: _Group, templates: dict[str, _Group], load: float) -> float:
 def _look_up(table: _Group, templates: dict[str, _Group], load: float, slew: float | None) -> float:
     """Return a table between its entries, at a load and an input slew (None: the second steepest)."""
     template = templates.get(table.name)
-    values = np.array(_numbers(table.values.get("values", [])))
+    values = np.array(_numbers(table, "values"))
     axes = []
     for index in ("1", "2"):
-        points = _numbers(table.values.get(f"index_{index}") or (template.values.get(f"index_{index}", []) if template else []))
+        points = _numbers(table, f"index_{index}") or (_numbers(template, f"index_{index}") if template else [])
         if points:
             is_load = template is not None and template.text(f"variable_{index}") == "total_output_net_capacitance"
             axes.append((points, load if is_load else points[min(1, len(points) - 1)] if slew is None else slew))
@@ -274,7 +280,10 @@ def _unit(text: str, units: dict[str, float], otherwise: float) -> float:
     found = re.fullmatch(r"\s*([\d.eE+-]*)\s*([a-zA-Z]+)\s*", text)
     if found is None or found[2].lower() not in units:
         return otherwise
-    return float(found[1] or 1) * units[found[2].lower()]
+    try:
+        return float(found[1] or 1) * units[found[2].lower()]
+    except ValueError:
+        raise LibertyError(f"a unit must be a number and a unit, not {text!r}") from None
 
 
 def parse_liberty(text: str) -> Liberty:

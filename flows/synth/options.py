@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.synth.generic import GENERIC_NAME, generic_liberty
-from flows.synth.liberty import Liberty, parse_liberty, read_liberty
+from flows.synth.liberty import Liberty, LibertyError, parse_liberty, read_liberty
 from flows.toolchain import osu018_liberty
 
 __all__ = ["AsicOptions", "load_liberty"]
@@ -63,4 +63,6 @@ def load_liberty(named: str | Path) -> Liberty:
     """Return the cell library that `AsicOptions.liberty` names."""
     if str(named) == GENERIC_NAME:
         return parse_liberty(generic_liberty())
+    if not str(named):
+        raise LibertyError("--liberty must be a .lib or .lib.gz file, not ''")
     return read_liberty(osu018_liberty() if str(named) == "osu018" else Path(named))

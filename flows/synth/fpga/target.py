@@ -30,9 +30,16 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
                        help="seeds to try, one after the other, when the router gets stuck (default: %(default)s)")
     group.add_argument("--no-pnr", action="store_true", help="stop after synthesis")
     group.add_argument("--no-dsp", action="store_true", help="multipliers in LUTs")
-    group.add_argument("--memory", type=lambda text: int(text, 0), default=BoardConfig().memory_bytes, metavar="BYTES",
+    group.add_argument("--memory", type=_bytes, default=BoardConfig().memory_bytes, metavar="BYTES",
                        help="on-chip memory in place of DRAM, a power of two (default: %(default)s)")
     group.add_argument("--baud", type=int, default=BoardConfig().baud, metavar="BAUD", help="of the host (default: %(default)s)")
+
+
+def _bytes(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}") from None
 
 
 def options_from(args: argparse.Namespace) -> FpgaOptions:

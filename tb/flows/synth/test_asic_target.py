@@ -22,6 +22,8 @@ def test_targets():
     (["systolic-4x4", "--target", "tpu"], r"--target must be one of asic.*, not 'tpu'"),
     (["systolic-4x4", "--target", "asic", "--liberty", "none.lib"],
      r"--liberty must be a readable \.lib or \.lib\.gz file, not 'none\.lib': .*"),
+    (["systolic-4x4", "--target", "asic", "--liberty", ""], r"--liberty must be a \.lib or \.lib\.gz file, not ''"),
+    (["systolic-4x4", "--target", "asic", "--block", ""], r"block must be a module of the design, not ''; near: .*"),
     (["systolic-4x4", "--target", "asic", "--clock-ns", "-1"], r"clock period must be a positive number of ns, not -1\.0"),
     (["systolic-4x4", "--target", "asic", "--block", "pe_mac"],
      r"block must be a module of the design, not 'pe_mac'; near: .*pe_mac_.*"),

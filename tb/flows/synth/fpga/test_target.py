@@ -55,3 +55,10 @@ def test_impossible_requests_are_refused(arguments, text, capsys):
 
 def test_parts_are_found_in_any_case():
     assert part_named("ecp5", "LFE5U-85F-6BG381C") is PARTS["lfe5u-85f-6bg381c"]
+
+
+def test_a_memory_that_is_no_number_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["synth", "systolic-4x4", "--target", "ecp5", "--memory", "0x"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith("error: argument --memory: must be an integer, not '0x'\n")
