@@ -26,7 +26,7 @@ class System:
     Parameters
     ----------
     bus_width, lines, depth : int
-        Of the config: `bus_width`, `command_lines`, `queue_depth`.
+        Of the config: `bus_width`, `command_lines`, `queue_depth`; `protection` as well.
     latency, stall : int, float
         Of the memory.
     unit_stall, room, longest : float, int, int
@@ -41,8 +41,10 @@ class System:
 
     def __init__(self, *, bus_width: int = 128, lines: int = 8, depth: int = 4, latency: int = 8, stall: float = 0.0,
                  unit_stall: float = 0.0, room: int = 4, longest: int = 20, seed: int = 0,
+                 protection: tuple[tuple[str, str], ...] = (),
                  units: Mapping[Unit, dict[str, Any]] = MappingProxyType({})):
-        config = AcceleratorConfig(bus_width=bus_width, command_lines=lines, queue_depth=depth, scratchpad_banks=4)
+        config = AcceleratorConfig(bus_width=bus_width, command_lines=lines, queue_depth=depth, scratchpad_banks=4,
+                                   protection=protection)
         self.dut = Controller(config)
         self.memory = AxiMemory(1 << 16, bus_width, latency=latency, stall=stall, seed=seed)
         self.host = Host(self.dut.s_axil, seed=seed)
