@@ -73,7 +73,7 @@ class PromptPrograms:
         place_embeddings(self.memory, self.weights, tokens, dram)
 
     def logits(self, dram: npt.NDArray[np.uint8], rows: int) -> npt.NDArray[np.float32]:
-        """Return the logits of the first `rows` tokens in DRAM, (…, bytes) uint8 → (…, rows, vocabulary)."""
+        """Return a copy of the logits of the first `rows` tokens in DRAM, (…, bytes) uint8 → (…, rows, vocabulary)."""
         start, _ = self.memory.regions["logits"]
-        words = np.ascontiguousarray(dram[..., start:start + rows * self.memory.logits_row]).view(np.float32)
+        words = dram[..., start:start + rows * self.memory.logits_row].copy().view(np.float32)
         return words.reshape(*dram.shape[:-1], rows, -1)[..., :self.model.vocab]

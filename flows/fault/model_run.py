@@ -177,8 +177,8 @@ class ModelRun:
             before = phase
             if event.unit != Unit.MATRIX or event.fields["dataflow"] != Dataflow.WS:
                 continue
-            for n in range(ceil_div(event.fields["n"], self.config.columns)):
-                for k in range(ceil_div(event.fields["k"], self.config.rows)):
+            for k in range(ceil_div(event.fields["k"], self.config.rows)):
+                for n in range(ceil_div(event.fields["n"], self.config.columns)):
                     yield Tile(command=number, k=k, n=n, kernel=kernels[phase][1], layer=seen[phase])
 
     def _start(self) -> State:

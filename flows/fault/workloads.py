@@ -21,7 +21,7 @@ from sw.program import Program
 from sw.runtime import compile_case, gemm_args, place_operands, run_case
 from sw.workloads import Workload
 
-__all__ = ["DRAM", "array_operands", "array_target", "mesh_target", "program_target", "workload_target"]
+__all__ = ["DRAM", "array_operands", "array_target", "mesh_stimuli", "mesh_target", "program_target", "workload_target"]
 
 DRAM = "dram.array.array"
 """Path of the memory behind the accelerator in a target of `program_target`."""
@@ -95,6 +95,17 @@ def mesh_target(spec: PESpec, activations: npt.NDArray[np.integer], weights: npt
     weights : (tiles, R, C) integers
     name : str
     """
+    rows, columns = weights.shape[1:]
+    stimuli, cycles = mesh_stimuli(spec, activations, weights)
+    psums = tuple(f"psum_{c}" for c in range(columns))
+    return Target(
+        name=name, rtlil=to_rtlil(ArrayBench(spec=spec, rows=rows, columns=columns), "array_bench"), top="array_bench",
+        stimuli=stimuli, cycles=cycles, observed=("valid", *psums), valid=dict.fromkeys(psums, "valid"))
+
+
+def mesh_stimuli(spec: PESpec, activations: npt.NDArray[np.integer],
+                 weights: npt.NDArray[np.integer]) -> tuple[dict[str, npt.NDArray[np.uint32]], int]:
+    """Return the inputs of a mesh on tiles as of `mesh_target`, by port and cycle, and the cycles until the last result is out."""
     tiles, steps, rows = activations.shape
     columns = weights.shape[2]
     tile = rows + steps
@@ -110,11 +121,7 @@ def mesh_target(spec: PESpec, activations: npt.NDArray[np.integer], weights: npt
         control["load_row"][loading] = np.arange(rows)[::-1]
         bank = index % 2                                # the one that is not loaded multiplies
         control["select"][loading], control["select"][streaming] = 1 - bank, bank
-    psums = tuple(f"psum_{c}" for c in range(columns))
-    return Target(
-        name=name, rtlil=to_rtlil(ArrayBench(spec=spec, rows=rows, columns=columns), "array_bench"), top="array_bench",
-        stimuli={**{port: _packed(values, widths[port]) for port, values in lanes.items()}, **control}, cycles=cycles,
-        observed=("valid", *psums), valid=dict.fromkeys(psums, "valid"))
+    return {**{port: _packed(values, widths[port]) for port, values in lanes.items()}, **control}, cycles
 
 
 def _script(config: AcceleratorConfig, program: Program, args: Mapping[str, int] | None, watchdog: int) -> npt.NDArray[np.uint32]:
