@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.fault.engine import FaultError, check_faults, check_golden
 from flows.fault.lanes_build import build_lanes
 from flows.fault.lanes_tables import LanesTables, Tables
 from flows.fault.lowering import design_of
-from flows.fault.records import FAULT, OUTCOME, Kind
+from flows.fault.places import check_names
+from flows.fault.records import FAULT, OUTCOME
 from flows.fault.segments import segment
 from flows.fault.sites import KINDS, Sites, sites_of
-from flows.fault.target import Target, TargetError
+from flows.fault.target import Target
 
-__all__ = ["ACCESS", "CORRUPTION", "FaultError", "LanesEngine"]
+__all__ = ["ACCESS", "CORRUPTION", "LanesEngine"]
 
 ACCESS = np.dtype([("address", "<u4"), ("cycle", "<u4"), ("kind", "<u4")])
 """An access to a memory in the run without faults; `kind`: 0 read, 1 all of the word written, 2 some of it."""
@@ -24,13 +26,6 @@ CORRUPTION = np.dtype([("word", "<u4"), ("golden", "<u4"), ("got", "<u4")])
 _FOUND = np.dtype([("fault", "<u4"), ("memory", "<u4"), ("word", "<u4"), ("golden", "<u4"), ("got", "<u4")])
 
 _STOP_AT_FIRST_SDC, _COLLECT = 1, 2
-_STATE = (Kind.SEU, Kind.MBU, Kind.STUCK0, Kind.STUCK1, Kind.INTERMITTENT)
-_ALLOWED = {"ff": _STATE, "memory": _STATE, "gate": (Kind.SET, Kind.STUCK0, Kind.STUCK1), "bus": (Kind.BUS, Kind.STUCK0,
-                                                                                                  Kind.STUCK1)}
-
-
-class FaultError(ValueError):
-    """A fault that cannot be injected; the text says which and why."""
 
 
 def _load(path: Any) -> ctypes.CDLL:
@@ -38,7 +33,7 @@ def _load(path: Any) -> ctypes.CDLL:
     pointer, u32 = ctypes.c_void_p, ctypes.c_uint32
     for name, result, arguments in (
         ("create", pointer, [ctypes.POINTER(Tables)]), ("destroy", None, [pointer]), ("cycles", u32, [pointer]),
-        ("deadline", u32, [pointer]), ("flagged", u32, [pointer]), ("lanes", u32, []),
+        ("deadline", u32, [pointer]), ("flagged", u32, [pointer]), ("violated", u32, [pointer]), ("lanes", u32, []),
         ("run", None, [pointer, pointer, ctypes.c_size_t, pointer, u32]),
         ("corruptions", ctypes.c_size_t, [pointer, ctypes.POINTER(pointer)]),
         ("accesses", None, [pointer, u32, ctypes.POINTER(pointer), ctypes.POINTER(pointer)]),
@@ -56,8 +51,10 @@ class LanesEngine:
     Parameters
     ----------
     target : Target
+    sites : Sites or None
+        Of the target; by default `sites_of(target, gates=gates)`.
     gates : bool
-        Outputs of logic cells are sites too.
+        Outputs of logic cells are sites too, if no sites are given.
 
     Attributes
     ----------
@@ -70,16 +67,18 @@ class LanesEngine:
     Raises
     ------
     TargetError
-        If the run without faults does not end, or raises a flag; or the target names what is not there.
+        If the target's run without faults fails, or it names a port or a memory that there is not.
     NetlistError
         If the design cannot be simulated.
     """
 
     name = "lanes"
 
-    def __init__(self, target: Target, *, gates: bool = False):
+    def __init__(self, target: Target, sites: Sites | None = None, *, gates: bool = False):
         self.target = target
-        self.sites: Sites = sites_of(target, gates=gates)
+        self.sites = sites if sites is not None else sites_of(target, gates=gates)
+        gates = bool((self.sites.table["kind"] == KINDS.index("gate")).any())
+        check_names(target)
         design = design_of(target.rtlil, target.top)
         pieces = segment(design)
         self._tables = LanesTables(target, design, pieces, self.sites)
@@ -88,45 +87,21 @@ class LanesEngine:
         self._closed = weakref.finalize(self, self._library.fi_destroy, self._handle)
         self.golden_cycles = int(self._library.fi_cycles(self._handle))
         self.deadline = int(self._library.fi_deadline(self._handle))
-        if not self.golden_cycles:
-            raise TargetError(f"the run without faults must raise {target.done!r} within {target.limit} cycles, and does not")
-        if self._library.fi_flagged(self._handle):
-            raise TargetError(f"the run of {target.name!r} without faults must not raise {target.detected!r}, "
-                              f"{target.corrected!r} or {target.violation!r}")
+        check_golden(target, ended=self.golden_cycles > 0, cycles=self.golden_cycles or target.limit,
+                     flagged=bool(self._library.fi_flagged(self._handle)), violated=bool(self._library.fi_violated(self._handle)))
 
     @property
     def lanes(self) -> int:
         """Machines in a vector on this processor."""
         return int(self._library.fi_lanes())
 
-    def _checked(self, faults: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-        faults = np.ascontiguousarray(faults, dtype=FAULT)
-        if not len(faults):
-            return faults
-        for bad, rule in (
-            (faults["site"] >= len(self.sites), lambda row: f"have a site below {len(self.sites)}, not {row['site']}"),
-            (faults["cycle"] >= self.golden_cycles,
-             lambda row: f"begin before cycle {self.golden_cycles}, not in {row['cycle']}"),
-        ):
-            if bad.any():
-                index = int(np.flatnonzero(bad)[0])
-                raise FaultError(f"fault {index} must {rule(faults[index])}")
-        table = self.sites.table[faults["site"]]
-        outside = faults["mask"].astype(np.uint64) >> table["width"].astype(np.uint64) > 0
-        if outside.any():
-            index = int(np.flatnonzero(outside)[0])
-            raise FaultError(f"fault {index} must strike bits of the {table['width'][index]} that its site has, not mask "
-                             f"0x{int(faults['mask'][index]):x}")
-        fits = np.zeros(len(faults), bool)
-        for kind, allowed in _ALLOWED.items():
-            fits |= (table["kind"] == KINDS.index(kind)) & np.isin(faults["kind"], [int(one) for one in allowed])
-        if not fits.all():
-            index = int(np.flatnonzero(~fits)[0])
-            place = KINDS[table["kind"][index]]
-            names = ", ".join(kind.name for kind in _ALLOWED[place])
-            raise FaultError(f"fault {index} must be of a kind that a site of kind {place} can have, {names}, not "
-                             f"{int(faults['kind'][index])}")
-        return faults
+    def _checked(self, faults: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+        check_faults(faults, self.sites)
+        late = np.flatnonzero(faults["cycle"] >= self.golden_cycles)
+        if len(late):
+            raise FaultError(f"cycle of fault {late[0]} must be below {self.golden_cycles}, the run's length, not "
+                             f"{int(faults['cycle'][late[0]])}")
+        return np.ascontiguousarray(faults, FAULT)
 
     def _run(self, faults: npt.NDArray[np.void], flags: int) -> npt.NDArray[np.void]:
         outcomes = np.zeros(len(faults), OUTCOME)
@@ -151,7 +126,7 @@ class LanesEngine:
         Raises
         ------
         FaultError
-            If a site, a mask, a cycle or a kind does not fit.
+            If a fault cannot be injected.
         """
         return self._run(self._checked(faults), _STOP_AT_FIRST_SDC if stop_at_first_sdc else 0)
 

@@ -79,6 +79,7 @@ void fi_destroy(void* handle) { delete static_cast<Handle*>(handle); }
 u32 fi_cycles(void* handle) { return static_cast<Handle*>(handle)->trace.cycles; }
 u32 fi_deadline(void* handle) { return static_cast<Handle*>(handle)->trace.deadline; }
 u32 fi_flagged(void* handle) { return static_cast<Handle*>(handle)->trace.flagged; }
+u32 fi_violated(void* handle) { return static_cast<Handle*>(handle)->trace.violated; }
 u32 fi_lanes() { return LANES; }
 
 void fi_run(void* handle, const Fault* faults, size_t n, Outcome* outcomes, u32 flags) {

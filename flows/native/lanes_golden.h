@@ -142,7 +142,7 @@ struct Trace {
     std::vector<std::vector<u32>> final;            // memories in the last cycle
     u32 cycles = 0;                                 // length of the run; 0 if it did not end
     u32 deadline = 0;                               // cycles after which a run hangs
-    bool flagged = false;                           // it raised a flag of an error
+    bool flagged = false, violated = false;         // it raised a flag of an error, or broke a rule of a bus
     std::vector<u32> rows;                          // all words in each cycle, if the design is small and has no memories
 
     // First cycle from `from` on in which a unit's input changes.

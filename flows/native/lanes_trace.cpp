@@ -45,8 +45,11 @@ Trace record(Golden& golden) {
             words.push_back({trace.address_of(w.memory, golden.value[w.address]),
                              now << 2 | (whole ? Trace::OVERWRITTEN : Trace::PARTLY_WRITTEN)});
         }
-        for (u32 flag : {t.detected, t.corrected, t.violation})
-            if (flag != NONE && golden.value[flag]) trace.flagged = true;
+        const auto high = [&](u32 word) { return word != NONE && golden.value[word]; };
+        if (!trace.cycles) {
+            trace.flagged |= high(t.detected) || high(t.corrected);
+            trace.violated |= high(t.violation);
+        }
         if (!trace.cycles && (t.done == NONE ? now + 1 == t.cycles : golden.value[t.done] != 0)) {
             trace.cycles = now + 1;
             trace.final = golden.memory;
