@@ -86,8 +86,8 @@ def _show_rows(title: str, rows: dict[str, Any], most: int) -> None:
     shown = sorted(rows, key=lambda name: -weight[name])[:most]
     for name in shown:
         row = rows[name]
-        table.add_row(escape(name), f"{row['bits']:,}", f"{row['faults']:,}", _percent(row["avf"]["sdc"], row["ci95"].get("sdc")),
-                      *(_percent(row["avf"][key]) for key in further))
+        table.add_row(escape(name.removeprefix("dut.")), f"{row['bits']:,}", f"{row['faults']:,}",
+                      _percent(row["avf"]["sdc"], row["ci95"].get("sdc")), *(_percent(row["avf"][key]) for key in further))
     console.print(table)
     if len(rows) > len(shown):
         console.print(f"{len(rows) - len(shown)} more, with less silent corruption", style="dim")
@@ -103,14 +103,17 @@ def show_safety(answer: dict[str, Any]) -> None:
     """Print the figures of ISO 26262."""
     iso = answer["iso26262"]
     both = all(iso["sweep"][0][part] is not None for part in ("logic", "memory"))
-    table = fault_table("ISO 26262", "FIT/Mbit", "raw FIT", "residual FIT, 95 %", "SPFM", "ASIL",
-                        *(("flip-flops", "memories") if both else ()))
+    parts = ("logic", "memory", "total") if both else ("total",)
+    heads = ("flip-flops", "memories", "all") if both else ("residual",)
+    table = fault_table("ISO 26262: residual FIT, 95 %", "FIT/Mbit", "raw", *heads, "ASIL")
     for row in iso["sweep"]:
-        total = row["total"]
-        table.add_row(f"{row['fit_per_mbit']:g}", f"{total['fit']:.4g}", _fit(total), f"{total['spfm']:.3%}",
-                      total["asil"] or "–",
-                      *(f"{row[part]['residual_fit']:.4g}" for part in ("logic", "memory") if both))
+        table.add_row(f"{row['fit_per_mbit']:g}", f"{row['total']['fit']:.4g}", *(_fit(row[part]) for part in parts),
+                      row["total"]["asil"] or "–")
     console.print(table)
+    for part, words in (("logic", "flip-flops"), ("memory", "memories")):
+        if both:
+            console.print(f"{words} alone: SPFM {iso[part]['spfm']:.3%}, at least {iso[part]['spfm_low']:.3%}; ASIL "
+                          f"{iso[part]['asil'] or 'below B'}")
     rates = iso["fit_per_mbit"]
     console.print(f"at {rates['logic']:g} FIT/Mbit (memories {rates['memory']:g}): SPFM {iso['spfm']:.3%}, at least "
                   f"{iso['spfm_low']:.3%}; ASIL {iso['asil'] or 'below B'}, by the intervals {iso['asil_claimed'] or 'below B'}"
@@ -119,13 +122,13 @@ def show_safety(answer: dict[str, Any]) -> None:
 
 def _fit(part: dict[str, Any]) -> str:
     low, high = part["residual_fit_ci95"]
-    return f"{part['residual_fit']:.4g} [{low:.3g}, {high:.3g}]"
+    return f"{part['residual_fit']:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def fault_table(title: str, *columns: str) -> Table:
     """Return a table whose first column is text."""
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(columns[0])
+    table.add_column(columns[0], overflow="fold")
     for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     return table

@@ -21,7 +21,7 @@ from flows.fault.words import Words, words_of
 
 __all__ = ["CELLS", "DURATIONS", "ENGINES", "EngineFactory", "Job", "chosen_sites", "open_job"]
 
-ENGINES = {"verilator": ("flows.fault.verilator_engine", "VerilatorEngine"),
+ENGINES = {"lanes": ("flows.fault.lanes", "LanesEngine"), "verilator": ("flows.fault.verilator_engine", "VerilatorEngine"),
            "cocotb": ("flows.fault.cocotb_engine", "CocotbEngine")}
 """Name → module and class."""
 CELLS = {Kind.SEU: ("ff", "memory"), Kind.MBU: ("ff", "memory"), Kind.INTERMITTENT: ("ff", "memory"), Kind.SET: ("gate",),
@@ -29,6 +29,7 @@ CELLS = {Kind.SEU: ("ff", "memory"), Kind.MBU: ("ff", "memory"), Kind.INTERMITTE
 """What a kind of fault hits unless cells are chosen."""
 DURATIONS = {Kind.SET: 1, Kind.BUS: 1, Kind.INTERMITTENT: 4}
 """Cycles of a kind of fault unless they are chosen; others are once or for ever."""
+_READ, _PARTIAL_WRITE = 0, 2            # `kind` of an engine's ACCESS rows
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,10 @@ class EngineFactory:
 
     def __call__(self) -> Engine:
         """Build or find the simulator and open it."""
-        module, kind = ENGINES[self.name]
-        engine: Engine = getattr(importlib.import_module(module), kind)(self.target, sites_of(self.target, gates=self.gates))
+        module, name = ENGINES[self.name]
+        kind = getattr(importlib.import_module(module), name)
+        engine: Engine = kind(self.target, gates=self.gates) if self.name == "lanes" else kind(
+            self.target, sites_of(self.target, gates=self.gates))
         return engine
 
 
@@ -136,10 +139,20 @@ def open_job(target: Target, plan: Plan, *, engine: str, glob: str = "*", cells:
     population = Population(sites=words.sites, widths=words.widths, labels=words.classes * len(words.unit_names) + words.units,
                             classes=[f"{klass}, {unit}" for klass in words.class_names for unit in words.unit_names],
                             phases=phases.labels, phase_names=phases.names, split_bits=True)
-    trace: Callable[[], dict[str, Accesses]] = getattr(opened, "access_trace", dict)
-    lifetimes = Lifetimes(words, opened.golden_cycles, trace() if words.memory.any() else {})
+    lifetimes = Lifetimes(words, opened.golden_cycles, _accesses(target, opened) if words.memory.any() else {})
     design = hashlib.sha256(sites.table.tobytes() + "\n".join(register.path for register in sites.registers).encode())
     identity = {"target": target.digest(), "design": design.hexdigest(), "plan": plan.to_json(),
                 "population": {"sites": glob, "cells": list(cells), "bits": population.bits, "cycles": population.cycles}}
     return Job(target=target, sites=sites, engine=opened, factory=factory, words=words, lifetimes=lifetimes,
                sampler=Sampler(plan, population), phases=phases, identity=identity)
+
+
+def _accesses(target: Target, engine: Engine) -> dict[str, Accesses]:
+    """Return who touches the memories, where the engine has a trace of that."""
+    found = {}
+    for path, rows in getattr(engine, "access_trace", dict)().items():
+        whole = rows[rows["kind"] != _PARTIAL_WRITE]
+        kept = [np.arange(first, end) for first, end in target.observed_memory.get(path, [])]
+        found[path] = Accesses(cycles=whole["cycle"].astype(np.int64), addresses=whole["address"].astype(np.int64),
+                               reads=whole["kind"] == _READ, kept=np.concatenate([np.zeros(0, np.int64), *kept]))
+    return found

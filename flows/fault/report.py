@@ -234,7 +234,11 @@ def _safety(iso: dict[str, Any]) -> str:
         return f"{part['residual_fit']:.4g} [{low:.3g}, {high:.3g}]"
 
     rows = [[f"{row['fit_per_mbit']:g}", f"{row['total']['fit']:.4g}", fit(row["total"]), fit(row["logic"]), fit(row["memory"]),
-             f"{row['total']['detected_fit']:.4g}", f"{row['total']['spfm']:.3%}", row["total"]["asil"] or "below B"]
-            for row in iso["sweep"]]
-    return table(("FIT per Mbit", "raw FIT", "residual FIT, 95 %", "of flip-flops", "of memories", "detected FIT", "SPFM",
-                  "ASIL"), rows)
+             f"{row['total']['detected_fit']:.4g}", row["total"]["asil"] or "below B"] for row in iso["sweep"]]
+    spfm = [[words, f"{part['fit']:.4g}", fit(part), f"{part['spfm']:.3%}", f"{part['spfm_low']:.3%}", part["asil"] or "below B",
+             part["asil_claimed"] or "below B"]
+            for words, part in (("flip-flops", iso["logic"]), ("memories", iso["memory"]), ("together", iso)) if part is not None]
+    rates = iso["fit_per_mbit"]
+    at = f"at {rates['logic']:g} (memories {rates['memory']:g})"
+    return (table(("FIT per Mbit", "raw FIT", "residual FIT, 95 %", "of flip-flops", "of memories", "detected FIT", "ASIL"), rows)
+            + table((at, "raw FIT", "residual FIT, 95 %", "SPFM", "SPFM at least", "ASIL", "ASIL by the intervals"), spfm))

@@ -26,7 +26,9 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates) -> dic
     counts = outcome_counts(results.rows["outcome"])
     plan, spent = job.sampler.plan, campaign.spent
     structures = results.structures()
-    figures = metrics(structures, rates, permanent=plan.kind in PERMANENT)
+    permanent = plan.kind in PERMANENT
+    figures = metrics(structures, rates, permanent=permanent)
+    parts = {name: [s for s in structures if s.memory == memory] for name, memory in (("logic", False), ("memory", True))}
     exact = Results(job.words, job.lifetimes, job.sampler, results.rows, of=clopper_pearson).total()
     return {
         "faults": simulated, "masked_by_analysis": campaign.masked_by_analysis, **counts,
@@ -43,6 +45,8 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates) -> dic
         "population": {"bits": job.sampler.population.bits, "cycles": job.sampler.population.cycles,
                        "faults": job.sampler.population.size, "live": total.live, "safe_bits": job.sites.safe_bits},
         "iso26262": {"fit_per_mbit": {"logic": rates.logic, "memory": rates.memory}, **figures.to_json(),
+                     **{name: metrics(part, rates, permanent=permanent).to_json() if part else None for name,
+                        part in parts.items()},
                      "mttf_hours": _finite(mean_time_to_failure(figures.residual_fit)), "sweep": sweep(structures)},
         "engine": job.engine.name, "golden_cycles": job.engine.golden_cycles, "target": job.target.name,
         "digest": job.identity["target"], "plan": plan.to_json(), "looks": campaign.looks,
