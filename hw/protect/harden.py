@@ -215,10 +215,13 @@ class _Pass:
         name = _variant_name(shared.name, table, len(contents.registers)) + ("_twice" if twice else "_flags" if not table else "")
         if name not in self.platform.blocks:
             self.platform.register(name, HardenedBlock(shared.block, table, kinds, twice))
+        hardened = SharedInstance(name, self.platform.blocks[name])
+        for unelaborated in (hardened, hardened.block):     # one is elaborated here, the other under its name
+            unelaborated._MustUse__used = True
         assert isinstance(instance, Instance)
         variant = Instance(name, *((kind, port, value) for port, (value, kind) in instance.ports.items()),
                            *(("o", f"protect_{kind}", flags[kind][0]) for kind in kinds), src_loc=instance.src_loc)
-        variant.origins = instance.origins
+        variant.origins = (hardened,)
         return variant, flags
 
 

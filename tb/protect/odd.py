@@ -34,12 +34,18 @@ class Cell(wiring.Component):
 class Odd(wiring.Component):
     """Slices, parts, arrays and concatenations on the left, a struct, a state machine, a memory, a register of somebody else.
 
+    Parameters
+    ----------
+    asserts : bool
+        With a statement that drives nothing, which synthesis does not read.
+
     Members
     -------
     i : In(16), valid : Out(1), o : Out(64)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, asserts: bool = True) -> None:
+        self.asserts = asserts
         super().__init__({"i": In(INPUT_BITS), "valid": Out(1), "o": Out(64)})
 
     def elaborate(self, platform: Any) -> Module:
@@ -62,8 +68,10 @@ class Odd(wiring.Component):
             m.d.comb += [cell.i.eq(i[n:]), cell.en.eq(i[8 + n])]
         m.d.sync += [
             sliced[2:5].eq(i), parted.bit_select(i[:3], 2).eq(i[3:]), Cat(first, second).eq(second + i), rows[i[:2]].eq(i[4:6]),
-            pair.low.eq(i[3:]), write_addr.eq(i[2:]), write_en.eq(i[7]), shared_by_two[:3].eq(i[9:]), Assert(i[:1] == i[0]),
+            pair.low.eq(i[3:]), write_addr.eq(i[2:]), write_en.eq(i[7]), shared_by_two[:3].eq(i[9:]),
         ]
+        if self.asserts:
+            m.d.sync += Assert(i[:1] == i[0])
         m.d.comb += [write.addr.eq(write_addr), write.en.eq(write_en)]
         m.d.comb += [pair.high.eq(i[5:]), write.data.eq(i), read.addr.eq(sliced[2:4]), read.en.eq(1), shared_by_two[3:].eq(pair)]
         with m.If(i[0]):
@@ -93,20 +101,27 @@ class Odd(wiring.Component):
 class Design(wiring.Component):
     """`Odd`, protected; a reset that may come at any time.
 
+    Parameters
+    ----------
+    rules : tuple of (str, str)
+    asserts : bool
+        As of `Odd`.
+
     Members
     -------
     i : In(16), reset : In(1), valid : Out(1), o : Out(64)
     detected, corrected : Out(1)
     """
 
-    def __init__(self, rules: tuple[tuple[str, str], ...]):
+    def __init__(self, rules: tuple[tuple[str, str], ...], *, asserts: bool = True):
         self.rules = rules
+        self.asserts = asserts
         super().__init__({"i": In(INPUT_BITS), "reset": In(1), "valid": Out(1), "o": Out(64), "detected": Out(1),
                           "corrected": Out(1)})
 
     def elaborate(self, platform: Any) -> Fragment:
         m = Module()
-        odd = Odd()
+        odd = Odd(asserts=self.asserts)
         m.submodules.odd = ResetInserter(self.reset)(odd)
         m.d.comb += [odd.i.eq(self.i), self.o.eq(odd.o), self.valid.eq(odd.valid)]
         return harden(m, self.rules, platform, {"odd": (self.detected, self.corrected)})

@@ -11,6 +11,8 @@ from amaranth.hdl import Fragment
 from amaranth.sim import Simulator
 
 from flows.emit import to_rtlil, to_verilog
+from flows.synth.asic import synthesize
+from flows.synth.options import AsicOptions
 from hw.errors import ConfigError
 from hw.protect.inventory import registers_of
 from tb.protect.odd import INPUT_BITS, Design, Odd
@@ -130,6 +132,21 @@ def test_the_registers_of_a_design_have_names() -> None:
     registers = {register.path: register.bits for register in registers_of(Odd())}
     assert registers == {"sliced": 8, "parted": 8, "first": 3, "second": 5, "row_0": 2, "row_1": 2, "row_2": 2, "pair": 3,
                          "write_addr": 2, "write_en": 1, "shared_by_two": 3, "fsm_state": 2, "cell_0.held": 5, "cell_1.held": 5}
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_synthesis_keeps_every_copy(flatten: bool) -> None:
+    """Merged copies would be missing among the flip-flops, hierarchical or flat."""
+    registers = sum(register.bits for register in registers_of(Odd()))
+    memory, banks = 4 * 4 + 4, 3
+    expected = {"dmr": 2 * registers + banks, "tmr": 3 * registers + banks, "parity": registers + 9 + banks}
+    for name, count in expected.items():
+        design = Design(EVERYTHING[name], asserts=False)
+        result = synthesize(design, top="top", options=AsicOptions(flatten=flatten, timing=False))
+        assert result["flip_flops"] == count + memory, name
+    plain, twice = (synthesize(Design(rules, asserts=False), top="top", options=AsicOptions(flatten=flatten, timing=False))
+                    for rules in ((), EVERYTHING["lockstep"]))
+    assert twice["flip_flops"] == 2 * plain["flip_flops"] + 1
 
 
 def test_a_shared_block_has_a_module_for_each_way_it_is_protected() -> None:
