@@ -17,6 +17,7 @@ _UNIT_HEIGHT = 126
 _PLACES = {"load": 0, "engine": 1, "accumulator": 2, "vector": 3, "store": 4}
 _VECTOR_WORDS = {"requantize": ("bias, scale, ReLU", "requantize to int8"),
                  "transformer": ("exp2, sigmoid, normal, 1/x", "row sums and maxima")}
+_VECTOR_STREAMS = {"requantize": ("parameters", "write {lanes} × 8 b"), "transformer": ("rows A, B, C", "write {lanes} × ≤ 32 b")}
 _HUE = {"load": "load", "engine": "matrix", "accumulator": "memory", "vector": "vector", "store": "store", "scratchpad": "memory"}
 _DRAWN = {*_PLACES, "controller", "arbiter", "scratchpad"}
 
@@ -161,11 +162,12 @@ def _streams(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
     """Draw what flows between the blocks, and the external ports."""
     low, high, middle = _UNITS + _UNIT_HEIGHT, _MEMORY, _UNITS + 62
     bits, slots = f"{config.bus_width} b", config.line_bytes * 8
+    read, written = _VECTOR_STREAMS[config.vector]
     for column, at, down, hue, label in (
             (0, 0.5, True, "load", f"write {bits}"),
             (1, 0.22, False, "matrix", f"act. {config.rows} × {config.activation.bits} b"),
             (1, 0.78, False, "matrix", f"weight {config.columns} × {config.weight.bits} b"),
-            (3, 0.22, False, "vector", "parameters"), (3, 0.78, True, "vector", f"write {config.vector_lanes} × 8 b"),
+            (3, 0.22, False, "vector", read), (3, 0.78, True, "vector", written.format(lanes=config.vector_lanes)),
             (4, 0.5, False, "store", f"read {slots} b")):
         x = _x(column) + at * _COLUMN
         svg.line([(x, low), (x, high - 1)] if down else [(x, high), (x, low + 1)], stroke=hue, arrow=True, width=2)

@@ -51,6 +51,14 @@ def test_sizes_are_those_of_the_memories(drawing):
     assert "OS" not in texts
 
 
+def test_the_vector_unit_for_transformers_reads_rows_and_writes_wide_ones(drawing):
+    """The manifest is that of the smaller unit, with the same blocks and ports."""
+    assert {"parameters", "write 4 × 8 b"} <= set(_texts(drawing))
+    texts = set(_texts(block_diagram(replace(CONFIG, vector="transformer"), emit(CONFIG).manifest, "transformer")))
+    assert {"rows A, B, C", "write 4 × ≤ 32 b"} <= texts
+    assert "parameters" not in texts
+
+
 def test_text_stays_inside_the_drawing(drawing):
     """An estimate, 0.6 of the size for each character, for text that is not turned."""
     root = ET.fromstring(drawing)
