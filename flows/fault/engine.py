@@ -52,8 +52,8 @@ class Engine(Protocol):
         ...
 
 
-def check_faults(faults: npt.NDArray[Any], sites: Sites) -> None:
-    """Check that every fault can be injected.
+def check_faults(faults: npt.NDArray[Any], sites: Sites, cycles: int | None = None) -> None:
+    """Check that every fault can be injected into a run of `cycles`, if that is known.
 
     Raises
     ------
@@ -72,6 +72,8 @@ def check_faults(faults: npt.NDArray[Any], sites: Sites) -> None:
 
     refuse(faults["site"] >= len(sites), "site", f"below {len(sites)}")
     refuse(faults["kind"] >= len(Kind), "kind", f"below {len(Kind)}")
+    if cycles is not None:
+        refuse(faults["cycle"] >= cycles, "cycle", f"below {cycles}, the run's length")
     widths = sites.table["width"][faults["site"]].astype(np.uint64)
     refuse(faults["mask"].astype(np.uint64) >> widths != 0, "mask", "within the bits of its site")
     places = sites.table["kind"][faults["site"]]

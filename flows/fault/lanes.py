@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.fault.engine import FaultError, check_faults, check_golden
+from flows.fault.engine import check_faults, check_golden
 from flows.fault.lanes_build import build_lanes
 from flows.fault.lanes_tables import LanesTables, Tables
 from flows.fault.lowering import design_of
@@ -96,11 +96,7 @@ class LanesEngine:
         return int(self._library.fi_lanes())
 
     def _checked(self, faults: npt.NDArray[Any]) -> npt.NDArray[np.void]:
-        check_faults(faults, self.sites)
-        late = np.flatnonzero(faults["cycle"] >= self.golden_cycles)
-        if len(late):
-            raise FaultError(f"cycle of fault {late[0]} must be below {self.golden_cycles}, the run's length, not "
-                             f"{int(faults['cycle'][late[0]])}")
+        check_faults(faults, self.sites, self.golden_cycles)
         return np.ascontiguousarray(faults, FAULT)
 
     def _run(self, faults: npt.NDArray[np.void], flags: int) -> npt.NDArray[np.void]:

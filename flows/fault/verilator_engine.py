@@ -153,7 +153,7 @@ class VerilatorEngine:
         return outcomes
 
     def _checked(self, faults: npt.NDArray[Any]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-        check_faults(faults, self.sites)
+        check_faults(faults, self.sites, self.golden_cycles)
         return np.ascontiguousarray(faults, FAULT), np.zeros(len(faults), OUTCOME)
 
     def golden_outputs(self) -> dict[str, npt.NDArray[np.uint32]]:

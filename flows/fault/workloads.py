@@ -105,7 +105,7 @@ def mesh_target(spec: PESpec, activations: npt.NDArray[np.integer], weights: npt
 
 def mesh_stimuli(spec: PESpec, activations: npt.NDArray[np.integer],
                  weights: npt.NDArray[np.integer]) -> tuple[dict[str, npt.NDArray[np.uint32]], int]:
-    """Return the inputs of a mesh on tiles as of `mesh_target`, by port and cycle, and the cycles until the last result is out."""
+    """Return the inputs of a mesh on tiles as of `mesh_target`, by port and cycle, and the cycles to the last result."""
     tiles, steps, rows = activations.shape
     columns = weights.shape[2]
     tile = rows + steps

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from flows.emit import to_rtlil
 from flows.fault.cocotb_engine import CocotbEngine
 from flows.fault.engine import FaultError
+from flows.fault.lanes import LanesEngine
 from flows.fault.records import FAULT, Kind, Outcome
 from flows.fault.sites import sites_of
 from flows.fault.target import Target, TargetError
@@ -19,7 +20,7 @@ from flows.fault.verilator_engine import VerilatorEngine
 from flows.fault.workloads import array_operands, array_target
 from tb.flows.fault.faults import GATE_KINDS, assert_same, every_flip, random_faults
 
-ENGINES = (VerilatorEngine,)
+ENGINES = (LanesEngine, VerilatorEngine)
 
 
 class ShiftRegister(wiring.Component):
@@ -68,7 +69,7 @@ def test_the_exhaustive_avf_of_a_shift_register_is_that_computed_by_hand(kind):
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_what_was_flipped_twice_or_not_at_all_is_masked(kind):
-    found = engine(kind, 2)
+    found = engine(kind, 2, True)
     faults = every_flip(found.sites, 4)
     faults["mask"] = 0
     assert (found.run(faults)["outcome"] == Outcome.MASKED).all()
@@ -89,12 +90,44 @@ def test_snapshots_change_nothing():
     assert_same(found.run(faults), found.run_from_reset(faults), faults, found.sites)
 
 
+def test_lanes_and_verilator_agree_on_every_flip_in_the_2x2_array():
+    one, other = (engine(kind, 2, True) for kind in ENGINES)
+    assert one.golden_cycles == other.golden_cycles
+    faults = every_flip(one.sites, one.golden_cycles)
+    outcomes = one.run(faults)
+    assert len(faults) == one.golden_cycles * one.sites.bits[one.sites.of_kind("ff")].sum()
+    assert_same(outcomes, other.run(faults), faults, one.sites)
+    assert set(outcomes["outcome"]) == {Outcome.MASKED, Outcome.SDC}
+
+
+def test_lanes_and_verilator_agree_on_random_faults_of_every_kind_in_the_8x8_array():
+    one, other = (engine(kind, 8) for kind in ENGINES)
+    faults = random_faults(one.sites, one.golden_cycles, 8000, seed=7)
+    assert_same(one.run(faults), other.run(faults), faults, one.sites)
+
+
+def test_lanes_and_verilator_agree_on_gates():
+    one, other = (engine(kind, 2, True) for kind in ENGINES)
+    faults = random_faults(one.sites, one.golden_cycles, 4000, seed=8, places=("gate",), kinds=GATE_KINDS)
+    outcomes = one.run(faults)
+    assert_same(outcomes, other.run(faults), faults, one.sites)
+    assert set(outcomes["outcome"]) == {Outcome.MASKED, Outcome.SDC}
+
+
 def test_cocotb_agrees_on_random_faults_of_every_kind():
-    one, other = (engine(kind, 2, True) for kind in (VerilatorEngine, CocotbEngine))
+    one, other = (engine(kind, 2, True) for kind in (LanesEngine, CocotbEngine))
     assert one.golden_cycles == other.golden_cycles
     faults = np.concatenate([random_faults(one.sites, one.golden_cycles, 80, seed=2),
                              random_faults(one.sites, one.golden_cycles, 80, seed=3, places=("gate",), kinds=GATE_KINDS)])
     assert_same(one.run(faults), other.run(faults), faults, one.sites)
+
+
+def test_a_fault_that_sleeps_is_seen_when_it_wakes():
+    """Stuck where the golden run has the same value for a while, alone in its vector."""
+    one, other = (engine(kind, 2, True) for kind in ENGINES)
+    faults = random_faults(one.sites, one.golden_cycles, 300, seed=9, kinds=(Kind.STUCK0, Kind.STUCK1))
+    alone = np.concatenate([one.run(faults[i:i + 1]) for i in range(len(faults))])
+    assert_same(alone, other.run(faults), faults, one.sites)
 
 
 @pytest.mark.parametrize("kind", ENGINES)
@@ -109,7 +142,7 @@ def test_stopping_at_the_first_wrong_word_finds_the_same_faults_silent(kind):
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_the_order_of_faults_does_not_matter(kind):
-    found = engine(kind, 2)
+    found = engine(kind, 2, True)
     faults = random_faults(found.sites, found.golden_cycles, 500, seed=5)
     order = np.random.default_rng(6).permutation(len(faults))
     assert_same(found.run(faults)[order], found.run(faults[order]), faults[order], found.sites)
@@ -119,6 +152,7 @@ def test_the_order_of_faults_does_not_matter(kind):
 
 @pytest.mark.parametrize(("values", "text"), [
     ((10_000, 1, 0, 1, 0), r"site of fault 1 must be below \d+, not 10000"),
+    ((0, 1, 88, 1, 0), "cycle of fault 1 must be below 88, the run's length, not 88"),
     ((0, 1, 0, 1, 9), "kind of fault 1 must be below 7, not 9"),
     ((0, 1 << 31, 0, 1, 0), "mask of fault 1 must be within the bits of its site, not 2147483648"),
     ((0, 1, 0, 1, Kind.SET), "site of fault 1 must be a gate for kind SET, not 0"),
@@ -131,13 +165,13 @@ def test_impossible_faults_are_refused(kind, values, text):
     faults["duration"] = 1
     faults[1] = values
     with pytest.raises(FaultError, match=f"^{text}$"):
-        engine(kind, 2).run(faults)
+        engine(kind, 2, True).run(faults)
 
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_what_is_no_list_of_faults_is_refused(kind):
     with pytest.raises(FaultError, match=r"^faults must be an array of FAULT rows, not of float64$"):
-        engine(kind, 2).run(np.zeros(3))
+        engine(kind, 2, True).run(np.zeros(3))
 
 
 @pytest.mark.parametrize(("changes", "text"), [

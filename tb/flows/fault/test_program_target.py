@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Shape
 
+from flows.fault.lanes import LanesEngine
 from flows.fault.records import FAULT, Kind, Outcome
 from flows.fault.sites import sites_of
 from flows.fault.target import TargetError
@@ -69,6 +70,19 @@ def test_snapshots_change_nothing():
     outcomes = found.run(faults)
     assert_same(outcomes, found.run_from_reset(faults), faults, found.sites)
     assert {Outcome.MASKED, Outcome.SDC, Outcome.DUE} <= set(outcomes["outcome"])
+
+
+def test_lanes_and_verilator_agree():
+    one, other = engine(), LanesEngine(target(), engine().sites)
+    assert one.golden_cycles == other.golden_cycles
+    faults = np.concatenate([
+        random_faults(one.sites, one.golden_cycles, 1200, seed=4),
+        random_faults(one.sites, one.golden_cycles, 200, seed=5, places=("memory",)),
+        random_faults(one.sites, one.golden_cycles, 200, seed=6, places=("bus",), kinds=(Kind.BUS,))])
+    outcomes = one.run(faults)
+    assert_same(outcomes, other.run(faults), faults, one.sites)
+    assert {Outcome.MASKED, Outcome.DETECTED_BENIGN, Outcome.DUE, Outcome.SDC, Outcome.PROTOCOL, Outcome.HANG} <= set(
+        outcomes["outcome"])
 
 
 def outcome_of(path, bit, cycle, *, address=0, kind=Kind.SEU, duration=1):
