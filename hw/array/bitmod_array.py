@@ -19,7 +19,7 @@ from hw.share import shared
 __all__ = ["BitmodArray", "bitmod_product_layout", "bitmod_step_layout"]
 
 
-def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int) -> data.StructLayout:
+def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int, tag_width: int = 0) -> data.StructLayout:
     """Return the layout of a step: four of K for each row and each column of the tile.
 
     `activations` of each row, `codes` of each column, in its lowest bits; `scales` and `specials`, the index of a special
@@ -34,19 +34,20 @@ def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int) -> data.Stru
         "precision": 3,
         "group_last": 1,
         "last": 1,
+        "tag": tag_width,
     })
 
 
-def bitmod_product_layout(shape: BitmodShape, columns: int) -> data.StructLayout:
+def bitmod_product_layout(shape: BitmodShape, columns: int, tag_width: int = 0) -> data.StructLayout:
     """Return the layout of a row of products: `products` of each column, and what all columns have in common.
 
     `exponents` of each column, only of float activations; `fresh` and `last`: the group is the first, or the last, of its result;
-    `integer`: weights were integers, so that products are in whole units, else in halves.
+    `integer`: weights were integers, so that products are in whole units, else in halves; `tag`: that of the group's last step.
     """
     members: dict[str, Any] = {"products": data.ArrayLayout(signed(shape.product_width), columns)}
     if shape.is_float:
         members["exponents"] = data.ArrayLayout(shape.exponent_width, columns)
-    return data.StructLayout({**members, "fresh": 1, "last": 1, "integer": 1})
+    return data.StructLayout({**members, "fresh": 1, "last": 1, "integer": 1, "tag": tag_width})
 
 
 class BitmodArray(wiring.Component):
@@ -63,6 +64,10 @@ class BitmodArray(wiring.Component):
     shape : BitmodShape
     rows, columns : int
         R and C, at least 1.
+    tag_width : int
+        Bits that come out again with the products of a group, whatever they mean.
+    specials : tuple of float
+        Special values after reset (`SpecialValues`).
 
     Members
     -------
@@ -83,7 +88,7 @@ class BitmodArray(wiring.Component):
     Raises
     ------
     ConfigError
-        If there is no row or no column.
+        If there is no row or no column, or special values cannot be held.
 
     Reference
     ---------
@@ -92,19 +97,21 @@ class BitmodArray(wiring.Component):
 
     latency = 1 + BitmodTiming.latency + 2
 
-    def __init__(self, shape: BitmodShape, *, rows: int, columns: int):
+    def __init__(self, shape: BitmodShape, *, rows: int, columns: int, tag_width: int = 0,
+                 specials: tuple[float, ...] = (5.0, -5.0, 8.0, -8.0)):
         for name, value in (("rows", rows), ("columns", columns)):
             if value < 1:
                 raise ConfigError(f"BitmodArray.{name} must be at least 1, not {value!r}")
         self.shape, self.rows, self.columns = shape, rows, columns
+        self._tag_width, self._specials = tag_width, SpecialValues(specials)
         super().__init__({
-            "i": In(stream.Signature(bitmod_step_layout(shape, rows, columns))),
+            "i": In(stream.Signature(bitmod_step_layout(shape, rows, columns, tag_width))),
             "special_write": In(1),
             "special_addr": In(2),
             "special_value": In(signed(6)),
             "o_valid": Out(1),
             "o_row": Out(range(rows)),
-            "o": Out(bitmod_product_layout(shape, columns)),
+            "o": Out(bitmod_product_layout(shape, columns, tag_width)),
             "busy": Out(1),
             "flushed": Out(1),
             "rejected": Out(1),
@@ -112,7 +119,7 @@ class BitmodArray(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.specials = specials = SpecialValues()
+        m.submodules.specials = specials = self._specials
         m.submodules.timing = timing = BitmodTiming()
         m.d.comb += [
             specials.write.eq(self.special_write), specials.addr.eq(self.special_addr), specials.value.eq(self.special_value),
@@ -214,13 +221,13 @@ class BitmodArray(wiring.Component):
     def _drain(self, m: Module, step: data.View, ending: Value, timing: BitmodTiming, columns: list[list[BitmodPE]]) -> None:
         """Put out the products of a group, row by row."""
         # What is known when a group ends is needed when its scale is done, after the next one may have ended.
-        flags = data.StructLayout({"fresh": 1, "last": 1, "integer": 1})
+        flags = data.StructLayout({"fresh": 1, "last": 1, "integer": 1, "tag": self._tag_width})
         ended, scaled, drained = (Signal(flags, name=f"flags_{name}", reset_less=True) for name in ("ended", "scaled", "drained"))
         inside_result, draining = Signal(), Signal()
         row = Signal(range(self.rows))
         with m.If(ending):
             m.d.sync += [
-                inside_result.eq(~step.last), ended.fresh.eq(~inside_result), ended.last.eq(step.last),
+                inside_result.eq(~step.last), ended.fresh.eq(~inside_result), ended.last.eq(step.last), ended.tag.eq(step.tag),
                 ended.integer.eq((step.precision != WeightPrecision.FP4) & (step.precision != WeightPrecision.FP3)),
             ]
         with m.If(timing.scale.first):
@@ -235,7 +242,7 @@ class BitmodArray(wiring.Component):
         picked = Signal(self.o.shape().size, reset_less=True)
         out = data.View(self.o.shape(), picked)
         m.d.sync += [self.o_valid.eq(draining), self.o_row.eq(row), out.fresh.eq(drained.fresh), out.last.eq(drained.last),
-                     out.integer.eq(drained.integer)]
+                     out.integer.eq(drained.integer), out.tag.eq(drained.tag)]
         for c, pes in enumerate(columns):
             m.d.sync += out.products[c].eq(Array(pe.product for pe in pes)[row])
             if self.shape.is_float:

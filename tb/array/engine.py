@@ -78,6 +78,8 @@ class EngineBench:
         The two operands are in one bank: the weight port waits while the activation port reads.
     seed : int
         Of the stalls.
+    lanes : int
+        Multiply-accumulates of a PE that a slot is worth.
 
     Attributes
     ----------
@@ -93,8 +95,9 @@ class EngineBench:
         First cycle with `error`.
     """
 
-    def __init__(self, dut: Any, scratchpad: npt.NDArray[np.uint8], *, stall: float = 0.0, one_port: bool = False, seed: int = 0):
-        self.dut, self.scratchpad, self.stall, self.one_port = dut, scratchpad, stall, one_port
+    def __init__(self, dut: Any, scratchpad: npt.NDArray[np.uint8], *, stall: float = 0.0, one_port: bool = False, seed: int = 0,
+                 lanes: int = 1):
+        self.dut, self.scratchpad, self.stall, self.one_port, self.lanes = dut, scratchpad, stall, one_port, lanes
         self.taken: list[int] = []
         self.done: list[int] = []
         self.rows: list[tuple[int, int, int, list[int]]] = []
@@ -142,7 +145,7 @@ class EngineBench:
                 self.error_cycle = self.cycle
             if active:
                 self.active.append(self.cycle)
-                assert macs + gated == dut.config.rows * dut.config.columns
+                assert macs + gated == self.lanes * dut.config.rows * dut.config.columns
             else:
                 assert macs == gated == 0
             self.macs += macs

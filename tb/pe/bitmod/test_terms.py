@@ -1,11 +1,13 @@
 # amaranth: UnusedElaboratable=no
 """Term generator: every code of every precision with every special value; the published vectors; the register file."""
 
+import re
 from typing import Any
 
 import pytest
 
 from hw.engines import BITMOD_TERMS
+from hw.errors import ConfigError
 from hw.pe.bitmod import precision as rtl
 from hw.pe.bitmod.specials import SpecialValues
 from hw.pe.bitmod.terms import TermGenerator
@@ -117,3 +119,11 @@ def test_register_file():
         assert ctx.get(dut.rejected) == 1
 
     simulate(dut, bench)
+
+
+@pytest.mark.parametrize("initial", [(5.0, -5.0, 8.0), (5.0, -5.0, 8.0, 7.0), (5.0, -5.0, 8.0, 0.0), (0.25, 1.0, 1.0, 1.0),
+                                     (17.0, 1.0, 1.0, 1.0)])
+def test_register_file_refuses_what_it_cannot_hold(initial):
+    with pytest.raises(ConfigError, match=r"^SpecialValues\.initial must be four sums of one or two of 0\.5, 1, 2, 4 and 8, "
+                                          rf"not {re.escape(repr(initial))}$"):
+        SpecialValues(initial)
