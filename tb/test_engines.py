@@ -40,3 +40,13 @@ def test_formulas_agree_where_memory_does_not_bound(precision):
     (96, 30, 3 * 4 * 8 + 16)])
 def test_groups_are_of_whole_steps_and_long_enough(k, group, cycles):
     assert bitmod_cycles(8, 8, 8, 8, k, "int8", group) == cycles
+
+
+@pytest.mark.parametrize(("bits", "precision", "cycles", "difference"), [
+    (6.0625, "int6", 1_238_827_008, 113_057_792), (4.0625, "fp4", 825_884_672, 79_241_216)])
+def test_difference_from_the_authors_is_the_down_projection(bits, precision, cycles, difference):
+    """What docs/bitmod.md says of it."""
+    ours = [count * bitmod_cycles(32, 32, 256, n, k, precision, 128) for n, k, count in LLAMA_2_7B]
+    theirs = [count * bitmod_paper_layer(32, 32, 256, n, k, bits) for n, k, count in LLAMA_2_7B]
+    assert sum(ours) == cycles
+    assert [b - a for a, b in zip(ours, theirs, strict=True)] == [0, 0, difference, 0]
