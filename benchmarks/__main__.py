@@ -8,7 +8,20 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bitmod, checkpoint, decoder, emission, formats, fpga, packing, prediction, simulation, tracing, utilization
+from benchmarks import (
+    bitmod,
+    checkpoint,
+    decoder,
+    emission,
+    fault_injection,
+    formats,
+    fpga,
+    packing,
+    prediction,
+    simulation,
+    tracing,
+    utilization,
+)
 from flows.cache import cache_root
 from flows.toolchain import versions
 
@@ -19,6 +32,7 @@ BENCHMARKS = {
     "simulation": simulation.rows,
     "tracing": tracing.rows,
     "emission": emission.rows,
+    "fault_injection": fault_injection.rows,
     "fpga": fpga.rows,
     "bitmod": bitmod.rows,
     "formats": formats.rows,

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks import checkpoint, decoder, formats, packing, tracing
+from benchmarks import checkpoint, decoder, fault_injection, formats, packing, tracing
 from benchmarks.obvious import obvious
+from flows.fault.workloads import array_target
 from hw.families import Format, HuffmanFormat
 from hw.formats import FORMATS, format_named
 from hw.presets import preset_named
@@ -63,6 +64,16 @@ def test_tracing_is_measured_and_changes_no_cycle():
     assert [row["simulator"] for row in table] == ["run", "able to trace", "trace"]
     assert len({row["cycles"] for row in table}) == 1
     assert all(row["slowdown"] == pytest.approx(table[0]["cycles/s"] / row["cycles/s"]) for row in table)
+
+
+def test_fault_injection_is_measured_on_the_same_faults():
+    counts = {"lanes": 400, "lanes, to the first wrong word": 400, "Verilator, snapshots": 100, "Verilator, from reset": 20}
+    table = fault_injection.rows([("array", lambda: array_target(8, 8), counts)])       # raises where the engines differ
+    assert [(row["engine"], row["faults"]) for row in table] == list(counts.items())
+    assert {row["cycles"] for row in table} == {112}
+    reset = table[-1]["faults/s"]
+    assert [row["× Verilator, from reset"] for row in table] == [pytest.approx(row["faults/s"] / reset) for row in table]
+    assert {row["× cocotb"] for row in table} == {""}
 
 
 def test_a_decoder_layer_is_predicted_to_reach_its_goals():
