@@ -14,7 +14,7 @@ from flows.toolchain import ToolError, compiler, versions
 __all__ = ["build_lanes"]
 
 _NATIVE = Path(__file__).resolve().parents[1] / "native"
-_RUNTIME = ("lanes.cpp", "lanes_step.cpp", "lanes_trace.cpp", "lanes_verdict.cpp")
+_RUNTIME = ("lanes.cpp", "lanes_dense.cpp", "lanes_step.cpp", "lanes_trace.cpp", "lanes_verdict.cpp")
 _OPTIONS = ("-std=c++20", "-march=native", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pipe", "-Wall", "-Wno-psabi")
 _NO_STRIKES = '#include "lanes_words.h"\nextern const StruckFunction struck_functions[] = {nullptr};\n'
 

@@ -31,6 +31,7 @@ public:
             memory[m].assign(t.memory[m].contents, t.memory[m].contents + (size_t)t.memory[m].depth * t.memory[m].chunks);
         for (u32 u = 0; u < t.units; u++) pending_.add(u);
         for (u32 w = 0; w < t.words; w++) touch(w);
+        written_memories.clear();
         cycle = 0;
     }
 
@@ -65,8 +66,10 @@ public:
             for (const u32* s = t.feeds.begin(word); s != t.feeds.end(word); s++) next_.push_back({*s, value[word]});
         }
         touched_.clear();
+        written_memories.clear();
         for (u32 k : firing) {
             const WriteTable& w = t.write[k];
+            written_memories.push_back(w.memory);
             for (u32 c = 0; c < t.memory[w.memory].chunks; c++) {
                 u32& word = memory[w.memory][(size_t)value[w.address] * t.memory[w.memory].chunks + c];
                 const u32 mask = value[w.data.begin(1)[c]];
@@ -109,6 +112,7 @@ public:
     const u32* value = nullptr;                 // of each word in this cycle
     std::vector<std::vector<u32>> memory;
     std::vector<u32> firing;                    // writes that do something in this cycle
+    std::vector<u32> written_memories;          // at the last clock edge
     u32 cycle = 0;
 
 private:

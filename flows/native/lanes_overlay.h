@@ -20,6 +20,10 @@ public:
         data_[size_++] = v;
     }
     void pop() { size_--; }
+    void resize(size_t size) {
+        reserve(size);
+        size_ = size;
+    }
     void reserve(size_t room) {
         if (room <= room_) return;
         V* grown = static_cast<V*>(::operator new(room * sizeof(V), std::align_val_t(sizeof(V))));

@@ -3,6 +3,8 @@
 
 enum Role : u8 { OBSERVED = 1, FLAG = 2 };
 
+static constexpr size_t MANY = 600;         // units that are evaluated in one cycle of a vector that had better be dense
+
 Stepper::Stepper(Golden& golden, const Trace& trace)
     : golden_(golden), trace_(trace), t(golden.t), pending_(t.units), slot_(t.words, 0), role_(t.words, 0), watched_(t.words) {
     u32 most = 1;
@@ -16,6 +18,12 @@ Stepper::Stepper(Golden& golden, const Trace& trace)
     }
     for (u32 flag : {t.detected, t.corrected, t.violation})
         if (flag != NONE) role_[flag] |= FLAG;
+    for (u32 w = 0; w < t.words; w++)
+        if (role_[w]) watch_words_.push_back(w);
+    next_of_.assign(t.words, NONE);
+    for (u32 w = 0; w < t.words; w++)
+        for (const u32* s = t.feeds.begin(w); s != t.feeds.end(w); s++) next_of_[*s] = w;
+    dense_touched_.assign(t.words, 0);
 }
 
 void Stepper::begin(Vector& v, const u32* chosen, u32 count) {
@@ -25,6 +33,7 @@ void Stepper::begin(Vector& v, const u32* chosen, u32 count) {
     v.active.clear();
     v.order.clear();
     v.begun = v.alive = 0;
+    v.dense = nullptr;
     v.verdicts.detected = v.verdicts.corrected = v.verdicts.violation = 0;
     v.verdicts.wrong = v.verdicts.largest = v.verdicts.hash_low = v.verdicts.hash_high = V{};
     for (u32 l = 0; l < count; l++) {
@@ -36,6 +45,15 @@ void Stepper::begin(Vector& v, const u32* chosen, u32 count) {
 }
 
 u32 Stepper::step(Vector& v) {
+    const u32 next = v.dense ? step_dense(v) : step_sparse(v);
+    evaluated_.clear();
+    writes_.clear();
+    struck_.clear();
+    forced_.clear();
+    return next;
+}
+
+u32 Stepper::step_sparse(Vector& v) {
     const u32 now = golden_.cycle;
     const u32 before = v.alive;
     changed_ = seen_ = false;
@@ -66,11 +84,8 @@ u32 Stepper::step(Vector& v) {
     for (u32 w : touched_) slot_[w] = 0;
     touched_.clear();
     arena_.clear();
-    const u32 next = wake(v, still);
-    evaluated_.clear();
-    writes_.clear();
-    struck_.clear();
-    return next;
+    if (evaluated_.size() > MANY && v.alive && t.memories) densify(v);
+    return v.dense ? now + 1 : wake(v, still);
 }
 
 // Takes what a word is in all lanes; its users will be evaluated.
@@ -122,7 +137,17 @@ void Stepper::apply(Vector& v, u32 lane, const Fault& fault) {
         const u32 i = v.overlay.find(e.key), golden = golden_.stored(e.memory, e.address, e.chunk);
         V value = i == NONE ? same<V>(golden) : v.overlay.value(i);
         value[lane] = faulty(fault, value[lane]);
+        if (dense_)
+            for (u32 unit : golden_.readers(e.memory)) pending_.add(unit);
         return store(v, e, value, golden);
+    }
+    if (dense_) {
+        V value = dense_->value[site.item];
+        value[lane] = faulty(fault, value[lane]);
+        put(site.item, value);
+        if (site.kind == SITE_BUS) dense_->restore.push_back(site.item);
+        else forced_.push_back(site.item);
+        return;
     }
     if (!slot_[site.item]) raise(site.item, same<V>(golden_.value[site.item]));
     V& value = arena_[slot_[site.item] - 1];
@@ -150,15 +175,20 @@ void Stepper::evaluate(Vector& v) {
 void Stepper::call(u32 unit) {
     const u32* inputs = t.unit_inputs.begin(unit);
     const u32 count = t.unit_inputs.size(unit);
-    for (u32 k = 0; k < count; k++) in_[k] = current(inputs[k]);
+    for (u32 k = 0; k < count; k++) in_[k] = slot_[inputs[k]] ? arena_[slot_[inputs[k]] - 1] : same<V>(golden_.value[inputs[k]]);
+    compute(unit);
+    const u32* outputs = t.unit_outputs.begin(unit);
+    for (u32 k = 0; k < t.unit_outputs.size(unit); k++)
+        if (nonzero(out_[k] ^ golden_.value[outputs[k]])) raise(outputs[k], out_[k]);
+}
+
+// The outputs of a function, of the inputs put in place.
+void Stepper::compute(u32 unit) {
     strikes_.clear();
     for (const Struck& s : struck_)
         if (s.unit == unit) strikes_.push_back(s.strike);
     if (strikes_.empty()) functions[t.unit_function[unit]].lanes(in_.data(), out_.data());
     else struck_functions[t.unit_function[unit]](in_.data(), out_.data(), {strikes_.data(), (u32)strikes_.size()});
-    const u32* outputs = t.unit_outputs.begin(unit);
-    for (u32 k = 0; k < t.unit_outputs.size(unit); k++)
-        if (nonzero(out_[k] ^ golden_.value[outputs[k]])) raise(outputs[k], out_[k]);
 }
 
 // Reads of the golden run's addresses that meet a word of the overlay.
@@ -198,7 +228,8 @@ void Stepper::read(Vector& v, u32 unit) {
             const u32 i = v.overlay.in(r.memory) && a < m.depth ? v.overlay.find(m.key + a * m.chunks + c) : NONE;
             value[l] = i == NONE ? golden_.stored(r.memory, a, c) : v.overlay.value(i)[l];
         }
-        if (nonzero(value ^ golden_.value[outputs[c]])) raise(outputs[c], value);
+        if (dense_) put(outputs[c], value);
+        else if (nonzero(value ^ golden_.value[outputs[c]])) raise(outputs[c], value);
     }
 }
 
@@ -244,6 +275,7 @@ void Stepper::store(Vector& v, const Overlay::Entry& e, V value, u32 golden) {
         v.overlay.value(i) = value;
     }
     changed_ = true;
+    if (dense_) dense_->stored.push_back(e.memory);
 }
 
 // The clock edge: registers take their next values. Returns whether all that differs is what differed before, and the same.

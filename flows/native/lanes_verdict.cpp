@@ -14,8 +14,7 @@ template <class W> static W mix(W x) {
 static V distance(V a, V b) { return (V)((SV)a < (SV)b) & (b - a) | (V)((SV)a >= (SV)b) & (a - b); }
 
 void Stepper::observe(Vector& v) {
-    for (size_t i = 0; i < touched_.size(); i++) {
-        const u32 w = touched_[i];
+    for (u32 w : dense_ ? watch_words_ : touched_) {
         if (role_[w] & OBSERVED) compare(v, w);
         if (!(role_[w] & FLAG)) continue;
         const u32 lanes = nonzero(current(w)) & v.alive;
