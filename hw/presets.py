@@ -13,6 +13,9 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "systolic-fpga-4x4": AcceleratorConfig(          # a narrow bus and small buffers, for FPGAs
         bus_width=64, scratchpad_bytes=16 * KIB, scratchpad_banks=4, accumulator_rows=128, queue_depth=2, outstanding_reads=8,
         command_lines=8, os_depth=64, vector_lanes=2),
+    "systolic-safe-4x4": AcceleratorConfig(          # whatever single bit flips, registers and memories put it right
+        protection=(("*.*", "tmr"), ("scratchpad", "secded"), ("accumulator", "secded"), ("fifos", "secded"),
+                    ("commands", "parity"))),
     "systolic-8x8": AcceleratorConfig(
         rows=8, columns=8, vector="transformer", vector_lanes=4, scratchpad_bytes=64 * KIB, accumulator_rows=512),
     "systolic-8x16": AcceleratorConfig(
