@@ -11,6 +11,7 @@ Reference: ENFOR-SA (VTS 2026) and HDFIT (TPDS 2023) also simulate one tile in R
 differ in the network, in that its software is bit-exact with the rest of the hardware, and in the intervals.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +29,13 @@ from flows.fault.statistics import Interval, wilson
 from flows.fault.target import Target, TargetError
 from flows.fault.tile_bench import TileBench
 from flows.fault.workloads import mesh_stimuli
-from hw.config import AcceleratorConfig, ceil_power_of_two
+from hw.config import AcceleratorConfig
 from hw.pe import PESpec
 
-__all__ = ["CROSS_LAYER_KINDS", "CrossLayerResult", "TileResult", "cross_layer", "tiles_target"]
+__all__ = ["LARGEST_SAMPLE", "CrossLayerResult", "TileResult", "cross_layer", "tiles_target"]
 
-CROSS_LAYER_KINDS = (Kind.SEU, Kind.SET)
-"""Kinds that leave other tiles alone."""
+LARGEST_SAMPLE = 1 << 14
+"""Rows of psums that all tiles of a campaign may have together; the bench has as many, so that it is built once for a config."""
 _RESULTS = "results.rows"
 
 
@@ -48,10 +49,17 @@ def tiles_target(config: AcceleratorConfig, activations: npt.NDArray[np.integer]
     spec = PESpec.of(config)
     stimuli, cycles = mesh_stimuli(spec, activations, weights)
     rows = activations.shape[0] * activations.shape[1]
-    bench = TileBench(spec=spec, rows=config.rows, columns=config.columns, depth=ceil_power_of_two(rows))
-    return Target(name=f"{activations.shape[0]} tiles of {config.rows}x{config.columns}", rtlil=to_rtlil(bench, "tile_bench"),
+    if rows > LARGEST_SAMPLE:
+        raise TargetError(f"tiles must have at most {LARGEST_SAMPLE} rows of psums together, not {activations.shape[0]} tiles of "
+                          f"{activations.shape[1]}")
+    return Target(name=f"{activations.shape[0]} tiles of {config.rows}x{config.columns}", rtlil=_bench(spec, config.rows, config.columns),
                   top="tile_bench", stimuli=stimuli, cycles=cycles, observed_memory={_RESULTS: [(0, rows)]},
                   environment=("results",))
+
+
+@functools.cache
+def _bench(spec: PESpec, rows: int, columns: int) -> str:
+    return to_rtlil(TileBench(spec=spec, rows=rows, columns=columns, depth=LARGEST_SAMPLE), "tile_bench")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,9 +187,9 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, seed: int = 0, kind: Kind = Kind.SEU,
-                glob: str = "mesh.*", progress: Callable[[int], None] = lambda done: None) -> CrossLayerResult:
-    """Return what faults in the array do to a model.
+def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, seed: int = 0, glob: str = "mesh.*",
+                progress: Callable[[int], None] = lambda done: None) -> CrossLayerResult:
+    """Return what single upsets of the array's flip-flops do to a model.
 
     Parameters
     ----------
@@ -192,8 +200,6 @@ def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, se
         Of a tile's SDCs, the most whose effect on the model is found out; drawn at random where there are more.
     seed : int
         Tile number i and its faults follow from it and i alone.
-    kind : Kind
-        One of `CROSS_LAYER_KINDS`.
     glob : str
         Paths in the bench: `mesh.row_3.pe_5.*`.
     progress : function of int
@@ -209,9 +215,6 @@ def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, se
     for name, value, least in (("tiles", tiles, 1), ("faults", faults, 1), ("effects", effects, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, not {value!r}")
-    if kind not in CROSS_LAYER_KINDS:
-        raise ValueError(f"kind must be one of {', '.join(one.name.lower() for one in CROSS_LAYER_KINDS)} for tiles of a model, "
-                         f"not {kind.name.lower()!r}")
     drawn = [run.tiles[i] for i in sorted(_random(seed, 0).choice(len(run.tiles), min(tiles, len(run.tiles)), replace=False))]
     started = time.process_time()
     activations, weights = (np.stack(parts) for parts in zip(
@@ -219,8 +222,8 @@ def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, se
     model_seconds = time.process_time() - started
 
     started = time.process_time()
-    engine = LanesEngine(tiles_target(run.config, activations, weights), gates=kind == Kind.SET)
-    struck = _faults(engine, drawn, faults, seed, kind, glob, activations.shape[1])
+    engine = LanesEngine(tiles_target(run.config, activations, weights))
+    struck = _faults(engine, len(drawn), faults, seed, glob)
     corruptions = _corruptions(engine.corruptions(struck), len(drawn), activations.shape[1], run.config.columns)
     rtl_seconds = time.process_time() - started
 
@@ -245,24 +248,20 @@ def _random(seed: int, *place: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *place])))
 
 
-def _faults(engine: LanesEngine, tiles: Sequence[Tile], count: int, seed: int, kind: Kind, glob: str,
-            steps: int) -> npt.NDArray[np.void]:
+def _faults(engine: LanesEngine, tiles: int, count: int, seed: int, glob: str) -> npt.NDArray[np.void]:
     """Return `count` faults in the slots of each tile."""
     sites = engine.sites.select(glob)
-    sites = sites[np.isin(sites, engine.sites.of_kind("gate" if kind == Kind.SET else "ff"))]
-    if not len(sites):
-        raise ValueError(f"sites must hold {'gates' if kind == Kind.SET else 'flip-flops'}, but {glob!r} matches none")
     bits = engine.sites.bits[sites]
     ends = np.cumsum(bits)
-    slots = (engine.golden_cycles - _drain(engine)) // len(tiles)
-    faults = np.zeros(len(tiles) * count, FAULT)
-    for number in range(len(tiles)):
+    slots = (engine.golden_cycles - _drain(engine)) // tiles
+    faults = np.zeros(tiles * count, FAULT)
+    for number in range(tiles):
         rng, mine = _random(seed, number + 1), faults[number * count:(number + 1) * count]
         picked = rng.integers(0, ends[-1], count)
         place = np.searchsorted(ends, picked, side="right")
         mine["site"], mine["mask"] = sites[place], np.uint32(1) << (picked - ends[place] + bits[place]).astype(np.uint32)
         mine["cycle"] = number * slots + rng.integers(0, slots, count)
-    faults["kind"], faults["duration"] = kind, kind == Kind.SET
+    faults["kind"] = Kind.SEU
     return faults
 
 
