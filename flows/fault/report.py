@@ -19,7 +19,7 @@ OUTCOME_COLORS = {"masked": "line", "corrected": "store", "detected": "load", "s
 _FLIP_FLOP_NAND2 = 6.75
 """Area of a flip-flop in the library whose SRAM macros `flows/data/technology.json` measures: 48.99 of 7.2576 µm²."""
 _ORDER = ("sdc", "hang", "detected", "corrected", "masked")
-_TIME_BINS, _GROUPS, _BITS = 72, 30, 64
+_TIME_BINS, _GROUPS, _BITS, _SURE = 72, 30, 64, 20
 
 
 def share(rate: float | None, interval: Any = None) -> str:
@@ -46,8 +46,8 @@ def campaign_page(job: Job, results: Results, answer: dict[str, Any], *, title: 
         "population": f"{population['bits']:,} bits × {population['cycles']:,} cycles",
         "masked by analysis": f"{answer['masked_by_analysis']:,} drawn, {1 - population['live']:.1%} of all",
         "silent corruption": share(answer["sdc_rate"], answer["ci95"]),
-        "SPFM": f"{iso['spfm']:.3%} (at least {iso['spfm_low']:.3%})",
-        "ASIL reached": f"{iso['asil'] or 'below B'} (claimed: {iso['asil_claimed'] or 'none'})",
+        **{f"SPFM of {words}": f"{part['spfm']:.3%} (at least {part['spfm_low']:.3%})"
+           for words, part in (("flip-flops", iso["logic"]), ("memories", iso["memory"])) if part is not None},
         "engine": answer["engine"],
         "faults per second": f"{answer['faults_per_second']:,.0f}" if answer["faults_per_second"] else "–",
     }
@@ -96,10 +96,14 @@ def _outcomes(answer: dict[str, Any]) -> str:
 
 
 def _bars(rows: list[Row], width: int = 620) -> Svg:
-    """Return a bar of outcomes for each unit."""
+    """Return a bar of outcomes for each unit; where most upsets do nothing, the axis ends at the most that any unit shows."""
     rows = sorted(rows, key=lambda row: -(row.rates["dangerous"] or 0))
     svg = Svg(width, 72 + 26 * len(rows), "What becomes of upsets, by unit")
     left, right = 130, width - 16
+    highest = 1.1 * max((row.rates["effect"] or 0 for row in rows), default=1.0)
+    highest = 1.0 if highest > 0.5 or highest <= 0 else highest
+    svg.text(right, 22, f"whole width: {highest:.3g} of all upsets" if highest < 1 else "of all upsets", size=11, color="muted",
+             anchor="end")
     svg.text(14, 22, "What becomes of upsets, by unit", size=14, bold=True)
     x = float(left)
     for name in _ORDER:
@@ -114,7 +118,7 @@ def _bars(rows: list[Row], width: int = 620) -> Svg:
         for name in _ORDER:
             part = 1 - (row.rates["effect"] or 0) if name == "masked" else row.rates[name] or 0
             if row.rates["effect"] is not None and part > 0:
-                wide = (right - left) * min(1.0, part)
+                wide = min((right - left) * part / highest, right - at)
                 svg.rect(at, y, wide, 18, fill=OUTCOME_COLORS[name], tint=0.9, stroke="none",
                          tip=f"{row.name}: {part:.3%} {name}, {row.faults:,} faults")
                 at += wide
@@ -136,7 +140,7 @@ def _die(results: Results) -> Svg:
     rows = results.by_words(words.units * len(words.group_names) + words.groups, names)
     memory = {(int(unit), int(group)): bool(kind) for unit, group, kind in zip(words.units, words.groups, words.memory,
                                                                                strict=True)}
-    top = max((row.rates["dangerous"] or 0 for row in rows if row.bits), default=0) or 1.0
+    top = max((row.rates["dangerous"] or 0 for row in rows if row.faults >= _SURE), default=0) or 1.0
     tiles = []
     for unit, unit_name in enumerate(words.unit_names):
         parts, bits = [], 0
@@ -146,13 +150,14 @@ def _die(results: Results) -> Svg:
                 rate = row.rates["dangerous"]
                 bits += row.bits
                 parts.append(Tile(name=group_name.rpartition(".")[2], size=_area(row, memory[unit, group]),
-                                  heat=None if rate is None else rate / top,
+                                  heat=None if rate is None else min(1.0, math.sqrt(rate / top)),
                                   tip=f"{group_name}\n{row.bits:,} bits, {row.faults:,} faults\nsilent or hang: "
                                       f"{share(rate, row.intervals.get('dangerous'))}\ndetected: {share(row.rates['detected'])}"))
         tiles.append(Tile(name=unit_name, size=sum(part.size for part in parts), parts=tuple(parts),
                           tip=f"{unit_name}: {bits:,} bits"))
-    return treemap(tiles, title="Vulnerability of the state", subtitle="units, and in them register groups and memories",
-                   top=100 * top)
+    return treemap(tiles, title="Vulnerability of the state", top=100 * top,
+                   subtitle="units, and in them register groups and memories; the scale is one of square roots, up to the "
+                   f"highest rate of groups with {_SURE} faults or more")
 
 
 def _mesh(job: Job, results: Results) -> Svg | None:

@@ -1,4 +1,4 @@
-"""`heddle inject`: what it prints, keeps, resumes and refuses, on a small array with the engine of Verilator."""
+"""`heddle inject`: what it prints, keeps, resumes and refuses, on a small array."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from flows.cli import main
 from flows.fault.records import Outcome
 
-ARRAY = ("inject", "--array", "2x2", "--engine", "verilator")
+ARRAY = ("inject", "--array", "2x2")
 
 pytestmark = pytest.mark.xdist_group("fault-2x2")
 
@@ -91,10 +91,10 @@ def test_resumed(capsys, tmp_path):
 
 
 def test_interrupted(capsys, tmp_path, monkeypatch):
-    from flows.fault.verilator_engine import VerilatorEngine
+    from flows.fault.lanes import LanesEngine
 
     folder = tmp_path / "campaign"
-    run, calls = VerilatorEngine.run, []
+    run, calls = LanesEngine.run, []
 
     def interrupted(self, faults, **more):
         calls.append(len(faults))
@@ -102,13 +102,13 @@ def test_interrupted(capsys, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return run(self, faults, **more)
 
-    monkeypatch.setattr(VerilatorEngine, "batch", 200, raising=False)
-    monkeypatch.setattr(VerilatorEngine, "run", interrupted)
+    monkeypatch.setattr(LanesEngine, "batch", 200, raising=False)
+    monkeypatch.setattr(LanesEngine, "run", interrupted)
     assert main([*ARRAY, "--faults", "1000", "-o", str(folder)]) == 130
     told = capsys.readouterr().err
     assert "the same command goes on with --resume" in " ".join(told.split())
     assert told.endswith("heddle: interrupted\n")
-    monkeypatch.setattr(VerilatorEngine, "run", run)
+    monkeypatch.setattr(LanesEngine, "run", run)
     answer = answer_of(capsys, *ARRAY, "--faults", "1000", "-o", str(folder), "--resume")
     assert (answer["faults"], answer["simulated_now"]) == (1000, 800)
 
@@ -155,3 +155,10 @@ def test_kinds_that_stay(capsys, tmp_path):
     assert answer["plan"]["kind"] == "stuck1"
     assert answer["iso26262"]["lfm"] is not None
     assert np.isfinite(answer["iso26262"]["lfm"])
+
+
+def test_another_engine_finds_the_same(capsys, tmp_path):
+    by_engine = [answer_of(capsys, *ARRAY, "--faults", "300", "--engine", engine, "-o", str(tmp_path / engine))
+                 for engine in ("lanes", "verilator")]
+    assert by_engine[0]["outcomes"] == by_engine[1]["outcomes"]
+    assert [answer["engine"] for answer in by_engine] == ["lanes", "verilator"]
