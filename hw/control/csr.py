@@ -69,8 +69,11 @@ class CsrBank(wiring.Component):
 
     def _elaborate_write(self, m: Module) -> None:
         bus = self.bus
-        addr, addr_full = Signal.like(bus.awaddr), Signal()
-        word, strobes, word_full = Signal.like(bus.wdata), Signal.like(bus.wstrb), Signal()
+        addr = Signal.like(bus.awaddr)
+        addr_full = Signal()
+        word = Signal.like(bus.wdata)
+        strobes = Signal.like(bus.wstrb)
+        word_full = Signal()
         write, legal = Signal(), Signal()
         mask = Signal(32)
         m.d.comb += [

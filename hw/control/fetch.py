@@ -117,17 +117,23 @@ class InstructionFetch(wiring.Component):
         words_in, words_out = words.write_port(), words.read_port()
         tags_in, tags_out, tags_ahead = tags.write_port(), tags.read_port(), tags.read_port(domain="comb")
         order_in, order_out = order.write_port(), order.read_port(domain="comb")
-        present, coming = Signal(self._lines), Signal(self._lines)
+        present = Signal(self._lines)
+        coming = Signal(self._lines)
 
-        base, length = Signal(ADDRESS_WIDTH), Signal(PC_WIDTH)
+        base = Signal(ADDRESS_WIDTH)
+        length = Signal(PC_WIDTH)
         with m.If(self.start):
             m.d.sync += [base.eq(self.program_addr & -FETCH_LINE_BYTES), length.eq(self.program_length)]
 
         # Look-up: words, tags and flags of the next cycle's line are sampled by the same edge, so that they fit together.
         pc = Signal(PC_WIDTH)
-        line, next_line, line_before = Signal(line_layout), Signal(line_layout), Signal(line_layout)
+        line = Signal(line_layout)
+        next_line = Signal(line_layout)
+        line_before = Signal(line_layout)
         moved = Signal()                                # pc has come to this line in this cycle; from registers alone
-        line_present, line_coming, same_tag = Signal(), Signal(), Signal()
+        line_present = Signal()
+        line_coming = Signal()
+        same_tag = Signal()
         m.d.comb += [
             line.eq(pc[_LINE_SHIFT:]),
             next_line.eq(port.next_pc[_LINE_SHIFT:]),
@@ -151,8 +157,12 @@ class InstructionFetch(wiring.Component):
         # Which line to request: the one of pc, else the next one ahead that is neither here nor on its way. Which one that is, is
         # worked out in one cycle and looked up in the next.
         distance = Signal(range(1, self.ahead + 2), init=1)
-        ahead, ahead_valid = Signal(line_layout), Signal()
-        ahead_known, wanted, wanted_ahead, request = Signal(), Signal(), Signal(), Signal()
+        ahead = Signal(line_layout)
+        ahead_valid = Signal()
+        ahead_known = Signal()
+        wanted = Signal()
+        wanted_ahead = Signal()
+        request = Signal()
         requested = Signal(line_layout)
         fills = Signal(range(FETCH_FILLS + 1))
         fault = Signal()
@@ -172,7 +182,8 @@ class InstructionFetch(wiring.Component):
         with m.Elif(ahead_valid & (distance <= self.ahead) & (ahead_known | (request & wanted_ahead))):
             m.d.sync += [distance.eq(distance + 1), ahead_valid.eq(0)]
 
-        order_first, order_last = Signal(range(FETCH_FILLS)), Signal(range(FETCH_FILLS))
+        order_first = Signal(range(FETCH_FILLS))
+        order_last = Signal(range(FETCH_FILLS))
         m.d.comb += [
             bus.arid.eq(AXI_FETCH_ID),
             bus.arlen.eq(beats - 1),
@@ -197,7 +208,9 @@ class InstructionFetch(wiring.Component):
 
         # Lines arrive in the order of their requests.
         beat_index = Signal(max(1, beat_width))         # of one bit where a line is one beat: no zero-width register in Verilog
-        failed, arrived, bad = Signal(), Signal(), Signal()
+        failed = Signal()
+        arrived = Signal()
+        bad = Signal()
         m.d.comb += [
             bus.rready.eq(1),
             self.beat.eq(bus.rvalid),

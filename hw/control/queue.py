@@ -88,9 +88,12 @@ class CommandQueue(wiring.Component):
         head, oldest = commands.read_port(domain="comb"), order.read_port(domain="comb")
 
         # `commands` holds the `queued` ones that wait; `order` those and, before them, the `taken` ones that are not done.
-        last_index, head_index = Signal(range(depth)), Signal(range(depth))
-        newest_index, oldest_index = Signal(range(remembered)), Signal(range(remembered))
-        queued, taken = Signal(range(depth + 1)), Signal(range(IN_FLIGHT + 1))
+        last_index = Signal(range(depth))
+        head_index = Signal(range(depth))
+        newest_index = Signal(range(remembered))
+        oldest_index = Signal(range(remembered))
+        queued = Signal(range(depth + 1))
+        taken = Signal(range(IN_FLIGHT + 1))
         acquired = Signal()
         push, pop, finish = Signal(), Signal(), Signal()
         m.d.comb += [

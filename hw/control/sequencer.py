@@ -119,8 +119,12 @@ class Sequencer(wiring.Component):
         m.submodules.loops = loops = LoopStack()
         fetch = self.instruction
 
-        decode, compute, commit = Signal(_DECODE), Signal(_COMPUTE), Signal(_COMMIT)
-        decode_valid, compute_valid, commit_valid = Signal(), Signal(), Signal()
+        decode = Signal(_DECODE)
+        compute = Signal(_COMPUTE)
+        commit = Signal(_COMMIT)
+        decode_valid = Signal()
+        compute_valid = Signal()
+        commit_valid = Signal()
         word = decode.word
         accept, issue, proceed = Signal(), Signal(), Signal()       # decode, compute and commit take an instruction
         finished, skip = Signal(), Signal()                         # commit is done with its own; it is a LOOP that does not run

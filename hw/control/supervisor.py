@@ -80,7 +80,8 @@ class Supervisor(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        quiet, expired = Signal(32), Signal()
+        quiet = Signal(32)
+        expired = Signal()
         m.d.comb += expired.eq((self.limit != 0) & (quiet >= self.limit))
 
         faults = [*self.faults]

@@ -128,7 +128,8 @@ class Accumulator(wiring.Component):
             taken.eq(self.read.valid & self.read.ready),
         ]
 
-        fetch, accumulate = Signal(), Signal()  # the second cycle of a row: what it held arrives
+        fetch = Signal()  # the second cycle of a row: what it held arrives
+        accumulate = Signal()
         fetched = Signal(place)
         update = Signal()                       # the third: add and write
         updated = Signal(place)

@@ -147,7 +147,8 @@ class BurstSplitter(wiring.Component):
         kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose", "unpack")
 
         # Both walks are two loops. Plain: rows, and in them bursts. Transposed: columns, and in them single beats.
-        active, waiting = Signal(), Signal()
+        active = Signal()
+        waiting = Signal()
         waiting_block = Signal(block_layout(config), reset_less=True)       # while `waiting`
         free = Signal()                                                     # the next block can be begun
         given = Signal(block_layout(config))

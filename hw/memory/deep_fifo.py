@@ -61,7 +61,8 @@ class DeepFIFO(wiring.Component):
         m.submodules.storage = rows = storage(self.protection, shape=self.shape, depth=self.depth)
         write, read = rows.write_port(), rows.read_port()
 
-        write_index, read_index = Signal(range(self.depth)), Signal(range(self.depth))
+        write_index = Signal(range(self.depth))
+        read_index = Signal(range(self.depth))
         stored = Signal(range(self.depth + 1))          # payloads that have yet to be read
         arrived = Signal()                              # one is at the memory's output
         taken, fetched, moved, given = Signal(), Signal(), Signal(), Signal()

@@ -77,9 +77,12 @@ class RowSum(wiring.Component):
         valid = Cat(self.valid, valids)[delay]
 
         # The running sums.
-        phase, next_phase = Signal(range(PARTIAL_SUMS)), Signal(range(PARTIAL_SUMS), reset_less=True)
-        fresh, first_round = Signal(), Signal(reset_less=True)
-        in_row, tick = Signal(), Signal()
+        phase = Signal(range(PARTIAL_SUMS))
+        next_phase = Signal(range(PARTIAL_SUMS), reset_less=True)
+        fresh = Signal()
+        first_round = Signal(reset_less=True)
+        in_row = Signal()
+        tick = Signal()
         m.d.comb += [
             tick.eq(self.enable & (valid | ~in_row | self.flush)),
             phase.eq(Mux(first, 0, next_phase)),

@@ -67,8 +67,10 @@ class SliceWriter(wiring.Component):
         item = data.StructLayout({"piece": 8 * self._piece_bytes, "mask": self._piece_bytes,
                                   "index": line_log2 - place_log2, "line": self.write.addr.shape()})
         incoming = Signal(item)
-        head, spare = Signal(item, reset_less=True), Signal(item, reset_less=True)
-        head_valid, spare_valid = Signal(), Signal()
+        head = Signal(item, reset_less=True)
+        spare = Signal(item, reset_less=True)
+        head_valid = Signal()
+        spare_valid = Signal()
         move = Signal()                                     # the head's place is free for the next slice
         self._pack(m, incoming.piece, incoming.mask, addr[:place_log2])
         m.d.comb += [
