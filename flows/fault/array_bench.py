@@ -43,10 +43,11 @@ class ArrayBench(wiring.Component):
     def __init__(self, *, spec: PESpec, rows: int, columns: int, protection: str = "none"):
         self.spec, self.rows, self.columns, self.protection = spec, rows, columns, protection
         self.latency = rows + columns - 1
+        flags = {} if protection == "none" else {"detected": Out(1)}
         super().__init__({
             "activation": In(rows * spec.activation_width), "weight": In(columns * spec.weight_width),
             "select": In(1), "load": In(1), "load_row": In(max(1, ceil_log2(rows))), "streams": In(1),
-            "valid": Out(1), **({} if protection == "none" else {"detected": Out(1)}), **{f"psum_{c}": Out(signed(spec.psum_width)) for c in range(columns)},
+            "valid": Out(1), **flags, **{f"psum_{c}": Out(signed(spec.psum_width)) for c in range(columns)},
         })
 
     def elaborate(self, platform: Any) -> Module:

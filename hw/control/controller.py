@@ -95,13 +95,15 @@ class Controller(wiring.Component):
         units = {unit: getattr(self, unit.name.lower()) for unit in Unit}
 
         m.submodules.csr = csr = CsrBank(absent=() if config.protection else ("PROTECT_DETECTED", "PROTECT_CORRECTED"))
-        m.submodules.fetch = fetch = InstructionFetch(bus_width=config.bus_width, lines=config.command_lines)
-        m.submodules.sequencer = sequencer = Sequencer(parity=config.command_parity)
+        m.submodules.fetch = fetch = InstructionFetch(
+            bus_width=config.bus_width, lines=config.command_lines, protection=config.protection_of("fifos"))
+        m.submodules.sequencer = sequencer = Sequencer(
+            parity=config.command_parity, protection=config.protection_of("fifos"))
         m.submodules.semaphores = semaphores = Semaphores(len(Unit) + 1)
         m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 3 + bool(config.protection))
         m.submodules.counters = counters = EventCounters(
             {"macs": peak, "macs_gated": peak, "bytes_read": 2 * config.beat_bytes, "bytes_written": config.beat_bytes})
-        queues = {unit: CommandQueue(unit, depth=config.queue_depth) for unit in Unit}
+        queues = {unit: CommandQueue(unit, depth=config.queue_depth, protection=config.protection_of("fifos")) for unit in Unit}
         begin, run = supervisor.begin, Signal()
 
         connect(m, host=flipped(self.s_axil), csr=csr.bus)

@@ -4,13 +4,14 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from hw.control.queue import PC_WIDTH
 from hw.isa import INSTRUCTION_BYTES, INSTRUCTION_FIELDS
 from hw.ports import ADDRESS_WIDTH, AXI_BURST_INCR, AXI_CACHE_NORMAL, AXI_FETCH_ID, AxiReadPort
+from hw.protect.domains import NONE
+from hw.protect.storage import storage, use
 from hw.timing import FETCH_FILLS, FETCH_LINE_BYTES, fetch_ahead
 
 __all__ = ["InstructionFetch", "InstructionPort", "instruction_layout"]
@@ -66,6 +67,8 @@ class InstructionFetch(wiring.Component):
         Width of the bus in bits, 64 to 512.
     lines : int
         Lines in the cache; a power of two, at least 4.
+    protection : str
+        What guards its memories: "none", "parity" or "secded".
 
     Attributes
     ----------
@@ -88,8 +91,8 @@ class InstructionFetch(wiring.Component):
         A line is on its way.
     """
 
-    def __init__(self, *, bus_width: int, lines: int):
-        self._bus_width, self._lines = bus_width, lines
+    def __init__(self, *, bus_width: int, lines: int, protection: str = NONE):
+        self._bus_width, self._lines, self._protection = bus_width, lines, protection
         self.ahead = fetch_ahead(lines)
         super().__init__({
             "start": In(1),
@@ -111,9 +114,9 @@ class InstructionFetch(wiring.Component):
         beat_layout = data.ArrayLayout(instruction_layout, self._bus_width // (8 * INSTRUCTION_BYTES))
         line_layout = data.StructLayout({"index": index_width, "tag": _LINE_WIDTH - index_width})
 
-        m.submodules.words = words = Memory(shape=beat_layout, depth=self._lines * beats, init=[])
-        m.submodules.tags = tags = Memory(shape=line_layout.members["tag"], depth=self._lines, init=[])
-        m.submodules.order = order = Memory(shape=index_width, depth=FETCH_FILLS, init=[])
+        m.submodules.words = words = storage(self._protection, shape=beat_layout, depth=self._lines * beats)
+        m.submodules.tags = tags = storage(self._protection, shape=line_layout.members["tag"], depth=self._lines)
+        m.submodules.order = order = storage(self._protection, shape=index_width, depth=FETCH_FILLS)
         words_in, words_out = words.write_port(), words.read_port()
         tags_in, tags_out, tags_ahead = tags.write_port(), tags.read_port(), tags.read_port(domain="comb")
         order_in, order_out = order.write_port(), order.read_port(domain="comb")
@@ -232,6 +235,11 @@ class InstructionFetch(wiring.Component):
             fills.eq(fills + request - arrived),
             fault.eq(~self.start & (port.fault | (arrived & bad & line_coming & same_tag & (order_out.data == line.index)))),
         ]
+
+        use(m, words_out, port.hit, port.hit & (port.next_pc != pc))
+        use(m, tags_out, line_present | line_coming)
+        use(m, tags_ahead, ahead_valid & flags_ahead.any())
+        use(m, order_out, bus.rvalid & (fills != 0), arrived)
 
         with m.If(arrived):
             m.d.sync += [present.bit_select(order_out.data, 1).eq(~bad), coming.bit_select(order_out.data, 1).eq(0)]

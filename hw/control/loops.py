@@ -4,11 +4,12 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.control.queue import PC_WIDTH
 from hw.isa import LOOP_DEPTH
+from hw.protect.domains import NONE
+from hw.protect.storage import storage, use
 
 __all__ = ["LoopStack"]
 
@@ -17,6 +18,11 @@ _ENTRY = data.StructLayout({"start": PC_WIDTH, "remaining": 32})
 
 class LoopStack(wiring.Component):
     """Start and remaining count of each open loop; the innermost one in registers, so that `end` is decided in its own cycle.
+
+    Parameters
+    ----------
+    protection : str
+        What guards its memory: "none", "parity" or "secded".
 
     Members
     -------
@@ -31,7 +37,8 @@ class LoopStack(wiring.Component):
     empty, full : Out(1)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, protection: str = NONE) -> None:
+        self._protection = protection
         super().__init__({
             "clear": In(1),
             "push": In(1),
@@ -46,7 +53,7 @@ class LoopStack(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.outer = outer = Memory(shape=_ENTRY, depth=LOOP_DEPTH, init=[])
+        m.submodules.outer = outer = storage(self._protection, shape=_ENTRY, depth=LOOP_DEPTH)
         save, restore = outer.write_port(), outer.read_port(domain="comb")
         depth = Signal(range(LOOP_DEPTH + 1))
         top = Signal(_ENTRY)
@@ -60,6 +67,7 @@ class LoopStack(wiring.Component):
             save.en.eq(self.push),
             restore.addr.eq(depth - 1),
         ]
+        use(m, restore, self.end & ~self.again & ~self.clear & (depth > 1))
         with m.If(self.clear):
             m.d.sync += depth.eq(0)
         with m.Elif(self.push):

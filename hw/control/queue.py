@@ -4,12 +4,13 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.control.semaphores import AcquirePort
 from hw.isa import SEMAPHORES, Unit
 from hw.ports import descriptor_layout
+from hw.protect.domains import NONE
+from hw.protect.storage import storage, use
 from hw.timing import IN_FLIGHT
 
 __all__ = ["PC_WIDTH", "CommandQueue", "command_layout"]
@@ -40,6 +41,8 @@ class CommandQueue(wiring.Component):
         Whose descriptor it holds.
     depth : int
         Commands that wait, those that the unit has taken not included.
+    protection : str
+        What guards its memories: "none", "parity" or "secded".
 
     Members
     -------
@@ -62,8 +65,8 @@ class CommandQueue(wiring.Component):
         Instruction of the oldest command that is not done.
     """
 
-    def __init__(self, unit: Unit, *, depth: int):
-        self._unit, self._depth = unit, depth
+    def __init__(self, unit: Unit, *, depth: int, protection: str = NONE):
+        self._unit, self._depth, self._protection = unit, depth, protection
         super().__init__({
             "i": In(stream.Signature(command_layout(unit))),
             "o": Out(stream.Signature(descriptor_layout(unit))),
@@ -82,8 +85,8 @@ class CommandQueue(wiring.Component):
         depth, remembered = self._depth, self._depth + IN_FLIGHT
         waiting_layout = data.StructLayout({"descriptor": descriptor_layout(self._unit), "wait": SEMAPHORES})
         order_layout = data.StructLayout({"signal": SEMAPHORES, "pc": PC_WIDTH})
-        m.submodules.commands = commands = Memory(shape=waiting_layout, depth=depth, init=[])
-        m.submodules.order = order = Memory(shape=order_layout, depth=remembered, init=[])
+        m.submodules.commands = commands = storage(self._protection, shape=waiting_layout, depth=depth)
+        m.submodules.order = order = storage(self._protection, shape=order_layout, depth=remembered)
         push_command, push_order = commands.write_port(), order.write_port()
         head, oldest = commands.read_port(domain="comb"), order.read_port(domain="comb")
 
@@ -122,6 +125,8 @@ class CommandQueue(wiring.Component):
             self.signal.eq(Mux(finish, oldest.data.signal, 0)),
             self.count.eq(queued + taken),
         ]
+        use(m, head, queued != 0, pop)
+        use(m, oldest, taken != 0, finish)
         m.d.sync += [queued.eq(queued + push - pop), taken.eq(taken + pop - finish)]
         with m.If(push):
             m.d.sync += [last_index.eq(_successor(last_index, depth)), newest_index.eq(_successor(newest_index, remembered))]

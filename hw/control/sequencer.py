@@ -27,6 +27,7 @@ from hw.isa import (
     destination,
 )
 from hw.ports import ErrorReport, descriptor_layout
+from hw.protect.domains import NONE
 from hw.timing import START_CYCLES
 
 __all__ = ["Sequencer"]
@@ -64,6 +65,8 @@ class Sequencer(wiring.Component):
     ----------
     parity : bool
         Instructions have check bits (`hw.isa`).
+    protection : str
+        What guards the memories of registers and loops: "none", "parity" or "secded".
 
     Members
     -------
@@ -93,8 +96,8 @@ class Sequencer(wiring.Component):
         The instruction at `pc` cannot be executed; until `start`.
     """
 
-    def __init__(self, *, parity: bool = False):
-        self._parity = parity
+    def __init__(self, *, parity: bool = False, protection: str = NONE):
+        self._parity, self._protection = parity, protection
         super().__init__({
             "start": In(1),
             "run": In(1),
@@ -115,8 +118,8 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.registers = registers = RegisterFile()
-        m.submodules.loops = loops = LoopStack()
+        m.submodules.registers = registers = RegisterFile(protection=self._protection)
+        m.submodules.loops = loops = LoopStack(protection=self._protection)
         fetch = self.instruction
 
         decode = Signal(_DECODE)
@@ -174,6 +177,8 @@ class Sequencer(wiring.Component):
             third.eq(registers.c_data),
             second.eq(word.imm + third),
         ]
+        if self._protection != NONE:
+            m.d.comb += registers.used.eq(issue)
         for operand, number in ((first, word.b), (third, number_c)):
             with m.If(commit_valid & commit.writes & (commit.a == number)):
                 m.d.comb += operand.eq(commit.result)

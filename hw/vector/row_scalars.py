@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.isa import Unit
-from hw.memory.bank import MemoryBank
 from hw.ports import descriptor_layout
+from hw.protect.memory import bank_name, bank_of
 from hw.share import shared
 from hw.vector.layouts import RowResult
 from hw.vector.slice_queue import SliceQueue
@@ -59,6 +59,7 @@ class RowScalars(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         command, depth = self.command, self.config.vector_rows
+        mechanism = self.config.protection_of("fifos")
         waiting = []                                        # whether, what and where to write
         for name, result in (("sum", self.sums), ("maximum", self.maxima)):
             waits = Signal(name=f"{name}_waits")
@@ -82,8 +83,8 @@ class RowScalars(wiring.Component):
 
         for name, used, origin, port in (("row0", self.use.row0, command.row0_addr, self.row0),
                                          ("row1", self.use.row1, command.row1_addr, self.row1)):
-            bank = MemoryBank(depth=depth, width=32)
-            m.submodules[f"{name}_bank"] = shared(platform, f"row_scalars_bank_r{depth}", bank)
+            bank = bank_of(mechanism, word=32, depth=depth, width=32)
+            m.submodules[f"{name}_bank"] = shared(platform, bank_name(f"row_scalars_bank_r{depth}", mechanism), bank)
             m.submodules[f"{name}_queue"] = queue = SliceQueue(shape=32)
             wiring.connect(m, queue=queue.o, port=wiring.flipped(port))
             addr = Signal(range(depth), name=f"{name}_addr", reset_less=True)

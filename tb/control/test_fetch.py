@@ -17,7 +17,8 @@ class Reader:
     """A memory with random instructions, and the sequencer's side of the port."""
 
     def __init__(self, *, bus_width: int = 128, lines: int = 8, latency: int = 8, stall: float = 0.0, seed: int = 0):
-        self.dut = InstructionFetch(bus_width=bus_width, lines=lines)
+        protection = {64: "secded", 256: "parity"}.get(bus_width, "none")
+        self.dut = InstructionFetch(bus_width=bus_width, lines=lines, protection=protection)
         self.memory = AxiMemory(1 << 15, bus_width, latency=latency, stall=stall, seed=seed)
         self.seed = seed
 

@@ -23,7 +23,7 @@ def random_command(rng: random.Random, unit: Unit, pc: int) -> dict[str, Any]:
 def test_random_traffic(unit: Unit, depth: int, busy: float, slow: float) -> None:
     seed = depth * 10 + int(slow * 10)
     rng = random.Random(seed)
-    dut = CommandQueue(unit, depth=depth)
+    dut = CommandQueue(unit, depth=depth, protection={Unit.VECTOR: "secded", Unit.STORE: "parity"}.get(unit, "none"))
     commands = [random_command(rng, unit, pc) for pc in range(120)]
     seen: Counter[str] = Counter()
 

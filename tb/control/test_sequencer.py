@@ -17,7 +17,7 @@ from tb.sim import simulate
 
 def execute(words: list[int], arguments: list[int], *, parity: bool = False) -> tuple[int, dict[Unit, list[Command]], Any]:
     """Run a program with ideal surroundings; return cycles from the first look-up to the stop, commands, and the error."""
-    dut = Sequencer(parity=parity)
+    dut = Sequencer(parity=parity, protection="secded" if parity else "none")
     m = Module()
     m.submodules.dut = dut
     m.d.comb += [dut.acquire.grant.eq(dut.acquire.valid), dut.idle.eq(1)]
