@@ -51,7 +51,7 @@ class CocotbEngine:
         self._variables = [name for name, _, _ in variables_of(self._flat)]
         self._inputs = [name for name, _ in inputs_of(self._flat)]
         self._build = build_cocotb(self._flat.text, self._flat.top, label="fault", visible={
-            self._flat.top: [*self._flat.inputs, *self._flat.outputs, "site_*"]})
+            self._flat.top: ["clk", "rst", *self._inputs, *self._flat.outputs, *self._variables]})
 
     @cached_property
     def golden_cycles(self) -> int:

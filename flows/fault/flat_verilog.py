@@ -180,14 +180,21 @@ class _Module:
         self.memories[_name(name)] = Memory(
             variable=variable, depth=depth, width=width, init=init if "1" in init else None,
             reads=tuple(f"site_read_{len(self.memories)}_{port}" for port, bit in enumerate(clocked) if bit == "1"))
-        found = []
+        enable = f"\\site_enable_{len(self.memories) - 1}"
+        found, after = [], []
         for line in cell:
             if line.startswith("    parameter \\MEMID "):
                 line = f'    parameter \\MEMID "\\\\{variable}"\n'
             elif line.startswith("    parameter \\INIT "):
                 line = "    parameter \\INIT 1'x\n"          # loaded when a run begins
+            elif ports and line.startswith("    connect \\RD_EN "):
+                # With a constant enable, Yosys would keep the address of a transparent read in place of its data.
+                self._added.append(f"  wire width {ports} {enable}\n")
+                after.append(f"  connect {enable} {line.split(maxsplit=2)[2]}")
+                bits = (f"{enable} [{port}]" if clocked[port] == "1" else "1'1" for port in reversed(range(ports)))
+                line = f"    connect \\RD_EN {{ {' '.join(bits)} }}\n"
             found.append(line)
-        return found
+        return [*found, *after]
 
     def _gate(self, name: str, cell: list[str]) -> list[str]:
         at = next(i for i, line in enumerate(cell) if line.startswith("    connect \\Y "))
