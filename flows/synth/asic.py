@@ -14,7 +14,7 @@ from flows.cache import cached_folder, key_of
 from flows.emit import to_verilog
 from flows.synth.generic import GENERIC_NAME
 from flows.synth.liberty import Liberty, LibertyError
-from flows.synth.memories import Memory, keep_macros, stub
+from flows.synth.memories import Memory, keep_macros, stub, write_enables
 from flows.synth.netlist import LogicLoop, Netlist
 from flows.synth.options import AsicOptions, load_liberty
 from flows.synth.sta import Timing, analyse, memory_liberty
@@ -146,9 +146,6 @@ def _fill(folder: Path, verilog: str, top: str, liberty: Liberty, options: AsicO
     (folder / "macros.il").write_text(rtlil)
     stubs = {memory.cell: stub(memory) for memory in memories if memory.macro}
     (folder / "macros.v").write_text("".join(stubs.values()))
-    access = technology().memory_access(liberty.name)
-    capacitance = liberty.driver.input_capacitance * liberty.capacitance_unit * 1e12
-    (folder / "memories.lib").write_text(memory_liberty(memories, access or 0.0, capacitance))
     unused = "".join(f" -dont_use {glob}" for glob in dont_use)
     delay = ""
     if _timed(liberty):
@@ -174,6 +171,9 @@ def _result(folder: Path, top: str, liberty: Liberty, options: AsicOptions, memo
     design = json.loads((folder / "netlist.json").read_text())
     sequential = {name for name, cell in liberty.cells.items() if cell.kind in ("flip-flop", "latch")}
     macros = {memory.cell: memory for memory in memories if memory.macro}
+    (folder / "memories.lib").write_text(memory_liberty(
+        memories, technology().memory_access(liberty.name) or 0.0,
+        liberty.driver.input_capacitance * liberty.capacitance_unit * 1e12, write_enables(design, set(macros))))
     outputs = {name: set(cell.outputs) for name, cell in liberty.cells.items()} | {name: {"RD_DATA"} for name in macros}
     netlist = Netlist(design, top, outputs, sequential | set(macros), set(macros))
     times = netlist.instances()

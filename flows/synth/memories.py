@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from flows.synth.technology import Technology
 
-__all__ = ["Memory", "keep_macros", "stub"]
+__all__ = ["Memory", "keep_macros", "stub", "write_enables"]
 
 _MODULE = re.compile(r"^module (\S+)")
 _MEMORY = re.compile(r"^  cell \$mem_v2 (\S+)")
@@ -133,3 +134,26 @@ def stub(memory: Memory) -> str:
     text = ", ".join(f"{direction} [{bits - 1}:0] {name}" for direction, name, bits in ports if bits)
     return f"(* blackbox *) module {memory.cell} ({text}); endmodule\n"
 
+
+
+def write_enables(design: dict[str, Any], macros: set[str]) -> dict[str, int]:
+    """Return how many write enables each macro has: bits of a word that are written together have one.
+
+    Parameters
+    ----------
+    design : dict
+        What Yosys' `write_json` says of the mapped design, where every bit has an enable.
+    macros : set of str
+        Names of macros.
+
+    Returns
+    -------
+    dict of str to int
+        Macro → the most that any of its instances has; a macro that is nowhere is left out.
+    """
+    enables: dict[str, int] = {}
+    for module in design["modules"].values():
+        for cell in module["cells"].values():
+            if cell["type"] in macros:
+                enables[cell["type"]] = max(enables.get(cell["type"], 1), len(set(cell["connections"].get("WR_EN", []))))
+    return enables

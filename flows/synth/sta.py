@@ -36,8 +36,10 @@ class Timing:
     power_mw: dict[str, float] | None
 
 
-def memory_liberty(memories: list[Memory], access_ns: float, capacitance: float) -> str:
+def memory_liberty(memories: list[Memory], access_ns: float, capacitance: float, enables: dict[str, int]) -> str:
     """Return a cell library of macros: data come `access_ns` after the clock, inputs need no set-up time.
+
+    A macro has one input for each of its write enables, the cell of the netlist one for each bit: these share its capacitance.
 
     Parameters
     ----------
@@ -45,8 +47,10 @@ def memory_liberty(memories: list[Memory], access_ns: float, capacitance: float)
     access_ns : float
     capacitance : float
         Of an input in pF.
+    enables : dict of str to int
+        Macro → its write enables, as `write_enables` counts them; without an entry, one for each bit.
     """
-    cells = {memory.cell: _macro(memory, access_ns, capacitance) for memory in memories if memory.macro}
+    cells = {memory.cell: _macro(memory, access_ns, capacitance, enables.get(memory.cell)) for memory in memories if memory.macro}
     return "\n".join(["library (memories) {", *LIBERTY_HEAD, *_types(memories), *cells.values(), "}", ""])
 
 
@@ -66,7 +70,7 @@ def _types(memories: list[Memory]) -> list[str]:
             " downto : true; }" for bits in widths]
 
 
-def _macro(memory: Memory, access_ns: float, capacitance: float) -> str:
+def _macro(memory: Memory, access_ns: float, capacitance: float, enables: int | None) -> str:
     lines = [f"  cell ({memory.cell}) {{", "    area : 0;"]
     for name, kind, bits in _ports(memory):
         body = f"bus_type : bus{bits}; direction : {'output' if kind == 'output' else 'input'};"
@@ -76,7 +80,8 @@ def _macro(memory: Memory, access_ns: float, capacitance: float) -> str:
             slew = 'rise_transition (scalar) { values ("0.02"); } fall_transition (scalar) { values ("0.02"); }'
             body += f' timing () {{ related_pin : "{clock}[0]"; timing_type : rising_edge; {scalar} {slew} }}'
         else:
-            body += f" capacitance : {capacitance};"
+            share = enables / bits if name == "WR_EN" and enables is not None else 1.0
+            body += f" capacitance : {capacitance * share:.6g};"
             if kind == "clock":
                 body += " clock : true;"
             else:

@@ -4,7 +4,7 @@ import pytest
 from amaranth import *
 
 from flows.synth.asic import synthesize
-from flows.synth.memories import keep_macros
+from flows.synth.memories import keep_macros, write_enables
 from flows.synth.options import AsicOptions
 from flows.synth.technology import technology
 from hw.memory.bank import MemoryBank
@@ -20,6 +20,15 @@ def test_large_clocked_memories_stay_macros_and_tables_are_logic():
     assert "  cell \\memory_64x64_1r1w \\big\n    connect \\RD_CLK \\clk\n  end\n" in changed
     assert changed.count("$mem_v2") == 3
     assert changed.splitlines()[-1] == "end"
+
+
+def test_bits_that_are_written_together_have_one_enable():
+    def cell(kind, enables):
+        return {"type": kind, "connections": {"WR_EN": enables}}
+
+    design = {"modules": {"a": {"cells": {"m": cell("one", [5] * 8), "n": cell("two", [5] * 4 + [6] * 4), "g": cell("INV", [])}},
+                          "b": {"cells": {"m": cell("one", [2, 2, 2, 2, 3, 3, "0", "0"])}}}}
+    assert write_enables(design, {"one", "two", "three"}) == {"one": 3, "two": 2}
 
 
 def test_a_memory_bank_is_a_macro_or_flip_flops():

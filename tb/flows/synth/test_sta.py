@@ -1,5 +1,6 @@
 """OpenSTA: what it is given, what it says, what happens when it fails."""
 
+import re
 import subprocess
 
 import pytest
@@ -38,7 +39,10 @@ def test_an_opensta_that_hangs_is_stopped(tmp_path, monkeypatch):
 
 def test_the_library_of_macros_is_a_liberty(tmp_path):
     _, memories = keep_macros("module \\a\n" + rtlil_memory("big", 64, 64) + "\nend\n", 4096)
-    text = memory_liberty(memories, 1.5, 0.002)
+    text = memory_liberty(memories, 1.5, 0.002, {"memory_64x64_1r1w": 8})
+    assert re.search(r"bus \(WR_EN\) .* capacitance : 0\.00025;", text)
+    assert re.search(r"bus \(WR_DATA\) .* capacitance : 0\.002;", text)
+    assert re.search(r"bus \(WR_EN\) .* capacitance : 0\.002;", memory_liberty(memories, 1.5, 0.002, {}))
     assert text.count("{") == text.count("}")
     assert 'values ("1.5")' in text
     assert "cell (memory_64x64_1r1w)" in text
