@@ -21,6 +21,7 @@ COMMANDS = {
     "synth": "synthesize for an FPGA or in standard cells: area, depth, timing",
     "report": "estimates of speed per area and energy per MAC",
     "inject": "inject faults into a design while it works: what they do, how sure that is, which ASIL it reaches",
+    "harden": "choose what to protect for a target at the least area, and inject into the result again",
     "replay": "run a saved case again and name the first mismatch",
     "formats": "number formats: sizes, packed words, code tables",
     "quantize": "quantize a checkpoint: layer by layer, with the error of each",

@@ -19,6 +19,7 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
+from flows.commands.inject_model import add_model_arguments, run_model
 from flows.commands.inject_tables import show_campaign, show_fault, title_of
 from flows.commands.workload import shape_of
 from flows.fault.campaign import Campaign
@@ -34,6 +35,7 @@ from flows.fault.store import Store
 from flows.fault.summary import describe_fault, summary
 from flows.fault.target import Target
 from flows.fault.workloads import array_target, workload_target
+from hw.config import AcceleratorConfig
 from sw.workloads import gemm_workload, workload_named
 
 __all__ = ["RESULT_FILE", "add_arguments", "add_fault_arguments", "add_work_arguments", "campaign_folder", "run", "run_campaign",
@@ -77,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for group in parser._mutually_exclusive_groups:
         group.add_argument("--array", metavar="RxC",
                            help="a weight-stationary array alone, on two random tiles; without a PRESET")
+        add_model_arguments(parser, group)
     much = parser.add_mutually_exclusive_group()
     much.add_argument("--faults", type=int, metavar="N", help="simulate N faults (default: 1000)")
     much.add_argument("--ci", type=float, metavar="W", help="simulate until rates are known to ± W with 95 %% confidence")
@@ -96,6 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Simulate, print the tables, write the files."""
+    if args.model is not None:
+        return run_model(args)
     plan = _plan_from(args)
     rates = Rates(logic=args.fit, memory=args.memory_fit if args.memory_fit is not None else args.fit)
     if args.faults is not None and args.faults < 1:
@@ -139,7 +144,7 @@ def _plan_from(args: argparse.Namespace) -> Plan:
 
 def _array_or_program(args: argparse.Namespace) -> Target:
     if args.array is None:
-        return target_from(args)
+        return target_from(args, config_from(args))
     if args.preset is not None or args.config is not None or args.changes:
         raise ValueError("--array stands alone: it has no PRESET, --config or --set")
     try:
@@ -149,9 +154,8 @@ def _array_or_program(args: argparse.Namespace) -> Target:
     return array_target(rows, columns, seed=args.seed)
 
 
-def target_from(args: argparse.Namespace) -> Target:
-    """Return the accelerator and the GEMM that the arguments name."""
-    config = config_from(args)
+def target_from(args: argparse.Namespace, config: AcceleratorConfig) -> Target:
+    """Return an accelerator with the GEMM that the arguments name."""
     workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm))
     layer = int(args.layer) if args.layer.isdecimal() else args.layer
     if args.dataflow not in ("auto", *config.dataflows):
@@ -168,10 +172,10 @@ def campaign_folder(args: argparse.Namespace, job: Job) -> Path:
 
 
 def run_campaign(args: argparse.Namespace, job: Job, rates: Rates, *, faults: int | None = None, looks: Looks | None = None,
-                 exhaustive: bool = False) -> tuple[dict[str, Any], Results]:
+                 exhaustive: bool = False, replace: bool | None = None) -> tuple[dict[str, Any], Results]:
     """Run a campaign in its folder with a progress bar; write result and report; return the figures and the results."""
     folder = campaign_folder(args, job)
-    store = Store(folder, job.identity, resume=args.resume, replace=args.output is None)
+    store = Store(folder, job.identity, resume=args.resume, replace=args.output is None if replace is None else replace)
     try:
         with _progress() as progress:
             campaign = Campaign(engine=job.engine, words=job.words, lifetimes=job.lifetimes, sampler=job.sampler, store=store,

@@ -162,3 +162,24 @@ def test_another_engine_finds_the_same(capsys, tmp_path):
                  for engine in ("lanes", "verilator")]
     assert by_engine[0]["outcomes"] == by_engine[1]["outcomes"]
     assert [answer["engine"] for answer in by_engine] == ["lanes", "verilator"]
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--mechanisms", "parity,ecc"), "--mechanisms must be some of parity, dmr, tmr, not 'ecc'"),
+    (("--faults", "0"), "--faults must be at least 1, not 0"),
+    (("--workers", "0"), "--workers must be at least 1, not 0"),
+    (("--spfm", "1.5"), "--spfm must be at least 0 and less than 1, not 1.5"),
+    (("--slack", "1"), "--slack must be at least 0 and less than 1, not 1.0"),
+    (("--fit", "-3"), "FIT per Mbit of logic must be a positive number, not -3.0"),
+])
+def test_hardening_that_cannot_be(arguments, said, capsys, tmp_path):
+    assert main(["harden", "systolic-4x4", "--gemm", "4,4,4", "-o", str(tmp_path / "h"), *arguments]) == 2
+    assert capsys.readouterr().err == f"heddle: {said}\n"
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_config_that_is_protected_already(capsys, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"protection": [["scratchpad", "secded"]]}))
+    assert main(["harden", "--config", str(config), "--gemm", "4,4,4"]) == 2
+    assert capsys.readouterr().err == "heddle: harden needs a config without protection, not one with 1 rules of it\n"
