@@ -27,6 +27,8 @@ CONFIGS = {
     "transformer-5x6-lanes2": AcceleratorConfig(rows=5, columns=6, vector="transformer", vector_lanes=2, vector_rows=64,
                                                 bus_width=64),
     "tall-os": AcceleratorConfig(rows=8, columns=2, vector_lanes=2, dataflows=("os",), os_depth=16, scratchpad_banks=4),
+    "protected-3x4": AcceleratorConfig(rows=3, bus_width=64, protection=(
+        ("scratchpad", "secded"), ("accumulator", "secded"), ("fifos", "secded"), ("engine.mesh", "abft"))),
 }
 TIMINGS = (MemoryTiming(), MemoryTiming(latency=3, stall=0.4, seed=5), MemoryTiming(latency=90, bandwidth=0.3, seed=6))
 
