@@ -1,6 +1,7 @@
 """`heddle report`: estimates of speed per area and energy per MAC of a config, with the source of every coefficient."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -12,8 +13,11 @@ from flows.commands.workload import shape_of
 from flows.emit import emit
 from flows.synth.asic import STAGE, synthesize
 from flows.synth.asic_target import add_liberty_arguments, check, options_from
-from flows.synth.efficiency import efficiency, work_of
+from flows.synth.efficiency import Work, efficiency, token_work, work_of
 from flows.synth.technology import technology
+from hw.config import AcceleratorConfig
+from sw.generate import CompiledModel
+from sw.models.llama import LlamaModel
 from sw.workloads import gemm_workload, workload_named
 
 __all__ = ["add_arguments", "run"]
@@ -33,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--gemm", metavar="M,N,K", help="one GEMM (default: 128,768,768)")
     what.add_argument("--workload", metavar="NAME", help="a workload of `heddle list` with known shapes")
+    what.add_argument("--model", type=Path, metavar="FOLDER", help="a Llama checkpoint of Hugging Face: one more token")
+    parser.add_argument("--position", type=int, metavar="N", help="tokens before it (default: half of the model's context)")
     add_liberty_arguments(parser.add_argument_group("cells"))
     add_json_argument(parser)
 
@@ -40,14 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Synthesize (or take it from the cache), predict, and print the estimates."""
     config = config_from(args)
-    workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm or "128,768,768"))
     check(args)
-    work = work_of(config, workload)
+    name, work = _work(args, config)
     with log.status("synthesis"):
         synthesis = synthesize(emit(config).verilog, options=options_from(args))
     coefficients = technology()
     answer = {
-        "config": config.digest(), "workload": workload.name, "stage": f"estimate, {STAGE}", "tokens": work.tokens,
+        "config": config.digest(), "workload": name, "stage": f"estimate, {STAGE}", "tokens": work.tokens,
         "macs": work.macs, "predicted_cycles": work.cycles, "bytes_moved": work.bytes_moved,
         **efficiency(config, synthesis, work, coefficients),
         "liberty": synthesis["liberty"], "activity": synthesis["activity"], "versions": synthesis["versions"],
@@ -62,6 +67,19 @@ def run(args: argparse.Namespace) -> bool:
     return True
 
 
+def _work(args: argparse.Namespace, config: AcceleratorConfig) -> tuple[str, Work]:
+    """Return name and predicted work of what was asked for."""
+    if args.model is None:
+        if args.position is not None:
+            raise ValueError("--position must go with --model")
+        workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm or "128,768,768"))
+        return workload.name, work_of(config, workload)
+    model = LlamaModel(args.model)
+    position = model.config.context // 2 if args.position is None else args.position
+    compiled = CompiledModel(config, model.config, model.checkpoint.weights(), chunk=1)
+    return f"{args.model.name}, token {position}", token_work(compiled, position)
+
+
 def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     title = f"{args.preset or args.config}, {answer['workload']}, {answer['liberty']['name']}: estimates, {STAGE}"
     console.print(escape(title), style="italic")
@@ -74,8 +92,8 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     for part, value in answer["pj_per_mac_parts"].items():
         table.add_row(f"  {part}", _number(value, part), "pJ/MAC")
     console.print(table)
-    console.print(escape(f"clock: {answer['mhz_source']}; cycles: predicted, {answer['predicted_cycles']:,}; "
-                         f"a token is a row of activations"))
+    token = "the model's, with its logits" if args.model is not None else "a row of activations"
+    console.print(escape(f"clock: {answer['mhz_source']}; cycles: predicted, {answer['predicted_cycles']:,}; a token is {token}"))
     for note in answer["notes"]:
         console.print(escape(f"note: {note}"), style="dim")
     for line in technology().sources():

@@ -5,13 +5,15 @@ from typing import Any
 
 from flows.synth.technology import Technology
 from hw.config import AcceleratorConfig
+from sw.generate import CompiledModel, arguments
+from sw.golden.llama import LlamaConfig
 from sw.kernels.spec import GemmSpec
 from sw.mapper import choose_plan, estimate
 from sw.perf import MemoryModel, predict
 from sw.runtime import compile_gemm
 from sw.workloads import Workload
 
-__all__ = ["Work", "efficiency", "work_of"]
+__all__ = ["Work", "efficiency", "token_work", "work_of"]
 
 ACCUMULATOR_ACCESSES = 2
 """A result row is read and written again."""
@@ -24,8 +26,9 @@ class Work:
     Attributes
     ----------
     tokens : int
-        Rows of activations of its widest GEMM that is not batched.
+        Rows of activations of its widest GEMM that is not batched; of a language model, tokens.
     macs, cycles : int
+        MACs are those of the shapes, without what they are padded to.
     matrix_cycles : int
         Cycles in which the matrix engine has a command.
     bytes_moved : int
@@ -58,6 +61,31 @@ def work_of(config: AcceleratorConfig, workload: Workload, memory: MemoryModel |
         moved += round(estimate(config, plan, memory).beats) * config.beat_bytes + spec.batch * spec.m * spec.n
     tokens = max(spec.m for _, spec in workload.shapes if spec.batch == 1 or len(workload.shapes) == 1)
     return Work(tokens=tokens, macs=macs, cycles=cycles, matrix_cycles=busy, bytes_moved=moved)
+
+
+def token_work(compiled: CompiledModel, position: int, memory: MemoryModel | None = None) -> Work:
+    """Return the predicted work of a language model's token after `position` others, logits included.
+
+    Of DRAM, it counts weights and the cache's share up to that token, each once; what a layer hands to the next is not counted.
+
+    Raises
+    ------
+    ValueError
+        If the cache holds no such position.
+    """
+    if not 0 <= position < compiled.context:
+        raise ValueError(f"--position must be between 0 and {compiled.context - 1}, not {position}")
+    prediction = predict(compiled.config, compiled.decode, arguments(compiled.decode, position, 1), memory)
+    cache = compiled.memory.regions["cache"][1] * (position + 1) // compiled.memory.context
+    return Work(tokens=1, macs=_token_macs(compiled.model, position), cycles=prediction.cycles,
+                matrix_cycles=prediction.busy["matrix"], bytes_moved=compiled.weight_bytes + cache)
+
+
+def _token_macs(model: LlamaConfig, position: int) -> int:
+    """Return the MACs of one token after `position` others: every matrix once, scores and sums over the cache, logits."""
+    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    layer = model.hidden * (2 * queries + 2 * keys + 3 * model.ffn) + 2 * (position + 1) * queries
+    return model.layers * layer + model.hidden * model.vocab
 
 
 def _as_mappable(config: AcceleratorConfig, spec: GemmSpec) -> GemmSpec:

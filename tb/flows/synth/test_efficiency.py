@@ -6,6 +6,7 @@ import pytest
 from amaranth import *
 
 from flows.cli import main
+from tb.sw.llamas import FIELDS, random_tensors, write_llama
 
 
 def whole(area_unit="um2", **more):
@@ -42,6 +43,45 @@ def test_report_without_a_library_knows_no_silicon(capsys, monkeypatch):
     answer = json.loads(capsys.readouterr().out)
     assert answer["mm2"] is answer["mhz"] is answer["gmacs_per_mm2"] is answer["pj_per_mac"] is None
     assert answer["utilization"] > 0
+
+
+MODEL = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+         "num_hidden_layers": 1, "max_position_embeddings": 48}
+
+
+def test_report_of_a_language_model_is_of_one_token(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("flows.commands.report.synthesize", lambda *a, **k: whole())
+    folder = write_llama(tmp_path / "llama", **MODEL)
+    answers = {}
+    for position in (0, 40):
+        assert main(["report", "systolic-4x4", "--set", "vector=transformer", "--model", str(folder), "--position", str(position),
+                     "--json"]) == 0
+        answers[position] = json.loads(capsys.readouterr().out)
+    first, late = answers.values()
+    weights = sum(tensor.size for name, tensor in random_tensors({**FIELDS, **MODEL}).items()
+                  if tensor.ndim == 2 and "embed" not in name)
+    assert first["workload"] == "llama, token 0"
+    assert first["macs"] == weights + 2 * 16            # a score and a product with values for each head
+    assert late["macs"] == weights + 2 * 16 * 41
+    assert weights <= first["bytes_moved"] < late["bytes_moved"] < 4 * weights      # small matrices are padded
+    assert late["tokens_per_second"] == pytest.approx(100e6 / late["predicted_cycles"])
+    assert late["predicted_cycles"] > first["predicted_cycles"]
+    assert main(["report", "systolic-4x4", "--set", "vector=transformer", "--model", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "llama, token 24" in " ".join(out.split())
+    assert "a token is the model's" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["--model", "MODEL", "--position", "48"], "--position must be between 0 and 47, not 48"),
+    (["--model", "MODEL", "--position", "-1"], "--position must be between 0 and 47, not -1"),
+    (["--position", "3"], "--position must go with --model"),
+])
+def test_report_refuses_a_position_that_cannot_be(capsys, tmp_path, arguments, text):
+    folder = write_llama(tmp_path / "llama", **MODEL)
+    arguments = [str(folder) if word == "MODEL" else word for word in arguments]
+    assert main(["report", "systolic-4x4", "--set", "vector=transformer", *arguments]) == 2
+    assert capsys.readouterr().err == f"heddle: {text}\n"
 
 
 def test_report_refuses_a_workload_without_shapes(capsys):
