@@ -1,5 +1,6 @@
 """The engine on cocotb: the same faults as deposits through the VPI, slow and plain, to check the others."""
 
+import importlib.util
 import pickle
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from flows.fault.places import Role, check_names, contents_of, inputs_of, memory
 from flows.fault.records import FAULT, Kind
 from flows.fault.sites import KINDS, Sites, sites_of
 from flows.fault.target import Target
+from flows.toolchain import missing_tool
 
 __all__ = ["CocotbEngine"]
 
@@ -36,12 +38,14 @@ class CocotbEngine:
     TargetError
         If the target names a port or a memory that there is not; from `run`, if its run without faults fails.
     ToolError
-        If the model cannot be built.
+        If cocotb is missing, or the model cannot be built.
     """
 
     name = "cocotb"
 
     def __init__(self, target: Target, sites: Sites | None = None):
+        if importlib.util.find_spec("cocotb") is None:
+            raise missing_tool("cocotb", "the engine of that name injects with it", "pip install cocotb~=2.1.0")
         self.target = target
         self.sites = sites if sites is not None else sites_of(target)
         check_names(target)

@@ -18,6 +18,7 @@ from flows.fault.sites import sites_of
 from flows.fault.target import Target, TargetError
 from flows.fault.verilator_engine import VerilatorEngine
 from flows.fault.workloads import array_operands, array_target
+from flows.toolchain import ToolError
 from tb.flows.fault.faults import GATE_KINDS, assert_same, every_flip, random_faults
 
 ENGINES = (LanesEngine, VerilatorEngine)
@@ -128,6 +129,22 @@ def test_a_fault_that_sleeps_is_seen_when_it_wakes():
     faults = random_faults(one.sites, one.golden_cycles, 300, seed=9, kinds=(Kind.STUCK0, Kind.STUCK1))
     alone = np.concatenate([one.run(faults[i:i + 1]) for i in range(len(faults))])
     assert_same(alone, other.run(faults), faults, one.sites)
+
+
+def test_few_snapshots_are_enough(monkeypatch):
+    faults = random_faults(engine(VerilatorEngine, 2, True).sites, 88, 500, seed=10)
+    expected = engine(VerilatorEngine, 2, True).run(faults)
+    for size in (0, 20_000, 100_000):
+        monkeypatch.setattr("flows.fault.verilator_engine.SNAPSHOT_BYTES", size)
+        found = VerilatorEngine(*array(2, True))
+        assert_same(found.run(faults), expected, faults, found.sites)
+
+
+def test_without_cocotb_its_engine_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    text = "cocotb not found (the engine of that name injects with it): install it with 'pip install cocotb~=2.1.0'"
+    with pytest.raises(ToolError, match=f"^{re.escape(text)}$"):
+        CocotbEngine(*array(2, True))
 
 
 @pytest.mark.parametrize("kind", ENGINES)
