@@ -26,7 +26,7 @@ from flows.fault.hardening import Selection, groups_of, predicted, rules_for, se
 from flows.fault.iso26262 import Rates
 from flows.fault.job import Job, open_job
 from flows.fault.knapsack import greedy_order
-from flows.fault.plan import METHODS, Plan
+from flows.fault.plan import Plan
 from flows.fault.results import Results
 from flows.fault.statistics import Interval
 from flows.synth.asic import STAGE, synthesize
@@ -41,6 +41,8 @@ __all__ = ["CONFIG_FILE", "add_arguments", "run"]
 CONFIG_FILE, RESULT_FILE, REPORT_FILE = "hardened.json", "result.json", "report.html"
 _MEMORIES = ("scratchpad", "accumulator", "fifos")
 _SHOWN, _CURVE_POINTS = 15, 120
+_FLOOR = 200
+"""Least faults of a register group, or all that there are: fewer say too little of what it does."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="what registers may get (default: %(default)s)")
     parser.add_argument("--memories", choices=("none", "parity", "secded"), default="secded",
                         help="what memories get; stated apart (default: %(default)s)")
-    parser.add_argument("--faults", type=int, default=20000, metavar="N", help="of each campaign (default: %(default)s)")
-    parser.add_argument("--method", choices=METHODS[:2], default="stratified", help="how faults are drawn (default: %(default)s)")
+    parser.add_argument("--faults", type=int, default=100_000, metavar="N",
+                        help="of each campaign, at least (default: %(default)s); each register group gets 200 or more")
     parser.add_argument("--no-synthesis", action="store_true",
                         help="do not synthesize: areas that the data of banks say, no shares")
     add_fault_arguments(parser)
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> bool:
     config = config_from(args)
     rates = Rates(logic=args.fit, memory=args.memory_fit if args.memory_fit is not None else args.fit)
     mechanisms = _checked(args, config)
-    plan = Plan(method=args.method, seed=args.seed)
+    plan = Plan(method="stratified", seed=args.seed)
     work = args.gemm or f"{args.workload} {args.layer}"
     folder = args.output or cache_root() / "hardened" / key_of(config.to_json(), work, plan.to_json(), args.faults)
     check_output_folder(folder, "-o")
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> bool:
     domains = {register.path: register.bits for register in registers_of(Accelerator(guarded))}
     groups = groups_of(job.words, domains)
     measured = vulnerable(results, groups)
-    selection = select(groups, [rate for *_, rate in measured], rates, spfm=args.spfm, slack=args.slack, mechanisms=mechanisms)
+    selection = select(groups, measured, rates, spfm=args.spfm, slack=args.slack, mechanisms=mechanisms)
     rules = rules_for(selection, domains, memories)
     hardened = dataclasses.replace(config, protection=rules)
     (folder / CONFIG_FILE).write_text(hardened.to_json() + "\n")
@@ -121,10 +123,10 @@ def _campaign(args: argparse.Namespace, config: AcceleratorConfig, plan: Plan, r
               folder: Path) -> tuple[dict[str, Any], Job, Results]:
     """Run one campaign in a folder of its own."""
     with log.status(f"simulator: {folder.name}"):
-        job = open_job(target_from(args, config), plan, engine=args.engine, glob=args.sites)
+        job = open_job(target_from(args, config), plan, engine=args.engine, glob=args.sites, by_group=True)
     mine = argparse.Namespace(**{**vars(args), "output": folder, "resume": args.resume and (folder / "campaign.json").exists()})
     folder.mkdir(parents=True, exist_ok=True)
-    answer, results = run_campaign(mine, job, rates, faults=args.faults, replace=args.output is None)
+    answer, results = run_campaign(mine, job, rates, faults=args.faults, replace=args.output is None, floor=_FLOOR)
     return answer, job, results
 
 

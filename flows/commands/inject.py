@@ -30,7 +30,7 @@ from flows.fault.records import Kind
 from flows.fault.report import campaign_page
 from flows.fault.results import Results
 from flows.fault.sites import KINDS
-from flows.fault.statistics import Looks
+from flows.fault.statistics import STRATUM_FLOOR, Looks
 from flows.fault.store import Store
 from flows.fault.summary import describe_fault, summary
 from flows.fault.target import Target
@@ -172,14 +172,15 @@ def campaign_folder(args: argparse.Namespace, job: Job) -> Path:
 
 
 def run_campaign(args: argparse.Namespace, job: Job, rates: Rates, *, faults: int | None = None, looks: Looks | None = None,
-                 exhaustive: bool = False, replace: bool | None = None) -> tuple[dict[str, Any], Results]:
+                 exhaustive: bool = False, replace: bool | None = None,
+                 floor: int = STRATUM_FLOOR) -> tuple[dict[str, Any], Results]:
     """Run a campaign in its folder with a progress bar; write result and report; return the figures and the results."""
     folder = campaign_folder(args, job)
     store = Store(folder, job.identity, resume=args.resume, replace=args.output is None if replace is None else replace)
     try:
         with _progress() as progress:
             campaign = Campaign(engine=job.engine, words=job.words, lifetimes=job.lifetimes, sampler=job.sampler, store=store,
-                                factory=job.factory, workers=args.workers, progress=progress)
+                                factory=job.factory, workers=args.workers, floor=floor, progress=progress)
             if exhaustive:
                 results = campaign.exhaust()
             else:

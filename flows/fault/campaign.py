@@ -98,6 +98,8 @@ class Campaign:
     store : Store or None
         Where rows are kept, and those of earlier runs are; None keeps them in memory alone.
     workers : int
+    floor : int
+        Least faults of a stratum.
     progress : function
     """
 
@@ -108,6 +110,7 @@ class Campaign:
     store: Store | None = None
     factory: Callable[[], Engine] | None = None
     workers: int = 1
+    floor: int = STRATUM_FLOOR
     progress: Progress = lambda done, asked: None
     spent: Spent = field(default_factory=Spent)
     masked_by_analysis: int = 0
@@ -148,7 +151,7 @@ class Campaign:
                 self._to([faults])
             else:
                 sizes = self.sampler.sizes
-                self._to(neyman_allocation(faults // 4, sizes, [0.5] * len(sizes), floor=STRATUM_FLOOR))
+                self._to(neyman_allocation(faults // 4, sizes, [0.5] * len(sizes), floor=self.floor))
                 self._to(self._neyman(faults))
         return self._checked()
 
@@ -166,7 +169,7 @@ class Campaign:
         whole = sum(self.sampler.sizes)
         single = self.sampler.plan.method == "importance"
         asked = [looks.first] if single else [
-            max(min(STRATUM_FLOOR, size), round(looks.first * size / whole)) for size in self.sampler.sizes]
+            max(min(self.floor, size), round(looks.first * size / whole)) for size in self.sampler.sizes]
         done: set[str] = set()
         with self._running():
             for look in range(1, _MOST_LOOKS):
@@ -199,7 +202,7 @@ class Campaign:
         strata = self.results.strata()
         shares = [(dangerous.hits + 0.5) / (dangerous.faults + 1) for *_, dangerous in strata]
         return neyman_allocation(faults, [dangerous.population for *_, dangerous in strata], shares,
-                                 floor=[max(STRATUM_FLOOR, drawn) for drawn in self._live])
+                                 floor=[max(self.floor, drawn) for drawn in self._live])
 
     def _checked(self) -> Results:
         results = self.results

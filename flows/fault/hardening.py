@@ -1,5 +1,6 @@
 """Selective hardening: which registers get which mechanism, so that a target holds at the least area."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from flows.fault.statistics import Interval
 from flows.fault.words import Words, group_of
 from hw.protect.domains import NONE, REGISTER_MECHANISMS, Rules, mechanism_of
 
-__all__ = ["Group", "Selection", "groups_of", "predicted", "rules_for", "select", "vulnerable"]
+__all__ = ["Group", "Selection", "Vulnerability", "groups_of", "predicted", "rules_for", "select", "vulnerable"]
 
 DUT = "dut."
+CORRECTING = ("tmr",)
+"""Mechanisms after which nobody sees the upset; the others only tell of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +87,29 @@ def groups_of(words: Words, domains: Mapping[str, int]) -> list[Group]:
             for name, rows in sorted(members.items())]
 
 
-def vulnerable(results: Results, groups: Sequence[Group]) -> list[tuple[int, int, float]]:
-    """Return (faults, dangerous ones, rate) of each group; the rate is (hits + ½) / (faults + 1) of what may matter.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vulnerability:
+    """What upsets of a group do.
 
-    A group that no fault has hit dangerously is not taken to be harmless: the fewer faults, the less so.
+    Attributes
+    ----------
+    faults, hits : int
+        Simulated, and how many of them were dangerous.
+    rate : float
+        Share of all upsets that is dangerous, estimated as (hits + ½) / (faults + 1) of what may matter: a group that no fault
+        has hit dangerously is not taken to be harmless, the fewer faults the less so.
+    protocol : float
+        Share of all upsets that breaks a rule of the bus, as measured. To detect the upset does not help: the beat is out.
     """
+
+    faults: int
+    hits: int
+    rate: float
+    protocol: float
+
+
+def vulnerable(results: Results, groups: Sequence[Group]) -> list[Vulnerability]:
+    """Return what a campaign says of each group."""
     words = results.words
     labels = np.full(len(words.sites), len(groups), np.int64)
     for index, group in enumerate(groups):
@@ -98,7 +119,8 @@ def vulnerable(results: Results, groups: Sequence[Group]) -> list[tuple[int, int
     for row in rows[:-1]:
         dangerous = row.rates["dangerous"]
         hits = (dangerous or 0.0) / row.live * row.faults if row.live else 0.0      # as of a plain draw: strata have weights
-        found.append((row.faults, round(hits), row.live * (hits + 0.5) / (row.faults + 1)))
+        found.append(Vulnerability(faults=row.faults, hits=round(hits), rate=row.live * (hits + 0.5) / (row.faults + 1),
+                                   protocol=row.rates["protocol"] or 0.0))
     return found
 
 
@@ -140,18 +162,18 @@ class Selection:
         return sum(option.residual for option in self.chosen)
 
 
-def select(groups: list[Group], rates_of: Sequence[float], rates: Rates, *, spfm: float, slack: float = 0.0,
+def select(groups: list[Group], found: Sequence[Vulnerability], rates: Rates, *, spfm: float, slack: float = 0.0,
            mechanisms: Sequence[str] = REGISTER_MECHANISMS) -> Selection:
     """Return the cheapest choice for which at most (1 − spfm) · (1 − slack) of all upsets are left dangerous.
 
-    A mechanism is taken to leave nothing of single upsets of what it protects, and to add none; whether that is so is what
-    injecting into the result tells.
+    "tmr" is taken to leave nothing of single upsets of what it protects, the others what breaks a rule of the bus before anything
+    can react, and none to add any; whether that is so is what injecting into the result tells.
 
     Parameters
     ----------
     groups : list of Group
-    rates_of : sequence of float
-        Share of each group's upsets that is dangerous.
+    found : sequence of Vulnerability
+        Of each group.
     rates : Rates
     spfm : float
         Target of the single-point fault metric over these registers.
@@ -169,27 +191,34 @@ def select(groups: list[Group], rates_of: Sequence[float], rates: Rates, *, spfm
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be at least 0 and less than 1, not {value!r}")
     options = []
-    for group, rate in zip(groups, rates_of, strict=True):
+    for group, known in zip(groups, found, strict=True):
         fit = sum(group.bits) / MBIT * rates.logic
-        options.append([Option(name=NONE, area=0.0, residual=fit * rate)])
+        options.append([Option(name=NONE, area=0.0, residual=fit * known.rate)])
         if group.domains:
-            options[-1] += [Option(name=mechanism, area=protection_extra(mechanism, group.bits), residual=0.0)
-                            for mechanism in mechanisms]
+            options[-1] += [Option(name=mechanism, area=protection_extra(mechanism, group.bits),
+                                   residual=0.0 if mechanism in CORRECTING else fit * known.protocol) for mechanism in mechanisms]
     fit = sum(sum(group.bits) for group in groups) / MBIT * rates.logic
     curve = frontier(options)
     return Selection(groups=groups, options=options, curve=curve, place=curve.cheapest((1 - spfm) * (1 - slack) * fit), fit=fit)
 
 
 def predicted(results: Results, selection: Selection, rates: Rates) -> tuple[float, Interval]:
-    """Return the FIT of dangerous upsets that should be left in the flip-flops, and its interval: that of what stays as it is."""
+    """Return the FIT of dangerous upsets that should be left in the flip-flops, and its interval.
+
+    What stays as it is keeps all of them, what is only told of those that break a rule of the bus.
+    """
     words = results.words
-    labels = np.where(words.memory, 2, 1)
+    labels = np.full(len(words.sites), 2)
     for group, option in zip(selection.groups, selection.chosen, strict=True):
-        labels[group.rows] = 0 if option.name == NONE else 1
-    left = results.by_words(labels, ["as it is", "protected", "memories"])[0]
-    fit = left.bits / MBIT * rates.logic
-    low, high = left.intervals.get("dangerous", (0.0, 1.0))
-    return fit * (left.rates["dangerous"] or 0.0), Interval(fit * low, fit * high)
+        labels[group.rows] = 0 if option.name == NONE else 2 if option.name in CORRECTING else 1
+    rows = results.by_words(labels, ["as it is", "told of", "corrected, or a memory"])[:2]
+    total, below, above = 0.0, 0.0, 0.0
+    for row, rate in zip(rows, ("dangerous", "protocol"), strict=True):
+        if row.bits:
+            fit, share = row.bits / MBIT * rates.logic, row.rates[rate] or 0.0
+            low, high = row.intervals.get(rate, Interval(0.0, 1.0))
+            total, below, above = total + fit * share, below + (fit * (share - low)) ** 2, above + (fit * (high - share)) ** 2
+    return total, Interval(max(0.0, total - math.sqrt(below)), total + math.sqrt(above))
 
 
 def rules_for(selection: Selection, domains: Mapping[str, int], base: Rules = ()) -> Rules:

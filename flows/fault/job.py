@@ -103,7 +103,7 @@ def chosen_sites(sites: Sites, glob: str, cells: tuple[str, ...]) -> npt.NDArray
 
 
 def open_job(target: Target, plan: Plan, *, engine: str, glob: str = "*", cells: tuple[str, ...] | None = None,
-             factory: Callable[[], Engine] | None = None) -> Job:
+             by_group: bool = False, factory: Callable[[], Engine] | None = None) -> Job:
     """Return a campaign that is ready to run.
 
     Parameters
@@ -116,6 +116,8 @@ def open_job(target: Target, plan: Plan, *, engine: str, glob: str = "*", cells:
         Of paths of sites.
     cells : tuple of str, or None
         Any of "ff", "memory", "gate", "bus"; by default what the kind of fault hits, `CELLS`.
+    by_group : bool
+        Strata are register groups and memories, instead of class × unit × half of the word × phase.
     factory : function, or None
         Makes the engine, instead of one by name.
 
@@ -136,13 +138,17 @@ def open_job(target: Target, plan: Plan, *, engine: str, glob: str = "*", cells:
         chosen = chosen_sites(sites, glob, cells)
     words = words_of(sites, chosen)
     phases = phases_of(target, opened)
-    population = Population(sites=words.sites, widths=words.widths, labels=words.classes * len(words.unit_names) + words.units,
-                            classes=[f"{klass}, {unit}" for klass in words.class_names for unit in words.unit_names],
-                            phases=phases.labels, phase_names=phases.names, split_bits=True)
+    labels, classes = words.classes * len(words.unit_names) + words.units, [
+        f"{klass}, {unit}" for klass in words.class_names for unit in words.unit_names]
+    if by_group:
+        labels, classes = words.groups, list(words.group_names)
+    population = Population(sites=words.sites, widths=words.widths, labels=labels, classes=classes, phases=phases.labels,
+                            phase_names=phases.names, split_bits=not by_group, by_phase=not by_group)
     lifetimes = Lifetimes(words, opened.golden_cycles, _accesses(target, opened) if words.memory.any() else {})
     design = hashlib.sha256(sites.table.tobytes() + "\n".join(register.path for register in sites.registers).encode())
     identity = {"target": target.digest(), "design": design.hexdigest(), "plan": plan.to_json(),
-                "population": {"sites": glob, "cells": list(cells), "bits": population.bits, "cycles": population.cycles}}
+                "population": {"sites": glob, "cells": list(cells), "by_group": by_group, "bits": population.bits,
+                               "cycles": population.cycles}}
     return Job(target=target, sites=sites, engine=opened, factory=factory, words=words, lifetimes=lifetimes,
                sampler=Sampler(plan, population), phases=phases, identity=identity)
 

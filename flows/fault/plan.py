@@ -85,6 +85,8 @@ class Population:
     phase_names : sequence of str
     split_bits : bool
         Whether the upper and the lower half of a word are strata of their own.
+    by_phase : bool
+        Whether the phases are.
     """
 
     sites: npt.NDArray[np.uint32]
@@ -94,6 +96,7 @@ class Population:
     phases: npt.NDArray[np.int64]
     phase_names: Sequence[str] = ("all",)
     split_bits: bool = False
+    by_phase: bool = True
     first_bits: npt.NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,6 +123,10 @@ class Population:
     def word_of(self, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the word (row, not site) in which each bit lies."""
         return np.searchsorted(self.first_bits, bits, side="right") - 1
+
+    def time_classes(self) -> tuple[npt.NDArray[np.int64], Sequence[str]]:
+        """Return the class of every cycle, and the names of the classes."""
+        return (self.phases, self.phase_names) if self.by_phase else (np.zeros(self.cycles, np.int64), ("all",))
 
     def bit_classes(self) -> tuple[npt.NDArray[np.int64], list[str]]:
         """Return the class of every bit, and the names of the classes."""

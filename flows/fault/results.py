@@ -53,7 +53,7 @@ class Row:
     counts : tuple of int
         By `Outcome`.
     rates : dict of str to float or None, intervals : dict of str to Interval
-        Shares of the population, provably masked faults included, that end as "sdc", "due", "hang" (or broken rule of the bus),
+        Shares of the population, provably masked faults included, that end as "sdc", "due", "hang" (with "protocol" in it),
         "dangerous" (SDC or hang: nothing flagged), "detected", "corrected", or with any "effect"; None where nothing was
         simulated.
     """
@@ -76,7 +76,7 @@ class Row:
 
 _RATES: dict[str, tuple[Outcome, ...]] = {
     "sdc": (Outcome.SDC,), "due": (Outcome.DUE,), "dangerous": DANGEROUS, "detected": (Outcome.DUE, Outcome.DETECTED_BENIGN),
-    "corrected": (Outcome.CORRECTED,), "hang": (Outcome.HANG, Outcome.PROTOCOL),
+    "corrected": (Outcome.CORRECTED,), "hang": (Outcome.HANG, Outcome.PROTOCOL), "protocol": (Outcome.PROTOCOL,),
     "effect": tuple(outcome for outcome in Outcome if outcome != Outcome.MASKED),
 }
 

@@ -55,15 +55,16 @@ class Sampler:
         """Make a stratum of each class of bits in each phase that has any."""
         population = self.population
         labels, classes = population.bit_classes()
+        times, phases = population.time_classes()
         self.names, self.sizes = [], []
         self._bits: list[npt.NDArray[np.int64]] = []
         self._cycles: list[npt.NDArray[np.int64]] = []
         for label, name in enumerate(classes):
             bits = np.flatnonzero(labels == label)
-            for phase, phase_name in enumerate(population.phase_names):
-                cycles = np.flatnonzero(population.phases == phase)
+            for phase, phase_name in enumerate(phases):
+                cycles = np.flatnonzero(times == phase)
                 if len(bits) and len(cycles):
-                    self.names.append(name if len(population.phase_names) == 1 else f"{name}, {phase_name}")
+                    self.names.append(name if len(phases) == 1 else f"{name}, {phase_name}")
                     self.sizes.append(len(bits) * len(cycles))
                     self._bits.append(bits)
                     self._cycles.append(cycles)
@@ -74,10 +75,11 @@ class Sampler:
         if self.plan.method in ("uniform", "exhaustive"):
             return np.zeros(population.bits, np.int64), np.zeros(population.cycles, np.int64), np.zeros((1, 1), np.int64)
         labels, names = population.bit_classes()
-        table = np.full((len(names), len(population.phase_names)), -1, np.int64)
+        times, phases = population.time_classes()
+        table = np.full((len(names), len(phases)), -1, np.int64)
         for stratum, (bits, cycles) in enumerate(zip(self._bits, self._cycles, strict=True)):
-            table[labels[bits[0]], population.phases[cycles[0]]] = stratum
-        return labels, population.phases, table
+            table[labels[bits[0]], times[cycles[0]]] = stratum
+        return labels, times, table
 
     def _boost(self, name: str) -> float:
         return next((factor for glob, factor in reversed(self.plan.boosts) if fnmatchcase(name, glob)), 1.0)

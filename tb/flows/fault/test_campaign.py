@@ -45,8 +45,8 @@ def test_exhaustive_gives_what_was_worked_out_by_hand():
     assert units["pipe"].rates["sdc"] == pytest.approx(SHIFT_SDC / (STAGES * WIDTH * CYCLES))
     assert units["bank"].rates["sdc"] == pytest.approx((CYCLES + MEMORY_READ + 1) / (MEMORY_DEPTH * CYCLES))
     assert units["bank"].live == pytest.approx(units["bank"].rates["sdc"])
-    assert units["voter"].rates == {**dict.fromkeys(("sdc", "due", "hang", "dangerous", "detected"), 0), "corrected": 1,
-                                    "effect": 1}
+    assert units["voter"].rates == {**dict.fromkeys(("sdc", "due", "hang", "protocol", "dangerous", "detected"), 0),
+                                    "corrected": 1, "effect": 1}
     assert units["control"].rates["dangerous"] == pytest.approx(0.5 * 2 / 5)
     assert units["control"].rates["detected"] == pytest.approx(3 / 5)
 

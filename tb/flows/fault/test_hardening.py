@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flows.fault.campaign import Campaign
-from flows.fault.hardening import Group, groups_of, predicted, rules_for, select, vulnerable
+from flows.fault.hardening import Group, Vulnerability, groups_of, predicted, rules_for, select, vulnerable
 from flows.fault.iso26262 import Rates
 from flows.fault.plan import Plan
 from flows.fault.protection import bank_area, measured_areas, protection_data, protection_extra
@@ -17,6 +17,10 @@ from tb.flows.fault.toy import CYCLES, STAGES, WIDTH, parts
 
 FIT = Rates(logic=1 << 20)          # a FIT a bit
 DOMAINS = {**{f"pipe.stage_{i}": WIDTH for i in range(STAGES)}, "control.state": 2, "control.parity_value": 3, "voter.copy_0": 5}
+
+
+def rates_of(*rates, protocol=0.0):
+    return [Vulnerability(faults=100, hits=round(100 * rate), rate=rate, protocol=protocol) for rate in rates]
 
 
 def whole():
@@ -69,16 +73,17 @@ def test_rates_of_groups():
     results = whole()
     groups = groups_of(results.words, DOMAINS)
     found = {group.name: entry for group, entry in zip(groups, vulnerable(results, groups), strict=True)}
-    faults, hits, rate = found["control.state"]
-    assert (faults, hits) == (2 * CYCLES, CYCLES)
-    assert rate == pytest.approx((CYCLES + 0.5) / (2 * CYCLES + 1))
-    assert found["voter.copy_*"][1:] == (0, pytest.approx(0.5 / (5 * CYCLES + 1)))          # never quite harmless
+    state = found["control.state"]
+    assert (state.faults, state.hits, state.protocol) == (2 * CYCLES, CYCLES, 0)
+    assert state.rate == pytest.approx((CYCLES + 0.5) / (2 * CYCLES + 1))
+    assert found["voter.copy_*"].hits == 0
+    assert found["voter.copy_*"].rate == pytest.approx(0.5 / (5 * CYCLES + 1))          # never quite harmless
 
 
 def test_the_choice_by_hand():
     groups = [Group(name=name, domains=(name,), rows=np.array([0]), bits=bits) for name, bits in
               (("wide", (64,)), ("narrow", (1,)), ("many", (8, 8, 8, 8)))]
-    shares = [0.5, 1.0, 0.01]               # 32, 1 and 0.32 of 97 FIT
+    shares = rates_of(0.5, 1.0, 0.01)               # 32, 1 and 0.32 of 97 FIT
     nothing = select(groups, shares, FIT, spfm=0.5)
     assert [option.name for option in nothing.chosen] == ["none"] * 3
     assert nothing.fit == pytest.approx(97)
@@ -92,14 +97,22 @@ def test_the_choice_by_hand():
                                                                                                               "none"]
 
 
+def test_what_breaks_a_bus_must_be_corrected_not_told():
+    groups = [Group(name="address", domains=("address",), rows=np.array([0]), bits=(32,))]
+    assert [o.name for o in select(groups, rates_of(0.5, protocol=0.1), FIT, spfm=0.95).chosen] == ["tmr"]
+    told = select(groups, rates_of(0.5, protocol=0.1), FIT, spfm=0.85)
+    assert [o.name for o in told.chosen] == ["parity"]
+    assert told.residual == pytest.approx(3.2)
+
+
 def test_what_cannot_be_protected_may_be_too_much():
     bare = [Group(name="read", domains=(), rows=np.array([0]), bits=(10,))]
     with pytest.raises(ValueError,
                        match=r"^the residual rate must be at least 5, which is left with everything protected, not 0\.1$"):
-        select(bare, [0.5], FIT, spfm=0.99)
+        select(bare, rates_of(0.5), FIT, spfm=0.99)
     for name, value in (("spfm", 1.0), ("slack", -0.1)):
         with pytest.raises(ValueError, match=rf"^{name} must be at least 0 and less than 1, not {value}$"):
-            select(bare, [0.0], FIT, **{"spfm": 0.9, name: value})
+            select(bare, rates_of(0.0), FIT, **{"spfm": 0.9, name: value})
 
 
 def test_rules_protect_what_was_chosen_and_nothing_else():
@@ -108,7 +121,7 @@ def test_rules_protect_what_was_chosen_and_nothing_else():
               (("a.x", {"a.x"}), ("next", {"a.x_next"}), ("row_*.c", {"row_0.c", "row_1.c"}),
                ("pe", {"row_0.pe_0.c", "row_1.pe_3.c"}), ("b", {"b.$signal[2]"}))]
     for chosen in (("row_*.c", "b"), ("pe",), ("a.x", "pe"), ("row_*.c", "pe", "next"), ()):
-        shares = [1.0 if group.name in chosen else 0.0 for group in groups]
+        shares = rates_of(*(1.0 if group.name in chosen else 0.0 for group in groups))
         selection = select(groups, shares, FIT, spfm=0.999)
         rules = rules_for(selection, domains, (("scratchpad", "secded"),))
         assert rules[0] == ("scratchpad", "secded")
@@ -121,8 +134,7 @@ def test_rules_protect_what_was_chosen_and_nothing_else():
 def test_what_is_predicted_is_what_stays():
     results = whole()
     groups = groups_of(results.words, DOMAINS)
-    shares = [rate for *_, rate in vulnerable(results, groups)]
-    selection = select(groups, shares, FIT, spfm=0.95)
+    selection = select(groups, vulnerable(results, groups), FIT, spfm=0.95)
     left = {group.name for group, option in zip(groups, selection.chosen, strict=True) if option.name == "none"}
     assert "pipe.stage_*" not in left
     fit, (low, high) = predicted(results, selection, FIT)
