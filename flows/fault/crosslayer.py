@@ -35,7 +35,7 @@ from hw.pe import PESpec
 __all__ = ["LARGEST_SAMPLE", "CrossLayerResult", "TileResult", "cross_layer", "tiles_target"]
 
 LARGEST_SAMPLE = 1 << 14
-"""Rows of psums that all tiles of a campaign may have together; the bench has as many, so that it is built once for a config."""
+"""Rows of psums of all tiles together; the bench has as many, so that it is built once for a config."""
 _RESULTS = "results.rows"
 
 
@@ -52,9 +52,9 @@ def tiles_target(config: AcceleratorConfig, activations: npt.NDArray[np.integer]
     if rows > LARGEST_SAMPLE:
         raise TargetError(f"tiles must have at most {LARGEST_SAMPLE} rows of psums together, not {activations.shape[0]} tiles of "
                           f"{activations.shape[1]}")
-    return Target(name=f"{activations.shape[0]} tiles of {config.rows}x{config.columns}", rtlil=_bench(spec, config.rows, config.columns),
-                  top="tile_bench", stimuli=stimuli, cycles=cycles, observed_memory={_RESULTS: [(0, rows)]},
-                  environment=("results",))
+    return Target(name=f"{activations.shape[0]} tiles of {config.rows}x{config.columns}", top="tile_bench",
+                  rtlil=_bench(spec, config.rows, config.columns), stimuli=stimuli, cycles=cycles,
+                  observed_memory={_RESULTS: [(0, rows)]}, environment=("results",))
 
 
 @functools.cache
@@ -139,33 +139,41 @@ class CrossLayerResult:
         faults, evaluated = self.total("faults"), self.total("evaluated")
         first = sdc * (1 - sdc) / faults
         second = given * (1 - given) / evaluated if evaluated else 0.25
-        stages = given**2 * first + sdc**2 * second + first * second
-        means = [tile.rates[1] for tile in self.tiles]
-        between = float(np.var(means, ddof=1)) / len(means) * (1 - len(means) / self.population) if len(means) > 1 else math.inf
-        return stages, between
+        return given**2 * first + sdc**2 * second + first * second, self._between(1)
 
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """Return Wilson's interval of p_critical, for as many faults as the larger of the variances is worth."""
-        *_, critical = self.rates
-        variance = max(self.variances())
-        worth = critical * (1 - critical) / variance if 0 < critical < 1 and math.isfinite(variance) else float(len(self.tiles))
-        return wilson(critical * worth, worth, confidence)
+    def _between(self, which: int) -> float:
+        """Return the variance of a mean over the tiles, of p_SDC or p_critical; infinite where there is one tile."""
+        means = [tile.rates[which] for tile in self.tiles]
+        return float(np.var(means, ddof=1)) / len(means) * (1 - len(means) / self.population) if len(means) > 1 else math.inf
+
+    def intervals(self, confidence: float = 0.95) -> tuple[Interval, Interval]:
+        """Return Wilson's intervals of p_SDC and p_critical, for as many faults as the larger of their variances is worth."""
+        sdc, _, critical = self.rates
+        found = []
+        for rate, variance in ((sdc, max(sdc * (1 - sdc) / self.total("faults"), self._between(0))),
+                               (critical, max(self.variances()))):
+            worth = rate * (1 - rate) / variance if 0 < rate < 1 and math.isfinite(variance) else float(len(self.tiles))
+            found.append(wilson(rate * worth, worth, confidence))
+        return found[0], found[1]
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON types."""
         sdc, given, critical = self.rates
         faults, evaluated = self.total("faults"), self.total("evaluated")
         stages, between = self.variances()
+        intervals = self.intervals()
         groups: dict[str, list[TileResult]] = {}
         for tile in self.tiles:
             groups.setdefault(tile.tile.kernel, []).append(tile)
         return {
-            "faults": faults, "tiles": len(self.tiles), "tile_population": self.population,
-            "outcomes": {"masked": faults - self.total("sdc"), "sdc": self.total("sdc")},
+            "faults": faults, "tiles": len(self.tiles), "tile_population": self.population, "masked_by_analysis": 0,
+            "outcomes": {"masked": faults - self.total("sdc"), "corrected": 0, "detected": 0, "sdc": self.total("sdc"),
+                         "hang": 0},
             "evaluated": evaluated, "different_corruptions": self.total("corruptions"),
             "subclasses": {"sdc": {"sdc_critical": self.total("critical"), "sdc_tolerable": evaluated - self.total("critical")}},
             "sdc_rate": sdc, "critical_given_sdc": given, "critical_rate": critical,
-            "ci95": list(self.interval()), "critical_given_sdc_ci95": list(wilson(self.total("critical"), evaluated)),
+            "ci95": list(intervals[0]), "critical_ci95": list(intervals[1]),
+            "critical_given_sdc_ci95": list(wilson(self.total("critical"), evaluated)),
             "variance": {"two_stage": stages, "between_tiles": between if math.isfinite(between) else None},
             "prediction_changes": self.total("predictions"),
             "bits_per_token_change": _finite(_mean([tile.bits for tile in self.tiles if tile.evaluated])),
@@ -174,7 +182,7 @@ class CrossLayerResult:
                                  "evaluated": sum(t.evaluated for t in part), "critical": sum(t.critical for t in part)}
                           for name, part in groups.items()},
             "rtl_seconds": self.rtl_seconds, "model_seconds": self.model_seconds,
-            "rtl_faults_per_second": faults / self.rtl_seconds if self.rtl_seconds else None,
+            "faults_per_second": faults / self.rtl_seconds if self.rtl_seconds else None,
             "model_runs_per_second": self.total("corruptions") / self.model_seconds if self.model_seconds else None,
         }
 

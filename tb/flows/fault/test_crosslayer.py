@@ -11,6 +11,7 @@ from flows.fault.lanes import LanesEngine
 from flows.fault.model_run import ModelRun, Tile
 from flows.fault.records import FAULT, Kind, Outcome
 from flows.fault.sites import SiteError
+from flows.fault.statistics import wilson
 from flows.fault.target import TargetError
 from hw.config import AcceleratorConfig
 from tb.sw.decoders import CONFIGS, MODEL, random_weights
@@ -82,7 +83,8 @@ def test_a_campaign(run):
     assert answer["outcomes"]["sdc"] > answer["evaluated"] == sum(answer["subclasses"]["sdc"].values()) > 0
     assert answer["different_corruptions"] <= answer["evaluated"] <= 24
     assert math.isclose(answer["critical_rate"], answer["sdc_rate"] * answer["critical_given_sdc"])
-    assert answer["ci95"][0] <= answer["critical_rate"] <= answer["ci95"][1]
+    assert answer["ci95"][0] <= answer["sdc_rate"] <= answer["ci95"][1]
+    assert answer["critical_ci95"][0] <= answer["critical_rate"] <= answer["critical_ci95"][1]
     assert sum(kernel["faults"] for kernel in answer["by_kernel"].values()) == 240
     again = cross_layer(run, tiles=4, faults=60, effects=6, seed=3)
     assert again.tiles == result.tiles
@@ -105,17 +107,17 @@ def test_rates_of_two_stages():
     first, second = 0.3 * 0.7 / 200, (1 / 3) * (2 / 3) / 12
     assert math.isclose(stages, first / 9 + 0.09 * second + first * second)
     assert between == 0
-    assert math.isclose(result.interval().half_width, result.interval(0.95).half_width)
+    assert result.intervals()[1] == wilson(0.1 * 0.1 * 0.9 / stages, 0.1 * 0.9 / stages)
     wide = CrossLayerResult(tiles=(tile(40, 8, 4), tile(40, 8, 0)), population=4, rtl_seconds=1.0, model_seconds=2.0)
     assert math.isclose(wide.variances()[1], np.var([0.2, 0.0], ddof=1) / 2 * 0.5)
-    assert wide.interval().half_width > result.interval().half_width
+    assert wide.intervals()[1].half_width > result.intervals()[1].half_width
 
 
 def test_a_rate_of_nothing_has_an_interval():
     result = CrossLayerResult(tiles=(tile(0, 0, 0), tile(0, 0, 0)), population=1000, rtl_seconds=0.0, model_seconds=0.0)
     assert result.rates == (0.0, 0.0, 0.0)
-    assert result.interval().low == 0.0 < result.interval().high < 1.0
-    assert result.to_json()["rtl_faults_per_second"] is None
+    assert all(interval.low == 0.0 < interval.high < 1.0 for interval in result.intervals())
+    assert result.to_json()["faults_per_second"] is None
 
 
 @pytest.mark.parametrize(("options", "message"), [
