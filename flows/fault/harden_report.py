@@ -4,10 +4,12 @@ from typing import Any
 
 from flows.fault.report import share
 from flows.view.curve import tradeoff_curve
-from flows.view.report import card, pair, report_page, table
+from flows.view.report import card, report_page, table
 from hw.protect.domains import NONE
 
 __all__ = ["harden_page"]
+
+_ROWS = 30
 
 
 def harden_page(answer: dict[str, Any], *, title: str) -> str:
@@ -30,8 +32,11 @@ def harden_page(answer: dict[str, Any], *, title: str) -> str:
         "groups protected": f"{len(chosen)} of {len(answer['groups'])}",
         "prediction": "agrees" if answer["agrees"] else "differs",
     }
-    cards = [pair(card(_sides(answer), title="Before and after"), card(_pareto(answer, base))),
-             card(_chosen(chosen), title="What is protected"),
+    cards = [card(_sides(answer), title="Before and after"),
+             card(_pareto(answer, base),
+                  note="Each point of the curve is the least area for what it leaves. Unprotected and chosen are "
+                  "estimates with what few faults cannot exclude; injected again is what the campaign after says."),
+             card(_chosen(chosen), title="What is protected, most dangerous first"),
              card(_greedy(answer), title="Rate saved per area: what a person would protect first")]
     return report_page(title, facts, cards)
 
@@ -69,16 +74,18 @@ def _pareto(answer: dict[str, Any], base: float | None) -> Any:
     if base:
         marks.append((100 * answer["measured_overhead"], answer["measured_fit"], "injected again", "store"))
     return tradeoff_curve(points, marks, title="Pareto curve of protection", x_label=unit, y_label="residual FIT of flip-flops",
-                          limit=(1 - answer["target_spfm"]) * whole, limit_label=f"SPFM {answer['target_spfm']:.1%}")
+                          limit=(1 - answer["target_spfm"]) * whole, limit_label=f"SPFM {answer['target_spfm']:.1%}",
+                          width=1180, height=420)
 
 
 def _chosen(chosen: list[dict[str, Any]]) -> str:
     rows = [[group["group"], group["mechanism"], f"{group['bits']:,}", f"{group['fit']:.4g}", f"{group['area']:,.0f}"]
-            for group in sorted(chosen, key=lambda group: -group["fit"])]
-    return table(("register group", "mechanism", "bits", "FIT before", "NAND2 added"), rows)
+            for group in sorted(chosen, key=lambda group: -group["fit"])[:_ROWS]]
+    more = f"<p>{len(chosen) - _ROWS} more in result.json.</p>" if len(chosen) > _ROWS else ""
+    return table(("register group", "mechanism", "bits", "FIT before", "NAND2 added"), rows) + more
 
 
 def _greedy(answer: dict[str, Any]) -> str:
     rows = [[str(place + 1), entry["group"], entry["mechanism"], f"{1e6 * entry['fit_per_area']:.4g}"]
-            for place, entry in enumerate(answer["greedy"][:25])]
+            for place, entry in enumerate(answer["greedy"][:_ROWS])]
     return table(("", "register group", "mechanism", "FIT per million NAND2"), rows)

@@ -43,7 +43,8 @@ def tradeoff_curve(points: Sequence[tuple[float, float]], marks: Sequence[tuple[
     for tick in range(6):
         x, _ = at(furthest * tick / 5, low)
         svg.line([(x, top), (x, bottom)], stroke="line", width=0.6)
-        svg.text(x, bottom + 16, f"{furthest * tick / 5:.3g}", size=10.5, color="muted", anchor="middle")
+        value = furthest * tick / 5
+        svg.text(x, bottom + 16, f"{value:,.0f}" if value >= 1000 else f"{value:.3g}", size=10.5, color="muted", anchor="middle")
     if limit is not None:
         _, y = at(0, limit)
         svg.line([(left, y), (right, y)], stroke="store", width=1.4, dash="6 4")

@@ -55,9 +55,12 @@ class ToyEngine:
         rows = self.sites.table[faults["site"]]
         paths = [self.sites.registers[r].path for r in rows["register"]]
         outcomes = np.zeros(len(faults), OUTCOME)
+        outcomes["first_difference"] = outcomes["first_flag"] = -1
         for fault, path, row, outcome in zip(faults, paths, rows, outcomes, strict=True):
             if fault["mask"]:
                 outcome["outcome"] = self._outcome(path, int(row["address"]), int(fault["cycle"]))
+            if outcome["outcome"] in (Outcome.DUE, Outcome.DETECTED_BENIGN):
+                outcome["first_flag"] = fault["cycle"] + 1
         return outcomes
 
     @staticmethod
