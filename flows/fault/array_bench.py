@@ -37,7 +37,7 @@ class ArrayBench(wiring.Component):
     valid : Out(1), psum_0, psum_1, … : Out(signed(psum_width))
         `streams` and the psums of the slot `latency` cycles ago.
     detected : Out(1)
-        A protected mesh has found an error; only there.
+        A protected mesh has found an error, or the pipeline, of which there are two then, is wrong; there only with a protection.
     """
 
     def __init__(self, *, spec: PESpec, rows: int, columns: int, protection: str = "none"):
@@ -66,5 +66,7 @@ class ArrayBench(wiring.Component):
             *(getattr(self, f"psum_{c}").eq(mesh.psum[c]) for c in range(self.columns)),
         ]
         if isinstance(mesh, GuardedMesh):
-            m.d.comb += [mesh.valid.eq(valid[-1]), self.detected.eq(mesh.detected)]
+            twin = Signal(self.latency, name="valid_twin")
+            m.d.sync += twin.eq(Cat(self.streams, twin))
+            m.d.comb += [mesh.valid.eq(valid[-1]), self.detected.eq(mesh.detected | (valid[-1] ^ twin[-1]))]
         return m

@@ -21,12 +21,15 @@ from sw.program import Program
 from sw.runtime import compile_case, gemm_args, place_operands, run_case
 from sw.workloads import Workload
 
-__all__ = ["DRAM", "array_operands", "array_target", "mesh_stimuli", "mesh_target", "program_target", "workload_target"]
+__all__ = ["CHECK_CYCLES", "DRAM", "array_operands", "array_target", "mesh_stimuli", "mesh_target", "program_target",
+           "workload_target"]
 
 DRAM = "dram.array.array"
 """Path of the memory behind the accelerator in a target of `program_target`."""
 _SCRIPT = "host.script"
 TILES = 2
+CHECK_CYCLES = 8
+"""More than a mesh takes from a row of results to the flag that says that it is wrong."""
 
 
 def array_operands(rows: int, columns: int, *, steps: int = 40, seed: int = 0,
@@ -46,7 +49,8 @@ def _packed(lanes: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.uint32]:
     return words
 
 
-def array_target(rows: int, columns: int, *, steps: int = 40, seed: int = 0, pe: str = "mac", width: int = 8) -> Target:
+def array_target(rows: int, columns: int, *, steps: int = 40, seed: int = 0, pe: str = "mac", width: int = 8,
+                 protection: str = "none") -> Target:
     """Return a weight-stationary mesh that multiplies two random tiles, one after the other.
 
     A tile takes R slots that load its weights, bottom row first, and `steps` slots that stream activations against them; the
@@ -64,6 +68,8 @@ def array_target(rows: int, columns: int, *, steps: int = 40, seed: int = 0, pe:
         Processing element, a key of `hw.pe.PE_TYPES`.
     width : int
         Bits of an operand; a psum has 2·width + ⌈log2 R⌉ + 1.
+    protection : str
+        How the mesh checks itself, as in `hw.array.meshes`: "none", "abft", "residue3", "residue15".
 
     Raises
     ------
@@ -79,13 +85,16 @@ def array_target(rows: int, columns: int, *, steps: int = 40, seed: int = 0, pe:
     spec = PESpec(kind=pe, activation_width=width, weight_width=width, psum_width=2 * width + ceil_log2(rows) + 1,
                   dataflows=("ws",))
     activations, weights = array_operands(rows, columns, steps=steps, seed=seed, width=width)
-    return mesh_target(spec, activations, weights, name=f"array {rows}x{columns}")
+    return mesh_target(spec, activations, weights, name=f"array {rows}x{columns}", protection=protection)
 
 
-def mesh_target(spec: PESpec, activations: npt.NDArray[np.integer], weights: npt.NDArray[np.integer], *, name: str) -> Target:
+def mesh_target(spec: PESpec, activations: npt.NDArray[np.integer], weights: npt.NDArray[np.integer], *, name: str,
+                protection: str = "none") -> Target:
     """Return a weight-stationary mesh that multiplies tiles, one after the other; the netlist is the same whatever they hold.
 
-    Valid are the psums of the slots that stream: row by row of each tile, as many as there are `steps`.
+    Valid are the psums of the slots that stream: row by row of each tile, as many as there are `steps`. A mesh that checks itself
+    is idle for R + C + 2 cycles before, after which all its checks are on, and for `CHECK_CYCLES` afterwards, within which the
+    last flag comes.
 
     Parameters
     ----------
@@ -94,13 +103,21 @@ def mesh_target(spec: PESpec, activations: npt.NDArray[np.integer], weights: npt
     activations : (tiles, steps, R) integers
     weights : (tiles, R, C) integers
     name : str
+    protection : str
+        How the mesh checks itself, as in `hw.array.meshes`.
     """
     rows, columns = weights.shape[1:]
     stimuli, cycles = mesh_stimuli(spec, activations, weights)
+    checked = protection != "none"
+    if checked:
+        lead = rows + columns + 2
+        stimuli = {port: np.pad(words, ((lead, CHECK_CYCLES), (0, 0))[:words.ndim]) for port, words in stimuli.items()}
+        cycles += lead + CHECK_CYCLES
     psums = tuple(f"psum_{c}" for c in range(columns))
+    bench = ArrayBench(spec=spec, rows=rows, columns=columns, protection=protection)
     return Target(
-        name=name, rtlil=to_rtlil(ArrayBench(spec=spec, rows=rows, columns=columns), "array_bench"), top="array_bench",
-        stimuli=stimuli, cycles=cycles, observed=("valid", *psums), valid=dict.fromkeys(psums, "valid"))
+        name=name, rtlil=to_rtlil(bench, "array_bench"), top="array_bench", stimuli=stimuli, cycles=cycles,
+        observed=("valid", *psums), valid=dict.fromkeys(psums, "valid"), detected="detected" if checked else None)
 
 
 def mesh_stimuli(spec: PESpec, activations: npt.NDArray[np.integer],

@@ -5,6 +5,7 @@ import pytest
 
 from flows.fault.records import Outcome
 from flows.fault.verilator_engine import VerilatorEngine
+from flows.fault.workloads import CHECK_CYCLES, array_target
 from tb.protect.mesh_bench import by_group, exhaustive, mesh_target
 
 
@@ -20,6 +21,17 @@ def test_a_checksum_lets_no_single_upset_pass(kind: str) -> None:
     assert set(np.flatnonzero(counts)) == {Outcome.MASKED, Outcome.DETECTED_BENIGN, Outcome.DUE}
     late = outcomes[outcomes["outcome"] == Outcome.DUE]
     assert (late["first_flag"] - late["first_difference"]).max() <= 3
+
+
+def test_a_checked_array_as_a_target() -> None:
+    """What `array_target` makes of a checksum: checks that are on in time, and a run that is long enough for the last flag."""
+    target = array_target(2, 2, protection="abft")
+    assert target.cycles == array_target(2, 2).cycles + 6 + CHECK_CYCLES
+    engine = VerilatorEngine(target)
+    faults = exhaustive(engine)
+    counts = np.bincount(engine.run(faults)["outcome"], minlength=len(Outcome))
+    assert counts[Outcome.DUE] > 5_000
+    assert set(np.flatnonzero(counts)) == {Outcome.MASKED, Outcome.DETECTED_BENIGN, Outcome.DUE}
 
 
 def test_residues_miss_weights_at_rest_alone() -> None:
