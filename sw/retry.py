@@ -11,7 +11,9 @@ from hw.isa import Unit
 from sw.accesses import SharedMemory, accesses
 from sw.device import DeviceError, ProtectionError, Result, Session
 from sw.golden.branch import commands_of
-from sw.program import Program
+from sw.layout import round_up
+from sw.program import REGION_ALIGNMENT, Program
+from sw.wash import wash_program
 
 __all__ = ["RepeatError", "RetryingSession", "overwritten_inputs"]
 
@@ -85,7 +87,8 @@ class _Marks:
 class RetryingSession:
     """A session that runs a program again when it has stopped with an error of the hardware; implements `sw.device.Session`.
 
-    Before each repetition the program's code and constants are written again. What a run overwrites of its own inputs is worked
+    Before each repetition every word of the accelerator's memories is written (`sw.wash`), and then the program's code and
+    constants. What a run overwrites of its own inputs is worked
     out from its commands (`overwritten_inputs`): if there is nothing, it is repeated as it is. If there is and `save` is set, it
     was saved before the run, and is put back. Else the error stands, as a `RepeatError`.
     What an undetected error did before the one that was detected is not undone: protect addresses, too, that it be none.
@@ -147,6 +150,8 @@ class RetryingSession:
                     raise
                 self._prepare(program, args, saved, error)
                 self.retries += 1
+                self._wash(program)
+                self._restore(program, saved)
             else:
                 return replace(result, counters={**result.counters, "retries": attempt})
         raise AssertionError("a run ends or fails")
@@ -169,7 +174,7 @@ class RetryingSession:
 
     def _prepare(self, program: Program, args: Mapping[str, int] | None, saved: Mapping[int, npt.NDArray[np.uint8]],
                  error: DeviceError) -> None:
-        """Make the memory what it was before the run."""
+        """Raise the error for good where the run cannot be repeated."""
         for memory, stretches in self._what_is_overwritten(program, args).items():
             if memory is SharedMemory.DRAM and self._save:
                 continue
@@ -177,6 +182,22 @@ class RetryingSession:
             raise RepeatError(f"{error}; it cannot be repeated, since program {program.name!r} overwrites what it has read, "
                               f"first {first:#x} to {end - 1:#x} of {memory.value}", cause=error.cause, pc=error.pc,
                               addr=error.addr, kernel=error.kernel) from error
+
+    def _wash(self, program: Program) -> None:
+        """Write the accelerator's memories, by a program in the place of the one that failed; a fault in this is none in that."""
+        wash = wash_program(self._config, program.code_addr)
+        end = program.code_addr + round_up(wash.code_bytes, REGION_ALIGNMENT)
+        if end > len(self.memory):
+            return
+        kept = self.memory[program.code_addr:end].copy()
+        try:
+            self._session.run(wash)
+        except self._on:
+            pass                        # the repetition will tell
+        self.memory[program.code_addr:end] = kept
+
+    def _restore(self, program: Program, saved: Mapping[int, npt.NDArray[np.uint8]]) -> None:
+        """Make DRAM what it was before the run."""
         program.place(self.memory)
         for first, data in saved.items():
             self.memory[first:first + len(data)] = data

@@ -28,7 +28,8 @@ class FailingSession:
     """A golden session whose runs of these numbers end in an error after they have spoilt what they write."""
 
     def __init__(self, session, failing, cause=ErrorCause.PROTECTION):
-        self.session, self.failing, self.cause, self.count = session, set(failing), cause, 0
+        self.session, self.failing, self.cause = session, set(failing), cause
+        self.count, self.washes = 0, 0
 
     @property
     def memory(self):
@@ -36,6 +37,9 @@ class FailingSession:
 
     def run(self, program, args=None):
         result = self.session.run(program, args)
+        if program.name == "wash":
+            self.washes += 1
+            return result
         self.count += 1
         if self.count - 1 in self.failing:
             self.memory[program.code_addr] ^= 0xFF
@@ -100,6 +104,7 @@ def test_a_gemm_is_repeated(failing, cause):
     assert np.array_equal(made, expected(given))
     assert result.counters["retries"] == session.retries == len(failing)
     assert failing_session.count == 1 + len(failing)
+    assert failing_session.washes == len(failing)
 
 
 def test_it_gives_up():
