@@ -10,8 +10,8 @@ TARGETS: dict[str, str] = {
     **dict.fromkeys(("ecp5", "ice40", "gowin"), "flows.synth.fpga.target"),
 }
 """Target → module with `DOC`, `add_arguments(group)`, `check(args)`, `whole(config, args) -> (verilog, top)`,
-`run(verilog, top, args, directory) -> dict` and `show(answer, console)`; `check` refuses bad arguments before anything is
-generated, and `whole` is what is synthesized when no block is named. Targets may share a module."""
+`run(verilog, top, args, directory) -> dict` and `show(answer, console)`; `check` refuses bad arguments and missing
+tools before anything is generated, and `whole` is what is synthesized when no block is named. Targets may share a module."""
 
 
 def target_named(name: str) -> ModuleType:

@@ -12,6 +12,7 @@ from rich.table import Table
 from flows.emit import emit
 from flows.synth.asic import STAGE, synthesize
 from flows.synth.options import AsicOptions, load_liberty
+from flows.synth.tools import find_tool
 from hw.config import AcceleratorConfig
 
 __all__ = ["DOC", "add_arguments", "add_liberty_arguments", "check", "options_from", "run", "show", "whole"]
@@ -51,8 +52,9 @@ def options_from(args: argparse.Namespace) -> AsicOptions:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse bad arguments and a library that cannot serve."""
+    """Refuse bad arguments, a library that cannot serve, and a Yosys that is missing."""
     load_liberty(options_from(args).liberty)
+    find_tool("yosys")
 
 
 def whole(config: AcceleratorConfig, args: argparse.Namespace) -> tuple[str, str]:

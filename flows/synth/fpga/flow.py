@@ -15,7 +15,7 @@ from flows.synth.fpga.resources import DoesNotFit, check_fit, resources_of, too_
 from flows.synth.tools import ToolStopped, find_tool, run_tool, run_yosys
 from flows.toolchain import ToolError
 
-__all__ = ["FpgaOptions", "implement", "without_long_loops"]
+__all__ = ["FpgaOptions", "implement", "tool_versions", "without_long_loops"]
 
 _ROUTERS = {"ecp5": "nextpnr-ecp5", "ice40": "nextpnr-ice40", "gowin": "nextpnr-himbaechel-gowin"}
 _PACKERS = {"ecp5": "ecppack", "ice40": "icepack", "gowin": "gowin_pack"}
@@ -79,6 +79,18 @@ class FpgaOptions:
             raise ValueError(f"--tries must be between 1 and 1000, not {self.tries!r}")
 
 
+def tool_versions(target: str, options: FpgaOptions) -> dict[str, str]:
+    """Return tool → version of what a target needs.
+
+    Raises
+    ------
+    ToolError
+        If one is missing.
+    """
+    names = ("yosys", _ROUTERS[target], _PACKERS[target]) if options.route else ("yosys",)
+    return {name: find_tool(name)[1] for name in names}
+
+
 def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = None,
               directory: Path | None = None) -> dict[str, Any]:
     """Synthesize a design, and place and route it if it has the ports of a board; from the cache if nothing has changed.
@@ -110,9 +122,7 @@ def implement(verilog: str, top: str, part: Part, options: FpgaOptions | None = 
         If a tool is missing or fails.
     """
     options = options or FpgaOptions()
-    router, packer = _ROUTERS[part.target], _PACKERS[part.target]
-    names = ("yosys", router, packer) if options.route else ("yosys",)
-    versions = {name: find_tool(name)[1] for name in names}
+    versions = tool_versions(part.target, options)
     sources = _sources()
     started = time.perf_counter()
     key = key_of(verilog, top, list(part.synthesis), options.dsp, options.route, versions["yosys"], sources)

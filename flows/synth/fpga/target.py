@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.board_sim import BOARD_TOP, board_verilog
-from flows.synth.fpga.flow import FpgaOptions, implement
+from flows.synth.fpga.flow import FpgaOptions, implement, tool_versions
 from flows.synth.fpga.parts import DEFAULT_PARTS, PARTS, RESOURCES, Part, part_named
 from hw.bridge.config import BoardConfig
 from hw.config import AcceleratorConfig
@@ -54,9 +54,9 @@ def board_of(args: argparse.Namespace, part: Part) -> BoardConfig:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse bad arguments."""
+    """Refuse bad arguments, and a tool that is missing."""
     board_of(args, part_named(args.target, args.part))
-    options_from(args)
+    tool_versions(args.target, options_from(args))
 
 
 def whole(config: AcceleratorConfig, args: argparse.Namespace) -> tuple[str, str]:

@@ -4,7 +4,6 @@ import importlib.util
 import shlex
 
 import pytest
-from amaranth import *
 
 from flows import toolchain
 from flows.emit import to_verilog

@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from amaranth import *
 
 from flows.cli import main
 from flows.synth import TARGETS, target_named

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from amaranth import *
 
 from flows.cli import main
 from tb.sw.llamas import FIELDS, random_tensors, write_llama

@@ -4,7 +4,6 @@ import gzip
 import re
 
 import pytest
-from amaranth import *
 
 from flows.synth.generic import generic_liberty
 from flows.synth.liberty import LibertyError, parse_liberty, read_liberty

@@ -1,7 +1,6 @@
 """Memories of a design: macros or flip-flops, and the coefficients of their areas."""
 
 import pytest
-from amaranth import *
 
 from flows.synth.asic import synthesize
 from flows.synth.memories import keep_macros, write_enables

@@ -4,7 +4,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from amaranth import *
 
 from flows.synth.netlist import LogicLoop, Netlist
 

@@ -4,7 +4,6 @@ import re
 import subprocess
 
 import pytest
-from amaranth import *
 
 from flows import toolchain
 from flows.synth.liberty import parse_liberty

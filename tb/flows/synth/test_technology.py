@@ -1,7 +1,6 @@
 """Coefficients of processes."""
 
 import pytest
-from amaranth import *
 
 from flows.synth.technology import technology
 

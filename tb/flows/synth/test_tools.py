@@ -4,8 +4,8 @@ import importlib.util
 import stat
 
 import pytest
-from amaranth import *
 
+from flows.cli import main
 from flows.synth import tools
 from flows.toolchain import ToolError
 
@@ -87,3 +87,22 @@ def test_a_tool_that_gets_nowhere_is_ended(tmp_path, monkeypatch):
     with pytest.raises(tools.ToolStopped, match=r"^round$"):
         tools.run_tool("yosys", [], tmp_path, log="log", watch=watch)
     assert seen == ["going round\n"] * 3
+
+
+@pytest.mark.usefixtures("forgets")
+@pytest.mark.parametrize(("arguments", "missing"), [
+    (("synth", "systolic-4x4", "--target", "asic"), "yosys"),
+    (("synth", "systolic-4x4", "--target", "gowin", "--no-pnr"), "yosys"),
+    (("synth", "systolic-4x4", "--target", "gowin"), "nextpnr-himbaechel-gowin"),
+    (("report", "systolic-4x4"), "yosys"),
+])
+def test_a_missing_tool_is_told_before_anything_is_generated(tmp_path, monkeypatch, capsys, arguments, missing):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    package = f"yowasp_{missing.replace('-', '_')}"
+    honest = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else honest(name, *rest))
+    for place in ("flows.synth.asic_target.emit", "flows.synth.fpga.target.board_verilog", "flows.commands.report.emit"):
+        monkeypatch.setattr(place, None)
+    assert main(list(arguments)) == 1
+    assert capsys.readouterr().err == (f"heddle: {missing} not found (no package {package.replace('_', '-')}): "
+                                       "install it with pip install 'heddle[fpga]'\n")

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from amaranth import *
 
 from flows.synth.fpga.parts import part_named
 from flows.synth.fpga.resources import DoesNotFit, check_fit, resources_of

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from amaranth import *
 
 from flows.cli import main
 from flows.emit import to_verilog
