@@ -9,7 +9,7 @@ import numpy as np
 
 from flows.synth.technology import Coefficient
 
-__all__ = ["bank_area", "measured_areas", "protection_data", "protection_extra"]
+__all__ = ["bank_area", "measured_areas", "mesh_extra", "protection_data", "protection_extra"]
 
 
 @functools.cache
@@ -42,6 +42,27 @@ def bank_area(mechanism: str, bits: int) -> float:
 def protection_extra(mechanism: str, bits: Sequence[int]) -> float:
     """Return what a mechanism adds to registers of so many bits, each in a module of its own, in NAND2 equivalents."""
     return sum(bank_area(mechanism, width) - bank_area("none", width) for width in bits)
+
+
+def mesh_extra(mechanism: str, rows: int, columns: int) -> float:
+    """Return what a mesh that checks itself has more than a plain one, in NAND2 equivalents.
+
+    A part for each PE and a part for each row and column, from square arrays of two sizes; int8, both dataflows.
+
+    Raises
+    ------
+    ValueError
+        If the mechanism was not measured.
+    """
+    data = protection_data()
+    known = [name.removeprefix("mesh_area_") for name in data if name.startswith("mesh_area_")]
+    if mechanism not in known:
+        raise ValueError(f"mechanism must be one of {', '.join(known)}, not {mechanism!r}")
+    (small, large), plain = data["mesh_sizes"].value, data["mesh_area_none"].value
+    per_pe = [(area - base) / size**2
+              for area, base, size in zip(data[f"mesh_area_{mechanism}"].value, plain, (small, large), strict=True)]
+    edge = (per_pe[0] - per_pe[1]) / (1 / small - 1 / large)
+    return float((per_pe[1] - edge / large) * rows * columns + edge * (rows + columns) / 2)
 
 
 def measured_areas(mechanism: str, widths: Sequence[int]) -> list[float]:

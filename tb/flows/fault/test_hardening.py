@@ -10,7 +10,7 @@ from flows.fault.campaign import Campaign
 from flows.fault.hardening import Group, Vulnerability, groups_of, predicted, rules_for, select, vulnerable
 from flows.fault.iso26262 import Rates
 from flows.fault.plan import Plan
-from flows.fault.protection import bank_area, measured_areas, protection_data, protection_extra
+from flows.fault.protection import bank_area, measured_areas, mesh_extra, protection_data, protection_extra
 from flows.fault.words import Words
 from hw.protect.domains import mechanism_of
 from tb.flows.fault.toy import CYCLES, STAGES, WIDTH, parts
@@ -40,6 +40,20 @@ def test_areas_of_banks():
     assert all(entry.source for entry in protection_data().values())
     with pytest.raises(ValueError, match=r"^mechanism must be one of none, parity, dmr, tmr, not 'ecc'$"):
         bank_area("ecc", 3)
+
+
+def test_areas_of_meshes_that_check_themselves() -> None:
+    """A part for each PE and for each row: what was measured where it was, and a smaller share of a larger array."""
+    data = protection_data()
+    for mechanism in ("abft", "residue3", "residue15"):
+        measured = [area - plain for area, plain in zip(data[f"mesh_area_{mechanism}"].value, data["mesh_area_none"].value,
+                                                        strict=True)]
+        assert [mesh_extra(mechanism, size, size) for size in data["mesh_sizes"].value] == pytest.approx(measured)
+    assert mesh_extra("none", 5, 9) == 0
+    assert 0 < mesh_extra("abft", 32, 32) < 4 * mesh_extra("abft", 16, 16)
+    with pytest.raises(ValueError, match=r"^mechanism must be one of none, abft, residue3, residue15, not 'tmr'$"):
+        mesh_extra("tmr", 8, 8)
+
 
 
 @pytest.mark.full
