@@ -118,19 +118,16 @@ class BitmodEngine(wiring.Component):
         codes, header = self._weights(m, walker)
 
         # A step: issued, its slots arrive, it is offered until the array takes it. Its slots stay where they are meanwhile.
-        described = data.StructLayout({"first": 1, "group_last": 1, "last": 1, "tag": tag.size})
+        described = data.StructLayout({"group_last": 1, "last": 1, "tag": tag.size})
         arriving, offered = Signal(), Signal()
         step_1, step_2 = Signal(described, reset_less=True), Signal(described, reset_less=True)
         current = Signal.like(header)
         m.d.comb += [walker.room.eq(~arriving & (~offered | array.i.ready)), array.i.valid.eq(offered)]
         m.d.sync += [arriving.eq(walker.issue & ~unit.abort), offered.eq((arriving | (offered & ~array.i.ready)) & ~unit.abort)]
         with m.If(walker.issue):
-            m.d.sync += [step_1.first.eq(walker.first), step_1.group_last.eq(walker.group_last), step_1.last.eq(walker.last),
-                         step_1.tag.eq(walker.tag)]
-        with m.If(arriving):
-            m.d.sync += step_2.eq(step_1)
-            with m.If(step_1.first):
-                m.d.sync += current.eq(header)
+            m.d.sync += [step_1.group_last.eq(walker.group_last), step_1.last.eq(walker.last), step_1.tag.eq(walker.tag)]
+        with m.If(arriving):        # the next group's header may come while this step is offered
+            m.d.sync += [step_2.eq(step_1), current.eq(header)]
         self._step(m, array, fetch, codes, current)
         m.d.comb += [array.i.p.group_last.eq(step_2.group_last), array.i.p.last.eq(step_2.last), array.i.p.tag.eq(step_2.tag)]
 

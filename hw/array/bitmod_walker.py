@@ -51,8 +51,8 @@ class BitmodWalker(wiring.Component):
         The weight slot asked for is a header.
     issue : Out(1)
         Both slots of a step are granted, in this cycle or before: the following describe it.
-    first, group_last, last : Out(1)
-        The step is the first, or the last, of its group; the last of its tile.
+    group_last, last : Out(1)
+        The step is the last of its group, or of its tile.
     tag : Out(`bitmod_tag_layout`)
     macs : Out
         Multiply-accumulates on valid rows, columns and k of the step.
@@ -75,7 +75,6 @@ class BitmodWalker(wiring.Component):
             "weight": Out(SlotRequest(config, slot_bytes=weight_slot, lanes=LANES * config.columns)),
             "header": Out(1),
             "issue": Out(1),
-            "first": Out(1),
             "group_last": Out(1),
             "last": Out(1),
             "tag": Out(bitmod_tag_layout(config)),
@@ -140,7 +139,7 @@ class BitmodWalker(wiring.Component):
                 m.d.sync += [
                     m_left.eq(command.m), n_left.eq(command.n), k_left.eq(command.k), group_left.eq(self.group),
                     *start_address(weight_base, "weight_addr"), *start_address(activation_base, "activation_addr"),
-                    *start_address(column_acc, "acc_addr"), *start_address(acc, "acc_addr"), self.first.eq(1),
+                    *start_address(column_acc, "acc_addr"), *start_address(acc, "acc_addr"),
                 ]
                 m.next = "HEADER"
                 self._check(m, command)
@@ -163,9 +162,9 @@ class BitmodWalker(wiring.Component):
                     m.d.sync += fetched[name].eq(~self.issue & (fetched[name] | granted[name]))
                 m.d.comb += self.issue.eq(Cat(fetched[name] | granted[name] for name in cursors).all())
                 with m.If(self.issue):
-                    m.d.sync += [k_left.eq(k_left - LANES), group_left.eq(group_left - LANES), self.first.eq(0)]
+                    m.d.sync += [k_left.eq(k_left - LANES), group_left.eq(group_left - LANES)]
                     with m.If(self.group_last):
-                        m.d.sync += [group_left.eq(self.group), self.first.eq(1)]
+                        m.d.sync += group_left.eq(self.group)
                         m.next = "HEADER"
                     with m.If(self.last):
                         m.d.sync += k_left.eq(command.k)

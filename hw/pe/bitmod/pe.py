@@ -129,9 +129,7 @@ class BitmodPE(wiring.Component):
             shift.amount.eq(acc_shift_2), self.exponent.eq(exponent_4),
         ]
         m.d.sync += [lane_shift.eq(align.lane_shift), acc_shift_1.eq(align.acc_shift), acc_shift_2.eq(acc_shift_1),
-                     exponent_2.eq(align.exponent)]
+                     exponent_2.eq(align.exponent), exponent_4.eq(exponent_3)]
         with m.If(last):
             m.d.sync += exponent_3.eq(exponent_2)
-        with m.If(self.scale.first):
-            m.d.sync += exponent_4.eq(exponent_3)
         return shift.o[_DROPPED:].as_signed(), round_increment(shift.o, _DROPPED)

@@ -131,5 +131,7 @@ def drive(sim: Any, shape: BitmodShape, batches: list[Groups], *, stall: float =
     # A result stays until the next group's scale starts.
     until = np.minimum(np.append(ends[1:], length) + BitmodTiming.scale_latency, length - 1)
     np.testing.assert_array_equal(found["product"][until], product)
+    if shape.is_float:
+        np.testing.assert_array_equal(found["exponent"][until], exponent)
     assert len(done) > 0
     return [int(place) for place in done]

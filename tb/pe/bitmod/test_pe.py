@@ -140,6 +140,7 @@ def corners() -> dict[str, npt.NDArray[np.int64]]:
         "subnormal values": rng.integers(0, 1024, (40, 128)) | rng.integers(0, 2, (40, 128)) << 15,
         "around the smallest normal value": rng.integers(1000, 1100, (40, 128)),
         "ties": 0x3C00 - (rng.integers(0, 16, (40, 128)) << 10) | 1 << 9,
+        "small ones, then large ones": np.where(np.arange(128) < 124, 0x07FF, 0x7800) + np.zeros((4, 1), np.int64),
         "zeros": np.zeros((4, 128), np.int64) | rng.integers(0, 2, (4, 128)) << 15,
         "largest": np.full((4, 128), 0x7BFF),
         "largest, negative": np.full((4, 128), 0xFBFF),
