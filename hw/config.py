@@ -252,6 +252,11 @@ class AcceleratorConfig:
         return self.protection_of("activations") == "range"
 
     @property
+    def address_residue(self) -> bool:
+        """Whether addresses on the bus are checked by residues that come with them from the descriptor."""
+        return self.protection_of("addresses") == "residue3"
+
+    @property
     def command_parity(self) -> bool:
         """Whether instructions have check bits (`hw.isa`)."""
         return self.protection_of("commands") == "parity"

@@ -9,9 +9,12 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
 from hw.ports import ADDRESS_WIDTH, AXI_PAGE_BYTES, ErrorReport, descriptor_layout
+from hw.protect.address_check import ADDRESS_RESIDUE_BITS, AddressCheck
+from hw.protect.residue import digits, residue_sum
 
 __all__ = [
-    "SCRATCHPAD_WIDTH", "BlockCheck", "BurstSplitter", "block_layout", "burst_layout", "first_bytes", "place_layout",
+    "SCRATCHPAD_WIDTH", "BlockCheck", "BurstSplitter", "block_layout", "burst_layout", "check_address", "first_bytes",
+    "place_layout",
 ]
 
 SCRATCHPAD_WIDTH = 25           # one bit more than an address field, so that the first address beyond the end is seen as such
@@ -34,11 +37,13 @@ def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     Fields: `dram_addr` of its first beat; `wrapped`: that address lies beyond 32 bits; `length` in beats less one; `addr` and
     `stride` in the scratchpad; `tail`: valid bytes in its last beat, 0 for all; `transpose`, `unpack`; `row_end`: no more beats
-    of this row (of this column of beats, when transposed); `last` burst of the block.
+    of this row (of this column of beats, when transposed); `last` burst of the block. With residues of addresses also `check`,
+    `dram_addr` plus `length` modulo 3.
     """
+    check = {"check": ADDRESS_RESIDUE_BITS} if config.address_residue else {}
     return data.StructLayout({
         "dram_addr": 32, "wrapped": 1, "length": ceil_log2(max(2, config.burst_beats)), "addr": SCRATCHPAD_WIDTH, "stride": 24,
-        "tail": ceil_log2(config.beat_bytes), "transpose": 1, "unpack": 1, "row_end": 1, "last": 1,
+        "tail": ceil_log2(config.beat_bytes), "transpose": 1, "unpack": 1, "row_end": 1, "last": 1, **check,
     })
 
 
@@ -52,6 +57,15 @@ def place_layout(config: AcceleratorConfig) -> data.StructLayout:
 def first_bytes(tail: Value, count: int) -> Value:
     """Return a mask of the first `tail` of `count` bytes, or of all of them when `tail` is zero."""
     return Mux(tail == 0, (1 << count) - 1, ((1 << tail) - 1)[:count])
+
+
+def check_address(m: Module, *, issue: Value, check: Value, valid: Value, addr: Value, length: Value) -> None:
+    """Add an `AddressCheck` of what an address channel shows, against the `check` of the burst that it took with `issue`."""
+    m.submodules.address_check = checker = AddressCheck()
+    held = Signal(ADDRESS_RESIDUE_BITS, name="address_residue", reset_less=True)
+    with m.If(issue):
+        m.d.sync += held.eq(check)
+    m.d.comb += [checker.valid.eq(valid), checker.addr.eq(addr), checker.length.eq(length), checker.check.eq(held)]
 
 
 class BlockCheck(wiring.Component):
@@ -116,6 +130,9 @@ class BurstSplitter(wiring.Component):
 
     Scratchpad addresses are not checked here, but they are right up to and including the first one that is out of range. The
     first burst that would start beyond 32 bits of DRAM address, and all that follow in its block, are marked `wrapped`.
+
+    With residues of addresses, those of the block's address and stride are taken when it comes in, and go through sums of their
+    own beside those of the addresses.
 
     Parameters
     ----------
@@ -230,4 +247,32 @@ class BurstSplitter(wiring.Component):
                 ]
             with m.Else():
                 m.d.sync += [here.eq(after), inner_left.eq(inner_left - beats)]
+        if config.address_residue:
+            self._elaborate_residues(m, block, beats, inner_last=inner_last, free=free, waiting=waiting)
         return m
+
+    def _elaborate_residues(self, m: Module, block: Any, beats: Value, *, inner_last: Value, free: Value, waiting: Value) -> None:
+        """Add what the registers `start` and `here` are modulo 3, from the block's own address and stride on."""
+        bits, beat_log2 = ADDRESS_RESIDUE_BITS, ceil_log2(self.config.beat_bytes)
+
+        def register(name: str) -> Signal:
+            return Signal(bits, name=name, reset_less=True)
+
+        incoming = {name: residue_sum(m, digits(self.i.payload[name], bits), bits) for name in ("dram_addr", "dram_stride")}
+        held = {name: register(f"waiting_{name}_residue") for name in incoming}
+        given = {name: Mux(waiting, held[name], value) for name, value in incoming.items()}
+        with m.If(~waiting):
+            m.d.sync += [held[name].eq(value) for name, value in incoming.items()]
+
+        stride, start, here = register("stride_residue"), register("start_residue"), register("here_residue")
+        along = residue_sum(m, digits(Cat(C(0, beat_log2), beats), bits), bits)
+        across = C(self.config.beat_bytes % ((1 << bits) - 1), bits)
+        after = residue_sum(m, [here, Mux(block.transpose, stride, along)], bits)
+        after_start = residue_sum(m, [start, Mux(block.transpose, across, stride)], bits)
+        m.d.comb += self.o.payload.check.eq(residue_sum(m, [here, *digits(self.o.payload.length, bits)], bits))
+        with m.If(free):
+            m.d.sync += [stride.eq(given["dram_stride"]), start.eq(given["dram_addr"]), here.eq(given["dram_addr"])]
+        with m.Elif(self.o.ready):
+            m.d.sync += here.eq(Mux(inner_last, after_start, after))
+            with m.If(inner_last):
+                m.d.sync += start.eq(after_start)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
-from hw.memory.axi import BlockCheck, BurstSplitter, burst_layout, first_bytes, place_layout
+from hw.memory.axi import BlockCheck, BurstSplitter, burst_layout, check_address, first_bytes, place_layout
 from hw.memory.deep_fifo import DeepFIFO
 from hw.memory.transposer import Transposer
 from hw.ports import AXI_BURST_INCR, AXI_CACHE_NORMAL, AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
@@ -108,6 +108,9 @@ class LoadUnit(wiring.Component):
             m.d.sync += bus.arvalid.eq(in_flight.i.valid & in_flight.i.ready & ~request.wrapped)
         with m.If(address_free & in_flight.i.valid):
             m.d.sync += [bus.araddr.eq(request.dram_addr), bus.arlen.eq(request.length)]
+        if config.address_residue:
+            check_address(m, issue=address_free & in_flight.i.valid, check=request.check, valid=bus.arvalid, addr=bus.araddr,
+                          length=bus.arlen)
 
         # Data side: a register, then the first burst of the FIFO tells where the beat goes.
         burst = in_flight.o.payload

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out
 
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import ErrorCause, Unit
-from hw.memory.axi import BlockCheck, BurstSplitter, burst_layout, place_layout
+from hw.memory.axi import BlockCheck, BurstSplitter, burst_layout, check_address, place_layout
 from hw.memory.fifo import StreamFIFO
 from hw.ports import AXI_BURST_INCR, AXI_CACHE_NORMAL, AxiWritePort, ErrorReport, ScratchpadReadPort, UnitPort
 from hw.timing import STORE_LATENCY
@@ -116,6 +116,8 @@ class StoreUnit(wiring.Component):
             m.d.sync += bus.awvalid.eq(issue)
         with m.If(issue):
             m.d.sync += [bus.awaddr.eq(request.dram_addr), bus.awlen.eq(request.length)]
+        if config.address_residue:
+            check_address(m, issue=issue, check=request.check, valid=bus.awvalid, addr=bus.awaddr, length=bus.awlen)
 
         # Read side: a beat is asked for when there is room for it; without strobes, it needs no scratchpad.
         burst = bursts.o.payload

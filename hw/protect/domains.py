@@ -23,6 +23,7 @@ BLOCK_DOMAINS: dict[str, tuple[str, ...]] = {
     "engine.mesh": ("abft", "residue3", "residue15"),
     "commands": ("parity",),
     "activations": ("range",),
+    "addresses": ("residue3",),
 }
 """Domain of a block that protects itself → mechanisms that it knows."""
 MECHANISMS = tuple(dict.fromkeys((NONE, *REGISTER_MECHANISMS, LOCKSTEP, *(m for known in BLOCK_DOMAINS.values() for m in known))))

@@ -107,7 +107,7 @@ def test_rates_of_two_stages():
     first, second = 0.3 * 0.7 / 200, (1 / 3) * (2 / 3) / 12
     assert math.isclose(stages, first / 9 + 0.09 * second + first * second)
     assert between == 0
-    assert result.intervals()[1] == wilson(0.1 * 0.1 * 0.9 / stages, 0.1 * 0.9 / stages)
+    assert result.intervals()[1] == pytest.approx(wilson(0.1 * 0.1 * 0.9 / stages, 0.1 * 0.9 / stages))
     wide = CrossLayerResult(tiles=(tile(40, 8, 4), tile(40, 8, 0)), population=4, rtl_seconds=1.0, model_seconds=2.0)
     assert math.isclose(wide.variances()[1], np.var([0.2, 0.0], ddof=1) / 2 * 0.5)
     assert wide.intervals()[1].half_width > result.intervals()[1].half_width
