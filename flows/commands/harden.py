@@ -18,7 +18,7 @@ from flows.commands.common import (
     log,
     print_json,
 )
-from flows.commands.inject import add_fault_arguments, add_work_arguments, run_campaign, target_from
+from flows.commands.inject import add_fault_arguments, add_work_arguments, run_campaign, run_from
 from flows.commands.inject_tables import fault_table, percent
 from flows.emit import emit
 from flows.fault.harden_report import harden_page
@@ -29,6 +29,7 @@ from flows.fault.knapsack import greedy_order
 from flows.fault.plan import Plan
 from flows.fault.results import Results
 from flows.fault.statistics import Interval
+from flows.fault.workloads import program_target
 from flows.synth.asic import STAGE, synthesize
 from flows.synth.options import AsicOptions
 from hw.config import AcceleratorConfig
@@ -123,7 +124,9 @@ def _campaign(args: argparse.Namespace, config: AcceleratorConfig, plan: Plan, r
               folder: Path) -> tuple[dict[str, Any], Job, Results]:
     """Run one campaign in a folder of its own."""
     with log.status(f"simulator: {folder.name}"):
-        job = open_job(target_from(args, config), plan, engine=args.engine, glob=args.sites, by_group=True)
+        work = run_from(args, config)
+        job = open_job(program_target(config, work.program, work.memory, work.args), plan, engine=args.engine, glob=args.sites,
+                       by_group=True)
     mine = argparse.Namespace(**{**vars(args), "output": folder, "resume": args.resume and (folder / "campaign.json").exists()})
     folder.mkdir(parents=True, exist_ok=True)
     answer, results = run_campaign(mine, job, rates, faults=args.faults, replace=args.output is None, floor=_FLOOR)

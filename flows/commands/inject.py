@@ -23,6 +23,8 @@ from flows.commands.inject_model import add_model_arguments, run_model
 from flows.commands.inject_tables import show_campaign, show_fault, title_of
 from flows.commands.workload import shape_of
 from flows.fault.campaign import Campaign
+from flows.fault.criterion import TopOne
+from flows.fault.gemm_run import GemmRun, gemm_run
 from flows.fault.iso26262 import Rates
 from flows.fault.job import DURATIONS, ENGINES, Job, open_job
 from flows.fault.plan import METHODS, Plan, boosts_from, kind_named
@@ -34,12 +36,12 @@ from flows.fault.statistics import STRATUM_FLOOR, Looks
 from flows.fault.store import Store
 from flows.fault.summary import describe_fault, summary
 from flows.fault.target import Target
-from flows.fault.workloads import array_target, workload_target
+from flows.fault.workloads import array_target, program_target
 from hw.config import AcceleratorConfig
 from sw.workloads import gemm_workload, workload_named
 
 __all__ = ["RESULT_FILE", "add_arguments", "add_fault_arguments", "add_work_arguments", "campaign_folder", "run", "run_campaign",
-           "target_from"]
+           "run_from"]
 
 RESULT_FILE, REPORT_FILE = "result.json", "report.html"
 
@@ -109,7 +111,7 @@ def run(args: argparse.Namespace) -> bool:
     if args.workers < 1:
         raise ValueError(f"--workers must be at least 1, not {args.workers}")
     cells = cells_from(args)
-    target = _array_or_program(args)
+    target, criterion = _array_or_program(args)
     if args.output is not None:
         check_output_folder(args.output, "-o")
     with log.status("simulator"):
@@ -118,7 +120,8 @@ def run(args: argparse.Namespace) -> bool:
         answer = describe_fault(job, args.index)
         print_json(answer) if args.json else show_fault(answer)
         return True
-    answer, _ = run_campaign(args, job, rates, faults=args.faults, looks=looks, exhaustive=args.exhaustive)
+    answer, _ = run_campaign(args, job, rates, faults=args.faults, looks=looks, exhaustive=args.exhaustive,
+                             criterion=criterion)
     print_json(answer) if args.json else show_campaign(args, answer)
     return True
 
@@ -142,26 +145,29 @@ def _plan_from(args: argparse.Namespace) -> Plan:
                 boosts=boosts_from(args.boost))
 
 
-def _array_or_program(args: argparse.Namespace) -> Target:
+def _array_or_program(args: argparse.Namespace) -> tuple[Target, TopOne | None]:
     if args.array is None:
-        return target_from(args, config_from(args))
+        config = config_from(args)
+        work = run_from(args, config)
+        return program_target(config, work.program, work.memory, work.args), TopOne(config,
+                                                                                    work) if args.engine == "lanes" else None
     if args.preset is not None or args.config is not None or args.changes:
         raise ValueError("--array stands alone: it has no PRESET, --config or --set")
     try:
         rows, columns = (int(part) for part in args.array.split("x"))
     except ValueError:
         raise ValueError(f"--array must be RxC, two whole numbers, not {args.array!r}") from None
-    return array_target(rows, columns, seed=args.seed)
+    return array_target(rows, columns, seed=args.seed), None
 
 
-def target_from(args: argparse.Namespace, config: AcceleratorConfig) -> Target:
-    """Return an accelerator with the GEMM that the arguments name."""
+def run_from(args: argparse.Namespace, config: AcceleratorConfig) -> GemmRun:
+    """Return the GEMM that the arguments name, compiled for a config."""
     workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm))
     layer = int(args.layer) if args.layer.isdecimal() else args.layer
     if args.dataflow not in ("auto", *config.dataflows):
         legal = ", ".join(config.dataflows)
         raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
-    return workload_target(config, workload, gemm=layer, seed=args.seed, dataflow=args.dataflow)
+    return gemm_run(config, workload, gemm=layer, seed=args.seed, dataflow=args.dataflow)
 
 
 def campaign_folder(args: argparse.Namespace, job: Job) -> Path:
@@ -173,7 +179,7 @@ def campaign_folder(args: argparse.Namespace, job: Job) -> Path:
 
 def run_campaign(args: argparse.Namespace, job: Job, rates: Rates, *, faults: int | None = None, looks: Looks | None = None,
                  exhaustive: bool = False, replace: bool | None = None,
-                 floor: int = STRATUM_FLOOR) -> tuple[dict[str, Any], Results]:
+                 floor: int = STRATUM_FLOOR, criterion: TopOne | None = None) -> tuple[dict[str, Any], Results]:
     """Run a campaign in its folder with a progress bar; write result and report; return the figures and the results."""
     folder = campaign_folder(args, job)
     store = Store(folder, job.identity, resume=args.resume, replace=args.output is None if replace is None else replace)
@@ -188,7 +194,7 @@ def run_campaign(args: argparse.Namespace, job: Job, rates: Rates, *, faults: in
     except KeyboardInterrupt:
         log.print(escape(f"faults so far are kept in {folder}: the same command goes on with --resume"))
         raise
-    answer = summary(job, campaign, results, rates)
+    answer = summary(job, campaign, results, rates, criterion)
     answer["files"] = [str(folder / RESULT_FILE), str(folder / REPORT_FILE)]
     answer["folder"] = str(folder)
     store.write_json(RESULT_FILE, answer)

@@ -66,6 +66,9 @@ def show_campaign(args: argparse.Namespace, answer: dict[str, Any]) -> None:
                   f"drawn; {1 - answer['population']['live']:.2%} of all pairs")
     console.print(table)
     console.print(f"detected: {due['due']:,} with a wrong result, {due['detected_benign']:,} with the right one")
+    if silent := answer["subclasses"].get("sdc"):
+        console.print(f"silent corruption: {silent['critical']:,} change the largest element of a row, "
+                      f"{silent['tolerable']:,} do not")
     for title, rows, most in (("unit", answer["by_unit"], 99), ("register group", answer["by_group"], _GROUPS_SHOWN)):
         _show_rows(title, rows, most)
     show_safety(answer)

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from flows.fault.campaign import Campaign
+from flows.fault.criterion import TopOne, judged
 from flows.fault.iso26262 import Rates, mean_time_to_failure, metrics, sweep
 from flows.fault.job import Job
-from flows.fault.records import Kind, Outcome
+from flows.fault.records import FAULT, Kind, Outcome
 from flows.fault.results import Results, Row, outcome_counts
 from flows.fault.statistics import clopper_pearson
 
@@ -16,15 +17,19 @@ __all__ = ["PERMANENT", "describe_fault", "latency", "summary"]
 PERMANENT = (Kind.STUCK0, Kind.STUCK1)
 
 
-def summary(job: Job, campaign: Campaign, results: Results, rates: Rates) -> dict[str, Any]:
+def summary(job: Job, campaign: Campaign, results: Results, rates: Rates, criterion: TopOne | None = None) -> dict[str, Any]:
     """Return the figures as plain JSON types.
 
     `sdc_rate` is the share of all faults of the population, those that the access trace proves to be masked included;
-    `sdc_rate_simulated` that of the simulated ones alone.
+    `sdc_rate_simulated` that of the simulated ones alone. With a criterion, `subclasses["sdc"]` says how many silent corruptions
+    are tolerable and how many critical, of those looked at.
     """
     total, simulated = results.total(), len(results.rows)
     counts = outcome_counts(results.rows["outcome"])
     plan, spent = job.sampler.plan, campaign.spent
+    if criterion is not None:
+        silent = results.rows[results.rows["outcome"] == Outcome.SDC]
+        counts["subclasses"]["sdc"] = judged(job.engine, criterion, silent[list(FAULT.names or ())].astype(FAULT))
     structures = results.structures()
     permanent = plan.kind in PERMANENT
     figures = metrics(structures, rates, permanent=permanent)

@@ -7,18 +7,16 @@ import numpy.typing as npt
 
 from flows.emit import to_rtlil
 from flows.fault.array_bench import ArrayBench
+from flows.fault.gemm_run import gemm_run
 from flows.fault.target import Target, TargetError
 from hw.bridge.fault_bench import FaultBench, bus_channels
 from hw.bridge.script_host import SCRIPT_STEPS, STEP, Step
 from hw.config import AcceleratorConfig, ceil_log2, ceil_power_of_two
 from hw.pe import PESpec
 from hw.regs import REGISTERS, register
-from sw.golden.device import GoldenDevice
 from sw.golden.sequencer import Fault
-from sw.kernels.case import GemmCase
 from sw.perf import predict
 from sw.program import Program
-from sw.runtime import compile_case, gemm_args, place_operands, run_case
 from sw.workloads import Workload
 
 __all__ = ["CHECK_CYCLES", "DRAM", "array_operands", "array_target", "mesh_stimuli", "mesh_target", "program_target",
@@ -254,22 +252,5 @@ def workload_target(config: AcceleratorConfig, workload: Workload, *, gemm: int 
     TargetError
         If the workload has no such GEMM.
     """
-    cases: list[GemmCase] = []
-
-    def keep(case: GemmCase) -> npt.NDArray[np.int8]:
-        program = compile_case(config, case)
-        cases.append(case)
-        return run_case(GoldenDevice(config).open(program.memory_bytes), program, case)[0]
-
-    workload.run(config, keep, seed=seed, text=text)
-    names = [case.name for case in cases]
-    if gemm not in names and not (isinstance(gemm, int) and 0 <= gemm < len(cases)):
-        raise TargetError(f"gemm of workload {workload.name!r} must be an index below {len(cases)} or one of {', '.join(names)}, "
-                          f"not {gemm!r}")
-    case = cases[gemm if isinstance(gemm, int) else names.index(gemm)]
-    program = compile_case(config, case, dataflow=dataflow)
-    session = GoldenDevice(config).open(program.memory_bytes)
-    place_operands(session, program, case.spec, a=case.a, b=case.b, bias=case.bias,
-                   scale=case.scale if case.spec.per_channel else None)
-    args = gemm_args(program, None if case.spec.per_channel else float(case.scale))
-    return program_target(config, program, session.memory, args)
+    run = gemm_run(config, workload, gemm=gemm, seed=seed, dataflow=dataflow, text=text)
+    return program_target(config, run.program, run.memory, run.args)
