@@ -244,7 +244,8 @@ def _timing(folder: Path, ports: dict[str, Any], top: str, liberty: Liberty, opt
                          clock_port="clk" in ports)
     except ToolError as error:
         return None, [f"no timing: {error}"]
-    return timing, ["no power: OpenSTA gave none"] if timing is not None and timing.power_mw is None else []
+    powerless = timing is not None and timing.power_mw is None
+    return timing, ["no power: OpenSTA gave none, or the library states none"] if powerless else []
 
 
 def _notes(liberty: Liberty, options: AsicOptions, macros: dict[str, Memory], timed: bool) -> list[str]:

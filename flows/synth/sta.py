@@ -27,7 +27,7 @@ class Timing:
     path : dict
         `start`, `end`: instance or port; `levels`: cells on the path; `cells`: their instances, first to last.
     power_mw : dict or None
-        `internal`, `switching`, `leakage`, `total`; None where OpenSTA could not tell.
+        `internal`, `switching`, `leakage`, `total`; None where OpenSTA could not tell, or the library states none.
     """
 
     slack_ns: float
@@ -148,7 +148,7 @@ def _power(sta: str, folder: Path, common: list[str]) -> dict[str, float] | None
     """Return the power of the netlist; in a process of its own, since OpenSTA 2.0 can crash over it."""
     said = _run(sta, folder, "power", [*common, "report_power -digits 6"])
     total = re.search(r"^Total\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)", said, re.MULTILINE)
-    if total is None:
+    if total is None or float(total[4]) == 0:       # a library may state delays and no power
         return None
     return {name: float(total[i + 1]) * 1000 for i, name in enumerate(("internal", "switching", "leakage", "total"))}
 

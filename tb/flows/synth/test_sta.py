@@ -21,6 +21,8 @@ def test_what_opensta_says_is_read(tmp_path):
     assert found.path == {"start": "control/_1_", "end": "control/_2_", "levels": 2, "cells": ["control/_1_", "control/_3_"]}
     assert found.power_mw == {"internal": 1.0, "switching": 2.0, "leakage": pytest.approx(0.003), "total": pytest.approx(3.003)}
     assert analyse(fake_sta(tmp_path, SAID), tmp_path, **arguments).power_mw is None
+    nothing = POWER.split("Total")[0] + "Total                  0.0e+00   0.0e+00   0.0e+00   0.0e+00   0.0%\n"
+    assert analyse(fake_sta(tmp_path, SAID + nothing), tmp_path, **arguments).power_mw is None
     assert analyse(fake_sta(tmp_path, "No paths found.\n"), tmp_path, **arguments) is None
     with pytest.raises(ToolError, match=r"^OpenSTA must report a path, not 'Error: broken'$"):
         analyse(fake_sta(tmp_path, "Error: broken\n"), tmp_path, **arguments)
