@@ -16,7 +16,7 @@ _SYSTEMS = {"Accelerator": ("tb/top", "tb/rtl", "tb/system"), "Board": ("tb/brid
 """Benches of the tops, which build them from a config and not by their class."""
 _TITLES = {
     "hw": "Tops", "hw/arith": "Arithmetic", "hw/arith/decode": "Decoders of number formats", "hw/pe": "Processing elements",
-    "hw/pe/bitmod": "BitMoD: parts of its processing element",
+    "hw/pe/bitmod": "BitMoD processing element and its parts",
     "hw/array": "Matrix engines", "hw/memory": "Memory", "hw/vector": "Vector unit", "hw/control": "Control",
     "hw/bridge": "Boards",
 }
