@@ -106,7 +106,7 @@ class Metrics:
     spfm, spfm_low : float
         Single-point fault metric, and its lower end.
     lfm : float or None
-        Latent-fault metric; None for transient faults, which cannot be latent.
+        Latent-fault metric; None for transient faults, which cannot be latent, and where there is no safety mechanism.
     pmhf, pmhf_high : float
         FIT, and its upper end.
     asil : str or None
@@ -172,7 +172,7 @@ def metrics(structures: Sequence[Structure], rates: Rates | None = None, *, perm
                     for end in ("low", "high"))
     interval = Interval(max(0.0, residual - below), min(total, residual + above))
     lfm, dual = None, 0.0
-    if permanent:
+    if permanent and any(s.mechanism for s in structures):
         left = total - residual
         lfm = 1 - sum(s.fit(rates) * s.latent for s in structures) / left if left else 0.0
         intended = sum(s.fit(rates) for s in structures if not s.mechanism)

@@ -1,5 +1,6 @@
 """What a campaign found: outcomes, and how vulnerable units, register groups, phases and bit positions are."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,8 @@ __all__ = ["DANGEROUS", "RESULT", "Results", "Row", "outcome_counts"]
 RESULT = np.dtype([("index", "<u8"), ("stratum", "<u4"), *((name, FAULT[name]) for name in FAULT.names or ()),
                    *((name, OUTCOME[name]) for name in OUTCOME.names or ())])
 """One simulated fault: its index and stratum in the plan, the fault, the outcome."""
+_OF_A_MECHANISM = re.compile(r"(^|[._])(registers_(parity|dmr|tmr)|guard(_\d+)?|scrubber|monitor|twin|comparator|check(er|sum)?)([._]|$)")
+"""Paths of what is there for protection only: banks, codes of memories, twins, checkers."""
 DANGEROUS = (Outcome.SDC, Outcome.PROTOCOL, Outcome.HANG)
 """Outcomes that go wrong without a word."""
 
@@ -164,10 +167,12 @@ class Results:
         return names, np.searchsorted(labels, np.arange(bins + 1)).astype(float), np.array(values, float).reshape(-1, bins)
 
     def structures(self) -> list[Structure]:
-        """Return what the figures of ISO 26262 are made of: flip-flops and memories of each unit."""
-        names = [f"{unit}, {kind}" for unit in self.words.unit_names for kind in ("flip-flops", "memories")]
-        rows = self._table((2 * self.words.units + self.words.memory)[self._bits], names)
-        return [structure_of(row, memory=index % 2 == 1) for index, row in enumerate(rows) if row.bits]
+        """Return what the figures of ISO 26262 are made of: flip-flops, memories, safety mechanisms of each unit."""
+        kinds = ("flip-flops", "memories", "flip-flops of mechanisms", "memories of mechanisms")
+        names = [f"{unit}, {kind}" for unit in self.words.unit_names for kind in kinds]
+        mechanism = np.array([bool(_OF_A_MECHANISM.search(path)) for path in self.words.paths])
+        rows = self._table((len(kinds) * self.words.units + 2 * mechanism + self.words.memory)[self._bits], names)
+        return [structure_of(row, memory=index % 2 == 1, mechanism=index % 4 > 1) for index, row in enumerate(rows) if row.bits]
 
     def strata(self) -> list[tuple[str, float, Stratum, Stratum]]:
         """Return name, share of the population, and what is known of SDC and of all dangerous outcomes, of each stratum."""
@@ -255,8 +260,12 @@ def _like_the_rest(strata: list[Stratum]) -> list[Stratum]:
         replace(s, population=0.0) for s in strata if not s.faults]
 
 
-def structure_of(row: Row, *, memory: bool) -> Structure:
-    """Return a row as a structure of the figures of ISO 26262; what was not simulated may be anything."""
-    dangerous = row.rates["dangerous"]
+def structure_of(row: Row, *, memory: bool, mechanism: bool = False) -> Structure:
+    """Return a row as a structure of the figures of ISO 26262; what was not simulated may be anything.
+
+    A fault in a safety mechanism that neither shows nor is told of is latent: it waits for the fault that the mechanism is for.
+    """
+    dangerous, effect = row.rates["dangerous"], row.rates["effect"]
     return Structure(name=row.name, bits=row.bits, dangerous=1.0 if dangerous is None else dangerous,
-                     interval=row.intervals.get("dangerous", Interval(0.0, 1.0)), detected=row.rates["due"] or 0.0, memory=memory)
+                     interval=row.intervals.get("dangerous", Interval(0.0, 1.0)), detected=row.rates["due"] or 0.0, memory=memory,
+                     mechanism=mechanism, latent=1 - effect if mechanism and effect is not None else 0.0)

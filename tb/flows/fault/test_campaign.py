@@ -1,5 +1,6 @@
 """Campaigns on a design whose every outcome is known: counts, AVFs, intervals, stops, workers, interrupted and resumed runs."""
 
+import dataclasses
 import functools
 import json
 
@@ -224,3 +225,17 @@ def test_nothing_that_can_matter():
                                          r"proves to be masked$"):
         Campaign(**made).sample(10)
     assert Outcome.MASKED == 0
+
+
+def test_what_a_safety_mechanism_hides_is_latent():
+    made = parts(Plan(method="exhaustive", kind=Kind.STUCK1))
+    made["words"] = dataclasses.replace(made["words"], paths=[
+        path.replace("dut.control.parity_value", "dut.control.registers_parity.check.parity").replace(
+            "dut.pipe.stage_0", "dut.pipe.registers_tmr.copy_0.stage_0") for path in made["words"].paths])
+    structures = {structure.name: structure for structure in Campaign(**made).exhaust().structures()}
+    assert structures["control, flip-flops of mechanisms"].mechanism
+    assert structures["control, flip-flops of mechanisms"].latent == 0                          # each is told of
+    assert structures["pipe, flip-flops of mechanisms"].bits == WIDTH
+    assert structures["pipe, flip-flops of mechanisms"].latent == pytest.approx((STAGES - 1) / CYCLES)   # too late to show
+    assert structures["control, flip-flops"].latent == 0                                        # no mechanism, nothing latent
+    assert not structures["bank, memories"].mechanism

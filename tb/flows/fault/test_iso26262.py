@@ -49,7 +49,8 @@ def test_permanent_faults_have_latent_ones():
     assert found.lfm == pytest.approx(1 - 0.1 * checker / (function * 0.999 + checker))
     assert found.pmhf == pytest.approx(0.001 * function + function * 0.1 * checker * 1e5 * 1e-9)
     assert metrics(parts).lfm is None
-    assert metrics([structure(dangerous=1.0)], permanent=True).lfm == 0
+    assert metrics([structure(dangerous=0.5)], permanent=True).lfm is None      # nothing that could fail unseen
+    assert metrics([structure(dangerous=1.0, mechanism=True)], permanent=True).lfm == 0
 
 
 @pytest.mark.parametrize(("spfm", "lfm", "pmhf", "asil"), [
