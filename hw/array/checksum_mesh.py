@@ -8,7 +8,7 @@ from hw.array.checksum_row import CHECKSUM_BITS, ChecksumRow
 from hw.array.guarded_mesh import GuardedMesh
 from hw.array.skew import Skew
 from hw.pe import PESpec
-from hw.protect.residue import differ
+from hw.protect.residue import PARITY_BITS, differ, parity_of
 from hw.protect.residue_total import ResidueTotal, total_latency
 
 __all__ = ["ChecksumMesh"]
@@ -29,10 +29,11 @@ class ChecksumMesh(GuardedMesh):
     * of a weight, on its way or at rest, makes ±a·2^i in each product: zero modulo 255 = 3·5·17 only if a is, and |a| ≤ 128, so
       only if a = 0, which hides the wrong bit anyway;
     * of an activation or of control would do the same in every column that it still comes to, and could so agree with the
-      checksum that it comes to as well: its parity bit, which goes with it, is checked where it meets the checksum.
+      checksum that it comes to as well: its parity, which goes with it, is checked where it meets the checksum.
 
-    A wrong bit in what checks is at worst an alarm. Two wrong bits of a word are ±2^i ± 2^j: never zero if they are in a psum and
-    not 8 places apart.
+    A wrong bit in what checks is at worst an alarm. Up to three neighbours that flip at once are found as well: there is one
+    parity for even places and one for odd ones, and of a number they make ±2^i times 1, 3, 5 or 7, which for a psum is never
+    zero, and for a weight, times an activation, only if that is 0, ±85 or ±51.
 
     Parameters and members are those of `GuardedMesh`.
     """
@@ -47,8 +48,8 @@ class ChecksumMesh(GuardedMesh):
     def _begin(self, m: Module) -> None:
         weights = ResidueTotal(words=self.columns, width=self.spec.weight_width, bits=CHECKSUM_BITS)
         m.submodules.weight_total = weights
-        m.submodules.skew_parity = self._parity = Skew(unsigned(1), self.rows)
-        m.d.comb += [self._parity.i[r].eq(self.activation[r].xor()) for r in range(self.rows)]
+        m.submodules.skew_parity = self._parity = Skew(unsigned(PARITY_BITS), self.rows)
+        m.d.comb += [self._parity.i[r].eq(parity_of(self.activation[r])) for r in range(self.rows)]
         m.d.comb += weights.i.eq(self.weight.as_value())
         # The checksum's column meets the slot C cycles after the first one does.
         self._sum_weight = _delayed(m, weights.o, self.columns - weights.latency, "sum_weight")
@@ -56,7 +57,7 @@ class ChecksumMesh(GuardedMesh):
 
     def _connect(self, m: Module, r: int, row: Any) -> None:
         m.d.comb += [
-            row.parity.eq(self._parity.o[r] ^ row.control.as_value().xor()),
+            row.parity.eq(self._parity.o[r] ^ parity_of(row.control.as_value())),
             row.sum_weight.eq(self._sum_weight),
             row.sum_psum.eq(self._sum_psum),
         ]

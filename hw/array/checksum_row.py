@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.array.row import MeshRow
 from hw.pe import PESpec
 from hw.pe.residue import ResiduePE
+from hw.protect.residue import PARITY_BITS, parity_of
 from hw.share import shared
 
 __all__ = ["CHECKSUM_BITS", "ChecksumRow"]
@@ -17,7 +18,7 @@ CHECKSUM_BITS = 8
 
 
 class ChecksumRow(MeshRow):
-    """C PEs and one more, modulo 255, for the sum of their psums; a parity bit goes along with activation and control.
+    """C PEs and one more, modulo 255, for the sum of their psums; parity goes along with activation and control.
 
     The time of the PEs is that of a plain row; the checksum PE is the next one: a slot whose activation enters in cycle s is
     met by it in cycle s + C, with the activation that all other PEs have had.
@@ -33,8 +34,8 @@ class ChecksumRow(MeshRow):
     -------
     activation, control, weight, psum, weight_out, psum_out
         As in a plain row.
-    parity : In(1)
-        Of activation and control.
+    parity : In(2)
+        Of activation and of control, the one xor the other.
     sum_weight, sum_psum : In(8), sum_weight_out, sum_psum_out : Out(8)
         To and from the checksum PE: those of its slot.
     wrong : Out(1)
@@ -44,8 +45,8 @@ class ChecksumRow(MeshRow):
     def __init__(self, *, spec: PESpec, columns: int):
         word = CHECKSUM_BITS
         super().__init__(spec=spec, columns=columns, members={
-            "parity": In(1), "sum_weight": In(word), "sum_psum": In(word), "sum_weight_out": Out(word), "sum_psum_out": Out(word),
-            "wrong": Out(1),
+            "parity": In(PARITY_BITS), "sum_weight": In(word), "sum_psum": In(word), "sum_weight_out": Out(word),
+            "sum_psum_out": Out(word), "wrong": Out(1),
         })
 
     @property
@@ -56,10 +57,10 @@ class ChecksumRow(MeshRow):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         activation, control = self._chain(m, platform)[-1]
-        parity = Signal(self.columns, reset_less=True)          # bit c: that of PE c + 1
+        parity = Signal(self.columns * PARITY_BITS, reset_less=True)        # that of PE 1 lowest
         m.d.sync += [
             parity.eq(Cat(self.parity, parity)),
-            self.wrong.eq(Cat(activation, control).xor() ^ parity[-1]),
+            self.wrong.eq((parity_of(activation) ^ parity_of(control.as_value()) ^ parity[-PARITY_BITS:]).any()),
         ]
         pe = ResiduePE(activation=self.activation.shape(), bits=CHECKSUM_BITS, dataflows=self.spec.dataflows)
         m.submodules.checksum = shared(platform, pe.module_name, pe)

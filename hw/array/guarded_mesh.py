@@ -13,6 +13,7 @@ from hw.errors import ConfigError
 from hw.pe import PE_TYPES, PESpec
 from hw.pe.mac import MacPE
 from hw.protect.checker import Checker
+from hw.protect.residue import PARITY_BITS, parity_of
 from hw.share import shared
 
 __all__ = ["GuardedMesh", "check_exact"]
@@ -35,7 +36,7 @@ def check_exact(spec: PESpec) -> None:
 class GuardedMesh(Mesh, Checker):
     """A mesh that checks its sums: same ports, cycles and results as `Mesh`, and a flag.
 
-    The control word has a parity bit that goes down the rows with it and is checked at the last one, where every wrong bit
+    The control word has parity that goes down the rows with it and is checked at the last one, where every wrong bit
     arrives. Each row then has the parity of its own control word, which goes to its right end. A subclass adds the check of
     the sums.
 
@@ -108,7 +109,7 @@ class GuardedMesh(Mesh, Checker):
         self._begin(m)
         weights = skew_weight.o.as_value()
         psums: Value = Const(0, self.columns * self.spec.psum_width)
-        control, parity = self.control, self.control.as_value().xor()
+        control, parity = self.control, parity_of(self.control.as_value())
         wrong = Signal(self.rows + 1)                       # of the rows, and of control between them
         for r in range(self.rows):
             row = self._row()
@@ -123,13 +124,13 @@ class GuardedMesh(Mesh, Checker):
             self._connect(m, r, row)
             if r + 1 < self.rows:
                 below = Signal.like(self.control, name=f"control_{r + 1}", reset_less=True)
-                parity_below = Signal(name=f"parity_{r + 1}", reset_less=True)
+                parity_below = Signal(PARITY_BITS, name=f"parity_{r + 1}", reset_less=True)
                 m.d.sync += [below.eq(control), parity_below.eq(parity)]
                 control, parity = below, parity_below
             weights, psums = row.weight_out, row.psum_out
         m.d.comb += [
             deskew_psum.i.eq(psums),
-            wrong[-1].eq(control.as_value().xor() ^ parity),
+            wrong[-1].eq((parity_of(control.as_value()) ^ parity).any()),
         ]
 
         quiet = Signal(range(self.latency + 3), init=self.latency + 2)

@@ -9,7 +9,7 @@ from hw.array.residue_row import ResidueRow
 from hw.array.skew import Deskew, Skew
 from hw.errors import ConfigError
 from hw.pe import PESpec
-from hw.protect.residue import differ, residue
+from hw.protect.residue import differ, parity_of, residue
 
 __all__ = ["ResidueMesh"]
 
@@ -58,7 +58,7 @@ class ResidueMesh(GuardedMesh):
 
     def _connect(self, m: Module, r: int, row: Any) -> None:
         m.d.comb += [
-            row.parity.eq(row.control.as_value().xor()),
+            row.parity.eq(parity_of(row.control.as_value())),
             row.activation_residue.eq(self._activations[r]),
             row.weight_residue.eq(self._weight_residues),
             row.psum_residue.eq(self._psum_residues),

@@ -8,14 +8,14 @@ from amaranth.lib.wiring import In, Out
 from hw.array.row import MeshRow
 from hw.pe import PESpec
 from hw.pe.residue import ResiduePE
-from hw.protect.residue import differ, residue
+from hw.protect.residue import PARITY_BITS, differ, parity_of, residue
 from hw.share import shared
 
 __all__ = ["ResidueRow"]
 
 
 class ResidueRow(MeshRow):
-    """C PEs, and beside each one that has residues modulo 2^bits − 1 for operands; a parity bit goes along with control.
+    """C PEs, and beside each one that has residues modulo 2^bits − 1 for operands; parity goes along with control.
 
     The time of the PEs is that of a plain row. At the right end the activation is compared with its residue.
 
@@ -32,7 +32,7 @@ class ResidueRow(MeshRow):
     -------
     activation, control, weight, psum, weight_out, psum_out
         As in a plain row.
-    parity : In(1)
+    parity : In(2)
         Of control.
     activation_residue : In(bits), weight_residue, psum_residue : In(C·bits), weight_residue_out, psum_residue_out : Out(C·bits)
         Residues of the members of these names.
@@ -44,7 +44,7 @@ class ResidueRow(MeshRow):
         self.bits = bits
         words = columns * bits
         super().__init__(spec=spec, columns=columns, members={
-            "parity": In(1), "activation_residue": In(bits), "weight_residue": In(words), "psum_residue": In(words),
+            "parity": In(PARITY_BITS), "activation_residue": In(bits), "weight_residue": In(words), "psum_residue": In(words),
             "weight_residue_out": Out(words), "psum_residue_out": Out(words), "wrong": Out(1),
         })
 
@@ -57,14 +57,14 @@ class ResidueRow(MeshRow):
         m = Module()
         passed = self._chain(m, platform)
         activation, control = passed[-1]
-        parity = Signal(self.columns, reset_less=True)          # bit c: that of PE c + 1
+        parity = Signal(self.columns * PARITY_BITS, reset_less=True)        # that of PE 1 lowest
         held = Signal(self.columns * self.bits, name="activation_residues", reset_less=True)
         entering = Cat(self.activation_residue, held[:-self.bits])
         unfit = differ(m, residue(m, activation, self.bits), held[-self.bits:])
         m.d.sync += [
             parity.eq(Cat(self.parity, parity)),
             held.eq(entering),
-            self.wrong.eq(unfit | (control.as_value().xor() ^ parity[-1])),
+            self.wrong.eq(unfit | (parity_of(control.as_value()) ^ parity[-PARITY_BITS:]).any()),
         ]
         for c in range(self.columns):
             pe = ResiduePE(activation=unsigned(self.bits), bits=self.bits, dataflows=self.spec.dataflows)

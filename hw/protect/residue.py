@@ -6,7 +6,17 @@ from amaranth import *
 
 from hw.config import ceil_div
 
-__all__ = ["differ", "digits", "groups", "product_terms", "residue", "residue_sum", "sign_correction", "signless"]
+__all__ = ["PARITY_BITS", "differ", "digits", "groups", "parity_of", "product_terms", "residue", "residue_sum",
+           "sign_correction", "signless"]
+
+PARITY_BITS = 2
+"""Parity bits that go along with a word; two, so that two neighbours that flip at once are in different ones."""
+
+
+def parity_of(word: Value) -> Value:
+    """Return the parities of the bits of a word in even and in odd places."""
+    return Cat(Cat(word[place] for place in range(first, len(word), PARITY_BITS)).xor() if first < len(word) else C(0, 1)
+               for first in range(PARITY_BITS))
 
 
 def _kept(m: Module, value: Value, bits: int, name: str) -> Value:

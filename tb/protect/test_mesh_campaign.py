@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.fault.records import Outcome
+from flows.fault.records import Kind, Outcome
 from flows.fault.verilator_engine import VerilatorEngine
 from flows.fault.workloads import CHECK_CYCLES, array_target
 from tb.protect.mesh_bench import by_group, exhaustive, mesh_target
@@ -19,6 +19,11 @@ def test_a_checksum_lets_no_single_upset_pass(kind: str) -> None:
     assert counts.sum() == len(faults) > 20_000
     assert counts[Outcome.DUE] > 2_500
     assert set(np.flatnonzero(counts)) == {Outcome.MASKED, Outcome.DETECTED_BENIGN, Outcome.DUE}
+    # The lowest bit of each word, and the next one with it.
+    neighbours = faults[(faults["mask"] == 1) & (engine.sites.table["width"][faults["site"]] > 1)]
+    neighbours["mask"], neighbours["kind"] = 3, Kind.MBU
+    assert Outcome.SDC not in engine.run(neighbours)["outcome"]
+    assert len(neighbours) > 1_000
     late = outcomes[outcomes["outcome"] == Outcome.DUE]
     assert (late["first_flag"] - late["first_difference"]).max() <= 3
 
