@@ -22,7 +22,8 @@ __all__ = ["DANGEROUS", "RESULT", "Results", "Row", "outcome_counts"]
 RESULT = np.dtype([("index", "<u8"), ("stratum", "<u4"), *((name, FAULT[name]) for name in FAULT.names or ()),
                    *((name, OUTCOME[name]) for name in OUTCOME.names or ())])
 """One simulated fault: its index and stratum in the plan, the fault, the outcome."""
-_OF_A_MECHANISM = re.compile(r"(^|[._])(registers_(parity|dmr|tmr)|guard(_\d+)?|scrubber|monitor|twin|comparator|check(er|sum)?)([._]|$)")
+_OF_A_MECHANISM = re.compile(
+    r"(^|[._])(registers_(parity|dmr|tmr)|guard(_\d+)?|scrubber|monitor|twin|comparator|check(er|sum)?)([._]|$)")
 """Paths of what is there for protection only: banks, codes of memories, twins, checkers."""
 DANGEROUS = (Outcome.SDC, Outcome.PROTOCOL, Outcome.HANG)
 """Outcomes that go wrong without a word."""
