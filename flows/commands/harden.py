@@ -42,7 +42,7 @@ __all__ = ["CONFIG_FILE", "add_arguments", "run"]
 CONFIG_FILE, RESULT_FILE, REPORT_FILE = "hardened.json", "result.json", "report.html"
 _MEMORIES = ("scratchpad", "accumulator", "fifos")
 _SHOWN, _CURVE_POINTS = 15, 120
-_FLOOR = 200
+_FLOOR = 400
 """Least faults of a register group, or all that there are: fewer say too little of what it does."""
 
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memories", choices=("none", "parity", "secded"), default="secded",
                         help="what memories get; stated apart (default: %(default)s)")
     parser.add_argument("--faults", type=int, default=100_000, metavar="N",
-                        help="of each campaign, at least (default: %(default)s); each register group gets 200 or more")
+                        help="of each campaign, at least (default: %(default)s); each register group gets 400 or more")
     parser.add_argument("--no-synthesis", action="store_true",
                         help="do not synthesize: areas that the data of banks say, no shares")
     add_fault_arguments(parser)
