@@ -26,23 +26,26 @@ def _machine() -> str:
     return f"{platform.machine()} {platform.processor()} {flags[0] if flags else ''}"
 
 
-def _compile(sources: list[tuple[Path, tuple[str, ...]]], library: Path) -> None:
-    def one(unit: tuple[Path, tuple[str, ...]]) -> str:
-        source, options = unit
-        target = library.parent / f"{source.stem}{'-struck' if '-DSTRIKE' in options else ''}.o"
-        command = [compiler(), *_OPTIONS, *options, f"-I{_NATIVE}", "-c", str(source), "-o", str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ToolError(f"the C++ compiler refused {source.name}: {done.stderr.strip()[:2000]}")
-        return str(target)
-
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(one, sources))
-    done = subprocess.run([compiler(), "-shared", "-o", str(library), *objects], capture_output=True, text=True, check=False)
+def _run(command: list[str], what: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ToolError(f"the linker refused {library.name}: {done.stderr.strip()[:2000]}")
-    for file in objects:
-        Path(file).unlink()
+        raise ToolError(f"the C++ compiler refused {what}: {done.stderr.strip()[:2000]}")
+
+
+def _compile(source: Path, target: Path, *options: str) -> None:
+    _run([compiler(), *_OPTIONS, *options, f"-I{_NATIVE}", "-c", str(source), "-o", str(target)], source.name)
+
+
+def _runtime() -> Path:
+    """Return a folder with the object files of what is the same for all designs."""
+    files = sorted(_NATIVE.glob("lanes*"))
+
+    def fill(folder: Path) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda name: _compile(_NATIVE / name, folder / f"{name}.o", "-O3"), _RUNTIME))
+
+    key = key_of(versions()["compiler"], _machine(), *_OPTIONS, *(file.read_bytes() for file in files))
+    return cached_folder(f"lanes-runtime-{key}", fill)[0]
 
 
 def build_lanes(pieces: Segmentation, *, gates: bool) -> Path:
@@ -60,18 +63,21 @@ def build_lanes(pieces: Segmentation, *, gates: bool) -> Path:
         If there is no C++ compiler.
     """
     source = lanes_source(pieces.functions)
-    files = sorted(_NATIVE.glob("lanes*"))
-    key = key_of(source, gates, versions()["compiler"], _machine(), *_OPTIONS, *(file.read_bytes() for file in files))
+    runtime = _runtime()
 
     def fill(folder: Path) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:
             functions, none = Path(scratch) / "functions.cpp", Path(scratch) / "no_strikes.cpp"
             functions.write_text(source)
             none.write_text(_NO_STRIKES)
-            units: list[tuple[Path, tuple[str, ...]]] = [(functions, ("-O1",))]
-            units.append((functions, ("-O1", "-DSTRIKE")) if gates else (none, ()))
-            units += [(_NATIVE / name, ("-O3",)) for name in _RUNTIME]
-            _compile(units, folder / "lanes.so")
+            objects = [Path(scratch) / name for name in ("functions.o", "strikes.o")]
+            jobs = [pool.submit(_compile, functions, objects[0], "-O1"),
+                    pool.submit(_compile, functions, objects[1], "-O1", "-DSTRIKE") if gates
+                    else pool.submit(_compile, none, objects[1])]
+            for job in jobs:
+                job.result()
+            _run([compiler(), "-shared", "-o", str(folder / "lanes.so"), *map(str, [*objects, *sorted(runtime.glob("*.o"))])],
+                 "lanes.so")
 
-    folder, _ = cached_folder(f"lanes-{key}", fill)
+    folder, _ = cached_folder(f"lanes-{key_of(source, gates, runtime.name)}", fill)
     return folder / "lanes.so"

@@ -17,9 +17,17 @@ struct Handle {
         }
     }
 
-    // All vectors at once, cycle by cycle.
-    void sweep(Groups& groups, const std::vector<u32>& order) {
-        std::sort(groups.begin(), groups.end());
+    // As many vectors at once as the processor keeps at hand, cycle by cycle.
+    void sweeps(const Groups& groups, const std::vector<u32>& order) {
+        constexpr size_t AT_ONCE = 64;
+        for (size_t at = 0; at < groups.size(); at += AT_ONCE) {
+            Groups some(groups.begin() + (i64)at, groups.begin() + (i64)std::min(groups.size(), at + AT_ONCE));
+            std::sort(some.begin(), some.end());
+            sweep(some, order);
+        }
+    }
+
+    void sweep(const Groups& groups, const std::vector<u32>& order) {
         std::deque<Vector> pool;
         std::vector<Vector*> idle, awake, next;
         std::vector<std::vector<Vector*>> asleep(trace.deadline + 1);
@@ -60,7 +68,7 @@ struct Handle {
 
 // Faults near each other in time and place share a vector: sites are in the order of the hierarchy.
 static std::vector<u32> arranged(const Fault* faults, size_t n, u32 cycles) {
-    constexpr u64 TOGETHER = 512;
+    constexpr u64 TOGETHER = 4096;
     const u64 window = std::max<u64>(1, TOGETHER * cycles / std::max<size_t>(1, n));
     std::vector<u32> order(n);
     for (size_t i = 0; i < n; i++) order[i] = (u32)i;
@@ -95,7 +103,7 @@ void fi_run(void* handle, const Fault* faults, size_t n, Outcome* outcomes, u32 
         for (size_t i = at; i < std::min<size_t>(n, at + LANES); i++) first = std::min(first, faults[order[i]].cycle);
         groups.push_back({first, at});
     }
-    if (h.trace.rows.empty()) h.sweep(groups, order);
+    if (h.trace.rows.empty()) h.sweeps(groups, order);
     else h.each(groups, order);
 }
 
