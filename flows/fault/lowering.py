@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from flows.cache import cached_folder, key_of
 from flows.fault import arithmetic
-from flows.fault.cells import logic, operand
+from flows.fault.cells import LOGIC_CELLS, logic, operand
 from flows.fault.ir import WORD, Design, Gate, Memory, Piece, ReadPort, Register, State, WritePort
 from flows.fault.netlist import Bit, Cell, Netlist, NetlistError, read_netlist
 from flows.fault.splitting import BITWISE, OUTPUTS, pieces_of
@@ -20,6 +20,7 @@ from flows.fault.values import Builder, Run, Value
 __all__ = ["design_of", "lower"]
 
 _FLIP_FLOPS = frozenset(kind for kind, port in OUTPUTS.items() if port == "Q")
+_KNOWN = BITWISE | LOGIC_CELLS | frozenset(OUTPUTS)
 
 
 class _Lowering:
@@ -314,6 +315,9 @@ def lower(netlist: Netlist) -> Design:
     NetlistError
         If it has a cell that is not known, more than one clock, an asynchronous reset, or a combinational loop.
     """
+    for cell in netlist.cells:
+        if cell.kind not in _KNOWN:
+            raise NetlistError(f"{cell.path} must be a cell that the fault simulator knows, not {cell.kind}")
     return _Lowering(netlist).run()
 
 

@@ -16,7 +16,8 @@ class Everything(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.child = child = Child()
-        a, b = Signal(40, init=0x12_3456_789A), Signal(40, init=0xF0_1234_5677, reset_less=True)
+        a = Signal(40, init=0x12_3456_789A)
+        b = Signal(40, init=0xF0_1234_5677, reset_less=True)
         count = Signal(6)
         m.d.sync += [a.eq(Cat(a[7:], a[:7]) + self.i), count.eq(count + 1)]
         with m.If(self.i[0] ^ a[3]):

@@ -100,7 +100,7 @@ def test_memories_are_compared_at_the_end_and_flags_noted():
     faults = some_flips(found, 150, 2, "ff", "memory")
     faults = faults[[not read_register(found, found.sites.path(int(site))) for site in faults["site"]]]
     site, mask = found.sites.site_of("child.odd", 5)        # of which it is flagged at once
-    faults["site"][0], faults["mask"][0] = site, mask
+    faults["site"][0], faults["mask"][0], faults["cycle"][0] = site, mask, 0
     outcomes, corrupted = found.run(faults), found.corruptions(faults)
     right = golden()[1]
     seen = set()
@@ -124,8 +124,8 @@ def test_a_run_that_does_not_end_hangs_and_one_that_ends_late_is_compared_then()
     found = engine(observed=(), memory=True, done="done")
     assert (found.golden_cycles, found.deadline) == (21, 47)
     site, _ = found.sites.site_of("count")
-    faults = np.zeros(21 * 6, FAULT)
-    faults["site"], faults["cycle"], faults["mask"] = site, np.repeat(np.arange(21), 6), np.tile(1 << np.arange(6), 21)
+    faults = np.zeros(5 * 6, FAULT)
+    faults["site"], faults["cycle"], faults["mask"] = site, np.repeat(np.arange(0, 21, 5), 6), np.tile(1 << np.arange(6), 5)
     outcomes = found.run(faults)
     for fault, outcome in zip(faults, outcomes, strict=True):
         rows, memory = run([place_of(found, fault)], "done", found.deadline)
