@@ -2,7 +2,7 @@
 // evaluated. That costs what the design does, not how much is wrong: a machine that hangs does little.
 #include "lanes_machine.h"
 
-static constexpr u32 FEW = 200;             // registers' words that differ in a vector that had better be sparse again
+static constexpr u32 FEW = 200;             // registers' words that differ, in a large design, in what had better be sparse again
 static constexpr u32 LOOK = 16;             // cycles after which that is looked at again
 
 void Stepper::densify(Vector& v) {
@@ -70,7 +70,7 @@ void Stepper::put_registers(Vector& v) {
         for (u32 w = 0; w < t.words; w++) dense_->value[w] = same<V>(golden_.value[w]);
         dense_->fresh = false;
         for (u32 m = 0; m < t.memories; m++)
-            if (v.overlay.in(m)) dense_->stored.push_back(m);
+            if (v.overlay.in(m)) dense_->stored.push_back(m);      // and what is read there
     }
     for (u32 i = 0; i < v.words.size(); i++) put(v.words[i], v.values[i]);
     for (u32 k = 0; k < t.inputs; k++) put(t.input_words[k], same<V>(golden_.value[t.input_words[k]]));
@@ -145,7 +145,7 @@ bool Stepper::thin_out(Vector& v) {
     u32 clean = v.alive & ~wrong_ & ~lasting(v);
     if (clean) clean = settled(v, clean);
     for (u32 lanes = clean; lanes; lanes &= lanes - 1) finish(v, (u32)__builtin_ctz(lanes), false, true);
-    if (count > FEW) return false;
+    if (count > std::min(FEW, t.states / 8)) return false;
     v.words.clear();
     v.values.clear();
     const V left = lanes_of(v.alive);

@@ -3,7 +3,7 @@
 
 enum Role : u8 { OBSERVED = 1, FLAG = 2 };
 
-static constexpr size_t MANY = 600;         // units that are evaluated in one cycle of a vector that had better be dense
+static constexpr u32 MANY = 600;            // units evaluated in one cycle, in a large design, of what had better be dense
 
 Stepper::Stepper(Golden& golden, const Trace& trace)
     : golden_(golden), trace_(trace), t(golden.t), pending_(t.units), slot_(t.words, 0), role_(t.words, 0), watched_(t.words) {
@@ -84,7 +84,7 @@ u32 Stepper::step_sparse(Vector& v) {
     for (u32 w : touched_) slot_[w] = 0;
     touched_.clear();
     arena_.clear();
-    if (evaluated_.size() > MANY && v.alive && t.memories) densify(v);
+    if (evaluated_.size() > std::min(MANY, t.units / 8) && v.alive && t.memories) densify(v);
     return v.dense ? now + 1 : wake(v, still);
 }
 
