@@ -122,7 +122,8 @@ class _Maker:
         return {
             "source": source, "row0_en": self.flag(0.4), "c_use": 0 if scalar else self.one_of(uses),
             "row1_use": self.one_of(list(RowUse)), "row1_negate": self.flag(), "constant": self.number(),
-            "middle": self.integer(0, 2 + self.config.range_restriction), "mask_en": self.flag(0.3), "mask": self.integer(0, self.space.longest),
+            "middle": self.integer(0, 2 + self.config.range_restriction), "mask_en": self.flag(0.3),
+            "mask": self.integer(0, self.space.longest),
             "mask_step": self.flag(), "function": self.one_of(functions), "post": self.integer(0, 2), "sum": self.integer(0, 2),
             "max": self.integer(0, 2),
             "output": self.one_of([VectorOutput.NONE, VectorOutput.SCALAR] if scalar else outputs),
