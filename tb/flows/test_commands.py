@@ -11,13 +11,15 @@ import pytest
 
 from flows.cli import COMMANDS, main
 
+importlib.import_module("flows.commands.common")        # a console keeps the COLUMNS of when it was made, which a test below sets
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = {
     "list": (), "emit": ("systolic-4x4", "-o", "out"), "run": ("systolic-4x4", "--gemm", "4,4,4"),
     "diagram": ("systolic-4x4", "-o", "out.svg"), "trace": ("systolic-4x4", "--gemm", "4,4,4"),
     "synth": ("systolic-4x4", "--target", "asic"), "report": ("systolic-4x4",), "replay": ("case",), "formats": (),
     "inject": ("systolic-4x4", "--gemm", "4,4,4"),
-    "harden": ("systolic-4x4", "--gemm", "4,4,4"), "quantize": ("model", "--format", "int8", "-o", "out"), "eval": ("--model", "model"),
+    "harden": ("systolic-4x4", "--gemm", "4,4,4"), "quantize": ("model", "--format", "int8", "-o", "out"),
+    "eval": ("--model", "model"),
     "generate": ("systolic-4x4", "--model", "model", "--prompt", "a", "--tokens", "1"), "embed": ("systolic-4x4", "--text", "a"),
 }
 """Arguments without which a command is refused."""
