@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -239,3 +240,18 @@ def test_what_a_safety_mechanism_hides_is_latent():
     assert structures["pipe, flip-flops of mechanisms"].latent == pytest.approx((STAGES - 1) / CYCLES)   # too late to show
     assert structures["control, flip-flops"].latent == 0                                        # no mechanism, nothing latent
     assert not structures["bank, memories"].mechanism
+
+
+class DyingEngine(ToyEngine):
+    """Takes its process with it."""
+
+    def run(self, faults):
+        os._exit(1)
+
+
+def test_a_worker_that_dies(tmp_path):
+    campaign = Campaign(**parts(Plan(seed=2)), workers=2, factory=DyingEngine, store=Store(tmp_path, identity()))
+    with pytest.raises(ToolError, match=r"^a worker of the campaign died \(of memory, perhaps\): rows so far are kept; go on "
+                                        r"with --resume and fewer --workers$"):
+        campaign.sample(200)
+    assert len(Store(tmp_path, identity(), resume=True).rows) == 0
