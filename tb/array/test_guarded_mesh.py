@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hw.array.checksum_mesh import ChecksumMesh
 from hw.array.meshes import mesh_of
 from hw.array.residue_mesh import ResidueMesh
 from hw.array.systolic import SystolicEngine
@@ -61,6 +62,7 @@ def results(dut: Any, slots: list[Slot], alarms: list[int]) -> Bench:
 def test_same_results_in_the_same_cycles(mechanism: str, rows: int, columns: int, weight_width: int, dataflows: tuple[str, ...],
                                          kind: str) -> None:
     dut = make(mechanism, rows, columns, dataflows, weight_width)
+    assert isinstance(dut, ChecksumMesh if mechanism == "abft" else ResidueMesh)
     slots, seen, alarms = schedule(dut, kind), [], []
     simulate(dut, play(dut, slots, seen), results(dut, slots, alarms))
     assert len(seen) == (15 if kind == "ws" else 3 * rows)
