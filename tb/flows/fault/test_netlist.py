@@ -137,6 +137,82 @@ def test_a_loop_of_logic_is_refused():
         design_of(LOOP, "block")
 
 
+SHIFT = r"""
+module \block
+  wire width 4 input 1 \a
+  wire width 4 output 2 \o
+  cell $shift $1
+    parameter \A_SIGNED 0
+    parameter \B_SIGNED 1
+    parameter \A_WIDTH 4
+    parameter \B_WIDTH 4
+    parameter \Y_WIDTH 4
+    connect \A \a
+    connect \B \a
+    connect \Y \o
+  end
+end
+"""
+MEMORY = r"""
+module \block
+  wire input 1 \clk
+  wire width 2 input 2 \a
+  wire width 2 output 3 \o
+  cell $mem_v2 \words
+    parameter \MEMID "\\words"
+    parameter \SIZE 4
+    parameter \OFFSET {offset}
+    parameter \ABITS 2
+    parameter \WIDTH 2
+    parameter \INIT 8'x
+    parameter \RD_PORTS 1
+    parameter \RD_CLK_ENABLE 1'1
+    parameter \RD_CLK_POLARITY 1'1
+    parameter \RD_TRANSPARENCY_MASK 1'0
+    parameter \RD_COLLISION_X_MASK 1'0
+    parameter \RD_WIDE_CONTINUATION 1'0
+    parameter \RD_CE_OVER_SRST 1'0
+    parameter \RD_ARST_VALUE 2'x
+    parameter \RD_SRST_VALUE 2'x
+    parameter \RD_INIT_VALUE 2'x
+    parameter \WR_PORTS 1
+    parameter \WR_CLK_ENABLE 1'{clocked}
+    parameter \WR_CLK_POLARITY 1'1
+    parameter \WR_PRIORITY_MASK 1'0
+    parameter \WR_WIDE_CONTINUATION 1'0
+    connect \RD_CLK \clk
+    connect \RD_EN 1'1
+    connect \RD_ARST 1'0
+    connect \RD_SRST {reset}
+    connect \RD_ADDR \a
+    connect \RD_DATA \o
+    connect \WR_CLK \clk
+    connect \WR_EN 2'11
+    connect \WR_ADDR \a
+    connect \WR_DATA \a
+  end
+end
+"""
+
+
+def test_a_shift_in_either_direction_is_refused():
+    text = "$1 must shift by an unsigned amount: $shift in either direction is not simulated"
+    with pytest.raises(NetlistError, match=f"^{re.escape(text)}$"):
+        design_of(SHIFT, "block")
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"offset": 1}, "words must begin at address 0 and have addresses of at most 32 bits"),
+    ({"clocked": 0}, "words must be written at clock edges: latches are not simulated"),
+    ({"reset": r"\a [0]"}, "words must not reset what it has read: RD_SRST is not simulated"),
+])
+def test_memories_of_other_kinds_are_refused(changes, text):
+    plain = {"offset": 0, "clocked": 1, "reset": "1'0"}
+    assert design_of(MEMORY.format(**plain), "block").memories[0].depth == 4
+    with pytest.raises(NetlistError, match=f"^{re.escape(text)}$"):
+        design_of(MEMORY.format(**{**plain, **changes}), "block")
+
+
 def test_a_top_that_is_not_there_and_a_module_without_contents_are_refused():
     with pytest.raises(NetlistError, match=r"^top must be a module of the RTLIL, one of block, not 'nothing'$"):
         read_netlist(rtlil(unread), "nothing")
