@@ -155,7 +155,7 @@ def _answer(selection: Selection, promise: tuple[float, Interval], figures: dict
     left = logic["after"]["residual_fit"]
     low, high = logic["after"]["residual_fit_ci95"]
     of_before = 1 - left / logic["before"]["fit"]
-    base = areas["memories"]["area"] if areas else None
+    base = areas["before"]["area"] if areas else None           # of the unprotected design, which no code has made larger
     places = range(0, len(selection.curve.areas), max(1, len(selection.curve.areas) // _CURVE_POINTS))
     curve = [{"area": float(selection.curve.areas[i]), "fit": float(selection.curve.residuals[i]),
               "spfm": 1 - float(selection.curve.residuals[i]) / selection.fit} for i in (*places, selection.place)]

@@ -21,7 +21,7 @@ def harden_page(answer: dict[str, Any], *, title: str) -> str:
         Its JSON.
     title : str
     """
-    base = answer["areas"]["memories"]["area"] if answer["areas"] else None
+    base = answer["areas"]["before"]["area"] if answer["areas"] else None
     chosen = [group for group in answer["groups"] if group["mechanism"] != NONE]
     facts = {
         "SPFM of the flip-flops": f"{answer['spfm']:.3%} (at least {answer['spfm_low']:.3%})",
