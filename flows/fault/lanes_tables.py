@@ -56,6 +56,7 @@ class LanesTables:
     Parameters
     ----------
     target : Target
+        Its names checked (`flows.fault.places.check_names`).
     design : Design
         Of the target's RTLIL.
     pieces : Segmentation
@@ -66,7 +67,7 @@ class LanesTables:
     Raises
     ------
     TargetError
-        If a port or a memory that the target names is not there, or not of the width or depth that is said.
+        If a port that is a flag has more than one bit.
     """
 
     def __init__(self, target: Target, design: Design, pieces: Segmentation, sites: Sites):
@@ -123,21 +124,11 @@ class LanesTables:
         self.tables.feeds = self._rows([feeds[word] for word in range(len(self.words))])
 
     def _memories(self) -> None:
-        known = {memory.path: memory for memory in self.design.memories}
-        for path in (*self.target.contents, *self.target.observed_memory):
-            if path not in known:
-                raise TargetError(f"Target must name memories that there are, {', '.join(known) or 'none'}, not {path!r}")
         rows, key = [], 0
         self.keys: list[int] = []
         for memory in self.design.memories:
             contents = self.target.contents.get(memory.path, memory.init)
-            if contents.shape != (memory.depth, memory.chunks):
-                raise TargetError(f"Target.contents[{memory.path!r}] must have the shape {(memory.depth, memory.chunks)}, not "
-                                  f"{contents.shape}")
             ranges = self.target.observed_memory.get(memory.path, [])
-            for _, end in ranges:
-                if end > memory.depth:
-                    raise TargetError(f"Target.observed_memory[{memory.path!r}] must end at {memory.depth}, not {end}")
             last = memory.width - WORD * (memory.chunks - 1)
             rows.append(_Memory(memory.depth, memory.chunks, key, (1 << last) - 1, len(ranges), self._keep(sum(ranges, ())),
                                 self._keep(contents)))
@@ -179,24 +170,16 @@ class LanesTables:
         tables.unit_outputs = self._rows([[words[node] for node in units[i][3]] for i in order])
         tables.users = self._rows([users[word] for word in range(len(words))])
 
-    def _output(self, port: str) -> list[Any]:
-        if port not in self.design.outputs:
-            raise TargetError(f"Target must name outputs of {self.design.top!r}, {', '.join(self.design.outputs)}, not {port!r}")
-        return self.design.outputs[port]
-
     def _bit(self, port: str | None) -> int:
         if port is None:
             return NONE
-        pieces = self._output(port)
+        pieces = self.design.outputs[port]
         if sum(piece.width for piece in pieces) != 1:
             raise TargetError(f"{port} must have one bit, not {sum(piece.width for piece in pieces)}")
         return self.words[pieces[0].node]
 
     def _ports(self) -> None:
         target, tables = self.target, self.tables
-        for port in target.stimuli:
-            if port not in self.design.inputs:
-                raise TargetError(f"Target.stimuli must name inputs of {self.design.top!r}, not {port!r}")
         for name in ("done", "detected", "corrected", "violation"):
             setattr(tables, name, self._bit(getattr(target, name)))
         tables.cycles = target.cycles if target.done is None else max([1, *(len(rows) for rows in target.stimuli.values())])
@@ -219,7 +202,7 @@ class LanesTables:
         watched = []
         for port in target.observed:
             valid = self._bit(target.valid.get(port))
-            watched += [number for piece in self._output(port) for number in (self.words[piece.node], valid, piece.width)]
+            watched += [number for piece in self.design.outputs[port] for number in (self.words[piece.node], valid, piece.width)]
         tables.observed = len(watched) // 3
         tables.watch = self._keep(watched)
 

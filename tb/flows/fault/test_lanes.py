@@ -9,7 +9,7 @@ from flows.emit import to_rtlil
 from flows.fault.engine import FaultError
 from flows.fault.lanes import LanesEngine
 from flows.fault.records import FAULT, Kind, Outcome
-from flows.fault.target import Target
+from flows.fault.target import Target, TargetError
 from tb.flows.fault.everything import Everything
 from tb.flows.fault.reference import Interpreter
 
@@ -196,3 +196,8 @@ def test_a_fault_after_the_run_is_refused():
     faults["cycle"] = 3, CYCLES
     with pytest.raises(FaultError, match=rf"^cycle of fault 1 must be below {CYCLES}, the run's length, not {CYCLES}$"):
         engine().run(faults)
+
+
+def test_a_flag_of_several_bits_is_refused():
+    with pytest.raises(TargetError, match=r"^relations must have one bit, not 24$"):
+        LanesEngine(Target(name="flags", rtlil=rtlil(), top="everything", cycles=4, observed=("sums",), detected="relations"))
