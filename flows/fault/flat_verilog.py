@@ -245,7 +245,8 @@ def flat_verilog(rtlil: str, top: str, *, gates: bool = False) -> FlatVerilog:
                   f"flatten {top!r}")
     module = _Module(flat, gates)
     text = _yosys([f"read_rtlil <<rtlil\n{module.text}\nrtlil", "write_verilog -norename -noattr"], f"write {top!r} as Verilog")
-    text = text[text.index("/*"):]
+    # A gate that is struck may select several branches; the first one counts, and that is no error of the design.
+    text = text[text.index("/*"):].replace(" // synopsys parallel_case", "")
     registers: dict[str, str] = {}
     waiting = {memory.variable: list(memory.reads) for memory in module.memories.values()}
     for register, index in _READ_PORT.findall(text):
