@@ -27,6 +27,7 @@ from flows.fault.iso26262 import Rates
 from flows.fault.job import Job, open_job
 from flows.fault.knapsack import greedy_order
 from flows.fault.plan import Plan
+from flows.fault.protection import mesh_extra
 from flows.fault.results import Results
 from flows.fault.statistics import Interval
 from flows.fault.workloads import program_target
@@ -41,7 +42,10 @@ __all__ = ["CONFIG_FILE", "add_arguments", "run"]
 
 CONFIG_FILE, RESULT_FILE, REPORT_FILE = "hardened.json", "result.json", "report.html"
 _MEMORIES = ("scratchpad", "accumulator", "fifos")
+_MESH = "engine.mesh"
+_MESHES = (NONE, *BLOCK_DOMAINS[_MESH])
 _SHOWN, _CURVE_POINTS = 15, 120
+_Campaign = tuple[dict[str, Any], Job, Results]
 _FLOOR = 400
 """Least faults of a register group, or all that there are: fewer say too little of what it does."""
 
@@ -58,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="what registers may get (default: %(default)s)")
     parser.add_argument("--memories", choices=("none", "parity", "secded"), default="secded",
                         help="what memories get; stated apart (default: %(default)s)")
+    parser.add_argument("--mesh", choices=("auto", *_MESHES), default="auto",
+                        help="how the array checks itself; auto: abft or not, whichever costs less (default: %(default)s)")
     parser.add_argument("--faults", type=int, default=100_000, metavar="N",
                         help="of each campaign, at least (default: %(default)s); each register group gets 400 or more")
     parser.add_argument("--no-synthesis", action="store_true",
@@ -77,30 +83,68 @@ def run(args: argparse.Namespace) -> bool:
     check_output_folder(folder, "-o")
 
     memories: Rules = tuple((domain, args.memories) for domain in _MEMORIES if args.memories in BLOCK_DOMAINS[domain])
-    guarded = dataclasses.replace(config, protection=memories)
     found = {"before": _campaign(args, config, plan, rates, folder / "before")}
-    found["memories"] = _campaign(args, guarded, plan, rates, folder / "memories") if memories else found["before"]
-    _, job, results = found["memories"]
-    domains = {register.path: register.bits for register in registers_of(Accelerator(guarded))}
-    groups = groups_of(job.words, domains)
-    measured = vulnerable(results, groups)
-    selection = select(groups, measured, rates, spfm=args.spfm, slack=args.slack, mechanisms=mechanisms)
-    rules = rules_for(selection, domains, memories)
+    tried = _tried(args, config, plan, rates, folder, memories, found["before"], mechanisms)
+    mesh, found["base"], selection = min(tried, key=lambda choice: choice[2].area + _mesh_area(choice[0], config))
+    base: Rules = (*memories, *(((_MESH, mesh),) if mesh != NONE else ()))
+    domains = _domains(dataclasses.replace(config, protection=base))
+    results = found["base"][2]
+    rules = rules_for(selection, domains, base)
     hardened = dataclasses.replace(config, protection=rules)
     (folder / CONFIG_FILE).write_text(hardened.to_json() + "\n")
     found["after"] = _campaign(args, hardened, plan, rates, folder / "after")
 
-    configs = {"before": config, "memories": guarded, "after": hardened}
+    configs = {"before": config, "memories": dataclasses.replace(config, protection=memories), "after": hardened}
     areas = {} if args.no_synthesis else {name: _area(which) for name, which in configs.items()}
     figures = {name: answer for name, (answer, _, _) in found.items()}
-    answer = _answer(selection, predicted(results, selection, rates), figures, areas, spfm=args.spfm)
-    answer |= {"preset": args.preset or str(args.config), "digests": {name: which.digest() for name, which in configs.items()},
-               "protection": [list(rule) for rule in rules], "unprotectable": _unprotectable(selection),
+    answer = _answer(selection, predicted(results, selection, rates), figures, areas, spfm=args.spfm,
+                     mesh_area=_mesh_area(mesh, config))
+    answer |= {"preset": args.preset or str(args.config), "mesh": mesh,
+               "digests": {name: which.digest() for name, which in configs.items()}, "protection": [list(rule) for rule in rules], "unprotectable": _unprotectable(selection),
                "files": [str(folder / name) for name in (CONFIG_FILE, RESULT_FILE, REPORT_FILE)]}
     (folder / REPORT_FILE).write_text(harden_page(answer, title=f"{figures['before']['target']} on {answer['preset']}, hardened"))
     (folder / RESULT_FILE).write_text(json.dumps(answer, indent=2) + "\n")
     print_json(answer) if args.json else _show(answer)
     return bool(answer["target_met"] and answer["agrees"])
+
+
+def _mesh_area(mesh: str, config: AcceleratorConfig) -> float:
+    """Return what checks of the array add, in NAND2 equivalents."""
+    return mesh_extra(mesh, config.rows, config.columns) if mesh != NONE else 0.0
+
+
+def _domains(config: AcceleratorConfig) -> dict[str, int]:
+    """Return register domain → bits."""
+    return {register.path: register.bits for register in registers_of(Accelerator(config))}
+
+
+def _tried(args: argparse.Namespace, config: AcceleratorConfig, plan: Plan, rates: Rates, folder: Path, memories: Rules,
+           before: _Campaign, mechanisms: tuple[str, ...]) -> list[tuple[str, _Campaign, Selection]]:
+    """Return each way in which the array can check itself that reaches the target: its campaign, and the cheapest choice then.
+
+    Raises
+    ------
+    ValueError
+        If none does.
+    """
+    found, refused = [], []
+    for mesh in (NONE, "abft") if args.mesh == "auto" else (args.mesh,):
+        base: Rules = (*memories, *(((_MESH, mesh),) if mesh != NONE else ()))
+        guarded = dataclasses.replace(config, protection=base)
+        name = "base" if mesh == NONE else f"base-{mesh}"
+        campaign = _campaign(args, guarded, plan, rates, folder / name) if base else before
+        _, job, results = campaign
+        groups = groups_of(job.words, _domains(guarded))
+        try:
+            selection = select(groups, vulnerable(results, groups), rates, spfm=args.spfm, slack=args.slack,
+                               mechanisms=mechanisms)
+        except ValueError as error:
+            refused.append(error)
+            continue
+        found.append((mesh, campaign, selection))
+    if not found:
+        raise refused[0]
+    return found
 
 
 def _checked(args: argparse.Namespace, config: AcceleratorConfig) -> tuple[str, ...]:
@@ -121,7 +165,7 @@ def _checked(args: argparse.Namespace, config: AcceleratorConfig) -> tuple[str, 
 
 
 def _campaign(args: argparse.Namespace, config: AcceleratorConfig, plan: Plan, rates: Rates,
-              folder: Path) -> tuple[dict[str, Any], Job, Results]:
+              folder: Path) -> _Campaign:
     """Run one campaign in a folder of its own."""
     with log.status(f"simulator: {folder.name}"):
         work = run_from(args, config)
@@ -148,7 +192,7 @@ def _unprotectable(selection: Selection) -> dict[str, float]:
 
 
 def _answer(selection: Selection, promise: tuple[float, Interval], figures: dict[str, dict[str, Any]],
-            areas: dict[str, dict[str, float]], *, spfm: float) -> dict[str, Any]:
+            areas: dict[str, dict[str, float]], *, spfm: float, mesh_area: float) -> dict[str, Any]:
     """Return all that was found as plain JSON types."""
     fit, interval = promise
     logic = {name: answer["iso26262"]["logic"] for name, answer in figures.items()}
@@ -157,7 +201,8 @@ def _answer(selection: Selection, promise: tuple[float, Interval], figures: dict
     of_before = 1 - left / logic["before"]["fit"]
     base = areas["before"]["area"] if areas else None           # of the unprotected design, which no code has made larger
     places = range(0, len(selection.curve.areas), max(1, len(selection.curve.areas) // _CURVE_POINTS))
-    curve = [{"area": float(selection.curve.areas[i]), "fit": float(selection.curve.residuals[i]),
+    area = selection.area + mesh_area
+    curve = [{"area": float(selection.curve.areas[i]) + mesh_area, "fit": float(selection.curve.residuals[i]),
               "spfm": 1 - float(selection.curve.residuals[i]) / selection.fit} for i in (*places, selection.place)]
     groups = [{"group": group.name, "mechanism": option.name, "bits": sum(group.bits), "area": option.area,
                "fit": options[0].residual, "left": option.residual}
@@ -169,7 +214,7 @@ def _answer(selection: Selection, promise: tuple[float, Interval], figures: dict
         "spfm_of_original_bits": of_before, "target_met": of_before >= spfm,
         "predicted_fit": fit, "predicted_fit_ci95": list(interval), "measured_fit": left, "measured_fit_ci95": [low, high],
         "agrees": interval.low <= high and low <= interval.high,
-        "predicted_area": selection.area, "predicted_overhead": selection.area / base if base else None,
+        "predicted_area": area, "predicted_overhead": area / base if base else None,
         "measured_overhead": (areas["after"]["area"] - areas["memories"]["area"]) / base if base else None,
         "memory_overhead": {name: areas["memories"][name] - areas["before"][name] for name in ("area", "memory_area")} if areas
         else None,
@@ -209,6 +254,8 @@ def _show(answer: dict[str, Any]) -> None:
         table.add_row(escape(group["group"]), group["mechanism"], f"{group['bits']:,}", f"{group['fit']:.3g}",
                       f"{group['area']:,.0f}")
     console.print(table)
+    if answer["mesh"] != NONE:
+        console.print(f"the array checks itself: {answer['mesh']}")
     low, high = answer["predicted_fit_ci95"]
     mlow, mhigh = answer["measured_fit_ci95"]
     console.print(f"flip-flops: predicted {answer['predicted_fit']:.3g} FIT [{low:.3g}, {high:.3g}], injected again "

@@ -42,7 +42,7 @@ def harden_page(answer: dict[str, Any], *, title: str) -> str:
 
 
 def _sides(answer: dict[str, Any]) -> str:
-    sides = [answer[name] for name in ("before", "memories", "after")]
+    sides = [answer[name] for name in ("before", "base", "after")]
     rows = [["silent corruption", *(share(side["sdc_rate"], side["ci95"]) for side in sides)]]
     rows += [[name, *(share(side["total"]["avf"][name]) for side in sides)] for name in ("detected", "corrected", "hang")]
     for part, words in (("logic", "flip-flops"), ("memory", "memories")):
@@ -52,10 +52,11 @@ def _sides(answer: dict[str, Any]) -> str:
     rows.append(["cycles", *(f"{side['golden_cycles']:,}" for side in sides)])
     for name, words in (("area", "logic, NAND2"), ("memory_area", "memory macros, NAND2"), ("flip_flops", "flip-flops")):
         if answer["areas"]:
-            rows.append([words, *(f"{answer['areas'][which][name]:,.0f}" for which in ("before", "memories", "after"))])
+            rows.append([words, f"{answer['areas']['before'][name]:,.0f}", "–", f"{answer['areas']['after'][name]:,.0f}"])
     low, high = answer["predicted_fit_ci95"]
     mlow, mhigh = answer["measured_fit_ci95"]
-    return table(("", "before", "memories only", "after"), rows) + (
+    base = "memories" if answer["mesh"] == NONE else f"memories, array ({answer['mesh']})"
+    return table(("", "before", base, "after"), rows) + (
         f"<p>Flip-flops: predicted {answer['predicted_fit']:.3g} FIT [{low:.3g}, {high:.3g}], injected again "
         f"{answer['measured_fit']:.3g} [{mlow:.3g}, {mhigh:.3g}].</p>")
 

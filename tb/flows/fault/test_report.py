@@ -97,11 +97,12 @@ def test_a_page_of_a_hardening():
               "measured_fit": 0.12, "measured_fit_ci95": [0.1, 0.15], "curve": [{"area": 0.0, "fit": 1.0}, {"area": 9.0,
                                                                                                             "fit": 0.1}],
               "greedy": [{"group": "g", "mechanism": "tmr",
-                          "fit_per_area": 1e-3}], "before": side, "memories": side, "after": side}
+                          "fit_per_area": 1e-3}], "before": side, "base": side, "after": side, "mesh": "abft"}
     page = harden_page(answer, title="t")
     checked = Balanced()
     checked.feed(page)
     assert not checked.open
-    for text in ("99.500%", "+12.0%", "g&lt;1&gt;", "9 more in result.json", "Pareto curve", "injected again", "SPFM 99.0%"):
+    for text in ("99.500%", "+12.0%", "g&lt;1&gt;", "9 more in result.json", "Pareto curve", "injected again", "SPFM 99.0%",
+                 "memories, array (abft)"):
         assert text in page, text
     assert "area added, NAND2" in harden_page({**answer, "areas": {}}, title="t")
