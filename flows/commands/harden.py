@@ -100,7 +100,8 @@ def run(args: argparse.Namespace) -> bool:
     answer = _answer(selection, predicted(results, selection, rates), figures, areas, spfm=args.spfm,
                      mesh_area=_mesh_area(mesh, config))
     answer |= {"preset": args.preset or str(args.config), "mesh": mesh,
-               "digests": {name: which.digest() for name, which in configs.items()}, "protection": [list(rule) for rule in rules], "unprotectable": _unprotectable(selection),
+               "digests": {name: which.digest() for name, which in configs.items()}, "protection": [list(rule) for rule in rules],
+               "unprotectable": _unprotectable(selection),
                "files": [str(folder / name) for name in (CONFIG_FILE, RESULT_FILE, REPORT_FILE)]}
     (folder / REPORT_FILE).write_text(harden_page(answer, title=f"{figures['before']['target']} on {answer['preset']}, hardened"))
     (folder / RESULT_FILE).write_text(json.dumps(answer, indent=2) + "\n")
