@@ -61,8 +61,6 @@ def add_fault_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how many faults of what kind go where, and who simulates them."""
     parser.add_argument("--sites", default="*", metavar="GLOB",
                         help="paths of registers and memories to hit, such as 'dut.engine.*' (default: all)")
-    parser.add_argument("--cells", metavar="KINDS",
-                        help=f"what to hit: some of {', '.join(KINDS)} (default: what the kind of fault hits)")
     parser.add_argument("--engine", choices=tuple(ENGINES), default=next(iter(ENGINES)),
                         help="what simulates (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that simulate (default: %(default)s)")
@@ -95,6 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS[:3], default="uniform", help="how faults are drawn (default: %(default)s)")
     parser.add_argument("--boost", action="append", default=[], metavar="GLOB=FACTOR",
                         help="draw strata that match so much more often, with --method importance; may be given several times")
+    parser.add_argument("--cells", metavar="KINDS",
+                        help=f"what to hit: some of {', '.join(KINDS)} (default: what the kind of fault hits)")
     add_fault_arguments(parser)
     add_json_argument(parser)
 

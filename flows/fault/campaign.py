@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from flows.fault.analysis import Lifetimes
 from flows.fault.engine import Engine
-from flows.fault.records import FAULT, OUTCOME, Kind
+from flows.fault.records import FAULT, OUTCOME, Kind, Outcome
 from flows.fault.results import RESULT, Results
 from flows.fault.sampler import Sampler
-from flows.fault.statistics import STRATUM_FLOOR, Looks, neyman_allocation, stratified_interval
-from flows.fault.store import Store
+from flows.fault.statistics import STRATUM_FLOOR, Looks, checked_sample_size, neyman_allocation, stratified_interval
+from flows.fault.store import Store, StoreError
 from flows.fault.words import Words
 from flows.toolchain import ToolError
 
@@ -101,6 +101,15 @@ class Campaign:
     floor : int
         Least faults of a stratum.
     progress : function
+    masked_by_analysis : int
+        Faults of the plan, as far as it was gone through, that the access trace proves to be masked.
+    effective_sample_size : float or None
+        Of an importance sample: how many draws of equal weight it is worth.
+
+    Raises
+    ------
+    StoreError
+        If the rows of an earlier run are not what the plan has at their index.
     """
 
     engine: Engine
@@ -114,16 +123,24 @@ class Campaign:
     progress: Progress = lambda done, asked: None
     spent: Spent = field(default_factory=Spent)
     masked_by_analysis: int = 0
+    effective_sample_size: float | None = None
     looks: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Take up what an earlier run has left."""
         if self.workers < 1:
             raise ValueError(f"--workers must be at least 1, not {self.workers!r}")
-        self._rows = [self.store.rows] if self.store is not None else []
-        self._done = np.sort(self.store.rows["index"]) if self.store is not None else np.zeros(0, np.uint64)
+        earlier = self.store.rows if self.store is not None else np.zeros(0, RESULT)
+        wrong = ~self.sampler.made(earlier) | (earlier["outcome"] >= len(Outcome))
+        if wrong.any():
+            raise StoreError(f"rows that a campaign goes on from must be of its plan, not what {int(wrong.sum()):,} of "
+                             f"{len(earlier):,} say: files in the folder have been changed")
+        self._rows, self._done = [earlier], np.sort(earlier["index"])
         strata = len(self.sampler.sizes)
         self._next, self._live = [0] * strata, [0] * strata     # next place of each stratum; faults drawn that may matter
+        self._kept = np.zeros(strata, np.int64)     # places of each stratum to go through at least: up to the last earlier row
+        orders, places = self.sampler.places(self._done)
+        np.maximum.at(self._kept, orders, places + 1)
         self._shard: int = getattr(self.engine, "batch", _FIRST_SHARD)
         self._asked, self._flush_at = 0, 0.0
         self._pool: ProcessPoolExecutor | None = None
@@ -142,7 +159,7 @@ class Campaign:
         Raises
         ------
         ValueError
-            If there is no fault to simulate, or fewer than one is asked for.
+            If there is no fault to simulate, fewer than one is asked for, or an importance sample is worth fewer than 100.
         """
         if faults < 1:
             raise ValueError(f"--faults must be at least 1, not {faults!r}")
@@ -209,6 +226,8 @@ class Campaign:
         if not len(results.rows):
             raise ValueError(f"a campaign must have faults that can matter, not {self.masked_by_analysis:,} that the access "
                              "trace proves to be masked")
+        if self.sampler.plan.method == "importance":
+            self.effective_sample_size = checked_sample_size(self.sampler.weights(results.rows["stratum"].astype(np.int64)))
         return results
 
     def _running(self) -> "_Running":
@@ -244,7 +263,7 @@ class Campaign:
         for stratum, target in enumerate(asked):
             limit = self.sampler.sizes[stratum] if self.sampler.plan.method != "importance" else math.inf
             held: list[npt.NDArray[Any]] = []
-            while self._live[stratum] < target and self._next[stratum] < limit:
+            while (self._live[stratum] < target or self._next[stratum] < self._kept[stratum]) and self._next[stratum] < limit:
                 rows = self._draw(stratum, target, limit)
                 rows = rows[~_among(rows["index"], self._done)]
                 held.append(rows)
@@ -258,7 +277,7 @@ class Campaign:
                 yield whole
 
     def _draw(self, stratum: int, target: int, limit: float) -> npt.NDArray[Any]:
-        """Return the next faults of a stratum that may matter, at most as many as it lacks."""
+        """Return the next faults of a stratum that may matter, at most as many as it lacks: of the target, or of earlier rows."""
         first = self._next[stratum]
         end = int(min(limit, first + _DRAWS))
         indices = self.sampler.indices(stratum, first, end)
@@ -266,9 +285,10 @@ class Campaign:
         alive = np.ones(len(faults), bool)
         if self.lifetimes.known and self.sampler.plan.kind in (Kind.SEU, Kind.MBU):
             alive = self.lifetimes.alive(self.words.rows_of(faults["site"]), faults["cycle"].astype(np.int64))
-        lacking = target - self._live[stratum]
+        earlier = int(alive[:max(0, int(self._kept[stratum]) - first)].sum())
+        lacking = max(target - self._live[stratum], earlier)
         chosen = np.flatnonzero(alive)[:lacking]
-        drawn = int(chosen[-1]) + 1 if len(chosen) == lacking else len(indices)
+        drawn = int(chosen[-1]) + 1 if lacking and len(chosen) == lacking else len(indices)
         self._next[stratum] += drawn
         self._live[stratum] += len(chosen)
         self.masked_by_analysis += drawn - len(chosen)

@@ -55,8 +55,13 @@ class TopOne:
 
 
 def judged(engine: Any, criterion: TopOne, faults: npt.NDArray[Any]) -> dict[str, int]:
-    """Return how many of some silent corruptions are critical and how many tolerable, of the first `MOST_JUDGED`."""
-    faults, critical = faults[:MOST_JUDGED], 0
+    """Return how many of some silent corruptions are critical and how many tolerable.
+
+    Of more than `MOST_JUDGED`, as many are looked at, evenly spread: the first ones would be those of one stratum or cycle.
+    """
+    critical = 0
+    if len(faults) > MOST_JUDGED:
+        faults = faults[np.arange(MOST_JUDGED) * len(faults) // MOST_JUDGED]
     for start in range(0, len(faults), _AT_ONCE):
         critical += sum(criterion.critical(found) for found in engine.corruptions(faults[start:start + _AT_ONCE]))
     return {"tolerable": len(faults) - critical, "critical": critical}

@@ -55,6 +55,10 @@ class Plan:
             raise ValueError(f"duration must be between 0 and 2^32 - 1 cycles, not {self.duration!r}")
         if self.adjacent not in (0, 2, 3, 4):
             raise ValueError(f"adjacent bits of an MBU must be 2, 3 or 4, not {self.adjacent!r}")
+        if self.adjacent and self.kind != Kind.MBU:
+            raise ValueError(f"adjacent bits need the kind mbu, not {self.kind.name.lower()!r}")
+        if self.duration and self.kind in (Kind.SEU, Kind.MBU):
+            raise ValueError(f"a duration needs a kind that lasts, not {self.kind.name.lower()!r}")
         for glob, factor in self.boosts:
             if not (factor > 0 and np.isfinite(factor)):
                 raise ValueError(f"boost of {glob!r} must be a positive number, not {factor!r}")

@@ -29,6 +29,11 @@ class Sampler:
     plan : Plan
     population : Population
 
+    Raises
+    ------
+    ValueError
+        If a boost matches no stratum.
+
     Attributes
     ----------
     names : list of str
@@ -45,6 +50,9 @@ class Sampler:
             self._split()
         self._orders: dict[int, Permutation] = {}
         if plan.method == "importance":
+            for glob, _ in plan.boosts:
+                if not any(fnmatchcase(name, glob) for name in self.names):
+                    raise ValueError(f"--boost must match a stratum, such as {self.names[0]!r}, not {glob!r}")
             sizes = np.asarray(self.sizes, dtype=float)
             share = sizes / sizes.sum()
             score = share * [self._boost(name) for name in self.names]
@@ -111,6 +119,24 @@ class Sampler:
         if not legal:
             ends = f"below {self.sizes[0]}" if len(self.sizes) == 1 else "(stratum << 44) + place within the stratum"
             raise ValueError(f"index must be one of this plan, {ends}, not {index}")
+
+    @staticmethod
+    def places(indices: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the order that each fault is in, a stratum's (of an importance sample the only one, 0), and its place there."""
+        return (indices >> np.uint64(_PLACES)).astype(np.int64), (indices & np.uint64((1 << _PLACES) - 1)).astype(np.int64)
+
+    def made(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return which rows (of fields index, stratum and those of FAULT) are what this plan has at their index."""
+        orders, places = self.places(rows["index"])
+        sizes = np.asarray(self.sizes if self.plan.method != "importance" else [1 << _PLACES])
+        good = orders < len(sizes)
+        good[good] = places[good] < sizes[orders[good]]
+        mine, indices = rows[good], rows["index"][good]
+        faults, same = self.faults(indices), mine["stratum"] == self.stratum_of(indices)
+        for name in FAULT.names or ():
+            same &= mine[name] == faults[name]
+        good[good] = same
+        return good
 
     def faults(self, indices: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
         """Return the faults (FAULT rows) of `indices`, in any order."""

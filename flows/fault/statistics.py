@@ -12,8 +12,8 @@ import numpy.typing as npt
 from flows.toolchain import missing_tool
 
 __all__ = [
-    "Interval", "Looks", "Stratum", "clopper_pearson", "effective_sample_size", "importance_estimate", "neyman_allocation",
-    "sample_size", "stratified_estimate", "stratified_interval", "wilson", "zero_escape_sample",
+    "Interval", "Looks", "Stratum", "checked_sample_size", "clopper_pearson", "effective_sample_size", "importance_estimate",
+    "neyman_allocation", "sample_size", "stratified_estimate", "stratified_interval", "wilson", "zero_escape_sample",
 ]
 
 STRATUM_FLOOR = 30
@@ -237,6 +237,21 @@ def effective_sample_size(weights: npt.ArrayLike) -> float:
     return float(w.sum() ** 2 / (w * w).sum()) if w.any() else 0.0
 
 
+def checked_sample_size(weights: npt.ArrayLike) -> float:
+    """Return the effective sample size of an importance sample.
+
+    Raises
+    ------
+    ValueError
+        If it is below 100.
+    """
+    worth = effective_sample_size(weights)
+    if worth < LEAST_EFFECTIVE_SAMPLE:
+        raise ValueError(f"an importance sample must be worth at least {LEAST_EFFECTIVE_SAMPLE} draws, not {worth:.1f}: "
+                         "draw more faults, or use scores that differ less")
+    return worth
+
+
 def importance_estimate(hits: npt.ArrayLike, weights: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, Interval]:
     """Return the mean of `weights · hits` and its interval.
 
@@ -255,10 +270,7 @@ def importance_estimate(hits: npt.ArrayLike, weights: npt.ArrayLike, confidence:
         If the sample is worth fewer than 100 draws.
     """
     w, x = np.asarray(weights, dtype=float), np.asarray(hits, dtype=float)
-    worth = effective_sample_size(w)
-    if worth < LEAST_EFFECTIVE_SAMPLE:
-        raise ValueError(f"an importance sample must be worth at least {LEAST_EFFECTIVE_SAMPLE} draws, not {worth:.1f}: "
-                         "draw more faults, or use scores that differ less")
+    worth = checked_sample_size(w)
     p = min(1.0, float((w * x).mean()))
     variance = float(((w * x - p) ** 2).sum()) / (len(w) * max(1, len(w) - 1))
     if variance > 0 and 0 < p < 1:

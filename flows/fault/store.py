@@ -89,6 +89,8 @@ class Store:
             raise StoreError(f"--resume needs a folder with a campaign, not {str(self.folder)!r}") from None
         except ValueError as error:
             raise StoreError(f"--resume needs a readable {CAMPAIGN}, not {str(there)!r}: {error}") from None
+        if not isinstance(before, dict):
+            raise StoreError(f"--resume needs a readable {CAMPAIGN}, not {str(there)!r}: it must hold an object, not {before!r}")
         for part in _PARTS:
             if before.get(part) != identity.get(part):
                 was, now = (json.dumps(side.get(part), sort_keys=True) for side in (before, identity))
@@ -103,6 +105,8 @@ class Store:
                 table = self._parquet.read_table(file)
                 part = np.zeros(len(table), RESULT)
                 for name in RESULT.names or ():
+                    if table[name].null_count:
+                        raise ValueError(f"{name} is missing in some rows")
                     part[name] = table[name].to_numpy()
             except (OSError, ValueError, KeyError) as error:        # pyarrow's own errors are these
                 raise StoreError(f"rows must be Parquet as this program writes it, not {str(file)!r}: {error}") from None

@@ -53,6 +53,7 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates, criter
                      **{name: metrics(part, rates, permanent=permanent).to_json() if part else None for name,
                         part in parts.items()},
                      "mttf_hours": _finite(mean_time_to_failure(figures.residual_fit)), "sweep": sweep(structures)},
+        "effective_sample_size": campaign.effective_sample_size,
         "engine": job.engine.name, "golden_cycles": job.engine.golden_cycles, "target": job.target.name,
         "digest": job.identity["target"], "plan": plan.to_json(), "looks": campaign.looks,
         "simulated_now": spent.faults, "seconds": spent.seconds, "cpu_seconds": spent.cpu_seconds,

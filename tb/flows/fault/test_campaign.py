@@ -174,6 +174,40 @@ def test_interrupted_and_resumed_is_what_it_would_have_been(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("method", ["uniform", "stratified"])
+def test_a_campaign_does_not_shrink(tmp_path, method):
+    """What analysis proves masked is counted as far as rows go, however few faults are asked for afterwards."""
+    plan = Plan(seed=3, method=method)
+    whole = Campaign(**parts(plan, trace=True), store=Store(tmp_path, identity()))
+    whole.sample(900)
+    assert whole.masked_by_analysis > 0
+    again = Campaign(**parts(plan, trace=True), store=Store(tmp_path, identity(), resume=True))
+    assert len(again.sample(10).rows) == len(whole.results.rows)
+    assert again.spent.faults == 0
+    assert again.masked_by_analysis >= whole.masked_by_analysis * 0.95      # but what lay behind the last row
+    assert again.masked_by_analysis <= whole.masked_by_analysis
+
+
+@pytest.mark.parametrize(("name", "value"), [("outcome", 99), ("site", 9999), ("mask", 0), ("stratum", 1), ("index", 1 << 50),
+                                             ("cycle", 77)])
+def test_rows_that_are_not_of_the_plan(tmp_path, name, value):
+    Campaign(**parts(), store=Store(tmp_path, identity())).sample(50)
+    store = Store(tmp_path, identity(), resume=True)
+    store.rows[name][7:10] = value
+    with pytest.raises(StoreError, match=r"^rows that a campaign goes on from must be of its plan, not what 3 of 50 say: "
+                                         r"files in the folder have been changed$"):
+        Campaign(**parts(), store=store)
+
+
+def test_an_importance_sample_that_says_nothing():
+    plan = Plan(method="importance", boosts=(("control*", 1000.0),))
+    with pytest.raises(ValueError, match=r"^an importance sample must be worth at least 100 draws, not \d+\.\d: draw more "):
+        Campaign(**parts(plan)).sample(200)
+    campaign = Campaign(**parts(Plan(method="importance", boosts=(("control*", 2.0),))))
+    campaign.sample(500)
+    assert 400 < campaign.effective_sample_size < 500
+
+
 def test_a_folder_that_cannot_take_it(tmp_path):
     with pytest.raises(StoreError, match=r"^--resume needs a folder with a campaign, not '.*none'$"):
         Store(tmp_path / "none", identity(), resume=True)
@@ -189,8 +223,21 @@ def test_a_folder_that_cannot_take_it(tmp_path):
     (tmp_path / "campaign.json").write_text("{")
     with pytest.raises(StoreError, match=r"^--resume needs a readable campaign\.json, not '.*': Expecting"):
         Store(tmp_path, identity(), resume=True)
+    (tmp_path / "campaign.json").write_text("[]")
+    with pytest.raises(StoreError, match=r"^--resume needs a readable campaign\.json, not '.*': it must hold an object, not "
+                                         r"\[\]$"):
+        Store(tmp_path, identity(), resume=True)
     Store(tmp_path, identity(), replace=True)
     assert json.loads((tmp_path / "campaign.json").read_text()) == identity()
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"index": pyarrow.array([None], pyarrow.uint64())}),
+                                tmp_path / "faults" / "w.parquet")
+    with pytest.raises(StoreError, match=r"^rows must be Parquet as this program writes it, not '.*w\.parquet': index is missing "
+                                         r"in some rows$"):
+        Store(tmp_path, identity(), resume=True)
+    (tmp_path / "faults" / "w.parquet").unlink()
     (tmp_path / "faults" / "x.parquet").write_bytes(b"no")
     with pytest.raises(StoreError, match=r"^rows must be Parquet as this program writes it, not '.*x\.parquet': "):
         Store(tmp_path, identity(), resume=True)

@@ -76,3 +76,7 @@ def test_all_are_judged_up_to_a_number():
     assert asked == [500, 500, 201]
     many = judged(SimpleNamespace(corruptions=corruptions), criterion, np.zeros(MOST_JUDGED + 5, FAULT))
     assert many == {"tolerable": 0, "critical": MOST_JUDGED}
+    strata = np.zeros(2 * MOST_JUDGED, FAULT)           # those of the second half are tolerable
+    strata["cycle"] = np.arange(len(strata)) >= MOST_JUDGED
+    spread = judged(SimpleNamespace(corruptions=corruptions), criterion, strata)
+    assert spread == {"tolerable": MOST_JUDGED // 2, "critical": MOST_JUDGED // 2}
