@@ -87,6 +87,6 @@ def _chosen(chosen: list[dict[str, Any]]) -> str:
 
 
 def _greedy(answer: dict[str, Any]) -> str:
-    rows = [[str(place + 1), entry["group"], entry["mechanism"], f"{1e6 * entry['fit_per_area']:.4g}"]
+    rows = [[f"{place + 1}. {entry['group']}", entry["mechanism"], f"{1e6 * entry['fit_per_area']:.4g}"]
             for place, entry in enumerate(answer["greedy"][:_ROWS])]
-    return table(("", "register group", "mechanism", "FIT per million NAND2"), rows)
+    return table(("register group", "mechanism", "FIT per million NAND2"), rows)
