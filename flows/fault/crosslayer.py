@@ -70,7 +70,7 @@ class TileResult:
     ----------
     tile : Tile
     faults, sdc : int
-        Simulated in RTL; those that corrupt psums.
+        Simulated in RTL in its slots; those of all tiles that corrupt its psums.
     evaluated, corruptions : int
         Of the latter, those whose effect on the model was found out; how many different corruptions they were.
     critical : int
@@ -204,6 +204,7 @@ def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, se
     run : ModelRun
     tiles, faults : int
         Tiles, drawn at random; faults in each, every bit in every cycle of its weights' and its activations' slots alike.
+        One that hits what is still left of the tile before counts for that one.
     effects : int
         Of a tile's SDCs, the most whose effect on the model is found out; drawn at random where there are more.
     seed : int
@@ -230,7 +231,8 @@ def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, se
     model_seconds = time.process_time() - started
 
     started = time.process_time()
-    engine = LanesEngine(tiles_target(run.config, activations, weights))
+    # The last tile goes before the first as well: while a tile's weights and first rows come, the one before still leaves.
+    engine = LanesEngine(tiles_target(run.config, *(np.concatenate([part[-1:], part]) for part in (activations, weights))))
     struck = _faults(engine, len(drawn), faults, seed, glob)
     corruptions = _corruptions(engine.corruptions(struck), len(drawn), activations.shape[1], run.config.columns)
     rtl_seconds = time.process_time() - started
@@ -238,14 +240,13 @@ def cross_layer(run: ModelRun, *, tiles: int, faults: int, effects: int = 32, se
     started = time.process_time()
     results = []
     for number, point in enumerate(run.points(drawn)):
-        mine = corruptions[number * faults:(number + 1) * faults]
-        found = [(i, corruption) for i, corruption in enumerate(mine) if corruption is not None]
+        found = corruptions[number]
         rng = _random(seed, number + 1, 1)
         chosen = found if len(found) <= effects else [found[i] for i in rng.choice(len(found), effects, replace=False)]
-        different = {corruption.key(): corruption for _, corruption in chosen}
+        different = {corruption.key(): corruption for corruption in chosen}
         outcomes = point.outcomes(list(different.values())) if different else None
         places = {key: place for place, key in enumerate(different)}
-        picks = [places[corruption.key()] for _, corruption in chosen]
+        picks = [places[corruption.key()] for corruption in chosen]
         results.append(_result(run, point.tile, faults, len(found), outcomes, picks, len(different)))
         progress(number + 1)
     return CrossLayerResult(tiles=tuple(results), population=len(run.tiles), rtl_seconds=rtl_seconds,
@@ -257,18 +258,18 @@ def _random(seed: int, *place: int) -> np.random.Generator:
 
 
 def _faults(engine: LanesEngine, tiles: int, count: int, seed: int, glob: str) -> npt.NDArray[np.void]:
-    """Return `count` faults in the slots of each tile."""
+    """Return `count` faults in the slots of each tile but the first, which is there to leave when they come."""
     sites = engine.sites.select(glob)
     bits = engine.sites.bits[sites]
     ends = np.cumsum(bits)
-    slots = (engine.golden_cycles - _drain(engine)) // tiles
+    slots = (engine.golden_cycles - _drain(engine)) // (tiles + 1)
     faults = np.zeros(tiles * count, FAULT)
     for number in range(tiles):
         rng, mine = _random(seed, number + 1), faults[number * count:(number + 1) * count]
         picked = rng.integers(0, ends[-1], count)
         place = np.searchsorted(ends, picked, side="right")
         mine["site"], mine["mask"] = sites[place], np.uint32(1) << (picked - ends[place] + bits[place]).astype(np.uint32)
-        mine["cycle"] = number * slots + rng.integers(0, slots, count)
+        mine["cycle"] = (number + 1) * slots + rng.integers(0, slots, count)
     faults["kind"] = Kind.SEU
     return faults
 
@@ -280,20 +281,23 @@ def _drain(engine: LanesEngine) -> int:
 
 
 def _corruptions(words: Sequence[Mapping[str, npt.NDArray[np.void]]], tiles: int, steps: int,
-                 columns: int) -> list[Corruption | None]:
-    """Return what each fault does to the psums of its own tile; None where it does nothing."""
-    found: list[Corruption | None] = []
+                 columns: int) -> list[list[Corruption]]:
+    """Return what faults do to the psums of each tile, wherever they struck: in its own slots or, as it left, in the next one's.
+
+    The last tile is also the one before the first. A fault counts for one tile, its own if that is among them.
+    """
+    found: list[list[Corruption]] = [[] for _ in range(tiles)]
     each = len(words) // tiles
     for number, by_memory in enumerate(words):
         wrong = by_memory.get(_RESULTS)
         if wrong is None:
-            found.append(None)
             continue
         row, column = np.divmod(wrong["word"].astype(np.int64), columns)
-        mine = row // steps == number // each
+        own, slots = 1 + number // each, row // steps
+        mine = slots == (own if own in slots else slots[0])
         differences = wrong["got"].astype(np.int32).astype(np.int64) - wrong["golden"].astype(np.int32)
-        found.append(Corruption(rows=row[mine] % steps, columns=column[mine], differences=differences[mine])
-                     if mine.any() else None)
+        found[(int(slots[mine][0]) - 1) % tiles].append(
+            Corruption(rows=row[mine] % steps, columns=column[mine], differences=differences[mine]))
     return found
 
 

@@ -137,10 +137,32 @@ def test_sites_that_there_are_not(run):
         tiles_target(CONFIG, np.zeros((1000, 17, 4), np.int64), np.zeros((1000, 4, 4), np.int64))
 
 
-def test_corruptions_belong_to_the_tile_that_was_struck():
-    """What falls into the next tile is not this one's."""
-    words = np.array([(4, 10, 12), (23, 0, 0xFFFF_FFFF)], [("word", "<u4"), ("golden", "<u4"), ("got", "<u4")])
-    first, second, third = crosslayer._corruptions([{"results.rows": words}, {"results.rows": words}, {}], 3, 5, 4)
-    assert (first.rows.tolist(), first.columns.tolist(), first.differences.tolist()) == ([1], [0], [2])
-    assert (second.rows.tolist(), second.columns.tolist(), second.differences.tolist()) == ([0], [3], [-1])
-    assert third is None
+def test_corruptions_belong_to_the_tile_whose_psums_they_are():
+    """Tiles of 5 rows of 4 behind a copy of the last: what strikes the one before as it leaves counts for that one."""
+    dtype = [("word", "<u4"), ("golden", "<u4"), ("got", "<u4")]
+    copy, own = np.array([(4, 10, 12)], dtype), np.array([(23, 0, 0xFFFF_FFFF)], dtype)
+    both = np.concatenate([copy, own])
+    found = crosslayer._corruptions([{"results.rows": part} for part in (copy, both, own)] + [{}, {}, {}], 3, 5, 4)
+    assert [len(part) for part in found] == [2, 0, 1]
+    (last,) = found[2]
+    assert (last.rows.tolist(), last.columns.tolist(), last.differences.tolist()) == ([1], [0], [2])
+    for first in found[0]:
+        assert (first.rows.tolist(), first.columns.tolist(), first.differences.tolist()) == ([0], [3], [-1])
+
+
+def test_no_corruption_is_lost():
+    """Exhaustive: upsets in one tile's slots corrupt as often as those that hit the tile between two like it in all cycles."""
+    rng = np.random.default_rng(5)
+    activations, weights = rng.integers(-128, 128, (1, STEPS, 4)), rng.integers(-128, 128, (1, 4, 4))
+    engine = LanesEngine(tiles_target(CONFIG, np.repeat(activations, 3, 0), np.repeat(weights, 3, 0)))
+    slots, bits = 4 + STEPS, [(site, bit) for site in engine.sites.select("mesh.*") for bit in range(engine.sites.bits[site])]
+    faults = np.zeros(len(bits) * engine.golden_cycles, FAULT)
+    faults["site"], faults["mask"] = np.tile([(site, 1 << bit) for site, bit in bits], (engine.golden_cycles, 1)).T
+    faults["cycle"] = np.repeat(np.arange(engine.golden_cycles), len(bits))
+    words = engine.corruptions(faults)
+    middle = sum(any(4 * STEPS <= word < 8 * STEPS for word in wrong["results.rows"]["word"]) for wrong in words if wrong)
+    inside = [wrong for wrong, cycle in zip(words, faults["cycle"], strict=True) if slots <= cycle < 2 * slots]
+    (found,) = crosslayer._corruptions([{name: rows[rows["word"] < 8 * STEPS] for name, rows in wrong.items()
+                                         if (rows["word"] < 8 * STEPS).any()} for wrong in inside], 1, STEPS, 4)
+    assert len(found) == pytest.approx(middle, rel=0.01)
+    assert len(found) > 1.2 * sum((wrong["results.rows"]["word"] // (4 * STEPS) == 1).any() for wrong in inside if wrong)
