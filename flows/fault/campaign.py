@@ -4,12 +4,14 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,14 @@ _worker_engine: Engine | None = None
 def _open(factory: Callable[[], Engine]) -> None:
     global _worker_engine
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # the campaign says when to stop
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
     _worker_engine = factory()
+
+
+def _leave_after(parent: BaseProcess) -> None:
+    parent.join()           # a campaign that was killed cannot say that there is no more work
+    os._exit(1)
 
 
 def _in_worker(faults: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float, float]:

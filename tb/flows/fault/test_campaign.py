@@ -3,7 +3,10 @@
 import dataclasses
 import functools
 import json
+import multiprocessing
 import os
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -302,3 +305,44 @@ def test_a_worker_that_dies(tmp_path):
                                         r"with --resume and fewer --workers$"):
         campaign.sample(200)
     assert len(Store(tmp_path, identity(), resume=True).rows) == 0
+
+
+class TellingEngine(ToyEngine):
+    """Says which process it is in, by a file, and takes its time."""
+
+    def __init__(self, folder):
+        super().__init__(seconds=5)
+        (folder / str(os.getpid())).touch()
+
+
+def _endless(folder):
+    Campaign(**parts(Plan(seed=2), engine=ToyEngine()), workers=2, factory=functools.partial(TellingEngine, folder)).exhaust()
+
+
+def _runs(process):
+    """Return whether a process is there; one that waits for its parent to look is not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_workers_of_a_campaign_that_was_killed_leave(tmp_path):
+    campaign = multiprocessing.get_context("spawn").Process(target=_endless, args=(tmp_path,))
+    campaign.start()
+    try:
+        wait_for(lambda: list(tmp_path.iterdir()))
+        workers = [int(file.name) for file in tmp_path.iterdir()]
+        assert all(_runs(worker) for worker in workers)
+    finally:
+        campaign.kill()
+        campaign.join()
+    wait_for(lambda: not any(_runs(worker) for worker in workers))
+
+
+def wait_for(holds, seconds=60):
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
