@@ -126,6 +126,11 @@ def _registers() -> tuple[Register, ...]:
             *_per_unit(1, "1: the {unit} queue waits"), ("sequencer", 1, "1: the sequencer waits"))),
     ]
     table += [
+        Register(name=f"SEMAPHORES{i}", offset=0x40 + 4 * i, access="R", doc="semaphore counts", fields=_bits(
+            *((f"s{4 * i + j}", 8, "count") for j in range(4))))
+        for i in range(4)
+    ]
+    table += [
         Register(name="PROTECT_DETECTED", offset=0x50, access="RW1C",
                  doc="which blocks have detected an error; while any bit is set, a program stops with cause PROTECTION",
                  fields=_bits(*((block, 1, f"an error in the block {block}, not corrected") for block in BLOCKS))),
@@ -136,11 +141,6 @@ def _registers() -> tuple[Register, ...]:
                               ("corrected", 16, "cycles in which one was corrected"))),
         Register(name="PROTECT_CYCLE", offset=0x5C, access="R", doc="when the first error since the doorbell came",
                  fields=_word("cycles of the program before it; all ones without one", "cycle")),
-    ]
-    table += [
-        Register(name=f"SEMAPHORES{i}", offset=0x40 + 4 * i, access="R", doc="semaphore counts", fields=_bits(
-            *((f"s{4 * i + j}", 8, "count") for j in range(4))))
-        for i in range(4)
     ]
     table += [
         Register(name=f"ARG{i}", offset=0x80 + 4 * i, access="RW", fields=_word(f"copied to r{16 + i} at the doorbell"),

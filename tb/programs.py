@@ -230,7 +230,8 @@ def _program(config: AcceleratorConfig, generator: _Generator, asm: Assembler, r
     scales = (rng.uniform(0.5, 1, words) * 2.0 ** rng.integers(-14, -3, words)).astype(np.float32)
     output_bytes = generator.output_end - generator.output
     return Program(
-        name=f"random-{seed}", config_digest=config.digest(), code=asm.words(), code_addr=ceil_div(generator.output_end, 64) * 64,
+        name=f"random-{seed}", config_digest=config.digest(), code=asm.words(parity=config.command_parity),
+        parity=config.command_parity, code_addr=ceil_div(generator.output_end, 64) * 64,
         regions=(
             Region(name="input", addr=generator.input, size=INPUT_BYTES, role="constant", data=data),
             Region(name="parameters", addr=generator.parameters, size=PARAMETER_BYTES, role="constant",
@@ -291,13 +292,16 @@ def faulty_programs(config: AcceleratorConfig) -> list[FaultyProgram]:
         asm.open_loop(0, skip=1000)
         asm.close_loop()
 
+    operands = [0x02 | 32 << 16, 0x10 | 32 << 16]
+    if not config.command_parity:           # whose check bits leave no room for such a number
+        operands.append(0x09 | 255 << 24)
     programs += [
         _faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm: asm.word(0)),
         _faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm: asm.word(0x02 | 250 << 8)),
         _faulty(config, ErrorCause.LOOP_STACK, lambda asm: asm.word(0x11)),
         _faulty(config, ErrorCause.PROGRAM_COUNTER, run_past_the_end),
         *(_faulty(config, ErrorCause.ILLEGAL_INSTRUCTION, lambda asm, w=word: asm.word(w))
-          for word in (0x02 | 32 << 16, 0x09 | 255 << 24, 0x10 | 32 << 16)),
+          for word in operands),
         *(_faulty(config, ErrorCause.FIELD_OVERFLOW, lambda asm, n=name, v=value: asm.set(n, v))
           for name, value in (("load.addr", 1 << 24), ("matrix.k", 1 << 16), ("matrix.dataflow", 2), ("vector.source", 8),
                               ("store.stride", -beat))),
@@ -363,7 +367,8 @@ def _faulty(config: AcceleratorConfig, cause: ErrorCause, fault: Callable[[Assem
 def _fixed_program(config: AcceleratorConfig, name: str, asm: Assembler) -> Program:
     data = np.arange(INPUT_BYTES, dtype=np.uint32).astype(np.uint8)
     return Program(
-        name=name, config_digest=config.digest(), code=asm.words(), code_addr=2 * INPUT_BYTES,
+        name=name, config_digest=config.digest(), code=asm.words(parity=config.command_parity),
+        parity=config.command_parity, code_addr=2 * INPUT_BYTES,
         regions=(Region(name="input", addr=0, size=INPUT_BYTES, role="constant", data=data),
                  Region(name="output", addr=INPUT_BYTES, size=INPUT_BYTES, role="output")),
         kernels=((0, name),))

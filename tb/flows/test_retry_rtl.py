@@ -83,6 +83,7 @@ def test_and_is_put_right(session, gemm):
     program, operands, expected = gemm
     retrying = RetryingSession(CONFIG, session, retries=1)
     place_operands(session, program, SPEC, **operands)
+    retrying.run(program, gemm_args(program, 0.01))             # so that the code is in its place
     session.memory[program.code_addr + 8 * 30 + 4] ^= 1
     result = retrying.run(program, gemm_args(program, 0.01))
     assert np.array_equal(read_output(program, result.outputs), expected)
