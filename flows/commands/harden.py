@@ -30,6 +30,7 @@ from flows.fault.plan import Plan
 from flows.fault.protection import mesh_extra
 from flows.fault.results import Results
 from flows.fault.statistics import Interval
+from flows.fault.store import write_whole
 from flows.fault.workloads import program_target
 from flows.synth.asic import STAGE, synthesize
 from flows.synth.options import AsicOptions
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> bool:
     results = found["base"][2]
     rules = rules_for(selection, domains, base)
     hardened = dataclasses.replace(config, protection=rules)
-    (folder / CONFIG_FILE).write_text(hardened.to_json() + "\n")
+    write_whole(folder / CONFIG_FILE, hardened.to_json() + "\n")
     found["after"] = _campaign(args, hardened, plan, rates, folder / "after")
 
     configs = {"before": config, "memories": dataclasses.replace(config, protection=memories), "after": hardened}
@@ -103,8 +104,8 @@ def run(args: argparse.Namespace) -> bool:
                "digests": {name: which.digest() for name, which in configs.items()}, "protection": [list(rule) for rule in rules],
                "unprotectable": _unprotectable(selection),
                "files": [str(folder / name) for name in (CONFIG_FILE, RESULT_FILE, REPORT_FILE)]}
-    (folder / REPORT_FILE).write_text(harden_page(answer, title=f"{figures['before']['target']} on {answer['preset']}, hardened"))
-    (folder / RESULT_FILE).write_text(json.dumps(answer, indent=2) + "\n")
+    write_whole(folder / REPORT_FILE, harden_page(answer, title=f"{figures['before']['target']} on {answer['preset']}, hardened"))
+    write_whole(folder / RESULT_FILE, json.dumps(answer, indent=2) + "\n")
     print_json(answer) if args.json else _show(answer)
     return bool(answer["target_met"] and answer["agrees"])
 

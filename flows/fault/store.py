@@ -11,7 +11,7 @@ import numpy.typing as npt
 from flows.fault.results import RESULT
 from flows.toolchain import missing_tool
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["Store", "StoreError", "write_whole"]
 
 CAMPAIGN, FAULTS = "campaign.json", "faults"
 _ROWS = 1 << 18
@@ -20,6 +20,13 @@ _PARTS = ("target", "design", "plan", "population")
 
 class StoreError(ValueError):
     """A folder that cannot take this campaign; the text says why."""
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    half_done = file.with_name(f"{file.name}.part")
+    half_done.write_text(text)
+    os.replace(half_done, file)
 
 
 def _parquet() -> Any:
@@ -142,9 +149,7 @@ class Store:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file, whole or not at all."""
-        half_done = self.folder / f"{name}.part"
-        half_done.write_text(text)
-        os.replace(half_done, self.folder / name)
+        write_whole(self.folder / name, text)
         return self.folder / name
 
 
