@@ -3,7 +3,6 @@
 from hw.config import AcceleratorConfig
 from hw.isa import Dataflow, Unit, VectorOutput, VectorSource
 from sw.assembler import Assembler
-from sw.command_parity import with_checks
 from sw.program import Program
 
 __all__ = ["wash_program"]
@@ -46,6 +45,5 @@ def wash_program(config: AcceleratorConfig, code_addr: int) -> Program:
             put(Unit.VECTOR, m=min(_MOST_ROWS, config.vector_rows - first), sum_addr=first)
             asm.go(Unit.VECTOR)
     asm.halt()
-    code = asm.words()
-    return Program(name="wash", config_digest=config.digest(), code=with_checks(code) if config.command_parity else code,
+    return Program(name="wash", config_digest=config.digest(), code=asm.words(parity=config.command_parity),
                    code_addr=code_addr, regions=(), kernels=((0, "wash"),), parity=config.command_parity)

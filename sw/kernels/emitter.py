@@ -87,7 +87,7 @@ def _ragged(extents: Iterable[Extent]) -> list[Extent]:
     return list(dict.fromkeys(extent for extent in extents if extent.constant is None))
 
 
-def emit(arguments: Iterable[str], body: Callable[[Emitter], None]) -> npt.NDArray[np.uint64]:
+def emit(arguments: Iterable[str], body: Callable[[Emitter], None], *, parity: bool = False) -> npt.NDArray[np.uint64]:
     """Return the code of a kernel.
 
     Parameters
@@ -96,6 +96,8 @@ def emit(arguments: Iterable[str], body: Callable[[Emitter], None]) -> npt.NDArr
         Names of the argument registers, in CSR order; `Emitter.reg` knows them.
     body : callable
         Emits the kernel; called twice.
+    parity : bool
+        Instructions get check bits.
     """
     arguments = list(arguments)
     trial = Emitter(arguments, {})
@@ -107,4 +109,4 @@ def emit(arguments: Iterable[str], body: Callable[[Emitter], None]) -> npt.NDArr
         if value:                   # descriptors are zero when a program starts
             final.asm.set(field, value)
     body(final)
-    return final.asm.words()
+    return final.asm.words(parity=parity)

@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from hw.isa import Dataflow, Unit
-from sw.command_parity import with_checks
 from sw.kernels.emitter import Emitter, emit
 from sw.kernels.epilogue import epilogue_fields
 from sw.kernels.plan import Plan
@@ -60,8 +59,7 @@ def gemm_arguments(plan: Plan) -> list[str]:
 
 def gemm_code(config: AcceleratorConfig, plan: Plan) -> npt.NDArray[np.uint64]:
     """Return the instructions of a plan."""
-    code = emit(gemm_arguments(plan), lambda emitter: _Gemm(config, plan, emitter).emit())
-    return with_checks(code) if config.command_parity else code
+    return emit(gemm_arguments(plan), lambda emitter: _Gemm(config, plan, emitter).emit(), parity=config.command_parity)
 
 
 class _Gemm:

@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
-from sw.command_parity import with_checks
 from sw.golden.llama import LlamaConfig
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
@@ -170,9 +169,7 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
     arguments = ["position", "count"] if tokens > 1 else ["position"]
     decoder = _Decoder(config, memory, shape, head, limits or {})
     kernels: list[tuple[int, str]] = []
-    code = emit_stream(arguments, lambda emitter: decoder.emit(emitter, kernels))
-    if config.command_parity:
-        code = with_checks(code)
+    code = emit_stream(arguments, lambda emitter: decoder.emit(emitter, kernels), parity=config.command_parity)
     roles = {"x": "input", "angles": "input", "weights": "input", "logits": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())

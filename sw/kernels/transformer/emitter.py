@@ -131,8 +131,12 @@ class StreamEmitter(Emitter):
             self.asm.add(register, source, "r0", imm)
 
 
-def emit_stream(arguments: Iterable[str], body: Callable[[StreamEmitter], None]) -> npt.NDArray[np.uint64]:
-    """Return the code of a kernel; `body` emits it, and is called twice: first to learn which fields are constant."""
+def emit_stream(arguments: Iterable[str], body: Callable[[StreamEmitter], None], *,
+                parity: bool = False) -> npt.NDArray[np.uint64]:
+    """Return the code of a kernel, with check bits if `parity`; `body` emits it, and is called twice.
+
+    The first time is to learn which fields are constant.
+    """
     arguments = list(arguments)
     trial = StreamEmitter(arguments, {})
     body(trial)
@@ -142,4 +146,4 @@ def emit_stream(arguments: Iterable[str], body: Callable[[StreamEmitter], None])
     for field, value in known.items():
         final.asm.set(field, value)
     body(final)
-    return final.asm.words()
+    return final.asm.words(parity=parity)

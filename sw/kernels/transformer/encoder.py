@@ -29,7 +29,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
-from sw.command_parity import with_checks
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
@@ -146,9 +145,7 @@ def encoder_program(config: AcceleratorConfig, memory: EncoderMemory, *, code_ad
     """
     encoder = _Encoder(config, memory)
     kernels: list[tuple[int, str]] = []
-    code = emit_stream(["count"], lambda emitter: encoder.emit(emitter, kernels))
-    if config.command_parity:
-        code = with_checks(code)
+    code = emit_stream(["count"], lambda emitter: encoder.emit(emitter, kernels), parity=config.command_parity)
     roles = {"x": "input", "positions": "input", "weights": "input", "embedding": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())
