@@ -10,7 +10,7 @@ from hw.isa import DESCRIPTORS, ErrorCause, Unit
 __all__ = [
     "ADDRESS_WIDTH", "AXI_BURST_INCR", "AXI_CACHE_NORMAL", "AXI_FETCH_ID", "AXI_ID_WIDTH", "AXI_LOAD_ID", "AXI_PAGE_BYTES",
     "AccumulatorReadPort", "AccumulatorWritePort", "AxiLitePort", "AxiReadPort", "AxiWritePort", "ErrorReport",
-    "ScratchpadReadPort", "ScratchpadWritePort", "UnitPort", "descriptor_layout",
+    "ScratchpadReadPort", "ScratchpadWritePort", "UnitPort", "descriptor_layout", "engine_members",
 ]
 
 ADDRESS_WIDTH = 32
@@ -187,3 +187,16 @@ class AxiLitePort(wiring.Signature):
             **_channel("ar", In, {"addr": addr_width, "prot": 3}),
             **_channel("r", Out, {"data": 32, "resp": 2}),
         })
+
+
+def engine_members(config: AcceleratorConfig, macs: int) -> dict[str, wiring.Member]:
+    """Return the members of a matrix engine that issues up to `macs` multiply-accumulates in a cycle."""
+    return {
+        "unit": Out(UnitPort(Unit.MATRIX)),
+        "activation": Out(ScratchpadReadPort(config)),
+        "weight": Out(ScratchpadReadPort(config)),
+        "acc": Out(AccumulatorWritePort(config)),
+        "active": Out(1),
+        "macs": Out(range(macs + 1)),
+        "macs_gated": Out(range(macs + 1)),
+    }

@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import Out, connect, flipped
+from amaranth.lib.wiring import connect, flipped
 
 from hw.array.bitmod_array import BitmodArray
 from hw.array.bitmod_walker import BitmodWalker, bitmod_tag_layout
@@ -12,10 +12,9 @@ from hw.array.operand import OperandFetch
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from hw.elements import ELEMENTS
 from hw.errors import ConfigError
-from hw.isa import Unit
 from hw.pe.bitmod.precision import LANES, PRECISIONS
 from hw.pe.bitmod.shape import SCALE_BITS, BitmodShape
-from hw.ports import AccumulatorWritePort, ScratchpadReadPort, UnitPort
+from hw.ports import engine_members
 
 __all__ = ["BitmodEngine"]
 
@@ -90,16 +89,7 @@ class BitmodEngine(wiring.Component):
         if largest > config.line_bytes:
             raise ConfigError(f"AcceleratorConfig.bus_width must make lines of at least {largest} bytes for BitMoD (a slot), "
                               f"not of {config.line_bytes}")
-        count = range(LANES * config.rows * config.columns + 1)
-        super().__init__({
-            "unit": Out(UnitPort(Unit.MATRIX)),
-            "activation": Out(ScratchpadReadPort(config)),
-            "weight": Out(ScratchpadReadPort(config)),
-            "acc": Out(AccumulatorWritePort(config)),
-            "active": Out(1),
-            "macs": Out(count),
-            "macs_gated": Out(count),
-        })
+        super().__init__(engine_members(config, LANES * config.rows * config.columns))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

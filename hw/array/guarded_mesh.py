@@ -4,17 +4,16 @@ from abc import abstractmethod
 from typing import Any
 
 from amaranth import *
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from hw.array.mesh import Mesh
 from hw.array.row import MeshRow
-from hw.array.skew import Deskew, Skew
 from hw.errors import ConfigError
 from hw.pe import PE_TYPES, PESpec
 from hw.pe.mac import MacPE
 from hw.protect.checker import Checker
 from hw.protect.residue import PARITY_BITS, parity_of
-from hw.share import shared
 
 __all__ = ["GuardedMesh", "check_exact"]
 
@@ -95,46 +94,24 @@ class GuardedMesh(Mesh, Checker):
     def _end(self, m: Module) -> Value:
         """Return whether a result was wrong."""
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        m.submodules.skew_activation = skew_activation = Skew(signed(self.spec.activation_width), self.rows)
-        m.submodules.skew_weight = skew_weight = Skew(signed(self.spec.weight_width), self.columns)
-        m.submodules.deskew_psum = deskew_psum = Deskew(signed(self.spec.psum_width), self.columns)
-        m.d.comb += [
-            skew_activation.i.eq(self.activation),
-            skew_weight.i.eq(self.weight),
-            self.psum.eq(deskew_psum.o),
-        ]
+    def _before_rows(self, m: Module) -> None:
         self._operands_wrong: Value = Const(0)
         self._begin(m)
-        weights = skew_weight.o.as_value()
-        psums: Value = Const(0, self.columns * self.spec.psum_width)
-        control, parity = self.control, parity_of(self.control.as_value())
-        wrong = Signal(self.rows + 1)                       # of the rows, and of control between them
-        for r in range(self.rows):
-            row = self._row()
-            m.submodules[f"row_{r}"] = shared(platform, row.module_name, row)
-            m.d.comb += [
-                row.activation.eq(skew_activation.o[r]),
-                row.weight.eq(weights),
-                row.psum.eq(psums),
-                self._row_control(row, r, control),
-                wrong[r].eq(row.wrong),
-            ]
-            self._connect(m, r, row)
-            if r + 1 < self.rows:
-                below = Signal.like(self.control, name=f"control_{r + 1}", reset_less=True)
-                parity_below = Signal(PARITY_BITS, name=f"parity_{r + 1}", reset_less=True)
-                m.d.sync += [below.eq(control), parity_below.eq(parity)]
-                control, parity = below, parity_below
-            weights, psums = row.weight_out, row.psum_out
-        m.d.comb += [
-            deskew_psum.i.eq(psums),
-            wrong[-1].eq((parity_of(control.as_value()) ^ parity).any()),
-        ]
+        self._control_parity = parity_of(self.control.as_value())
+        self._wrong = Signal(self.rows + 1, name="wrong")     # of the rows, and of control between them
 
+    def _beside_row(self, m: Module, r: int, row: Any, control: data.View) -> None:
+        m.d.comb += self._wrong[r].eq(row.wrong)
+        self._connect(m, r, row)
+        if r + 1 < self.rows:
+            below = Signal(PARITY_BITS, name=f"parity_{r + 1}", reset_less=True)
+            m.d.sync += below.eq(self._control_parity)
+            self._control_parity = below
+        else:
+            m.d.comb += self._wrong[-1].eq((parity_of(control.as_value()) ^ self._control_parity).any())
+
+    def _after_rows(self, m: Module) -> None:
         quiet = Signal(range(self.latency + 3), init=self.latency + 2)
         with m.If(quiet != 0):
             m.d.sync += quiet.eq(quiet - 1)
-        m.d.sync += self.detected.eq(((wrong.any() | self._operands_wrong) & (quiet == 0)) | self._end(m))
-        return m
+        m.d.sync += self.detected.eq(((self._wrong.any() | self._operands_wrong) & (quiet == 0)) | self._end(m))

@@ -71,12 +71,12 @@ class Mesh(wiring.Component):
             skew_weight.i.eq(self.weight),
             self.psum.eq(deskew_psum.o),
         ]
-
+        self._before_rows(m)
         weights = skew_weight.o.as_value()
         psums: Value = Const(0, self.columns * self.spec.psum_width)
         control = self.control
         for r in range(self.rows):
-            row = MeshRow(spec=self.spec, columns=self.columns)
+            row = self._row()
             m.submodules[f"row_{r}"] = shared(platform, row.module_name, row)
             m.d.comb += [
                 row.activation.eq(skew_activation.o[r]),
@@ -84,13 +84,28 @@ class Mesh(wiring.Component):
                 row.psum.eq(psums),
                 self._row_control(row, r, control),
             ]
+            self._beside_row(m, r, row, control)
             weights, psums = row.weight_out, row.psum_out
             if r + 1 < self.rows:
                 below = Signal.like(self.control, name=f"control_{r + 1}", reset_less=True)
                 m.d.sync += below.eq(control)
                 control = below
         m.d.comb += deskew_psum.i.eq(psums)
+        self._after_rows(m)
         return m
+
+    def _row(self) -> MeshRow:
+        """Return a new row; a mesh that has more beside its PEs overrides this and the next three."""
+        return MeshRow(spec=self.spec, columns=self.columns)
+
+    def _before_rows(self, m: Module) -> None:
+        """Make what enters at the edges beside the operands."""
+
+    def _beside_row(self, m: Module, r: int, row: MeshRow, control: data.View) -> None:
+        """Connect what row r has more than a plain one; `control` is its control word."""
+
+    def _after_rows(self, m: Module) -> None:
+        """Make what stands at the foot beside the psums."""
 
     def _row_control(self, row: MeshRow, r: int, control: data.View) -> list:
         """Return the assignments that make row r's control word; only here is `load_row` compared, once for each row."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out, connect, flipped
+from amaranth.lib.wiring import connect, flipped
 
 from hw.array.drain import DrainSequencer
 from hw.array.guarded_mesh import GuardedMesh
@@ -17,9 +17,8 @@ from hw.array.sequencer import TileSequencer
 from hw.array.stream import StreamSequencer
 from hw.array.tile import SlotRequest
 from hw.config import AcceleratorConfig
-from hw.isa import Unit
 from hw.pe import PESpec
-from hw.ports import AccumulatorWritePort, ErrorReport, ScratchpadReadPort, UnitPort
+from hw.ports import ErrorReport, engine_members
 
 __all__ = ["SystolicEngine"]
 
@@ -61,16 +60,7 @@ class SystolicEngine(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         self.pe = PESpec.of(config)
-        count = range(config.rows * config.columns + 1)
-        super().__init__({
-            "unit": Out(UnitPort(Unit.MATRIX)),
-            "activation": Out(ScratchpadReadPort(config)),
-            "weight": Out(ScratchpadReadPort(config)),
-            "acc": Out(AccumulatorWritePort(config)),
-            "active": Out(1),
-            "macs": Out(count),
-            "macs_gated": Out(count),
-        })
+        super().__init__(engine_members(config, config.rows * config.columns))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -6,7 +6,19 @@ from amaranth import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["MemoryBank"]
+__all__ = ["MemoryBank", "bank_ports"]
+
+
+def bank_ports(*, depth: int, width: int, enables: int) -> dict[str, Any]:
+    """Return the members of a bank: a read port and a write port."""
+    return {
+        "read_addr": In(range(depth)),
+        "read_en": In(1),
+        "read_data": Out(width),
+        "write_addr": In(range(depth)),
+        "write_data": In(width),
+        "write_en": In(enables),
+    }
 
 
 class MemoryBank(wiring.Component):
@@ -36,14 +48,7 @@ class MemoryBank(wiring.Component):
         self.width = width
         self.enables = enables
         self.transparent = transparent
-        super().__init__({
-            "read_addr": In(range(depth)),
-            "read_en": In(1),
-            "read_data": Out(width),
-            "write_addr": In(range(depth)),
-            "write_data": In(width),
-            "write_en": In(enables),
-        })
+        super().__init__(bank_ports(depth=depth, width=width, enables=enables))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

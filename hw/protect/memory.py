@@ -4,10 +4,10 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from hw.errors import ConfigError
-from hw.memory.bank import MemoryBank
+from hw.memory.bank import MemoryBank, bank_ports
 from hw.protect.checker import Checker
 from hw.protect.domains import NONE
 from hw.protect.scrubber import Scrubber
@@ -80,12 +80,7 @@ class ProtectedBank(wiring.Component, Checker):
         self.transparent = transparent
         self.scrub_period = scrub_period
         super().__init__({
-            "read_addr": In(range(depth)),
-            "read_en": In(1),
-            "read_data": Out(width),
-            "write_addr": In(range(depth)),
-            "write_data": In(width),
-            "write_en": In(enables),
+            **bank_ports(depth=depth, width=width, enables=enables),
             "merging": Out(1),
             "detected": Out(1),
             "corrected": Out(1),
