@@ -7,11 +7,24 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array.guarded_mesh import GuardedMesh
+from hw.array.mesh import Mesh
 from hw.array.meshes import mesh_of
 from hw.config import ceil_log2
 from hw.pe import PESpec
 
-__all__ = ["ArrayBench"]
+__all__ = ["ArrayBench", "mesh_inputs", "slot_members"]
+
+
+def slot_members(spec: PESpec, rows: int, columns: int) -> dict[str, Any]:
+    """Return the ports by which a bench takes a slot: `activation` to `streams` of `ArrayBench`."""
+    return {"activation": In(rows * spec.activation_width), "weight": In(columns * spec.weight_width),
+            "select": In(1), "load": In(1), "load_row": In(max(1, ceil_log2(rows))), "streams": In(1)}
+
+
+def mesh_inputs(bench: Any, mesh: Mesh) -> list[Any]:
+    """Return the assignments that give the slot of a bench with `slot_members` to its mesh."""
+    return [mesh.activation.as_value().eq(bench.activation), mesh.weight.as_value().eq(bench.weight),
+            *(getattr(mesh.control, name).eq(getattr(bench, name)) for name in ("select", "load", "load_row"))]
 
 
 class ArrayBench(wiring.Component):
@@ -45,9 +58,8 @@ class ArrayBench(wiring.Component):
         self.latency = rows + columns - 1
         flags = {} if protection == "none" else {"detected": Out(1)}
         super().__init__({
-            "activation": In(rows * spec.activation_width), "weight": In(columns * spec.weight_width),
-            "select": In(1), "load": In(1), "load_row": In(max(1, ceil_log2(rows))), "streams": In(1),
-            "valid": Out(1), **flags, **{f"psum_{c}": Out(signed(spec.psum_width)) for c in range(columns)},
+            **slot_members(spec, rows, columns), "valid": Out(1), **flags,
+            **{f"psum_{c}": Out(signed(spec.psum_width)) for c in range(columns)},
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -57,11 +69,7 @@ class ArrayBench(wiring.Component):
         valid = Signal(self.latency, name="valid_pipeline")
         m.d.sync += valid.eq(Cat(self.streams, valid))
         m.d.comb += [
-            mesh.activation.as_value().eq(self.activation),
-            mesh.weight.as_value().eq(self.weight),
-            mesh.control.select.eq(self.select),
-            mesh.control.load.eq(self.load),
-            mesh.control.load_row.eq(self.load_row),
+            *mesh_inputs(self, mesh),
             self.valid.eq(valid[-1]),
             *(getattr(self, f"psum_{c}").eq(mesh.psum[c]) for c in range(self.columns)),
         ]

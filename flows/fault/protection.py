@@ -4,6 +4,7 @@ import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,15 @@ def protection_data() -> dict[str, Coefficient]:
     return {name: Coefficient(**entry) for name, entry in json.loads(text).items()}
 
 
+def _measured(what: str, mechanism: str) -> Any:
+    """Return the areas of `what` with a mechanism."""
+    data, prefix = protection_data(), f"{what}_area_"
+    known = [name.removeprefix(prefix) for name in data if name.startswith(prefix)]
+    if mechanism not in known:
+        raise ValueError(f"mechanism must be one of {', '.join(known)}, not {mechanism!r}")
+    return data[prefix + mechanism].value
+
+
 def bank_area(mechanism: str, bits: int) -> float:
     """Return the area of a bank of registers in NAND2 equivalents; of flip-flops alone for "none".
 
@@ -29,11 +39,7 @@ def bank_area(mechanism: str, bits: int) -> float:
     ValueError
         If the mechanism was not measured.
     """
-    data = protection_data()
-    known = [name.removeprefix("bank_area_") for name in data if name.startswith("bank_area_")]
-    if mechanism not in known:
-        raise ValueError(f"mechanism must be one of {', '.join(known)}, not {mechanism!r}")
-    widths, areas = data["bank_bits"].value, data[f"bank_area_{mechanism}"].value
+    areas, widths = _measured("bank", mechanism), protection_data()["bank_bits"].value
     if bits <= widths[-1]:
         return float(np.interp(bits, [0, *widths], [0.0, *areas]))
     return float(areas[-1] + (areas[-1] - areas[-2]) / (widths[-1] - widths[-2]) * (bits - widths[-1]))
@@ -54,13 +60,9 @@ def mesh_extra(mechanism: str, rows: int, columns: int) -> float:
     ValueError
         If the mechanism was not measured.
     """
-    data = protection_data()
-    known = [name.removeprefix("mesh_area_") for name in data if name.startswith("mesh_area_")]
-    if mechanism not in known:
-        raise ValueError(f"mechanism must be one of {', '.join(known)}, not {mechanism!r}")
-    (small, large), plain = data["mesh_sizes"].value, data["mesh_area_none"].value
-    per_pe = [(area - base) / size**2
-              for area, base, size in zip(data[f"mesh_area_{mechanism}"].value, plain, (small, large), strict=True)]
+    areas, plain = _measured("mesh", mechanism), _measured("mesh", "none")
+    small, large = protection_data()["mesh_sizes"].value
+    per_pe = [(area - base) / size**2 for area, base, size in zip(areas, plain, (small, large), strict=True)]
     edge = (per_pe[0] - per_pe[1]) / (1 / small - 1 / large)
     return float((per_pe[1] - edge / large) * rows * columns + edge * (rows + columns) / 2)
 

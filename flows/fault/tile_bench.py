@@ -7,8 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from flows.fault.array_bench import mesh_inputs, slot_members
 from hw.array.mesh import Mesh
-from hw.config import ceil_log2
 from hw.pe import PESpec
 
 __all__ = ["RESULT_WIDTH", "ResultStore", "TileBench"]
@@ -82,9 +82,7 @@ class TileBench(wiring.Component):
     def __init__(self, *, spec: PESpec, rows: int, columns: int, depth: int):
         self.spec, self.rows, self.columns, self.depth = spec, rows, columns, depth
         super().__init__({
-            "activation": In(rows * spec.activation_width), "weight": In(columns * spec.weight_width),
-            "select": In(1), "load": In(1), "load_row": In(max(1, ceil_log2(rows))), "streams": In(1), "inspect": In(1),
-            "row": Out(columns * RESULT_WIDTH),
+            **slot_members(spec, rows, columns), "inspect": In(1), "row": Out(columns * RESULT_WIDTH),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -94,11 +92,7 @@ class TileBench(wiring.Component):
         m.submodules.results = results = ResultStore(spec=self.spec, columns=self.columns, depth=self.depth,
                                                      latency=self.rows + self.columns - 1)
         m.d.comb += [
-            mesh.activation.as_value().eq(self.activation),
-            mesh.weight.as_value().eq(self.weight),
-            mesh.control.select.eq(self.select),
-            mesh.control.load.eq(self.load),
-            mesh.control.load_row.eq(self.load_row),
+            *mesh_inputs(self, mesh),
             results.streams.eq(self.streams),
             results.psum.eq(Cat(mesh.psum[c] for c in range(self.columns))),
             results.inspect.eq(self.inspect),
