@@ -327,7 +327,6 @@ def _runs(process):
         return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_workers_of_a_campaign_that_was_killed_leave(tmp_path):
     campaign = multiprocessing.get_context("spawn").Process(target=_endless, args=(tmp_path,))
     campaign.start()
