@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.fault.cocotb_engine import CocotbEngine
-from flows.fault.lanes import LanesEngine
+from flows.fault.engines.cocotb_engine import CocotbEngine
+from flows.fault.engines.lanes.lanes_engine import LanesEngine
+from flows.fault.engines.verilator_engine import VerilatorEngine
 from flows.fault.records import FAULT, OUTCOME
-from flows.fault.target import Target
-from flows.fault.verilator_engine import VerilatorEngine
-from flows.fault.workloads import array_target, workload_target
+from flows.fault.targets.target import Target
+from flows.fault.targets.workloads import array_target, workload_target
 from hw.presets import preset_named
 from sw.workloads import gemm_workload
 

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import checkpoint, decoder, fault_injection, formats, packing, tracing
 from benchmarks.obvious import obvious
-from flows.fault.workloads import array_target
+from flows.fault.targets.workloads import array_target
 from hw.families import Format, HuffmanFormat
 from hw.formats import FORMATS, format_named
 from hw.presets import preset_named

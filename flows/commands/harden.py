@@ -21,17 +21,17 @@ from flows.commands.common import (
 from flows.commands.inject import add_fault_arguments, add_work_arguments, run_campaign, run_from
 from flows.commands.inject_tables import fault_table, percent
 from flows.emit import emit
-from flows.fault.harden_report import harden_page
-from flows.fault.hardening import Selection, groups_of, predicted, rules_for, select, vulnerable
-from flows.fault.iso26262 import Rates
-from flows.fault.job import Job, open_job
-from flows.fault.knapsack import greedy_order
-from flows.fault.plan import Plan
-from flows.fault.protection import mesh_extra
-from flows.fault.results import Results
-from flows.fault.statistics import Interval
-from flows.fault.store import write_whole
-from flows.fault.workloads import program_target
+from flows.fault.campaign.job import Job, open_job
+from flows.fault.campaign.plan import Plan
+from flows.fault.campaign.results import Results
+from flows.fault.campaign.store import write_whole
+from flows.fault.figures.iso26262 import Rates
+from flows.fault.figures.statistics import Interval
+from flows.fault.hardening.knapsack import greedy_order
+from flows.fault.hardening.protection import mesh_extra
+from flows.fault.hardening.selection import Selection, groups_of, predicted, rules_for, select, vulnerable
+from flows.fault.reports.harden_report import harden_page
+from flows.fault.targets.workloads import program_target
 from flows.synth.asic import STAGE, synthesize
 from flows.synth.options import AsicOptions
 from hw.config import AcceleratorConfig

@@ -22,21 +22,21 @@ from flows.commands.common import (
 from flows.commands.inject_model import add_model_arguments, run_model
 from flows.commands.inject_tables import show_campaign, show_fault, title_of
 from flows.commands.workload import shape_of
-from flows.fault.campaign import Campaign
-from flows.fault.criterion import TopOne
-from flows.fault.gemm_run import GemmRun, gemm_run
-from flows.fault.iso26262 import Rates
-from flows.fault.job import DURATIONS, ENGINES, Job, open_job
-from flows.fault.plan import METHODS, Plan, boosts_from, kind_named
+from flows.fault.campaign.campaign import Campaign
+from flows.fault.campaign.job import DURATIONS, ENGINES, Job, open_job
+from flows.fault.campaign.plan import METHODS, Plan, boosts_from, kind_named
+from flows.fault.campaign.results import Results
+from flows.fault.campaign.store import Store
+from flows.fault.figures.iso26262 import Rates
+from flows.fault.figures.statistics import STRATUM_FLOOR, Looks
+from flows.fault.netlist.sites import KINDS
 from flows.fault.records import Kind
-from flows.fault.report import campaign_page
-from flows.fault.results import Results
-from flows.fault.sites import KINDS
-from flows.fault.statistics import STRATUM_FLOOR, Looks
-from flows.fault.store import Store
-from flows.fault.summary import describe_fault, summary
-from flows.fault.target import Target
-from flows.fault.workloads import array_target, program_target
+from flows.fault.reports.campaign_report import campaign_page
+from flows.fault.reports.criterion import TopOne
+from flows.fault.reports.summary import describe_fault, summary
+from flows.fault.targets.gemm_run import GemmRun, gemm_run
+from flows.fault.targets.target import Target
+from flows.fault.targets.workloads import array_target, program_target
 from hw.config import AcceleratorConfig
 from sw.workloads import gemm_workload, workload_named
 

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from flows.commands.common import config_from, console, log, print_json
 from flows.commands.inject_tables import percent
-from flows.fault.crosslayer import CrossLayerResult, cross_layer
-from flows.fault.model_run import ModelRun
+from flows.fault.model.crosslayer import CrossLayerResult, cross_layer
+from flows.fault.model.model_run import ModelRun
 from hw.config import AcceleratorConfig
 from sw.calibration import calibrate
 from sw.models.llama import LlamaModel

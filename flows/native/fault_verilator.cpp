@@ -1,7 +1,7 @@
 // Faults in a Verilator model, one after the other: a copy of the state in place of a run from reset, and an end as soon as the
 // state is that of the run without faults again. Semantics: flows/fault/records.py, target.py.
 //
-// Compiled with sites.h, which flows/fault/verilator_engine.py writes: the places of all state-holding variables and ports in
+// Compiled with sites.h, which flows/fault/engines/verilator_engine.py writes: the places of all state-holding variables and ports in
 // the model's root.
 
 #include "Vtop.h"

@@ -1,4 +1,4 @@
-// What a design is to the lanes: tables made by flows/fault/lanes_tables.py, which has the same members in the same order.
+// What a design is to the lanes: tables made by flows/fault/engines/lanes/tables.py, which has the same members in the same order.
 #pragma once
 #include "lanes_words.h"
 #include <memory>
@@ -23,7 +23,7 @@ struct MemoryTable {            // `key` is the number of its first 32-bit chunk
 struct ReadTable { u32 memory, address, enable; };          // a unit, its outputs are the chunks
 struct WriteTable { u32 memory, address; Rows data; };      // row 0: data, row 1: mask, of each chunk
 struct ObservedTable { u32 word, valid, width; };
-struct SiteTable { u32 kind, item; };                       // kinds as in flows/fault/sites.py; item: word, key, or row of `gates`
+struct SiteTable { u32 kind, item; };                       // kinds as in flows/fault/netlist/sites.py; item: word, key, or row of `gates`
 
 // A unit is what is evaluated in one piece: a function, a read, or a write, in this order of evaluation.
 struct Tables {

@@ -20,10 +20,10 @@ INSTALLED = ("hw", "sw", "flows", "heddle.py")
 IN_A_CHECKOUT = ("tb", "benchmarks")
 EXTRA_OF = {
     "flows/cocotb_runner.py": "test",
-    "flows/fault/cocotb_bench.py": "test",
+    "flows/fault/engines/cocotb_bench.py": "test",
     "flows/cores/heddle_generator.py": "fusesoc",
-    "flows/fault/statistics.py": "fault",
-    "flows/fault/store.py": "fault",
+    "flows/fault/figures/statistics.py": "fault",
+    "flows/fault/campaign/store.py": "fault",
     "sw/gguf.py": "gguf",
 }
 """Files of which nothing else depends, and the extra that they may import besides."""

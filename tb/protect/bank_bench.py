@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from flows.emit import to_rtlil
-from flows.fault.target import Target
+from flows.fault.targets.target import Target
 from hw.protect.memory import ProtectedBank
 
 __all__ = ["BankBench", "bank_target"]

@@ -9,9 +9,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from flows.emit import to_rtlil
-from flows.fault.engine import Engine
+from flows.fault.engines.engine import Engine
 from flows.fault.records import FAULT, Kind
-from flows.fault.target import Target
+from flows.fault.targets.target import Target
 from hw.array.mesh import mesh_control_layout
 from hw.array.meshes import mesh_of
 from hw.pe import PESpec

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from flows.fault.lanes import LanesEngine
+from flows.fault.engines.lanes.lanes_engine import LanesEngine
 from flows.fault.records import FAULT, Kind, Outcome
-from flows.fault.workloads import workload_target
+from flows.fault.targets.workloads import workload_target
 from hw.config import AcceleratorConfig
 from sw.workloads import gemm_workload
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.fault.engines.verilator_engine import VerilatorEngine
 from flows.fault.records import Outcome
-from flows.fault.verilator_engine import VerilatorEngine
 from hw.protect.memory import ProtectedBank
 from tb.protect.bank_bench import bank_target
 from tb.protect.mesh_bench import by_group, exhaustive

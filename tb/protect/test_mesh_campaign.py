@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from flows.fault.engines.verilator_engine import VerilatorEngine
 from flows.fault.records import Kind, Outcome
-from flows.fault.verilator_engine import VerilatorEngine
-from flows.fault.workloads import CHECK_CYCLES, array_target
+from flows.fault.targets.workloads import CHECK_CYCLES, array_target
 from tb.protect.mesh_bench import by_group, exhaustive, mesh_target
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from flows.emit import to_verilog
-from flows.fault.lanes import LanesEngine
+from flows.fault.engines.lanes.lanes_engine import LanesEngine
 from flows.fault.records import FAULT, Kind, Outcome
-from flows.fault.target import Target
+from flows.fault.targets.target import Target
 from flows.synth.tools import run_yosys
 from hw.protect.inventory import registers_of
 from tb.protect.odd import Design, Odd

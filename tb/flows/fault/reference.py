@@ -2,7 +2,7 @@
 
 import functools
 
-from flows.fault.netlist import read_netlist
+from flows.fault.netlist.flat_netlist import read_netlist
 
 
 def _signed(value, width):

@@ -90,7 +90,7 @@ def test_resumed(capsys, tmp_path):
 
 
 def test_interrupted(capsys, tmp_path, monkeypatch):
-    from flows.fault.lanes import LanesEngine
+    from flows.fault.engines.lanes.lanes_engine import LanesEngine
 
     folder = tmp_path / "campaign"
     run, calls = LanesEngine.run, []

@@ -4,12 +4,12 @@ import time
 
 import numpy as np
 
-from flows.fault.analysis import Accesses, Lifetimes
-from flows.fault.plan import Plan, Population
+from flows.fault.campaign.analysis import Accesses, Lifetimes
+from flows.fault.campaign.plan import Plan, Population
+from flows.fault.campaign.sampler import Sampler
+from flows.fault.campaign.words import words_of
+from flows.fault.netlist.sites import KINDS, SITE, STRATA, SiteRegister, Sites
 from flows.fault.records import FAULT, OUTCOME, Outcome
-from flows.fault.sampler import Sampler
-from flows.fault.sites import KINDS, SITE, STRATA, SiteRegister, Sites
-from flows.fault.words import words_of
 
 STAGES, WIDTH, CYCLES = 8, 4, 40
 MEMORY_DEPTH, MEMORY_READ = 6, 15

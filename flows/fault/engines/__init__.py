@@ -1,0 +1,1 @@
+"""What simulates faults: three engines that must agree fault by fault."""

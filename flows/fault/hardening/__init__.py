@@ -1,0 +1,1 @@
+"""Selective hardening: which registers get which mechanism, at what cost."""
