@@ -13,7 +13,7 @@ from hw.array.bitmod_array import BitmodArray
 from hw.array.bitmod_tile import BitmodTile
 from hw.array.mesh import Mesh
 from hw.elements import BF16, ELEMENTS, FP16
-from hw.engines import BITMOD_TERMS
+from hw.engines.bitmod import BITMOD_TERMS
 from hw.pe import PESpec
 from hw.pe.bitmod.pe import BitmodPE
 from hw.pe.bitmod.shape import BitmodShape

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw.elements import Integer
 from hw.errors import ConfigError
@@ -12,10 +12,14 @@ from hw.families import Format, ScaledFormat
 from hw.formats import format_named
 from hw.protect.domains import BLOCK_DOMAINS, Rules, check_rules, mechanism_of
 
+if TYPE_CHECKING:
+    from hw.engines.info import EngineInfo
+
 __all__ = ["AcceleratorConfig", "ceil_div", "ceil_log2", "ceil_power_of_two"]
 
 DATAFLOWS = ("ws", "os")
 VECTOR_UNITS = ("requantize", "transformer")
+LARGEST_MODE = 255          # of a matrix command
 
 
 def _is_plain(fmt: Format) -> bool:
@@ -64,6 +68,9 @@ class AcceleratorConfig:
         Array shape, 1 to 256 each, free and independent.
     activation_format, weight_format : str
         Names that `hw.formats.format_named` reads; plain signed integers of 4 or 8 bits.
+    weight_formats : tuple of str
+        Formats of packed constant weights that the engine takes besides plain ones, as its entry in `hw.engines.ENGINES` allows;
+        a matrix command of mode i has weights in the i-th, counted from 1, mode 0 plain ones.
     acc_width : int
         Accumulator width in bits, 16 to 32; accumulation saturates.
     os_depth : int
@@ -106,6 +113,7 @@ class AcceleratorConfig:
     columns: int = 4
     activation_format: str = "int8"
     weight_format: str = "int8"
+    weight_formats: tuple[str, ...] = ()
     acc_width: int = 32
     os_depth: int = 256
     scratchpad_bytes: int = 32768
@@ -130,10 +138,12 @@ class AcceleratorConfig:
                 raise TypeError(f"AcceleratorConfig.{field.name} must be an integer, not {value!r}")
             if kind is str and not isinstance(value, str):
                 raise TypeError(f"AcceleratorConfig.{field.name} must be a string, not {value!r}")
-        if isinstance(self.dataflows, list):     # what JSON makes of a tuple
-            object.__setattr__(self, "dataflows", tuple(self.dataflows))
-        if not isinstance(self.dataflows, tuple):
-            raise TypeError(f"AcceleratorConfig.dataflows must be a tuple of strings, not {self.dataflows!r}")
+        for name in ("dataflows", "weight_formats"):
+            value = getattr(self, name)
+            if isinstance(value, list):     # what JSON makes of a tuple
+                object.__setattr__(self, name, tuple(value))
+            elif not isinstance(value, tuple):
+                raise TypeError(f"AcceleratorConfig.{name} must be a tuple of strings, not {value!r}")
         object.__setattr__(self, "protection", check_rules(self.protection))
         self._must("engine", bool(self.engine), "the name of an engine")
         self._must("pe", bool(self.pe), "the name of a processing element")
@@ -144,6 +154,10 @@ class AcceleratorConfig:
             self._must(name, low <= getattr(self, name) <= high, f"between {low} and {high}")
         for name in ("activation_format", "weight_format"):
             self._must(name, _is_plain(format_named(getattr(self, name))), "int8 or int4")
+        for name in self.weight_formats:
+            format_named(name)
+        self._must("weight_formats", len(set(self.weight_formats)) == len(self.weight_formats) <= LARGEST_MODE,
+                   f"up to {LARGEST_MODE} formats, each once")
         self._must("activation_format", self.activation.bits == 8, "an 8-bit format (rows of bytes leave the vector unit)")
         self._must("bus_width", self.bus_width in (64, 128, 256, 512), "64, 128, 256 or 512")
         for name in _POWERS_OF_TWO:
@@ -162,6 +176,8 @@ class AcceleratorConfig:
                    f"at least {self.accumulator_banks * max(4, self.rows)} (banks × rows of the array)")
         self._must("scratchpad_bytes", self.scratchpad_bytes // self.scratchpad_banks >= 4 * self.line_bytes,
                    f"at least {4 * self.line_bytes * self.scratchpad_banks} (4 lines of {self.line_bytes} bytes a bank)")
+        if self.engine_info is not None:
+            self.engine_info.check(self)
 
     def _must(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
@@ -180,10 +196,23 @@ class AcceleratorConfig:
         return _element(self.weight_format)
 
     @property
+    def engine_info(self) -> "EngineInfo | None":
+        """What the frame knows of the engine; None if it is not registered, which is refused when the accelerator is built."""
+        from hw.engines import ENGINES  # engines are described in terms of configs, so they import this file
+
+        return ENGINES.get(self.engine)
+
+    @property
+    def _engine(self) -> "EngineInfo":
+        info = self.engine_info
+        if info is None:
+            raise ConfigError(f"AcceleratorConfig.engine must be the name of a registered engine, not {self.engine!r}")
+        return info
+
+    @property
     def psum_width(self) -> int:
-        """Bits of a psum inside the array: wide enough that neither R rows nor `os_depth` steps can overflow."""
-        depth = max(self.rows, self.os_depth if "os" in self.dataflows else 1)
-        return self.activation.bits + self.weight.bits + ceil_log2(depth)
+        """Bits of a psum on its way to the accumulator: wide enough that what one tile adds cannot overflow."""
+        return self._engine.psum_width(self)
 
     @property
     def beat_bytes(self) -> int:
@@ -233,8 +262,8 @@ class AcceleratorConfig:
 
     @property
     def peak_macs_per_cycle(self) -> int:
-        """Multiply-accumulates of the whole array in one cycle."""
-        return self.rows * self.columns
+        """Multiply-accumulates that the engine issues in a cycle at most."""
+        return self._engine.peak_macs(self)
 
     def protection_of(self, domain: str) -> str:
         """Return the mechanism that a block which protects itself is asked for, "none" without one.
@@ -296,8 +325,9 @@ class AcceleratorConfig:
     def digest(self) -> str:
         """Return 12 hexadecimal digits that name this config."""
         fields = self.to_dict()
-        if not self.protection:     # a config of before there was protection keeps its name
-            del fields["protection"]
+        for name in ("protection", "weight_formats"):       # a config of before there were these keeps its name
+            if not fields[name]:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, indent=2, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -237,6 +237,7 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
         _field("dataflow", 1, "0 weight-stationary, 1 output-stationary"),
         _field("accumulate", 1, "0 overwrite the accumulator rows, 1 add to them"),
         _field("serialize", 1, "1: no overlap: a tile starts when the last one has left the array, its preload takes R slots"),
+        _field("mode", 8, "0: plain weights; i: packed weights in the i-th of the config's `weight_formats`"),
     ),
     Unit.VECTOR: (
         _field("source", 3, "where an element a comes from: a `VectorSource`"),

@@ -9,6 +9,8 @@ group                      object
 `heddle.pe_models`         its golden model, subclass of `sw.golden.pe.base.PEModel`, under the same name
 `heddle.engines`           what builds a matrix engine from an `AcceleratorConfig`
 `heddle.engine_infos`      its `hw.engines.EngineInfo`, under the same name
+`heddle.matrix_models`     its golden model (`sw.golden.array`), under `EngineInfo.model`
+`heddle.engine_runtimes`   what the runtime knows of it, a `sw.engines.EngineRuntime`, under `EngineInfo.model`
 `heddle.presets`           an `AcceleratorConfig`
 `heddle.formats`           a format of a family that exists (`hw.families`); the name is the format's
 `heddle.codecs`            (family class, codec): numpy codec of a new family of formats
@@ -28,7 +30,8 @@ __all__ = ["GROUPS", "Registry", "plugin_sources", "plugins"]
 
 T = TypeVar("T")
 
-GROUPS = ("pes", "pe_models", "engines", "engine_infos", "presets", "formats", "codecs", "decoders")
+GROUPS = ("pes", "pe_models", "engines", "engine_infos", "matrix_models", "engine_runtimes", "presets", "formats", "codecs",
+          "decoders")
 
 
 def plugins(group: str) -> dict[str, Any]:

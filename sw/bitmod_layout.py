@@ -28,7 +28,7 @@ class BitmodWeights:
     Attributes
     ----------
     precision : str
-        Key of `hw.engines.BITMOD_TERMS`.
+        Key of `hw.engines.bitmod.BITMOD_TERMS`.
     group : int
         G.
     specials : tuple of float

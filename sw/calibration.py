@@ -15,7 +15,7 @@ from hw.isa import RowUse, StreamUse, Unit, VectorFunction, VectorOutput, Vector
 from sw.golden.branch import advance, begin, commands_of
 from sw.golden.llama import LlamaConfig, LlamaWeights
 from sw.golden.sequencer import Event
-from sw.golden.units import State
+from sw.golden.state import State
 from sw.golden.vector.unit import run_vector
 from sw.prompts import PromptPrograms
 

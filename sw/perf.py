@@ -1,10 +1,9 @@
 """Cycles of a Program without RTL: its commands through a model of sequencer, queues, semaphores, DMA and engines.
 
 Commands are taken in program order, each unit keeping its own clock. What a unit does within a command is closed-form:
-`hw.engines` and `hw.timing` say how long, this file says when it can start. Goal: within 2 % of the RTL.
+`sw.engines` and `hw.timing` say how long, this file says when it can start. Goal: within 2 % of the RTL.
 """
 
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -14,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.engines import COMMAND_LATENCY, OPERAND_LATENCY, RESULT_LATENCY
-from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Dataflow, Opcode, StreamUse, Unit, VectorSource
+from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Opcode, StreamUse, Unit, VectorSource
 from hw.timing import (
     FETCH_LINE_BYTES,
     IN_FLIGHT,
@@ -26,6 +24,7 @@ from hw.timing import (
     fetch_ahead,
     vector_cycles,
 )
+from sw.engines import engine_runtime
 from sw.golden.sequencer import Event, mask_bits, run_sequencer
 from sw.program import Program
 
@@ -166,14 +165,12 @@ class _Model:
     def __init__(self, config: AcceleratorConfig, memory: MemoryModel):
         self.config, self.memory = config, memory
         self.queues = {unit: _Queue(config.queue_depth) for unit in Unit}
+        self.engine = engine_runtime(config).timing(config)
         self.next = dict.fromkeys(Unit, 0.0)    # when each unit can take another command
         self.semaphores: list[list[float]] = [[] for _ in range(SEMAPHORES)]
         self.read_bus = 0.0         # end of the last read beat
         self.turned = 0.0           # end of the last transposed beat; plain ones come after it
         self.write_bus = 0.0
-        self.streamed = 0.0         # cycle after the last slot that the matrix engine issued
-        self.stream_start = 0.0     # cycle in which its last tile began to stream
-        self.drained = 0.0          # when its last output-stationary tile has left the psum chain
         self.macs = 0
 
     # Units: from the cycle in which a command is taken to the one of `done` ------------------------------------------
@@ -216,52 +213,11 @@ class _Model:
         return at + cycles - 1
 
     def matrix(self, at: float, fields: Mapping[str, int]) -> float:
-        """Tiles back to back, as `hw.engines.matrix_command_cycles` says, and what passes from command to command."""
+        """Back to back, as the engine's own model says."""
         self.macs += fields["m"] * fields["n"] * fields["k"]
-        before = self.stream_start
-        tiles, last_cost = (self._ws if fields["dataflow"] == Dataflow.WS else self._os)(at, fields)
-        # The next command is taken when the last tile has been handed on, that is, when the one before it began to stream.
-        self.next[Unit.MATRIX] = max(at + 2, (self.stream_start - last_cost if tiles > 1 else before) + 1)
-        last_row = self.streamed if fields["dataflow"] == Dataflow.WS else self.drained
-        return last_row + self.config.rows + self.config.columns - 2 + OPERAND_LATENCY + RESULT_LATENCY
-
-    def _ws(self, at: float, fields: Mapping[str, int]) -> tuple[int, int]:
-        """Stream a weight-stationary command; return its tiles and the cycles of the last one."""
-        rows, m, k = self.config.rows, fields["m"], fields["k"]
-        cost = operator.add if self._same_bank(fields) else max     # in one bank, weights wait until no activation is read
-        first_rows, last_rows = min(k, rows), (k - 1) % rows + 1
-        groups, k_groups = ceil_div(fields["n"], self.config.columns), ceil_div(k, rows)
-        loaded = max(at + COMMAND_LATENCY, self.stream_start) + first_rows
-        start = max(self.streamed, loaded, self.drained)
-        whole = groups * ((k_groups - 1) * cost(m, rows) + cost(m, last_rows))
-        self.streamed = start + whole - cost(m, first_rows) + m
-        self.stream_start = self.streamed - m
-        return groups * k_groups, cost(m, last_rows)
-
-    def _os(self, at: float, fields: Mapping[str, int]) -> tuple[int, int]:
-        """Stream an output-stationary command; return its tiles and the cycles of the last one."""
-        rows, depth, k = self.config.rows, self.config.os_depth, fields["k"]
-        slots = 2 if self._same_bank(fields) else 1                 # in one bank, the operands of a step are read in turn
-        first_run, last_run, runs = slots * min(k, depth), slots * ((k - 1) % depth + 1), ceil_div(k, depth)
-        results = ceil_div(fields["n"], self.config.columns) * ceil_div(fields["m"], rows)
-        whole = (runs - 1) * max(slots * depth, rows) + max(last_run, rows)
-        first_end = max(max(self.streamed, at + COMMAND_LATENCY + 1) + first_run, self.drained)
-        self.streamed = first_end + results * whole - max(first_run, rows)
-        self.stream_start = self.streamed - last_run
-        self.drained = self.streamed + rows
-        return results * runs, max(last_run, rows)
-
-    def _same_bank(self, fields: Mapping[str, int]) -> bool:
-        """Return whether the operands of a matrix command share a scratchpad bank."""
-        m, k, bank = fields["m"], fields["k"], self.config.scratchpad_bank_bytes
-        along, across = (m, k) if fields["dataflow"] == Dataflow.WS else (k, m)
-        groups, n_groups = ceil_div(across, self.config.rows), ceil_div(fields["n"], self.config.columns)
-        banks = []
-        for name, steps, tiles in (("activation", along, groups), ("weight", k, n_groups)):
-            first = fields[f"{name}_addr"]
-            last = first + (steps - 1) * fields[f"{name}_stride"] + (tiles - 1) * fields[f"{name}_tile_stride"]
-            banks.append(range(first // bank, last // bank + 1))
-        return max(banks[0].start, banks[1].start) < min(banks[0].stop, banks[1].stop)
+        done = self.engine.command(at, fields)
+        self.next[Unit.MATRIX] = self.engine.next
+        return done
 
     # Commands ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hw.engines import BITMOD_TERMS, bitmod_cycles, bitmod_paper_layer
+from hw.engines.bitmod import BITMOD_TERMS, bitmod_cycles, bitmod_paper_layer
 
 LLAMA_2_7B = [(4096, 4096, 4 * 32), (11008, 4096, 2 * 32), (4096, 11008, 32), (32000, 4096, 1)]
 """(outputs, inputs, how many) of the linear layers."""

@@ -8,7 +8,7 @@ from amaranth import Module, Signal
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
 from hw.elements import BF16, ELEMENTS
-from hw.engines import EngineInfo
+from hw.engines.systolic import SYSTOLIC
 from hw.families import ScaledFormat
 from hw.pe.mac import MacPE
 from sw.golden.pe.base import Ints, PEModel
@@ -42,7 +42,7 @@ class ProbedEngine(SystolicEngine):
         return m
 
 
-ENGINE = EngineInfo(name="probed", doc="systolic, with a counter of its steps", source="an example")
+ENGINE = dataclasses.replace(SYSTOLIC, name="probed", doc="systolic, with a counter of its steps", source="an example")
 
 PRESET = dataclasses.replace(AcceleratorConfig(), pe="floor4")
 PROBED = dataclasses.replace(PRESET, engine="probed")

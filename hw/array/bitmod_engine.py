@@ -36,7 +36,7 @@ class BitmodEngine(wiring.Component):
       the scale, and the index of the special value. `weight_tile_stride` leads to the next C columns.
 
     Slots of the last group go as far as K, of which the last four may be fewer; rows beyond M are computed and not written,
-    columns beyond N are written as zero. Steps follow each other as `hw.engines.bitmod_cycles` says, where operands do not
+    columns beyond N are written as zero. Steps follow each other as `hw.engines.bitmod.bitmod_cycles` says, where operands do not
     wait; of weights of two terms the first step of a command comes 2 cycles later. A command alone takes S·T + R' + 19 cycles
     from being taken to `done`: S steps of T cycles, R' rows of its last tile.
 

@@ -22,7 +22,7 @@ class BitmodTile(wiring.Component):
     A `BitmodArray` whose products each column adds up (`ColumnSum`), one row a cycle, behind the next group.
 
     From the step that ends a result, of T cycles, to its first row: `latency` + T cycles; then a row a cycle, which cannot wait.
-    Cycles of a product: `hw.engines.bitmod_cycles`.
+    Cycles of a product: `hw.engines.bitmod.bitmod_cycles`.
 
     Parameters
     ----------

@@ -154,6 +154,7 @@ class TileSequencer(wiring.Component):
         rules = [
             ((command.m == 0) | (command.n == 0) | (command.k == 0), ErrorCause.BAD_SIZE, Const(0)),
             (unknown, ErrorCause.UNSUPPORTED, command.dataflow),
+            (command.mode != 0, ErrorCause.UNSUPPORTED, command.mode),
         ]
         for operand, slot_bytes in (("activation", config.activation_slot_bytes), ("weight", config.weight_slot_bytes)):
             for part in ("addr", "stride", "tile_stride"):

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from sw.golden.sequencer import Event, run_sequencer
-from sw.golden.units import UNITS, State
+from sw.golden.state import State
+from sw.golden.units import UNITS
 from sw.program import Program
 
 __all__ = ["advance", "begin", "branch", "commands_of"]

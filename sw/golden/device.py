@@ -8,10 +8,12 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from hw.isa import SEMAPHORE_MAX, SEQUENCER, ErrorCause, Opcode, Unit
 from sw.device import DeviceHang, Result, device_error
+from sw.golden.array import matrix_model
 from sw.golden.pe import pe_model
 from sw.golden.refusal import Refusal
 from sw.golden.sequencer import Event, Fault, mask_bits, run_sequencer
-from sw.golden.units import UNITS, State
+from sw.golden.state import State
+from sw.golden.units import UNITS
 from sw.program import Program
 
 __all__ = ["GoldenDevice", "GoldenSession", "error_text"]
@@ -112,11 +114,12 @@ class GoldenDevice:
     Raises
     ------
     ConfigError
-        If the config names a processing element that has no golden model.
+        If the config names a processing element or an engine that has no golden model.
     """
 
     def __init__(self, config: AcceleratorConfig):
         pe_model(config)
+        matrix_model(config)
         self.config = config
 
     def open(self, memory_bytes: int) -> GoldenSession:

@@ -2,7 +2,7 @@
 
 from hw.isa import ErrorCause
 
-__all__ = ["Refusal"]
+__all__ = ["Refusal", "check_aligned", "check_inside"]
 
 
 class Refusal(Exception):
@@ -18,3 +18,17 @@ class Refusal(Exception):
     def __init__(self, cause: ErrorCause, addr: int):
         super().__init__(f"{cause.name.lower()} at {addr:#x}")
         self.cause, self.addr = cause, addr
+
+
+def check_aligned(value: int, step: int) -> None:
+    """Refuse a value that is no multiple of `step`."""
+    if value % step:
+        raise Refusal(ErrorCause.MISALIGNED, value)
+
+
+def check_inside(first: int, last: int, unit: int, limit: int, cause: ErrorCause) -> None:
+    """Refuse pieces of `unit` at addresses up to `last` not below `limit`; name `first` where that is outside already."""
+    if first + unit > limit:
+        raise Refusal(cause, first)
+    if last + unit > limit:
+        raise Refusal(cause, last)

@@ -9,7 +9,7 @@ import pytest
 
 from hw.array.bitmod_engine import BitmodEngine
 from hw.config import AcceleratorConfig, ceil_div
-from hw.engines import BITMOD_TERMS, bitmod_cycles
+from hw.engines.bitmod import BITMOD_TERMS, bitmod_cycles
 from hw.errors import ConfigError
 from hw.isa import Dataflow, ErrorCause
 from sw.golden.array.bitmod import result_rows

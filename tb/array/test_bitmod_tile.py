@@ -9,7 +9,7 @@ import pytest
 from flows.block_sim import BlockSim
 from hw.array.bitmod_tile import BitmodTile
 from hw.elements import ELEMENTS, FP16, FP32
-from hw.engines import bitmod_cycles
+from hw.engines.bitmod import bitmod_cycles
 from hw.errors import ConfigError
 from hw.pe.bitmod.shape import BitmodShape
 from sw.golden.arith.floating import decode

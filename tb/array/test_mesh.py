@@ -7,7 +7,7 @@ import pytest
 
 from flows.emit import to_verilog
 from hw.array.mesh import Mesh
-from hw.engines import os_cycles, scale_sim_os_fold, scale_sim_ws_fold, ws_cycles
+from hw.engines.systolic import os_cycles, scale_sim_os_fold, scale_sim_ws_fold, ws_cycles
 from hw.pe import PE_TYPES, PESpec
 from hw.pe.base import pe_control_layout
 from sw.golden.array.mesh import MeshModel

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hw import engines
+from hw.engines import ENGINES as INFOS
 from hw.array import ENGINES
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
@@ -71,6 +71,6 @@ def test_golden_model_multiplies(dataflow: Dataflow) -> None:
 
 def test_registry_and_bad_configs() -> None:
     assert ENGINES["systolic"] is SystolicEngine
-    assert ENGINES.keys() == engines.ENGINES.keys()
+    assert ENGINES.keys() == INFOS.keys()
     with pytest.raises(ConfigError, match=rf"^PESpec\.kind must be one of {', '.join(PE_TYPES)}, not 'cam'$"):
         SystolicEngine(AcceleratorConfig(pe="cam"))

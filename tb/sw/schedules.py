@@ -4,7 +4,8 @@ import numpy as np
 
 from hw.isa import SEMAPHORES, SEQUENCER, Opcode, Unit
 from sw.golden.sequencer import mask_bits, run_sequencer
-from sw.golden.units import State, run_load, run_matrix, run_store, run_vector
+from sw.golden.state import State
+from sw.golden.units import run_load, run_matrix, run_store, run_vector
 
 __all__ = ["legal_order", "run_in_order", "starving_orders"]
 

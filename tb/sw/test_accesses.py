@@ -8,7 +8,7 @@ import pytest
 from hw.config import AcceleratorConfig
 from hw.isa import DESCRIPTORS, Unit
 from sw.accesses import SharedMemory, accesses
-from sw.golden.units import State
+from sw.golden.state import State
 from tb.sw.configs import CONFIGS
 from tb.sw.schedules import RUN
 from tb.vector.commands import VectorSpace, random_vector_command

@@ -8,7 +8,8 @@ from sw.assembler import Assembler, assemble
 from sw.device import DeviceError, DeviceHang
 from sw.golden.device import GoldenDevice
 from sw.golden.refusal import Refusal
-from sw.golden.units import State, run_load, run_matrix, run_store, run_vector
+from sw.golden.state import State
+from sw.golden.units import run_load, run_matrix, run_store, run_vector
 from sw.program import Program, Region
 from tb.programs import faulty_programs, random_program
 from tb.sw.configs import CONFIGS

@@ -6,7 +6,8 @@ import pytest
 from hw.config import AcceleratorConfig
 from hw.isa import DESCRIPTORS, Opcode, Unit, VectorOutput, VectorSource
 from sw.golden.sequencer import Event
-from sw.golden.units import State, run_load, run_vector
+from sw.golden.state import State
+from sw.golden.units import run_load, run_vector
 from sw.origin import origin_of
 from sw.program import Program
 from tb.vector.commands import VectorSpace, random_vector_command

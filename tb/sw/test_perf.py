@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from hw.engines import matrix_command_cycles
+from hw.engines.systolic import matrix_command_cycles
 from hw.isa import DESCRIPTORS, Dataflow, StreamUse, Unit, VectorOutput, VectorSource
 from hw.presets import PRESETS
 from hw.timing import VECTOR_STAGES, load_cycles, vector_cycles

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hw.engines import BITMOD_TERMS
+from hw.engines.bitmod import BITMOD_TERMS
 from hw.errors import ConfigError
 from hw.pe.bitmod import precision as rtl
 from hw.pe.bitmod.specials import SpecialValues

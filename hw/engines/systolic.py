@@ -1,48 +1,22 @@
-"""Each matrix engine's modes, and its cycle formulas: the one place where they stand.
+"""Cycle formulas of the systolic engine, and what a config of it must be.
 
 T tiles are R×C tiles of stationary operand; M, N, K as everywhere: M tokens, N outputs, K reduction.
 """
 
-from dataclasses import dataclass
-from math import ceil
-
-from hw.config import AcceleratorConfig, ceil_div
+from hw.config import AcceleratorConfig, ceil_div, ceil_log2
+from hw.engines.info import EngineInfo
+from hw.errors import ConfigError
 from hw.isa import Dataflow
-from hw.plugins import Registry
 
 __all__ = [
-    "BITMOD_TERMS", "COMMAND_LATENCY", "ENGINES", "OPERAND_LATENCY", "RESULT_LATENCY", "EngineInfo", "bitmod_cycles",
-    "bitmod_paper_layer", "matrix_command_cycles", "matrix_command_latency", "os_cycles", "scale_sim_os_fold",
-    "scale_sim_ws_fold", "ws_cycles",
+    "COMMAND_LATENCY", "OPERAND_LATENCY", "RESULT_LATENCY", "SYSTOLIC", "matrix_command_cycles", "matrix_command_latency",
+    "os_cycles", "scale_sim_os_fold", "scale_sim_ws_fold", "ws_cycles",
 ]
 
 # The systolic engine around its mesh.
 COMMAND_LATENCY = 3     # from the cycle in which a command is taken to its first preload slot (OS: one more to its first slot)
 OPERAND_LATENCY = 2     # from the issue of a slot (its reads are granted) to the slot on the mesh's input
 RESULT_LATENCY = 1      # from a command's last result row to `done`
-
-BITMOD_TERMS = {"int8": 4, "int6": 3, "int5": 3, "int4": 2, "int3": 2, "fp4": 2, "fp3": 2}
-"""Bit-serial terms of a weight, and so cycles for four of them in a BitMoD PE."""
-_BITMOD_LANES = 4
-_BITMOD_BUFFER_BYTES = 512 * 1024       # weight buffer and activation buffer of the paper, each
-_BITMOD_DRAM_BITS = 256                 # a cycle, in the authors' model: 128 pins, both edges
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngineInfo:
-    """What tables say of an engine."""
-
-    name: str
-    doc: str
-    source: str
-
-
-ENGINES: Registry[EngineInfo] = Registry("engine_infos", {
-    "systolic": EngineInfo(
-        name="systolic",
-        doc="R×C mesh, weight- and output-stationary by command, stationary operand double-buffered",
-        source="Gemmini, TPU v1; cycle formula verified by simulation (generalized here to R×C)"),
-})
 
 
 def ws_cycles(rows: int, columns: int, tiles: int, m: int, serialize: bool = False) -> int:
@@ -85,6 +59,26 @@ def scale_sim_os_fold(rows: int, columns: int, k: int) -> int:
     of this + R + 1 cycles, whatever M, N and K.
     """
     return k + rows + columns - 2
+
+
+def _check(config: AcceleratorConfig) -> None:
+    if config.weight_formats:
+        raise ConfigError("AcceleratorConfig.weight_formats must be empty for the systolic engine, not "
+                          f"{config.weight_formats!r}")
+
+
+def _psum_width(config: AcceleratorConfig) -> int:
+    """Return bits in which neither R rows nor `os_depth` steps can overflow."""
+    depth = max(config.rows, config.os_depth if "os" in config.dataflows else 1)
+    return config.activation.bits + config.weight.bits + ceil_log2(depth)
+
+
+SYSTOLIC = EngineInfo(
+    name="systolic",
+    doc="R×C mesh, weight- and output-stationary by command, stationary operand double-buffered",
+    source="Gemmini, TPU v1; cycle formula verified by simulation (generalized here to R×C)",
+    model="systolic",
+    check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns)
 
 
 def _tile_slots(config: AcceleratorConfig, m: int, n: int, k: int, dataflow: Dataflow) -> list[tuple[int, int, int]]:
@@ -130,37 +124,3 @@ def matrix_command_latency(config: AcceleratorConfig, m: int, n: int, k: int, da
         return first_slot + cycles - 1 + RESULT_LATENCY
     _, streamed, other = _tile_slots(config, m, n, k, dataflow)[0]
     return first_slot + cycles + min(streamed, other) + config.rows + config.columns - 2 + RESULT_LATENCY
-
-
-def bitmod_cycles(rows: int, columns: int, m: int, n: int, k: int, precision: str, group: int, tile_rows: int = 8) -> int:
-    """Return the cycles from the first term of a product to the first term of what follows, in R×C BitMoD PEs.
-
-    Output-stationary: ⌈M/R⌉·⌈N/C⌉ results, each of ⌈K/G⌉ groups of ⌈G/4⌉ steps of `BITMOD_TERMS` cycles; the last group may be
-    shorter. Nothing stands between groups or results: scales are multiplied and columns drained behind the next group, as long
-    as a group takes the 8 bits of a scale and the rows of a tile; a shorter one takes so long.
-    """
-    terms, least = BITMOD_TERMS[precision], 8 + tile_rows
-    cycles = k // group * max(least, ceil_div(group, _BITMOD_LANES) * terms)
-    if k % group:
-        cycles += max(least, ceil_div(k % group, _BITMOD_LANES) * terms)
-    return ceil_div(m, rows) * ceil_div(n, columns) * cycles
-
-
-def bitmod_paper_layer(rows: int, columns: int, m: int, n: int, k: int, weight_bits: float) -> int:
-    """Return the cycles of a linear layer in the authors' performance model, which has no pipeline to fill.
-
-    There `rows` count output channels and `columns` tokens, float16 activations come in and go out, and `weight_bits` are those
-    of a weight with its share of the scale (6.0625 lossless, 4.0625 and 3.0625 lossy). The larger one of computing,
-    ⌈K/4⌉·⌈N/rows⌉·⌈M/columns⌉·⌈⌊bits⌋/2⌋, and of moving all operands at 256 bits a cycle; of two that exceed 512 KiB each, one
-    is fetched again for each bufferful of the other, whichever is less.
-
-    Source: bitmod_sim of the authors (grade: derived, reproduces their Llama-2-7B figures; `weight_bits` of a row in whole
-    bytes). Differs from `bitmod_cycles`, which says what the RTL takes: that has no memory, and counts the scale's groups.
-    """
-    compute = ceil_div(k, _BITMOD_LANES) * ceil_div(n, rows) * ceil_div(m, columns) * ceil_div(int(weight_bits), 2)
-    weights, inputs, outputs = n * ceil(k * weight_bits / 8), m * 2 * k, m * 2 * n
-    moved = weights + inputs
-    if min(weights, inputs) > _BITMOD_BUFFER_BYTES:
-        moved = min(weights * ceil_div(inputs, _BITMOD_BUFFER_BYTES) + inputs,
-                    inputs * ceil_div(weights, _BITMOD_BUFFER_BYTES) + weights)
-    return max(compute, (moved + outputs) * 8 // _BITMOD_DRAM_BITS)

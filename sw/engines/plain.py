@@ -1,0 +1,37 @@
+"""Plain weights (mode 0), which every engine reads: a slot of C integers for each step of K, a scale for each output."""
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.config import AcceleratorConfig
+from hw.errors import ConfigError
+from sw.engines.runtime import WeightLayout
+from sw.layout import packed_weights
+
+__all__ = ["pack_plain", "plain_layout"]
+
+Floats = npt.NDArray[np.float32]
+
+
+def plain_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> WeightLayout:
+    """Return how plain weights lie.
+
+    Raises
+    ------
+    ConfigError
+        If `mode` is not 0.
+    """
+    if mode:
+        raise ConfigError(f"mode must be 0 for plain weights, not {mode!r}")
+    slot = config.weight_slot_bytes
+    return WeightLayout(mode=0, n=n, k=k, columns=config.columns, granule=config.rows, record_k=1, record_bytes=slot,
+                        weight_stride=slot, beat_bytes=config.beat_bytes)
+
+
+def pack_plain(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """Return the bytes of a matrix (N, K), rounded to symmetric integers to nearest even, and the scale of each output."""
+    largest = np.float32(config.weight.maximum)
+    magnitude = np.abs(matrix).max(axis=1)
+    scale = np.where(magnitude > 0, magnitude / largest, np.float32(1)).astype(np.float32)
+    rounded = np.clip(np.rint(matrix / scale[:, None]), -largest, largest).astype(np.int8)
+    return packed_weights(config, layout.k, layout.n).pack(np.ascontiguousarray(rounded.T)), scale
