@@ -182,23 +182,23 @@ def run_campaign(args: argparse.Namespace, job: Job, rates: Rates, *, faults: in
                  floor: int = STRATUM_FLOOR, criterion: TopOne | None = None) -> tuple[dict[str, Any], Results]:
     """Run a campaign in its folder with a progress bar; write result and report; return the figures and the results."""
     folder = campaign_folder(args, job)
-    store = Store(folder, job.identity, resume=args.resume, replace=args.output is None if replace is None else replace)
-    try:
-        with _progress() as progress:
-            campaign = Campaign(engine=job.engine, words=job.words, lifetimes=job.lifetimes, sampler=job.sampler, store=store,
-                                factory=job.factory, workers=args.workers, floor=floor, progress=progress)
-            if exhaustive:
-                results = campaign.exhaust()
-            else:
-                results = campaign.until(looks) if looks is not None else campaign.sample(faults or 1000)
-    except KeyboardInterrupt:
-        log.print(escape(f"faults so far are kept in {folder}: the same command goes on with --resume"))
-        raise
-    answer = summary(job, campaign, results, rates, criterion)
-    answer["files"] = [str(folder / RESULT_FILE), str(folder / REPORT_FILE)]
-    answer["folder"] = str(folder)
-    store.write_json(RESULT_FILE, answer)
-    store.write_text(REPORT_FILE, campaign_page(job, results, answer, title=title_of(args, answer)))
+    with Store(folder, job.identity, resume=args.resume, replace=args.output is None if replace is None else replace) as store:
+        try:
+            with _progress() as progress:
+                campaign = Campaign(engine=job.engine, words=job.words, lifetimes=job.lifetimes, sampler=job.sampler, store=store,
+                                    factory=job.factory, workers=args.workers, floor=floor, progress=progress)
+                if exhaustive:
+                    results = campaign.exhaust()
+                else:
+                    results = campaign.until(looks) if looks is not None else campaign.sample(faults or 1000)
+        except KeyboardInterrupt:
+            log.print(escape(f"faults so far are kept in {folder}: the same command goes on with --resume"))
+            raise
+        answer = summary(job, campaign, results, rates, criterion)
+        answer["files"] = [str(folder / RESULT_FILE), str(folder / REPORT_FILE)]
+        answer["folder"] = str(folder)
+        store.write_json(RESULT_FILE, answer)
+        store.write_text(REPORT_FILE, campaign_page(job, results, answer, title=title_of(args, answer)))
     return answer, results
 
 

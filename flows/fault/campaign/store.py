@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.fault.campaign.lock import lock_folder
 from flows.fault.campaign.results import RESULT
 from flows.toolchain import missing_tool
 
@@ -30,6 +31,7 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def _parquet() -> Any:
+    """Return pyarrow's module."""
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -38,7 +40,7 @@ def _parquet() -> Any:
 
 
 class Store:
-    """The folder of one campaign.
+    """The folder of one campaign, which belongs to this process until `close`; also a context manager.
 
     ``campaign.json`` says what it is a campaign of, ``faults/*.parquet`` have the rows (`RESULT`). A file gets its name when it
     is complete, so that an interrupted campaign loses at most the rows that `flush` was not called for.
@@ -63,6 +65,8 @@ class Store:
     ------
     StoreError
         If the folder holds another campaign, or one although it is not to be resumed, or none although it is.
+    LockError
+        If another process has the folder.
     ToolError
         If pyarrow is missing.
     """
@@ -75,26 +79,48 @@ class Store:
         self.rows = np.zeros(0, RESULT)
         there = folder / CAMPAIGN
         identity = json.loads(json.dumps(identity))
+        if resume and not there.exists():       # before a folder is made for it
+            raise StoreError(f"--resume needs a folder with a campaign, not {str(folder)!r}")
+        (folder / FAULTS).mkdir(parents=True, exist_ok=True)
+        self._lock = lock_folder(folder)
+        try:
+            self._open(there, identity, resume=resume, replace=replace)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, there: Path, identity: dict[str, Any], *, resume: bool, replace: bool) -> None:
+        faults = self.folder / FAULTS
         if resume:
             self._check(there, identity)
             self.rows = self._read()
         elif there.exists() and not replace:
-            raise StoreError(f"-o must be a folder without a campaign, not {str(folder)!r}: add --resume to go on with that one")
+            raise StoreError(f"-o must be a folder without a campaign, not {str(self.folder)!r}: add --resume to go on with that "
+                             "one")
         elif there.exists():
-            for file in (folder / FAULTS).glob("*.parquet"):
+            for file in faults.glob("*.parquet"):
                 file.unlink()
-        (folder / FAULTS).mkdir(parents=True, exist_ok=True)
-        for half_done in (folder / FAULTS).glob("*.part"):
+        for half_done in faults.glob("*.part"):
             half_done.unlink()
         if not resume:
             self.write_json(CAMPAIGN, identity)
 
+    def __enter__(self) -> "Store":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes into the folder; what `flush` was not called for is lost."""
+        self._lock.release()
+
     def _check(self, there: Path, identity: dict[str, Any]) -> None:
         try:
             before = json.loads(there.read_text())
-        except OSError:
-            raise StoreError(f"--resume needs a folder with a campaign, not {str(self.folder)!r}") from None
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise StoreError(f"--resume needs a readable {CAMPAIGN}, not {str(there)!r}: {error}") from None
         if not isinstance(before, dict):
             raise StoreError(f"--resume needs a readable {CAMPAIGN}, not {str(there)!r}: it must hold an object, not {before!r}")

@@ -23,7 +23,7 @@ __all__ = ["CocotbEngine"]
 
 
 class CocotbEngine:
-    """Injects through the VPI; implements `Engine` of `flows.fault.engines`. Every fault is a run from the first cycle to the last.
+    """Injects through the VPI; implements `Engine` of `flows.fault.engines`. Every fault is a run from reset to the end.
 
     Needs cocotb. Each call of `run` is one process, which runs without faults first.
 

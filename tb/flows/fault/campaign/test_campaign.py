@@ -156,23 +156,28 @@ def identity(**changed):
     return {"target": "t", "design": "d", "plan": Plan().to_json(), "population": {"sites": "*"}, **changed}
 
 
+def kept_in(folder):
+    with Store(folder, identity(), resume=True) as store:
+        return store.rows
+
+
 def test_interrupted_and_resumed_is_what_it_would_have_been(tmp_path):
     whole = Campaign(**parts(Plan(seed=3), trace=True)).sample(900)
     engine = ToyEngine(dies_after=1)
     engine.batch = 300
-    campaign = Campaign(**parts(Plan(seed=3), engine=engine), store=Store(tmp_path, identity()))
-    with pytest.raises(KeyboardInterrupt):
-        campaign.sample(900)
-    store = Store(tmp_path, identity(), resume=True)
-    assert len(store.rows) == 300
-    again = Campaign(**parts(Plan(seed=3)), store=store)
-    results = again.sample(900)
+    with Store(tmp_path, identity()) as store, pytest.raises(KeyboardInterrupt):
+        Campaign(**parts(Plan(seed=3), engine=engine), store=store).sample(900)
+    with Store(tmp_path, identity(), resume=True) as store:
+        assert len(store.rows) == 300
+        again = Campaign(**parts(Plan(seed=3)), store=store)
+        results = again.sample(900)
     assert again.spent.faults == 600
     assert np.array_equal(np.sort(results.rows, order="index"), np.sort(whole.rows, order="index"))
-    more = Campaign(**parts(Plan(seed=3)), store=Store(tmp_path, identity(), resume=True))
-    assert len(more.sample(1200).rows) == 1200
+    with Store(tmp_path, identity(), resume=True) as store:
+        more = Campaign(**parts(Plan(seed=3)), store=store)
+        assert len(more.sample(1200).rows) == 1200
     assert more.spent.faults == 300
-    kept = Store(tmp_path, identity(), resume=True).rows
+    kept = kept_in(tmp_path)
     assert np.array_equal(kept["outcome"], np.sort(more.results.rows, order="index")["outcome"])
     assert not list(tmp_path.rglob("*.part"))
 
@@ -181,11 +186,14 @@ def test_interrupted_and_resumed_is_what_it_would_have_been(tmp_path):
 def test_a_campaign_does_not_shrink(tmp_path, method):
     """What analysis proves masked is counted as far as rows go, however few faults are asked for afterwards."""
     plan = Plan(seed=3, method=method)
-    whole = Campaign(**parts(plan, trace=True), store=Store(tmp_path, identity()))
-    whole.sample(900)
+    with Store(tmp_path, identity()) as store:
+        whole = Campaign(**parts(plan, trace=True), store=store)
+        whole.sample(900)
     assert whole.masked_by_analysis > 0
-    again = Campaign(**parts(plan, trace=True), store=Store(tmp_path, identity(), resume=True))
-    assert len(again.sample(10).rows) == len(whole.results.rows)
+    with Store(tmp_path, identity(), resume=True) as store:
+        again = Campaign(**parts(plan, trace=True), store=store)
+        small = again.sample(10)
+    assert len(small.rows) == len(whole.results.rows)
     assert again.spent.faults == 0
     assert again.masked_by_analysis >= whole.masked_by_analysis * 0.95      # but what lay behind the last row
     assert again.masked_by_analysis <= whole.masked_by_analysis
@@ -194,8 +202,9 @@ def test_a_campaign_does_not_shrink(tmp_path, method):
 @pytest.mark.parametrize(("name", "value"), [("outcome", 99), ("site", 9999), ("mask", 0), ("stratum", 1), ("index", 1 << 50),
                                              ("cycle", 77)])
 def test_rows_that_are_not_of_the_plan(tmp_path, name, value):
-    Campaign(**parts(), store=Store(tmp_path, identity())).sample(50)
-    store = Store(tmp_path, identity(), resume=True)
+    with Store(tmp_path, identity()) as store:
+        Campaign(**parts(), store=store).sample(50)
+    store.rows = kept_in(tmp_path)
     store.rows[name][7:10] = value
     with pytest.raises(StoreError, match=r"^rows that a campaign goes on from must be of its plan, not what 3 of 50 say: "
                                          r"files in the folder have been changed$"):
@@ -214,7 +223,7 @@ def test_an_importance_sample_that_says_nothing():
 def test_a_folder_that_cannot_take_it(tmp_path):
     with pytest.raises(StoreError, match=r"^--resume needs a folder with a campaign, not '.*none'$"):
         Store(tmp_path / "none", identity(), resume=True)
-    Store(tmp_path, identity())
+    Store(tmp_path, identity()).close()
     with pytest.raises(StoreError, match=r"^-o must be a folder without a campaign, not '.*': add --resume to go on with "
                                          r"that one$"):
         Store(tmp_path, identity())
@@ -230,7 +239,7 @@ def test_a_folder_that_cannot_take_it(tmp_path):
     with pytest.raises(StoreError, match=r"^--resume needs a readable campaign\.json, not '.*': it must hold an object, not "
                                          r"\[\]$"):
         Store(tmp_path, identity(), resume=True)
-    Store(tmp_path, identity(), replace=True)
+    Store(tmp_path, identity(), replace=True).close()
     assert json.loads((tmp_path / "campaign.json").read_text()) == identity()
     import pyarrow
     import pyarrow.parquet
@@ -300,11 +309,13 @@ class DyingEngine(ToyEngine):
 
 
 def test_a_worker_that_dies(tmp_path):
-    campaign = Campaign(**parts(Plan(seed=2)), workers=2, factory=DyingEngine, store=Store(tmp_path, identity()))
+    store = Store(tmp_path, identity())
+    campaign = Campaign(**parts(Plan(seed=2)), workers=2, factory=DyingEngine, store=store)
     with pytest.raises(ToolError, match=r"^a worker of the campaign died \(of memory, perhaps\): rows so far are kept; go on "
                                         r"with --resume and fewer --workers$"):
         campaign.sample(200)
-    assert len(Store(tmp_path, identity(), resume=True).rows) == 0
+    store.close()
+    assert len(kept_in(tmp_path)) == 0
 
 
 class TellingEngine(ToyEngine):
