@@ -19,7 +19,7 @@ LEAST = {
     "synth": ("systolic-4x4", "--target", "asic"), "report": ("systolic-4x4",), "replay": ("case",), "formats": (),
     "inject": ("systolic-4x4", "--gemm", "4,4,4"),
     "harden": ("systolic-4x4", "--gemm", "4,4,4"), "quantize": ("model", "--format", "int8", "-o", "out"),
-    "eval": ("--model", "model"),
+    "eval": ("--model", "model"), "reproduce": ("sparseloop",),
     "generate": ("systolic-4x4", "--model", "model", "--prompt", "a", "--tokens", "1"), "embed": ("systolic-4x4", "--text", "a"),
 }
 """Arguments without which a command is refused."""

@@ -1,0 +1,65 @@
+"""Papers whose figures are compared with ours: one module of this package for each.
+
+A module has `rows(options: Options) -> Iterator[Row]`, cheapest rows first. `Row.ours` is computed or measured there, never
+typed in; a row that needs an option which was not given is made by `not_asked`.
+"""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flows.reproduce.options import Options
+from flows.reproduce.row import GRADES, Row, Value, not_asked
+
+__all__ = ["GRADES", "PAPERS", "Options", "Paper", "Row", "Value", "not_asked", "rows_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paper:
+    """A paper that `heddle reproduce` knows.
+
+    Attributes
+    ----------
+    doc : str
+        What is compared, in one line.
+    source : str
+        Authors, title, where it was published.
+    module : str
+        Module with `rows`.
+    options : tuple of str
+        Fields of `Options` that its rows use.
+    """
+
+    doc: str
+    source: str
+    module: str
+    options: tuple[str, ...] = ()
+
+
+PAPERS: dict[str, Paper] = {
+    "sparseloop": Paper(
+        doc="cycles of sparse cores: an Eyeriss-v2 PE, DSTC and structured tensor cores; density models",
+        source="Wu et al., Sparseloop, MICRO 2022, and its artifact", module="flows.reproduce.sparseloop", options=("data",)),
+}
+"""Name → paper, in the order of `heddle reproduce --list`."""
+
+
+def rows_of(name: str, options: Options) -> Iterator[Row]:
+    """Return the rows of a paper, made as they are asked for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such paper, or an option is given that none of its rows uses.
+    """
+    if name not in PAPERS:
+        raise ValueError(f"PAPER must be one of {', '.join(PAPERS)}, not {name!r}")
+    paper = PAPERS[name]
+    for option in options.given:
+        if option not in paper.options:
+            uses = f"only --{', --'.join(paper.options)}" if paper.options else "no options"
+            raise ValueError(f"heddle reproduce {name} must go without --{option}: its rows use {uses}")
+    if options.windows is not None and options.model is None:
+        raise ValueError("--windows must go with --model DIR: they are of text that a model predicts")
+    rows: Iterator[Row] = importlib.import_module(paper.module).rows(options)
+    return rows
