@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from sw.device import Result, Session
+from sw.engines import default_weights
 from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.encoder import EncoderMemory, encoder_memory, encoder_program
 from sw.kernels.transformer.shape import PAGE, ShapeError
@@ -34,6 +35,8 @@ class CompiledEncoder:
     weights : BertWeights
     chunk : int or None
         Tokens at once, a power of two; by default the most that fit, up to 64.
+    weight_format : str or None
+        Format of the layers' matrices; by default the config's first packed one.
 
     Attributes
     ----------
@@ -46,24 +49,26 @@ class CompiledEncoder:
 
     Raises
     ------
-    ShapeError, AreaError
+    ShapeError, AreaError, ConfigError
         If the config cannot run the model, or not in such chunks; the text names the limit.
     ValueError
         If a weight is not finite; the text names it.
     """
 
-    def __init__(self, config: AcceleratorConfig, model: BertConfig, weights: BertWeights, *, chunk: int | None = None):
+    def __init__(self, config: AcceleratorConfig, model: BertConfig, weights: BertWeights, *, chunk: int | None = None,
+                 weight_format: str | None = None):
         self.config, self.model, self.weights = config, model, weights
-        self.chunk, self.memory, self.program = self._compile(chunk)
+        self.chunk, self.memory, self.program = self._compile(
+            chunk, default_weights(config) if weight_format is None else weight_format)
         self.dram: npt.NDArray[np.uint8] = np.zeros(round_up(self.program.memory_bytes, PAGE), np.uint8)
         place_encoder(config, model, self.memory, weights, self.dram)
 
-    def _compile(self, chunk: int | None) -> tuple[int, EncoderMemory, Program]:
+    def _compile(self, chunk: int | None, weight_format: str) -> tuple[int, EncoderMemory, Program]:
         """Return chunk, memory and program; of several chunks the largest that the config can run."""
         size, least = LARGEST_CHUNK if chunk is None else chunk, max(2, self.config.beat_bytes // 4)
         while True:
             try:
-                memory = encoder_memory(self.config, self.model, tokens=size)
+                memory = encoder_memory(self.config, self.model, tokens=size, weight_format=weight_format)
                 return size, memory, encoder_program(self.config, memory, code_addr=round_up(memory.end, PAGE))
             except (AreaError, ShapeError):
                 if chunk is not None or size <= least:

@@ -4,14 +4,16 @@ Three programs share the model's memory: chunks of the prompt without logits, th
 every position, since the position is an argument.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from sw.device import Result, Session
+from sw.engines import default_weights
 from sw.golden.llama import LlamaConfig, LlamaWeights
 from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.decoder import DecoderMemory, decoder_memory, decoder_program
@@ -66,6 +68,8 @@ class CompiledModel:
         Format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
     limits : mapping of str to float, or None
         Largest magnitude of what each linear makes (`sw.calibration`); for configs with range restriction.
+    weight_format, head_format : str or None
+        Formats of the layers' matrices and of the output matrix; by default the config's first packed one, and plain.
 
     Attributes
     ----------
@@ -81,14 +85,15 @@ class CompiledModel:
     ------
     ContextError
         If the context cannot be.
-    ShapeError, AreaError
+    ShapeError, AreaError, ConfigError
         If the config cannot run the model, or not in such chunks; the text names the limit.
     ValueError
         If a weight is not finite; the text names it.
     """
 
     def __init__(self, config: AcceleratorConfig, model: LlamaConfig, weights: LlamaWeights, *, context: int | None = None,
-                 chunk: int | None = None, kv: str = "int8", limits: Mapping[str, float] | None = None):
+                 chunk: int | None = None, kv: str = "int8", limits: Mapping[str, float] | None = None,
+                 weight_format: str | None = None, head_format: str | None = None):
         self.config, self.model, self.weights = config, model, weights
         self.context = model.context if context is None else context
         if not 1 <= self.context <= model.context:
@@ -96,17 +101,20 @@ class CompiledModel:
         if chunk is not None and (chunk < 1 or chunk & (chunk - 1)):
             raise ShapeError(f"the chunk must be a power of two, not {chunk}")
         self._limits = limits
-        self.chunk, self.memory, (self.fill, self.prefill, self.decode) = self._programs(chunk, kv)
+        memory = partial(decoder_memory, config, model, context=self.context, kv=kv, head_format=head_format or "",
+                         weight_format=default_weights(config) if weight_format is None else weight_format)
+        self.chunk, self.memory, (self.fill, self.prefill, self.decode) = self._programs(chunk, memory)
         self.dram: npt.NDArray[np.uint8] = np.zeros(round_up(max(
             program.memory_bytes for program in (self.fill, self.prefill, self.decode)), PAGE), np.uint8)
         place_model(config, self.memory, weights, self.dram)
 
-    def _programs(self, chunk: int | None, kv: str) -> tuple[int, DecoderMemory, tuple[Program, Program, Program]]:
+    def _programs(self, chunk: int | None,
+                  memory_for: Callable[..., DecoderMemory]) -> tuple[int, DecoderMemory, tuple[Program, Program, Program]]:
         """Return chunk, memory and programs; of several chunks the largest that the config can run."""
         size = LARGEST_CHUNK if chunk is None else chunk
         while True:
             try:
-                memory = decoder_memory(self.config, self.model, tokens=size, context=self.context, kv=kv)
+                memory = memory_for(tokens=size)
                 return size, memory, self._compile(memory, size)
             except (AreaError, ShapeError):
                 if chunk is not None or size == 1:

@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("rtl", "golden"), default="rtl", help="what runs it (default: %(default)s)")
     parser.add_argument("--chunk", type=int, metavar="M",
                         help="tokens at once, a power of two (default: the most that fit, up to 64)")
+    parser.add_argument("--weights", metavar="FORMAT",
+                        help="format of the layers' matrices, of those of the config (default: its first packed one, else plain)")
     parser.add_argument("--seed", type=int, default=0, help="of stalls (default: %(default)s)")
     add_memory_arguments(parser)
     add_json_argument(parser)
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> bool:
     model = MiniLM() if args.model == _OWN else SentenceModel(Path(args.model))
     sentences = [model.sentence(text) for text in args.text]
     model.checkpoint.check_values()
-    compiled = CompiledEncoder(config, model.config, model.weights, chunk=args.chunk)
+    compiled = CompiledEncoder(config, model.config, model.weights, chunk=args.chunk, weight_format=args.weights)
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=log, transient=True,
                   disable=not log.is_terminal) as progress:
         task = progress.add_task("building the simulator", total=None)

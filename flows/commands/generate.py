@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.description = (
         "Compile a model of the Llama family for a config and let it go on with a prompt. Embeddings of tokens and the choice of "
-        "the next one are the host's work, all else the accelerator's, with weights and activations of int8. Every run on the "
+        "the next one are the host's work, all else the accelerator's, with activations of int8 and weights in a format that its "
+        "engine takes. Every run on the "
         "RTL is repeated by the golden device, and all of memory compared.")
     add_config_arguments(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR",
@@ -52,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="tokens of the prompt at once, a power of two (default: the most that fit, up to 64)")
     parser.add_argument("--kv", choices=tuple(KV_FORMATS), default="int8",
                         help="format of cached keys and values (default: %(default)s)")
+    parser.add_argument("--weights", metavar="FORMAT",
+                        help="format of the layers' matrices, of those of the config (default: its first packed one, else plain)")
+    parser.add_argument("--head", metavar="FORMAT", help="format of the output matrix (default: plain)")
     add_memory_arguments(parser)
     add_json_argument(parser)
 
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> bool:
     check_length(len(tokens), args.tokens, model.config.context if args.context is None else args.context)
     model.checkpoint.check_values()
     compiled = CompiledModel(config, model.config, model.checkpoint.weights(), context=args.context, chunk=args.chunk,
-                             kv=args.kv)
+                             kv=args.kv, weight_format=args.weights, head_format=args.head)
     with _Screen(prompt.decode(errors="replace"), TextStream(model.tokenizer), len(tokens), silent=args.json) as screen:
         device = None
         if args.device == "rtl":

@@ -1,5 +1,6 @@
 """What the runtime must know of a matrix engine: how packed weights lie, and how long commands take."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,6 +66,11 @@ class WeightLayout:
     def bytes_of(self, k: int) -> int:
         """Return the bytes of `k` inputs of a group's stream; the last record is a whole one."""
         return ceil_div(k, self.record_k) * self.record_bytes
+
+    def cut(self, k: int) -> int:
+        """Return the largest step ≤ `k` at which K can be cut, but at least the smallest: whole granules that end at a beat."""
+        step = self.granule * (self.beat_bytes // math.gcd(self.beat_bytes, self.bytes_of(self.granule)))
+        return max(step, k // step * step)
 
     @property
     def group_stride(self) -> int:

@@ -32,7 +32,7 @@ def place_encoder(config: AcceleratorConfig, model: BertConfig, memory: EncoderM
         If a weight is not finite; the text names it.
     """
     _check(weights)
-    shape, linears = memory.shape, encoder_linears(config, memory.shape)
+    shape, linears = memory.shape, encoder_linears(config, memory.shape, memory.weight_format)
     start, _ = memory.regions["weights"]
     _place_rows("position embeddings", weights.positions, memory, dram, memory.regions["positions"][0])
     factors = smoothing(model, weights)
@@ -42,7 +42,7 @@ def place_encoder(config: AcceleratorConfig, model: BertConfig, memory: EncoderM
         at = memory.layers_at + number * memory.layer_bytes
         residuals = {"output": smooth.attention, "down": smooth.mlp}
         for name, (matrix, bias) in _matrices(shape, layer, smooth).items():
-            place_linear(linears[name], f"{name} of layer {number}", matrix, dram, at + memory.offsets[name], bias,
+            place_linear(config, linears[name], f"{name} of layer {number}", matrix, dram, at + memory.offsets[name], bias,
                          residuals.get(name))
         for name, pair, factor in (("attention norm", layer.norm1, smooth.mlp), ("output norm", layer.norm2, behind[number])):
             _place_rows(f"{name} of layer {number}", _over(pair, factor), memory, dram, at + memory.offsets[name])

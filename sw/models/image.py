@@ -1,8 +1,10 @@
-"""Matrices of models as the accelerator's memory holds them: int8 with a scale for each output, and heads padded."""
+"""Matrices of models as the accelerator's memory holds them: packed, with a scale for each output, and heads padded."""
 
 import numpy as np
 import numpy.typing as npt
 
+from hw.config import AcceleratorConfig
+from sw.engines import pack_weights
 from sw.kernels.transformer.linear import Linear
 from sw.kernels.transformer.shape import DecoderShape
 
@@ -19,9 +21,9 @@ def pad_heads(shape: DecoderShape, matrix: Floats, parts: int = 2) -> Floats:
     return padded.reshape(-1, matrix.shape[1])
 
 
-def place_linear(linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np.uint8], at: int,
+def place_linear(config: AcceleratorConfig, linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np.uint8], at: int,
                  bias: Floats | None = None, factors: Floats | None = None) -> None:
-    """Round a matrix (outputs, inputs) to int8 and write it to `at`, then its scales, its bias, and the residual's factors.
+    """Round a matrix (outputs, inputs) to the linear's format and write it to `at`, then scales, bias and residual's factors.
 
     Raises
     ------
@@ -30,10 +32,7 @@ def place_linear(linear: Linear, name: str, matrix: Floats, dram: npt.NDArray[np
     """
     if not np.isfinite(matrix).all():
         raise ValueError(f"weights must be finite, but {name} holds NaN or infinity")
-    magnitude = np.abs(matrix).max(axis=1)
-    scale = np.where(magnitude > 0, magnitude / np.float32(127), np.float32(1)).astype(np.float32)
-    rounded = np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8)
-    packed = linear.layout.pack(np.ascontiguousarray(rounded.T))
+    packed, scale = pack_weights(config, linear.layout, matrix)
     dram[at:at + packed.size] = packed
     place_floats(f"{name}, scale", scale, dram, at + linear.scales_offset)
     for number, (what, values) in enumerate((("bias", bias), ("residual", factors)), 1):

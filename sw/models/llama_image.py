@@ -1,4 +1,4 @@
-"""A Llama checkpoint as the accelerator's memory holds it: int8 weights, a scale for each output, angles, embeddings.
+"""A Llama checkpoint as the accelerator's memory holds it: packed weights, a scale for each output, angles, embeddings.
 
 The weight of a norm is folded into the linears behind it, before they are rounded. Heads are padded as `DecoderShape` says; gate
 and up come in tiles, each of both.
@@ -27,16 +27,16 @@ def place_model(config: AcceleratorConfig, memory: DecoderMemory, weights: Llama
         If a weight is not finite; the text names it.
     """
     shape = memory.shape(config, memory.tokens)
-    linears = layer_linears(config, shape, memory.gate_tile)
+    linears = layer_linears(config, shape, memory.gate_tile, memory.weight_format)
     start, _ = memory.regions["weights"]
     for number, layer in enumerate(weights.layers):
         for name, matrix in _layer_matrices(shape, memory.gate_tile, layer).items():
             at = start + number * memory.layer_bytes + memory.offsets[name]
-            place_linear(linears[name], f"{name} of layer {number}", matrix, dram, at)
+            place_linear(config, linears[name], f"{name} of layer {number}", matrix, dram, at)
     head = start + memory.model.layers * memory.layer_bytes
     with np.errstate(over="ignore"):
         output = weights.head * weights.norm
-    place_linear(head_linear(config, shape, 1), "head", output, dram, head)
+    place_linear(config, head_linear(config, shape, 1, memory.head_format), "head", output, dram, head)
     _place_angles(memory, shape, dram)
 
 

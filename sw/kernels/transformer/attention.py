@@ -207,7 +207,7 @@ class _Emission:
             "activation_addr": emitter.reg("query"), "activation_stride": self.queries.row_bytes,
             "activation_tile_stride": config.activation_slot_bytes, "weight_addr": self._slot("keys"), "weight_stride": tile,
             "weight_tile_stride": config.weight_slot_bytes, "acc_addr": 0, "acc_tile_stride": self.row_limit, "m": self.rows,
-            "n": here, "k": shape.head_dim, "dataflow": int(Dataflow.WS), "accumulate": 0, "serialize": 0,
+            "n": here, "k": shape.head_dim, "dataflow": int(Dataflow.WS), "accumulate": 0, "serialize": 0, "mode": 0,
         }, [Semaphore.IN_FULL, Semaphore.ACC_FREE], [Semaphore.IN_FREE, *([] if self.packed else [Semaphore.ACC_FULL])])
         known = [Semaphore.PARAM_FULL]
         if self.packed:

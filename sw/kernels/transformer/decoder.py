@@ -21,6 +21,7 @@ Behind the last layer: quantize the last token's x with the norm, linear · head
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
@@ -52,8 +53,8 @@ class DecoderMemory:
     model : LlamaConfig
     tokens, context, gate_tile : int
         Tokens of the largest chunk; tokens that the cache holds; columns of a tile of gate and up together.
-    kv : str
-        Format of keys and values.
+    kv, weight_format, head_format : str
+        Formats of keys and values, of the layers' weights and of the head's; "": plain weights.
     regions : dict of str to (int, int)
         Name → address and size: "x" (rows of float32, `row_bytes` apart; the embeddings of a chunk go there), "angles",
         "weights" (layer after layer, then the head), "cache", "qkv", "attention", "mlp", "logits".
@@ -70,6 +71,8 @@ class DecoderMemory:
     context: int
     gate_tile: int
     kv: str
+    weight_format: str
+    head_format: str
     regions: dict[str, tuple[int, int]]
     row_bytes: int
     offsets: dict[str, int]
@@ -91,37 +94,43 @@ class DecoderMemory:
         return round_up(4 * self.model.vocab, 64)
 
 
-def layer_linears(config: AcceleratorConfig, shape: DecoderShape, gate_tile: int) -> dict[str, Linear]:
+def layer_linears(config: AcceleratorConfig, shape: DecoderShape, gate_tile: int, weights: str = "") -> dict[str, Linear]:
     """Return a layer's linears by name."""
-    m = shape.tokens
+    linear = partial(make_linear, config, m=shape.tokens, weights=weights)
     return {
-        "qkv": make_linear(config, "queries, keys and values", m, shape.hidden, shape.qkv_width),
-        "output": make_linear(config, "attention output", m, shape.attention_width, shape.hidden, residual=True),
-        "gate_up": make_linear(config, "gate and up", m, shape.hidden, 2 * shape.ffn, gate_tile=gate_tile),
-        "down": make_linear(config, "down", m, shape.ffn, shape.hidden, residual=True),
+        "qkv": linear("queries, keys and values", k=shape.hidden, n=shape.qkv_width),
+        "output": linear("attention output", k=shape.attention_width, n=shape.hidden, residual=True),
+        "gate_up": linear("gate and up", k=shape.hidden, n=2 * shape.ffn, gate_tile=gate_tile),
+        "down": linear("down", k=shape.ffn, n=shape.hidden, residual=True),
     }
 
 
-def head_linear(config: AcceleratorConfig, shape: DecoderShape, rows: int) -> Linear:
+def head_linear(config: AcceleratorConfig, shape: DecoderShape, rows: int, weights: str = "") -> Linear:
     """Return the linear that makes logits."""
-    return make_linear(config, "head", rows, shape.hidden, shape.vocab)
+    return make_linear(config, "head", rows, shape.hidden, shape.vocab, weights=weights)
 
 
 def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int, context: int | None = None,
-                   kv: str = "int8", logits_rows: int = 1) -> DecoderMemory:
+                   kv: str = "int8", weight_format: str = "", head_format: str = "",
+                   logits_rows: int = 1) -> DecoderMemory:
     """Return where a model lies, for chunks of up to `tokens` tokens, caches of `context` (by default the model's).
 
-    kv: format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
+    Parameters
+    ----------
+    kv : str
+        Format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
+    weight_format, head_format : str
+        Formats of the layers' weights and of the head's, of those that the config has; "": plain ones.
 
     Raises
     ------
-    ShapeError, AreaError
+    ShapeError, AreaError, ConfigError
         If the config cannot run it.
     """
     room = round_up(context or model.context, CONTEXT_STEP)
     gate_tile = column_tile(config, tokens)
     shape = fitted_shape(config, model, tokens, gate_tile // 2, room, kv)
-    linears = layer_linears(config, shape, gate_tile)
+    linears = layer_linears(config, shape, gate_tile, weight_format)
     offsets, layer_bytes = {}, 0
     for name, linear in linears.items():
         offsets[name] = layer_bytes
@@ -130,11 +139,13 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
     row_bytes = ceil_power_of_two(4 * model.hidden)
     sizes = {
         "x": tokens * row_bytes, "angles": room * shape.rope_stride,
-        "weights": model.layers * layer_bytes + head_linear(config, shape, 1).weight_bytes, "cache": model.layers * shape.kv.size,
+        "weights": model.layers * layer_bytes + head_linear(config, shape, 1, head_format).weight_bytes,
+        "cache": model.layers * shape.kv.size,
         "qkv": 4 * tokens * shape.qkv_width, "attention": 4 * tokens * shape.attention_width, "mlp": 4 * tokens * shape.ffn,
         "logits": logits_rows * round_up(4 * model.vocab, 64)}
-    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, regions=lay_out(sizes),
-                         row_bytes=row_bytes, offsets=offsets, layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
+    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, weight_format=weight_format,
+                         head_format=head_format, regions=lay_out(sizes), row_bytes=row_bytes, offsets=offsets,
+                         layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
 
 
 def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens: int, code_addr: int, head: str = "last",
@@ -186,7 +197,7 @@ class _Decoder(Phases):
         super().__init__(config, shape, memory.regions)
         self.memory, self.head, self.limits = memory, head, limits
         self.linears = {name: self._limited(name, linear)
-                        for name, linear in layer_linears(config, shape, memory.gate_tile).items()}
+                        for name, linear in layer_linears(config, shape, memory.gate_tile, memory.weight_format).items()}
         self.norm = make_quantize(config, "norm", shape.tokens, shape.hidden, shape.eps)
         self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
         self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
@@ -264,6 +275,6 @@ class _Decoder(Phases):
                 emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
                 self.quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, measured=False, rows=1)
         self.phase("head")
-        head = self._limited("head", head_linear(self.config, shape, rows))
+        head = self._limited("head", head_linear(self.config, shape, rows, memory.head_format))
         self.linear(head, (weights, 0), self.at("logits"), memory.logits_row,
                     rows=None if every else 1)

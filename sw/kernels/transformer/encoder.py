@@ -27,6 +27,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from hw.config import AcceleratorConfig
 from sw.kernels.transformer.areas import row_scalars
@@ -64,6 +65,8 @@ class EncoderMemory:
         Address of the first layer's weights.
     layer_bytes, cache_bytes : int
         From one layer's weights and cache to the next layer's.
+    weight_format : str
+        Of the layers' weights; "": plain ones.
     """
 
     shape: DecoderShape
@@ -73,6 +76,7 @@ class EncoderMemory:
     layers_at: int
     layer_bytes: int
     cache_bytes: int
+    weight_format: str
 
     @property
     def end(self) -> int:
@@ -80,14 +84,14 @@ class EncoderMemory:
         return max(addr + size for addr, size in self.regions.values())
 
 
-def encoder_linears(config: AcceleratorConfig, shape: DecoderShape) -> dict[str, Linear]:
+def encoder_linears(config: AcceleratorConfig, shape: DecoderShape, weights: str = "") -> dict[str, Linear]:
     """Return a layer's linears by name."""
-    m = shape.tokens
+    linear = partial(make_linear, config, m=shape.tokens, bias=True, weights=weights)
     return {
-        "qkv": make_linear(config, "queries, keys and values", m, shape.hidden, shape.qkv_width, bias=True),
-        "output": make_linear(config, "attention output", m, shape.attention_width, shape.hidden, residual=True, bias=True),
-        "up": make_linear(config, "up", m, shape.hidden, shape.ffn, bias=True, gelu=True),
-        "down": make_linear(config, "down", m, shape.ffn, shape.hidden, residual=True, bias=True),
+        "qkv": linear("queries, keys and values", k=shape.hidden, n=shape.qkv_width),
+        "output": linear("attention output", k=shape.attention_width, n=shape.hidden, residual=True),
+        "up": linear("up", k=shape.hidden, n=shape.ffn, gelu=True),
+        "down": linear("down", k=shape.ffn, n=shape.hidden, residual=True),
     }
 
 
@@ -97,8 +101,10 @@ def encoder_norms(config: AcceleratorConfig, shape: DecoderShape) -> dict[str, L
             for name in ("embedding", "attention", "output")}
 
 
-def encoder_memory(config: AcceleratorConfig, model: Sizes, *, tokens: int) -> EncoderMemory:
+def encoder_memory(config: AcceleratorConfig, model: Sizes, *, tokens: int, weight_format: str = "") -> EncoderMemory:
     """Return where a model lies, for sentences of up to its context in chunks of `tokens`.
+
+    weight_format: of the layers' weights, of those that the config has; "": plain ones.
 
     Raises
     ------
@@ -109,7 +115,7 @@ def encoder_memory(config: AcceleratorConfig, model: Sizes, *, tokens: int) -> E
         raise ShapeError(f"tokens of an encoder's chunk must be at least 2, not {tokens!r}")
     shape = fitted_shape(config, model, tokens, 1)
     norms = encoder_norms(config, shape)
-    sizes = {name: linear.weight_bytes for name, linear in encoder_linears(config, shape).items()}
+    sizes = {name: linear.weight_bytes for name, linear in encoder_linears(config, shape, weight_format).items()}
     sizes |= {f"{name} norm": norms[name].parameter_bytes for name in ("attention", "output")}
     offsets, layer_bytes = {}, 0
     for name, size in sizes.items():
@@ -123,7 +129,8 @@ def encoder_memory(config: AcceleratorConfig, model: Sizes, *, tokens: int) -> E
         "cache": shape.layers * shape.kv.size, "qkv": 4 * shape.context * shape.qkv_width,
         "attention": 4 * tokens * shape.attention_width, "mlp": tokens * _mlp_row(shape), "embedding": 4 * shape.hidden})
     return EncoderMemory(shape=shape, regions=regions, row_bytes=row_bytes, offsets=offsets,
-                         layers_at=regions["weights"][0] + first, layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
+                         layers_at=regions["weights"][0] + first, layer_bytes=layer_bytes, cache_bytes=shape.kv.size,
+                         weight_format=weight_format)
 
 
 def _mlp_row(shape: DecoderShape) -> int:
@@ -160,7 +167,7 @@ class _Encoder(Phases):
         shape = memory.shape
         super().__init__(config, shape, memory.regions)
         self.memory = memory
-        self.linears, self.norms = encoder_linears(config, shape), encoder_norms(config, shape)
+        self.linears, self.norms = encoder_linears(config, shape, memory.weight_format), encoder_norms(config, shape)
         self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
         self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
         self.scalars = row_scalars(config, "the encoder", NORM_SCALARS, shape.tokens)

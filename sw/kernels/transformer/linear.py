@@ -13,6 +13,8 @@ from typing import Any
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit
+from sw.engines import weight_layout
+from sw.engines.runtime import WeightLayout
 from sw.kernels.passes.activations import add, gated, gelu, silu
 from sw.kernels.passes.command import Accumulator, Floats, Int8, Operand
 from sw.kernels.passes.norms import add_rows, no_statistics
@@ -20,7 +22,7 @@ from sw.kernels.passes.quantization import dequantize
 from sw.kernels.tiles import Extent
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
-from sw.layout import MatrixLayout, packed_weights, round_up
+from sw.layout import round_up
 
 __all__ = ["Linear", "Semaphore", "column_tile", "emit_linear", "linear_areas", "make_linear"]
 
@@ -61,7 +63,7 @@ class Linear:
         Inputs and outputs; with `gated` n counts the outputs of gate and up together.
     tile_n, chunk_k : int
         Columns of a tile (with `gated` half of them gate, half up) and inputs of a chunk.
-    layout : MatrixLayout
+    layout : WeightLayout
         Of the weights in DRAM.
     gated : bool
         Columns come as tiles of gate and up in turn; what is stored is SiLU(gate) · up.
@@ -81,7 +83,7 @@ class Linear:
     n: int
     tile_n: int
     chunk_k: int
-    layout: MatrixLayout
+    layout: WeightLayout
     gated: bool = False
     residual: bool = False
     bias: bool = False
@@ -123,23 +125,34 @@ def column_tile(config: AcceleratorConfig, m: int) -> int:
 
 
 def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *, gate_tile: int = 0,
-                residual: bool = False, bias: bool = False, gelu: bool = False) -> Linear:
+                residual: bool = False, bias: bool = False, gelu: bool = False, weights: str = "") -> Linear:
     """Return a linear with its tiles chosen.
 
-    gate_tile: columns of gate and up together in a tile, where they come in turn; a divisor of n.
+    Parameters
+    ----------
+    gate_tile : int
+        Columns of gate and up together in a tile, where they come in turn; a divisor of n.
+    weights : str
+        Format of the weights, one of the config's; "" for plain ones.
+
+    Raises
+    ------
+    ConfigError
+        If the config does not have this format.
     """
     tile_n = gate_tile or column_tile(config, m)
-    bank = config.scratchpad_bank_bytes
-    chunk_k = max(config.rows, bank // (WEIGHT_SLOTS * tile_n) // config.rows * config.rows)
-    return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, round_up(k, config.rows)),
-                  layout=packed_weights(config, k, n), gated=gate_tile > 0, residual=residual, bias=bias, gelu=gelu)
+    layout = weight_layout(config, n, k, weights)
+    room = config.scratchpad_bank_bytes // WEIGHT_SLOTS // ceil_div(tile_n, config.columns)     # for a group's piece of a chunk
+    chunk_k = layout.cut(room // layout.record_bytes * layout.record_k)
+    return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, layout.cut(round_up(k, layout.cut(0)))),
+                  layout=layout, gated=gate_tile > 0, residual=residual, bias=bias, gelu=gelu)
 
 
 def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[str, Area]:
     """Return the scratchpad areas of a linear, above the operand that ends at `start`."""
-    slot = config.weight_slot_bytes
     rows = 4 * linear.m * (linear.tile_n // 2 if linear.gated else linear.tile_n)
-    sizes = {"weights": (linear.chunk_k * slot * ceil_div(linear.tile_n, config.columns), WEIGHT_SLOTS),
+    chunk = linear.layout.bytes_of(linear.chunk_k) * ceil_div(linear.tile_n, config.columns)
+    sizes = {"weights": (chunk, WEIGHT_SLOTS),
              "scales": (4 * linear.tile_n * linear.parameter_rows, 2), "out": (rows, 2)}
     if linear.residual:
         sizes["in"] = (rows, 2)
@@ -181,11 +194,10 @@ class _Emission:
         self.sums = next((name for name in ("squares", "total") if linear.residual and name in self.statistics), "")
         self.rows, self.operand, self.operand_stride = rows, operand, operand_stride
         self.weights, self.row_scale, self.output, self.output_stride = weights, row_scale, output, output_stride
-        slot = config.weight_slot_bytes
         self.columns = Extent(dim="n", total=linear.n, tile=linear.tile_n)
         self.groups = Extent(dim="n", total=ceil_div(linear.n, config.columns), tile=linear.tile_n // config.columns)
         self.steps = Extent(dim="k", total=linear.k, tile=linear.chunk_k)
-        self.step_bytes = Extent(dim="k", total=linear.k * slot, tile=linear.chunk_k * slot)
+        self.step_bytes = Extent(dim="k", total=linear.layout.bytes_of(linear.k), tile=linear.layout.bytes_of(linear.chunk_k))
         self.acc_stride = linear.m
         self.acc_slot = config.accumulator_rows // 2
         self.chunks = self.steps.count
@@ -201,8 +213,7 @@ class _Emission:
     def _chunk(self, *, first: bool, last: bool) -> None:
         """Load a chunk of weights and multiply by it."""
         emitter, linear, config = self.emitter, self.linear, self.config
-        slot = config.weight_slot_bytes
-        stride = linear.chunk_k * slot
+        stride = self.step_bytes.tile
         emitter.set("load.dram_addr", emitter.reg("chunk"))
         emitter.set("load.dram_stride", linear.layout.group_stride)
         emitter.put_extent("load.rows", self.groups)
@@ -213,9 +224,10 @@ class _Emission:
         emitter.put_extent("matrix.k", self.steps)
         emitter.command(Unit.MATRIX, {
             "activation_addr": (emitter.reg("operand"), 0), "activation_stride": self.operand_stride,
-            "activation_tile_stride": config.activation_slot_bytes, "weight_addr": self._slot("weights"), "weight_stride": slot,
-            "weight_tile_stride": stride, "acc_addr": emitter.reg("acc slot"), "acc_tile_stride": self.acc_stride, "m": self.rows,
-            "dataflow": int(Dataflow.WS), "accumulate": int(not first), "serialize": 0,
+            "activation_tile_stride": config.activation_slot_bytes, "weight_addr": self._slot("weights"),
+            "weight_stride": linear.layout.weight_stride, "weight_tile_stride": stride, "acc_addr": emitter.reg("acc slot"),
+            "acc_tile_stride": self.acc_stride, "m": self.rows, "dataflow": int(Dataflow.WS), "accumulate": int(not first),
+            "serialize": 0, "mode": linear.layout.mode,
         }, [Semaphore.WEIGHTS_FULL, *([Semaphore.ACC_FREE] if first else [])],
             [Semaphore.WEIGHTS_FREE, *([Semaphore.ACC_FULL] if last else [])])
         self._ring("weights")
