@@ -1,0 +1,292 @@
+"""The configuration of a PIM logic die: what a user chooses, and the rates that follow from it.
+
+One law ties the published designs together. S streams of `burst_bytes` arrive together every i, which is P cycles of the PIM
+clock; a weight is used for X rows: bandwidth = 32·S/i, weights a cycle = bandwidth / weight bytes / clock, operations for each
+byte = 2·X / weight bytes.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from hw.config import ceil_div, ceil_power_of_two
+from hw.errors import ConfigError
+from hw.families import ScaledFormat
+from hw.formats import format_named
+from hw.pim.isa import COMMAND_FIELDS
+from hw.pim.timing import TIMINGS, DramTiming
+
+__all__ = ["ACTIVATION_TYPES", "PROBABILITY_TYPES", "WEIGHT_TYPES", "PimConfig"]
+
+WEIGHT_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "int8", "int4-asym", "p3-kv", "mxint4", "bitmod4")
+"""Families of formats (`hw.formats`) that the decoders between DRAM and the MACs take."""
+ACTIVATION_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "int8")
+PROBABILITY_TYPES = (*ACTIVATION_TYPES, "float8_s0e4m4")
+ACCUMULATORS = ("float32", "int32")
+REFRESHES = ("all-bank", "same-bank")
+_WIDTHS = {field.name: field.width for field in COMMAND_FIELDS}
+_INTEGERS = ("int8", "int4-asym", "p3-kv", "mxint4", "bitmod4")      # exact in an INT32 accumulator with E4M3 or int8 activations
+
+
+def _bits(name: str) -> int:
+    fmt = format_named(name)
+    assert isinstance(fmt, ScaledFormat)
+    return fmt.element.bits
+
+
+def _family(name: str) -> str:
+    fmt = format_named(name)
+    return fmt.family if isinstance(fmt, ScaledFormat) else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PimConfig:
+    """Everything that decides the RTL of one PIM logic die.
+
+    Parameters
+    ----------
+    n_pch : int
+        Pseudo-channels (or channels, or cores with a memory path of their own): everything below is of one.
+    streams : int
+        S, banks (or bank groups, or pseudo-channels) that are read together.
+    burst_bytes : int
+        Bytes of one stream's burst; 32.
+    interval : int
+        i, DRAM clocks from one burst of all streams to the next.
+    clock_mhz : int
+        PIM clock.
+    pim_per_burst : int
+        P, PIM cycles in an interval.
+    wtype, kvtype : str
+        Formats of weights, and of K and V, of one of the families `WEIGHT_TYPES`.
+    xtype, ptype : str
+        Formats of activations and queries, and of the softmax's weights on their way to the product with V.
+    rows_x : int
+        X, rows of activations for which a weight is used.
+    lanes : int
+        Weights a cycle: a burst of all streams in `beats` cycles, at most P.
+    acc : str
+        "float32", or "int32" (saturating; formats with integer products).
+    k_tile : int
+        Elements of K that stay in one of the two halves of the X buffer.
+    xbuf_entries : int
+        Slices of lanes × X elements in the X buffer: at least two K tiles.
+    n_acc_slots : int
+        Accumulators in rotation for each output, a power of two; at least the latency of the adder.
+    obuf_entries : int
+        Entries of the output buffer (in TREE an output, in BCAST `lanes` of them; of X rows each).
+    heads : int
+        Heads whose (m, l) the softmax unit keeps.
+    sm_lanes : int
+        Scores that the softmax unit takes in a cycle.
+    bundles : int
+        Bank bundles that are opened in turn: with 2 or more the other bundle's ACT and PRE are hidden.
+    refresh : str
+        "all-bank", or "same-bank" (of the idle bundle).
+    timing : str
+        Key of `hw.pim.timing.TIMINGS`.
+    dram_rows : int
+        Rows of each bank that hold data.
+    dcs : bool
+        Dynamic command scheduling: the I/O and the compute queue pass each other where no buffer entry is shared.
+
+    Raises
+    ------
+    ConfigError
+        If a value is impossible; nothing is clipped.
+    """
+
+    n_pch: int = 2
+    streams: int = 2
+    burst_bytes: int = 32
+    interval: int = 4
+    clock_mhz: int = 650
+    pim_per_burst: int = 2
+    wtype: str = "float16"
+    kvtype: str = "float16"
+    xtype: str = "float16"
+    ptype: str = "float16"
+    rows_x: int = 2
+    lanes: int = 16
+    acc: str = "float32"
+    k_tile: int = 64
+    xbuf_entries: int = 8
+    n_acc_slots: int = 4
+    obuf_entries: int = 64
+    heads: int = 4
+    sm_lanes: int = 16
+    bundles: int = 2
+    refresh: str = "all-bank"
+    timing: str = "hbm3-5.2"
+    dram_rows: int = 64
+    dcs: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        kinds = {int: "an integer", str: "a string", bool: "true or false"}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not field.type:
+                raise TypeError(f"PimConfig.{field.name} must be {kinds[field.type]}, not {value!r}")     # type: ignore[index]
+        for name, low, high in _RANGES:
+            self._must(name, low <= getattr(self, name) <= high, f"between {low} and {high}")
+        for name in _POWERS_OF_TWO:
+            value = getattr(self, name)
+            self._must(name, value & (value - 1) == 0, f"a power of two (nearest: {ceil_power_of_two(value)})")
+        for name, legal in _CHOICES:
+            self._must(name, getattr(self, name) in legal, f"one of {', '.join(legal)}")
+        for name, legal in _FAMILIES:
+            self._must(name, _family(getattr(self, name)) in legal, f"a format of {', '.join(legal)}")
+        self._must("burst_bytes", self.burst_bytes == self.dram.burst_bytes,
+                   f"{self.dram.burst_bytes}, the burst of {self.timing}")
+        self._must("interval", self.interval >= self.dram.bl, f"at least {self.dram.bl}, the length of a burst")
+        fitting = self.interval * self.dram.tck_ps * self.clock_mhz * 201 // 200_000_000      # half a percent of tolerance
+        self._must("pim_per_burst", self.pim_per_burst == max(1, fitting),
+                   f"{max(1, fitting)}, the PIM cycles in {self.interval} DRAM clocks")
+        least = ceil_div(self.burst_weights, self.pim_per_burst)
+        self._must("lanes", self.burst_weights % self.lanes == 0 and self.lanes >= least,
+                   f"a divisor of the {self.burst_weights} weights of a burst, at least {least}")
+        self._must("kvtype", self.kv_bits == self.weight_bits, f"as wide as wtype ({self.weight_bits} bits)")
+        self._must("acc", self.acc == "float32" or _family(self.wtype) in _INTEGERS, "float32 with weights that are no integers")
+        self._must("k_tile", self.k_tile % self.lanes == 0, f"a multiple of lanes ({self.lanes})")
+        self._must("xbuf_entries", self.xbuf_entries >= 2 * self.k_tile // self.lanes,
+                   f"at least {2 * self.k_tile // self.lanes}, two tiles of K")
+        self._must("streams", self.dram.all_banks % (self.streams * self.bundles) == 0,
+                   f"a divisor of the {self.dram.all_banks} banks of {self.timing}, over {self.bundles} bundles")
+        most = (1 << _WIDTHS["row"]) // ceil_div(self.row_sets, 1 << _WIDTHS["grp"])
+        self._must("dram_rows", self.dram_rows <= most, f"at most {most}, what a command can name")
+
+    def _must(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ConfigError(f"PimConfig.{name} must be {rule}, not {getattr(self, name)!r}")
+
+    # Derived rates and sizes ----------------------------------------------------------------------------------
+
+    @property
+    def dram(self) -> DramTiming:
+        """Timing of the DRAM."""
+        return TIMINGS[self.timing]
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a stored weight, its share of scales aside."""
+        return _bits(self.wtype)
+
+    @property
+    def kv_bits(self) -> int:
+        """Bits of a stored element of K or V, its share of scales aside."""
+        return _bits(self.kvtype)
+
+    @property
+    def burst_weights(self) -> int:
+        """Weights that one burst of all streams brings."""
+        return 8 * self.burst_bytes * self.streams // self.weight_bits
+
+    @property
+    def beats(self) -> int:
+        """PIM cycles in which the MACs take one burst of all streams."""
+        return ceil_div(self.burst_weights, self.lanes)
+
+    @property
+    def interval_ps(self) -> int:
+        """Picoseconds from one burst of all streams to the next."""
+        return self.interval * self.dram.tck_ps
+
+    @property
+    def bandwidth(self) -> Fraction:
+        """Peak GB/s (bytes per nanosecond) of one pseudo-channel, before rows and refresh."""
+        return Fraction(1000 * self.burst_bytes * self.streams, self.interval_ps)
+
+    @property
+    def lanes_needed(self) -> Fraction:
+        """Weights in a PIM cycle that keep up with the DRAM, if a burst were spread over the P cycles of its interval."""
+        return Fraction(self.burst_weights, self.pim_per_burst)
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates that are built, of one pseudo-channel."""
+        return self.lanes * self.rows_x
+
+    @property
+    def op_per_byte(self) -> Fraction:
+        """Operations (a multiply and an add are two) for each byte read, at full reuse."""
+        return Fraction(16 * self.rows_x, self.weight_bits)
+
+    @property
+    def gops(self) -> Fraction:
+        """Peak 10⁹ operations a second of one pseudo-channel: the bandwidth times `op_per_byte`."""
+        return self.bandwidth * self.op_per_byte
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one DRAM row of all streams."""
+        return self.dram.columns * self.burst_bytes * self.streams
+
+    @property
+    def row_sets(self) -> int:
+        """Sets of `streams` banks, each of which can have a row open: what `grp` of a command selects (see `hw.pim.isa`)."""
+        return self.dram.all_banks // self.streams
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes of one pseudo-channel that hold data."""
+        return self.row_bytes * self.row_sets * self.dram_rows
+
+    # Interchange ----------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """Return the fields as JSON text, sorted by name."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "PimConfig":
+        """Build a config from plain JSON types; unknown names are refused."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                raise ConfigError(f"PimConfig has no field {name!r} (it has {', '.join(sorted(known))})")
+        return cls(**fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> "PimConfig":
+        """Build a config from the text that `to_json` makes."""
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"a config must be a JSON object, not this text: {error}") from None
+        if not isinstance(fields, dict):
+            raise ConfigError(f"a config must be a JSON object, not {type(fields).__name__}")
+        return cls.from_dict(fields)
+
+    def digest(self) -> str:
+        """Return 12 hexadecimal digits that name this config."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+
+_RANGES = (
+    ("n_pch", 1, 64),
+    ("streams", 1, 64),
+    ("interval", 1, 16),
+    ("clock_mhz", 50, 4000),
+    ("pim_per_burst", 1, 16),
+    ("rows_x", 1, 16),
+    ("lanes", 1, 1024),
+    ("k_tile", 1, 4096),
+    ("xbuf_entries", 2, 512),
+    ("n_acc_slots", 1, 16),
+    ("obuf_entries", 1, 256),
+    ("heads", 1, 256),
+    ("sm_lanes", 1, 256),
+    ("bundles", 1, 8),
+    ("dram_rows", 1, 1 << 16),
+)
+_POWERS_OF_TWO = ("streams", "n_acc_slots", "xbuf_entries", "obuf_entries", "sm_lanes", "bundles")
+_CHOICES = (("acc", ACCUMULATORS), ("refresh", REFRESHES), ("timing", tuple(TIMINGS)))
+_FAMILIES = (("wtype", WEIGHT_TYPES), ("kvtype", WEIGHT_TYPES), ("xtype", ACTIVATION_TYPES), ("ptype", PROBABILITY_TYPES))

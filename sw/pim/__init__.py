@@ -1,0 +1,1 @@
+"""Software of the PIM logic die: command lists, schedules and system models."""
