@@ -96,6 +96,10 @@ class AcceleratorConfig:
         Commands that wait in each of the four queues, 2 to 16.
     command_lines : int
         Lines of 64 bytes (8 instructions) in the instruction cache; a power of two.
+    hybrid_clusters : int
+        Columns of the hybrid engine that work as clusters for one token; a power of two.
+    guard_bits : int
+        Bits that the hybrid engine keeps below a block's sum when it shifts it by the block's exponent.
     protection : tuple of (str, str)
         Pairs of a glob on protection domains and a mechanism (`hw.protect.domains`); the last that matches a domain counts. That
         every glob matches something is checked when the accelerator is built.
@@ -128,6 +132,8 @@ class AcceleratorConfig:
     vector_rows: int = 1024
     queue_depth: int = 4
     command_lines: int = 32
+    hybrid_clusters: int = 2
+    guard_bits: int = 8
     protection: Rules = ()
 
     def __post_init__(self) -> None:
@@ -325,8 +331,9 @@ class AcceleratorConfig:
     def digest(self) -> str:
         """Return 12 hexadecimal digits that name this config."""
         fields = self.to_dict()
-        for name in ("protection", "weight_formats"):       # a config of before there were these keeps its name
-            if not fields[name]:
+        # A config of before there were these keeps its name.
+        for name, default in (("protection", []), ("weight_formats", []), ("hybrid_clusters", 2), ("guard_bits", 8)):
+            if fields[name] == default:
                 del fields[name]
         return hashlib.sha256(json.dumps(fields, indent=2, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -346,6 +353,8 @@ _RANGES = (
     ("vector_rows", 16, 1 << 16),
     ("queue_depth", 2, 16),
     ("command_lines", 4, 1024),
+    ("hybrid_clusters", 1, 64),
+    ("guard_bits", 0, 16),
 )
 _POWERS_OF_TWO = ("scratchpad_bytes", "scratchpad_banks", "accumulator_rows", "accumulator_banks", "vector_rows",
                   "command_lines")
