@@ -6,6 +6,7 @@ from enum import Enum
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit, VectorSource
+from sw.engines import engine_runtime
 from sw.golden.vector.streams import Stream, input_streams, output_stream
 from sw.layout import round_up
 
@@ -86,6 +87,25 @@ def _store(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
 
 
 def _matrix(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
+    if fields["mode"]:
+        yield from _packed_operands(config, fields)
+    else:
+        yield from _plain_operands(config, fields)
+    yield _accumulator(config, fields, write=True)
+    if fields["accumulate"]:
+        yield _accumulator(config, fields, write=False)
+
+
+def _packed_operands(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
+    """Rows of activations; streams of whole records."""
+    n, k = fields["n"], fields["k"]
+    layout = engine_runtime(config).layout(config, fields["mode"], n, k)
+    for operand, count, stride, size in (("activation", fields["m"], "stride", k),
+                                         ("weight", layout.groups, "tile_stride", layout.bytes_of(k))):
+        yield Access(SharedMemory.SCRATCHPAD, False, fields[f"{operand}_addr"], (count, size), (fields[f"{operand}_{stride}"], 1))
+
+
+def _plain_operands(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
     m, n, k = fields["m"], fields["n"], fields["k"]
     steps, along = (m, k) if fields["dataflow"] == Dataflow.WS else (k, m)
     for operand, count, size, group, bits in (("activation", steps, along, config.rows, config.activation.bits),
@@ -94,9 +114,6 @@ def _matrix(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
         whole, rest = divmod(size, group)
         yield Access(SharedMemory.SCRATCHPAD, False, first, (count, whole, ceil_div(group * bits, 8)), (stride, tile, 1))
         yield Access(SharedMemory.SCRATCHPAD, False, first + whole * tile, (count, ceil_div(rest * bits, 8)), (stride, 1))
-    yield _accumulator(config, fields, write=True)
-    if fields["accumulate"]:
-        yield _accumulator(config, fields, write=False)
 
 
 def _accumulator(config: AcceleratorConfig, fields: Fields, *, write: bool) -> Access:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from hw.isa import INSTRUCTION_BYTES
 from sw.device import Result, Session
+from sw.engines import pack_weights, weight_layout
 from sw.kernels.case import GemmCase
 from sw.kernels.gemm import gemm_arguments, gemm_code
 from sw.kernels.plan import Plan
@@ -21,6 +22,7 @@ from sw.program import ADDRESS_SPACE, Program, ProgramError, Region
 
 __all__ = ["compile_case", "compile_gemm", "gemm_args", "place_operands", "read_output", "reference_gemm", "run_case", "run_gemm"]
 
+OPERANDS = ("a", "b", "c", "parameters")       # in memory in this order
 PAGE = 4096                 # regions start at pages: bursts need not be cut at a 4 KiB boundary more than once a page
 
 
@@ -37,9 +39,10 @@ def compile_gemm(config: AcceleratorConfig, spec: GemmSpec, *, base: int = 0, b:
         First byte of the program's memory, a multiple of 4096.
     b : ndarray or None
         Constant weights (batch, K, N) or (K, N) int8, kept in the program; None if the host places them at run time. They are
-        turned to what `spec.b` says.
+        turned to what `spec.b` says. With `spec.weights` (K, N) float32, which are rounded to that format; must be given.
     bias, scale : ndarray or None
-        Constant parameters, (N,) int32 and (N,) float32; None if the host places them.
+        Constant parameters, (N,) int32 and (N,) float32; None if the host places them. With `spec.weights` the scale must be
+        given, and biases are in units of the accumulator.
     name : str or None
         Kernel's name; by default its shape.
     plan : Plan or None
@@ -56,18 +59,27 @@ def compile_gemm(config: AcceleratorConfig, spec: GemmSpec, *, base: int = 0, b:
         raise ProgramError(f"base must be a multiple of {PAGE}, not {base!r}")
     plan = choose_plan(config, spec, memory) if plan is None else plan
     name = name or f"gemm {spec.m}x{spec.n}x{spec.k}" + (f" x{spec.batch}" if spec.batch > 1 else "")
-    constants = {}
-    if b is not None:
+    constants, sizes = {}, {region: layout.size for region, layout in plan.layouts.items()}
+    if spec.weights:
+        if b is None or scale is None:
+            raise ValueError(f"b and scale must be given when {name} is compiled: its weights are in {spec.weights}")
+        if b.shape != (spec.k, spec.n) or b.dtype != np.float32 or not np.isfinite(b).all():
+            raise ValueError(f"b must be finite float32 of shape ({spec.k}, {spec.n}) for weights in {spec.weights}, "
+                             f"not {b.dtype} of {b.shape}")
+        constants["b"], units = pack_weights(config, weight_layout(config, spec.n, spec.k, spec.weights), b.T)
+        sizes["b"], scale = constants["b"].size, (scale * units).astype(np.float32)
+    elif b is not None:
         constants["b"] = plan.layouts["b"].pack(_as_given(spec, "b", b))
     if spec.has_parameters and (bias is not None or scale is not None):
         constants["parameters"] = plan.layouts["parameters"].pack(_parameters(spec, bias, scale))
     regions, addr = [], base
-    for region, layout in plan.layouts.items():
+    for region, size in sorted(sizes.items(), key=lambda item: OPERANDS.index(item[0])):
         role = "output" if region == "c" else "constant" if region in constants else "input"
-        if addr + layout.size > ADDRESS_SPACE:
-            raise ProgramError(f"{name} must lie within 32 bits of address, but {region} would end at {addr + layout.size:#x}")
-        regions.append(Region(name=region, addr=addr, size=layout.size, role=role, data=constants.get(region), layout=layout))
-        addr = round_up(addr + layout.size, PAGE)
+        if addr + size > ADDRESS_SPACE:
+            raise ProgramError(f"{name} must lie within 32 bits of address, but {region} would end at {addr + size:#x}")
+        regions.append(Region(name=region, addr=addr, size=size, role=role, data=constants.get(region),
+                              layout=plan.layouts.get(region)))
+        addr = round_up(addr + size, PAGE)
     code = gemm_code(config, plan)
     if addr + INSTRUCTION_BYTES * len(code) > ADDRESS_SPACE:
         raise ProgramError(f"{name} must lie within 32 bits of address, but its code would start at {addr:#x}")

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
+from sw.engines import default_weights
 from sw.kernels.case import GemmCase, random_case
 from sw.kernels.spec import GemmSpec
 
@@ -64,10 +65,20 @@ class Workload:
         return {}
 
     def cases(self, config: AcceleratorConfig, seed: int = 0) -> Iterator[GemmCase]:
-        """Yield the GEMMs of a workload on random data; operands that cannot be turned on the way in (int4) are given as rows."""
-        for index, (name, spec) in enumerate(self.shapes):
+        """Yield the GEMMs of a workload on random data."""
+        for index, (name, spec) in enumerate(self.specs(config)):
+            yield random_case(name, spec, config.weight, seed + index)
+
+    def specs(self, config: AcceleratorConfig) -> Iterator[tuple[str, GemmSpec]]:
+        """Yield name and shape of each GEMM as a config runs it.
+
+        Operands that cannot be turned on the way in (int4) are given as rows; constant weights with a scale for each output
+        are in the config's first packed format, if it has one.
+        """
+        for name, spec in self.shapes:
             form = "rows" if spec.b == "transposed" and config.weight.bits != 8 else spec.b
-            yield random_case(name, replace(spec, b=form), config.weight, seed + index)
+            packed = bool(config.weight_formats) and form == "packed" and spec.per_channel and spec.batch == 1
+            yield name, replace(spec, b=form, weights=default_weights(config) if packed else "")
 
 
 def cosine(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:

@@ -1,16 +1,15 @@
 """Estimates of speed per area and energy per MAC, from a synthesis, predicted cycles and coefficients of the process."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from flows.synth.technology import Technology
 from hw.config import AcceleratorConfig
 from sw.generate import CompiledModel, arguments
 from sw.golden.llama import LlamaConfig
-from sw.kernels.spec import GemmSpec
+from sw.kernels.gemm import gemm_code
 from sw.mapper import choose_plan, estimate
-from sw.perf import MemoryModel, predict
-from sw.runtime import compile_gemm
+from sw.perf import MemoryModel, predict, predict_code
 from sw.workloads import Workload
 
 __all__ = ["Work", "efficiency", "token_work", "work_of"]
@@ -53,10 +52,9 @@ def work_of(config: AcceleratorConfig, workload: Workload, memory: MemoryModel |
     if not workload.shapes:
         raise ValueError(f"--workload must be one whose GEMMs are known before it runs, not {workload.name!r}")
     macs = cycles = busy = moved = 0
-    for _, given in workload.shapes:
-        spec = _as_mappable(config, given)
+    for _, spec in workload.specs(config):
         plan = choose_plan(config, spec, memory)
-        prediction = predict(config, compile_gemm(config, spec, plan=plan, memory=memory), {}, memory)
+        prediction = predict_code(config, gemm_code(config, plan), {}, memory)
         macs, cycles, busy = macs + spec.macs, cycles + prediction.cycles, busy + prediction.busy["matrix"]
         moved += round(estimate(config, plan, memory).beats) * config.beat_bytes + spec.batch * spec.m * spec.n
     tokens = max(spec.m for _, spec in workload.shapes if spec.batch == 1 or len(workload.shapes) == 1)
@@ -86,11 +84,6 @@ def _token_macs(model: LlamaConfig, position: int) -> int:
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     layer = model.hidden * (2 * queries + 2 * keys + 3 * model.ffn) + 2 * (position + 1) * queries
     return model.layers * layer + model.hidden * model.vocab
-
-
-def _as_mappable(config: AcceleratorConfig, spec: GemmSpec) -> GemmSpec:
-    """Return the spec as `Workload.cases` gives it: what cannot be turned on its way in (int4) comes as rows."""
-    return replace(spec, b="rows") if spec.b == "transposed" and config.weight.bits != 8 else spec
 
 
 def efficiency(config: AcceleratorConfig, synthesis: dict[str, Any], work: Work, coefficients: Technology) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def plain_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> Weight
     if mode:
         raise ConfigError(f"mode must be 0 for plain weights, not {mode!r}")
     slot = config.weight_slot_bytes
-    return WeightLayout(mode=0, n=n, k=k, columns=config.columns, granule=config.rows, record_k=1, record_bytes=slot,
+    return WeightLayout(mode=0, n=n, k=k, columns=config.columns, granule=1, record_k=1, record_bytes=slot,
                         weight_stride=slot, beat_bytes=config.beat_bytes)
 
 

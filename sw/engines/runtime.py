@@ -67,9 +67,10 @@ class WeightLayout:
         """Return the bytes of `k` inputs of a group's stream; the last record is a whole one."""
         return ceil_div(k, self.record_k) * self.record_bytes
 
-    def cut(self, k: int) -> int:
-        """Return the largest step ≤ `k` at which K can be cut, but at least the smallest: whole granules that end at a beat."""
-        step = self.granule * (self.beat_bytes // math.gcd(self.beat_bytes, self.bytes_of(self.granule)))
+    def cut(self, k: int, multiple: int = 1) -> int:
+        """Return the largest step ≤ `k` by which K can be cut, at least the smallest: whole granules, whole beats, a multiple."""
+        beats = self.granule * (self.beat_bytes // math.gcd(self.beat_bytes, self.bytes_of(self.granule)))
+        step = math.lcm(beats, multiple)
         return max(step, k // step * step)
 
     @property

@@ -21,7 +21,8 @@ class GemmCase:
     name : str
     spec : GemmSpec
     a, b : ndarray
-        (batch, M, K) and (batch, K, N) int8, without the batch where it is 1; whatever storage form `spec` asks for.
+        (batch, M, K) and (batch, K, N) int8, without the batch where it is 1; whatever storage form `spec` asks for. With
+        `spec.weights` B is float32, and the scales are those of its real values.
     scale : float32, or (N,) float32 ndarray with `spec.per_channel`
     bias : (N,) int32 ndarray, or None without `spec.bias`
     """
@@ -29,7 +30,7 @@ class GemmCase:
     name: str
     spec: GemmSpec
     a: npt.NDArray[np.int8]
-    b: npt.NDArray[np.int8]
+    b: npt.NDArray[Any]
     scale: Any
     bias: npt.NDArray[np.int32] | None = None
 
@@ -39,8 +40,12 @@ def random_case(name: str, spec: GemmSpec, weight: Integer, seed: int) -> GemmCa
     rng = np.random.default_rng(seed)
     lead = () if spec.batch == 1 else (spec.batch,)
     a = rng.integers(-128, 128, (*lead, spec.m, spec.k)).astype(np.int8)
-    b = rng.integers(weight.minimum, weight.maximum + 1, (*lead, spec.k, spec.n)).astype(np.int8)
-    deviation = 74.0 * weight.maximum / 3 ** 0.5 * spec.k ** 0.5         # of a sum: uniform operands
+    if spec.weights:
+        b: npt.NDArray[Any] = rng.standard_normal((spec.k, spec.n)).astype(np.float32)
+        deviation = 74.0 * spec.k ** 0.5                                    # of a sum: uniform activations
+    else:
+        b = rng.integers(weight.minimum, weight.maximum + 1, (*lead, spec.k, spec.n)).astype(np.int8)
+        deviation = 74.0 * weight.maximum / 3 ** 0.5 * spec.k ** 0.5        # both uniform
     scale: Any = np.float32(50.0 / deviation)
     if spec.per_channel:
         scale = (scale * rng.uniform(0.5, 1.5, spec.n)).astype(np.float32)

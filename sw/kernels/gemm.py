@@ -122,6 +122,7 @@ class _Gemm:
         emitter.put("matrix.dataflow", int(Dataflow[plan.mapping.dataflow.upper()]))
         emitter.put("matrix.accumulate", int(not first))
         emitter.put("matrix.serialize", 0)
+        emitter.put("matrix.mode", tiles["b"].mode)
         emitter.go(Unit.MATRIX, [Semaphore.LOADED, *([Semaphore.ACC_FREE] if first else [])],
                    [Semaphore.INNER_FREE, *([Semaphore.ACC_FULL] if last else [])])
         for name in (self.inner, self.outer):

@@ -10,6 +10,7 @@ from sw.kernels.tiles import (
     activation_tile,
     granularity,
     output_tile,
+    packed_tile,
     parameter_tile,
     weight_tile,
 )
@@ -58,7 +59,7 @@ class Plan:
     ----------
     spec, mapping
     layouts : dict of str to MatrixLayout
-        DRAM layouts of "a", "b", "c" and "parameters".
+        DRAM layouts of "a", "b" (but of one in a format), "c" and "parameters".
     tiles : dict of str to OperandTile
     counts : dict of str to int
         Tiles along "m", "n" and "k".
@@ -128,7 +129,7 @@ def make_plan(config: AcceleratorConfig, spec: GemmSpec, mapping: Mapping) -> Pl
     layouts = operand_layouts(config, spec, mapping.dataflow)
     tiles = {
         "a": activation_tile(config, spec, layouts["a"], mapping.dataflow, tile),
-        "b": weight_tile(config, spec, layouts["b"], tile),
+        "b": packed_tile(config, spec, tile) if spec.b == "packed" else weight_tile(config, spec, layouts["b"], tile),
         "c": output_tile(config, spec, layouts["c"], tile),
     }
     if spec.has_parameters:

@@ -50,6 +50,9 @@ class GemmSpec:
         Clamp at zero from below.
     output : str
         "int8", rounded to nearest even and saturated, or "float32", which takes a vector unit for transformers.
+    weights : str
+        Format of B, one of the config's `weight_formats`; B is packed then, of one matrix, with a scale for each output.
+        "": plain integers.
     """
 
     m: int
@@ -63,6 +66,7 @@ class GemmSpec:
     per_channel: bool = False
     relu: bool = False
     output: str = "int8"
+    weights: str = ""
 
     def __post_init__(self) -> None:
         for name in ("m", "n", "k", "batch"):
@@ -78,6 +82,10 @@ class GemmSpec:
         self._must("a", self.a in A_FORMS, f"one of {', '.join(A_FORMS)}")
         self._must("b", self.b in B_FORMS, f"one of {', '.join(B_FORMS)}")
         self._must("dataflow", self.dataflow in DATAFLOW_CHOICES, f"one of {', '.join(DATAFLOW_CHOICES)}")
+        if self.weights:
+            self._must("b", self.b == "packed", f"'packed' for weights in {self.weights}")
+            self._must("batch", self.batch == 1, f"1 for weights in {self.weights}")
+            self._must("per_channel", self.per_channel, f"True for weights in {self.weights}")
 
     def _must(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
@@ -111,7 +119,7 @@ def groups_apart(config: AcceleratorConfig, spec: GemmSpec) -> bool:
 
 
 def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> dict[str, MatrixLayout]:
-    """Return the DRAM layout of each operand of a GEMM: "a", "b", "c", and "parameters" if it has any.
+    """Return the DRAM layout of each operand of a GEMM: "a", "b" unless in a format, "c", and "parameters" if it has any.
 
     The rows of a layout are those of the matrix as it is given, so A transposed has K rows.
     """
@@ -126,13 +134,16 @@ def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) ->
         a = row_activations(config, rows, columns, batch, apart=apart)
     else:
         a = column_matrix(config, rows, columns, config.rows, batch, apart=config.rows if apart else 0)
-    if spec.b == "packed":
-        b = packed_weights(config, k, n, batch)
+    layouts = {"a": a}
+    if spec.weights:
+        pass            # no matrix of numbers: `sw.engines.weight_layout`
+    elif spec.b == "packed":
+        layouts["b"] = packed_weights(config, k, n, batch)
     elif spec.b == "rows":
-        b = weight_rows(config, k, n, batch)
+        layouts["b"] = weight_rows(config, k, n, batch)
     else:
-        b = column_matrix(config, n, k, config.columns, batch)
-    layouts = {"a": a, "b": b, "c": output_rows(config, m, n, batch, bits=spec.output_bits)}
+        layouts["b"] = column_matrix(config, n, k, config.columns, batch)
+    layouts["c"] = output_rows(config, m, n, batch, bits=spec.output_bits)
     if spec.has_parameters:
         layouts["parameters"] = parameter_rows(config, n)
     return layouts

@@ -4,10 +4,14 @@ import math
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div
+from sw.engines import weight_layout
 from sw.kernels.spec import GemmSpec, groups_apart
 from sw.layout import MatrixLayout, round_up
 
-__all__ = ["Extent", "OperandTile", "TileShape", "activation_tile", "granularity", "output_tile", "parameter_tile", "weight_tile"]
+__all__ = [
+    "Extent", "OperandTile", "TileShape", "activation_tile", "granularity", "output_tile", "packed_tile", "parameter_tile",
+    "weight_tile",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +71,8 @@ class OperandTile:
         Bytes between rows in the scratchpad.
     slot_bytes : int
         Scratchpad bytes of one whole tile.
-    engine_stride, engine_tile_stride : int
-        `stride` and `tile_stride` of the matrix command.
+    engine_stride, engine_tile_stride, mode : int
+        `stride`, `tile_stride` and, of weights, `mode` of the matrix command.
     """
 
     rows: Extent
@@ -81,6 +85,7 @@ class OperandTile:
     slot_bytes: int
     engine_stride: int = 0
     engine_tile_stride: int = 0
+    mode: int = 0
 
 
 def _grouped(dim: str, total: int, tile: int, group: int, slot_bytes: int, element_bytes: int = 1) -> Extent:
@@ -106,7 +111,7 @@ def granularity(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> Til
     if spec.b == "rows":
         n = math.lcm(n, config.columns * max(1, beat // config.weight_slot_bytes))
     elif spec.b == "packed":
-        k = math.lcm(k, max(1, beat // config.weight_slot_bytes))
+        k = math.lcm(k, weight_layout(config, spec.n, spec.k, spec.weights).cut(0))
     else:
         k = math.lcm(k, beat)
     return TileShape(m=m, n=n, k=k)
@@ -131,19 +136,24 @@ def activation_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLay
         steps=steps, stride=stride, slot_bytes=min(sizes[across]) * stride, engine_stride=stride, engine_tile_stride=slot)
 
 
+def packed_tile(config: AcceleratorConfig, spec: GemmSpec, tile: TileShape) -> OperandTile:
+    """Return the tiles of a packed B: a stream of records for each group of C along N."""
+    layout, group = weight_layout(config, spec.n, spec.k, spec.weights), config.columns
+    rows = Extent(dim="n", total=layout.groups, tile=ceil_div(tile.n, group))
+    row_bytes = Extent(dim="k", total=layout.bytes_of(spec.k), tile=layout.bytes_of(tile.k))
+    stride = round_up(layout.bytes_of(min(spec.k, tile.k)), config.beat_bytes)
+    return OperandTile(
+        rows=rows, row_bytes=row_bytes, dram_stride=layout.group_stride, transpose=False, batch_step=layout.size,
+        steps={"n": rows.tile * layout.group_stride, "k": row_bytes.tile}, stride=stride,
+        slot_bytes=ceil_div(min(spec.n, tile.n), group) * stride, engine_stride=layout.weight_stride, engine_tile_stride=stride,
+        mode=layout.mode)
+
+
 def weight_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLayout, tile: TileShape) -> OperandTile:
-    """Return B's tiles: slots of C along N, a slot for each step k."""
+    """Return the tiles of a B that is not packed: slots of C along N, a slot for each step k."""
     beat, group, slot = config.beat_bytes, config.columns, config.weight_slot_bytes
     tile_k, tile_n = min(spec.k, tile.k), min(spec.n, tile.n)
     groups = ceil_div(tile_n, group)
-    if spec.b == "packed":
-        rows = Extent(dim="n", total=ceil_div(spec.n, group), tile=ceil_div(tile.n, group))
-        row_bytes = Extent(dim="k", total=spec.k * slot, tile=tile.k * slot)
-        stride = round_up(tile_k * slot, beat)
-        return OperandTile(
-            rows=rows, row_bytes=row_bytes, dram_stride=layout.group_stride, transpose=False, batch_step=layout.batch_stride,
-            steps={"n": rows.tile * layout.group_stride, "k": row_bytes.tile}, stride=stride, slot_bytes=groups * stride,
-            engine_stride=slot, engine_tile_stride=stride)
     n_bytes = _grouped("n", spec.n, tile.n, group, slot)
     k_steps = Extent(dim="k", total=spec.k, tile=tile.k)
     transpose = spec.b == "transposed"

@@ -143,8 +143,8 @@ def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *,
     tile_n = gate_tile or column_tile(config, m)
     layout = weight_layout(config, n, k, weights)
     room = config.scratchpad_bank_bytes // WEIGHT_SLOTS // ceil_div(tile_n, config.columns)     # for a group's piece of a chunk
-    chunk_k = layout.cut(room // layout.record_bytes * layout.record_k)
-    return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, layout.cut(round_up(k, layout.cut(0)))),
+    chunk_k = layout.cut(room // layout.record_bytes * layout.record_k, config.rows)
+    return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, round_up(k, layout.cut(0, config.rows))),
                   layout=layout, gated=gate_tile > 0, residual=residual, bias=bias, gelu=gelu)
 
 
