@@ -19,6 +19,8 @@ from hw.formats import format_named
 from sw.checkpoint import Errors, Step, StoredTensor, TensorReport, Way, convert, open_checkpoint, plan_of
 from sw.checkpoint.output import WEIGHTS, check_output, opened_output
 from sw.checkpoint.swap import remove_leftovers
+from sw.sparsity.declared import check_pruned
+from sw.sparsity.patterns import density
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--axis", type=int, default=-1, choices=(-1, 0),
                         help="reduction axis, along which blocks lie: -1 for outputs × inputs, 0 for inputs × outputs as in "
                         "GPT-2 (default: %(default)s)")
+    parser.add_argument("--pruned", action="store_true",
+                        help="the matrices obey the pattern of a sparse F already: refuse one that breaks it, by row and block")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the JSON object to FILE too")
     parser.add_argument("--force", action="store_true", help="replace OUT; a folder keeps what the new one does not have")
     add_json_argument(parser)
@@ -62,6 +66,10 @@ def run(args: argparse.Namespace) -> bool:
     check_output(args.out, args.model, steps, force=args.force)
     if args.report is not None:
         _check_report(args, steps)
+    if args.pruned:
+        if fmt is None or density(fmt) == 1:
+            raise ValueError(f"--pruned must go with a sparse --format, not {args.format!r}")
+        check_pruned(steps)
     formats = sorted({step.format.name for step in steps if step.format is not None})
     with opened_output(args.out, args.model, {"tool": "heddle", "formats": formats}) as weights:
         reports = _convert(steps, weights)
