@@ -39,6 +39,8 @@ def test_presets_are_named_after_their_shape():
     ("vector_rows", 100, r"a power of two \(nearest: 128\)"),
     ("vector_rows", 8, "between 16 and 65536"),
     ("accumulator_rows", 16, None),
+    ("weight_formats", ("mxint4-b32", "mxint4-b32"), "up to 255 formats, each once"),
+    ("weight_formats", ("mxint4-b32",), "empty for the systolic engine"),
     ("dataflows", (), "a non-empty choice of 'ws' and 'os', each once"),
     ("dataflows", ("ws", "ws"), "a non-empty choice of 'ws' and 'os', each once"),
     ("dataflows", ("rs",), "a non-empty choice of 'ws' and 'os', each once"),
@@ -73,6 +75,14 @@ def test_sizes_that_contradict_each_other_are_refused():
 def test_a_wrong_type_is_a_type_error(field, value):
     with pytest.raises(TypeError, match=rf"^AcceleratorConfig\.{field} must be an integer, not {value!r}$"):
         AcceleratorConfig(**{field: value})
+
+
+def test_weight_formats_are_a_list_of_formats():
+    assert AcceleratorConfig.from_dict({"weight_formats": []}) == AcceleratorConfig()
+    with pytest.raises(TypeError, match=r"^AcceleratorConfig\.weight_formats must be a tuple of strings, not 'int4'$"):
+        AcceleratorConfig.from_dict({"weight_formats": "int4"})
+    with pytest.raises(ConfigError, match=r"^format must be a name that .* not .int9.$"):
+        AcceleratorConfig(weight_formats=("int9",))
 
 
 def test_dataflows_are_a_list_of_names():

@@ -1,6 +1,7 @@
 """An assembler that knows registers and descriptor fields by purpose; it sets fields that never change only once, zeros never."""
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -87,24 +88,30 @@ def _ragged(extents: Iterable[Extent]) -> list[Extent]:
     return list(dict.fromkeys(extent for extent in extents if extent.constant is None))
 
 
-def emit(arguments: Iterable[str], body: Callable[[Emitter], None], *, parity: bool = False) -> npt.NDArray[np.uint64]:
+Kind = TypeVar("Kind", bound=Emitter)
+
+
+def emit(kind: type[Kind], arguments: Iterable[str], body: Callable[[Kind], None], *,
+         parity: bool = False) -> npt.NDArray[np.uint64]:
     """Return the code of a kernel.
 
     Parameters
     ----------
+    kind : type
+        `Emitter` or a subclass.
     arguments : iterable of str
         Names of the argument registers, in CSR order; `Emitter.reg` knows them.
     body : callable
-        Emits the kernel; called twice.
+        Emits the kernel; called twice, the first time to learn which fields are constant.
     parity : bool
         Instructions get check bits.
     """
     arguments = list(arguments)
-    trial = Emitter(arguments, {})
+    trial = kind(arguments, {})
     body(trial)
     fixed = {field: next(iter(values)) for field, values in trial.seen.items() if len(values) == 1}
     known = {field: value for field, value in fixed.items() if value is not None}
-    final = Emitter(arguments, known)
+    final = kind(arguments, known)
     for field, value in known.items():
         if value:                   # descriptors are zero when a program starts
             final.asm.set(field, value)

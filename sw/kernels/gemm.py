@@ -59,7 +59,7 @@ def gemm_arguments(plan: Plan) -> list[str]:
 
 def gemm_code(config: AcceleratorConfig, plan: Plan) -> npt.NDArray[np.uint64]:
     """Return the instructions of a plan."""
-    return emit(gemm_arguments(plan), lambda emitter: _Gemm(config, plan, emitter).emit(), parity=config.command_parity)
+    return emit(Emitter, gemm_arguments(plan), lambda emitter: _Gemm(config, plan, emitter).emit(), parity=config.command_parity)
 
 
 class _Gemm:

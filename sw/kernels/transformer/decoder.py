@@ -25,9 +25,10 @@ from functools import partial
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from sw.golden.llama import LlamaConfig
+from sw.kernels.emitter import emit
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
-from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
+from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Linear, column_tile, make_linear
 from sw.kernels.transformer.phases import Phases, Place, lay_out
 from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
@@ -180,7 +181,7 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
     arguments = ["position", "count"] if tokens > 1 else ["position"]
     decoder = _Decoder(config, memory, shape, head, limits or {})
     kernels: list[tuple[int, str]] = []
-    code = emit_stream(arguments, lambda emitter: decoder.emit(emitter, kernels), parity=config.command_parity)
+    code = emit(StreamEmitter, arguments, lambda emitter: decoder.emit(emitter, kernels), parity=config.command_parity)
     roles = {"x": "input", "angles": "input", "weights": "input", "logits": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())

@@ -1,17 +1,14 @@
 """An emitter for kernels of many different commands: it knows what the descriptors hold, and lends registers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-
-import numpy as np
-import numpy.typing as npt
 
 from hw.isa import REGISTERS, Unit
 from sw.kernels.emitter import Emitter
 from sw.kernels.passes.command import Operand, Pass
 from sw.kernels.tiles import Extent
 
-__all__ = ["StreamEmitter", "emit_stream"]
+__all__ = ["StreamEmitter"]
 
 
 class StreamEmitter(Emitter):
@@ -129,21 +126,3 @@ class StreamEmitter(Emitter):
         """register ← source + imm."""
         if register != source or imm:
             self.asm.add(register, source, "r0", imm)
-
-
-def emit_stream(arguments: Iterable[str], body: Callable[[StreamEmitter], None], *,
-                parity: bool = False) -> npt.NDArray[np.uint64]:
-    """Return the code of a kernel, with check bits if `parity`; `body` emits it, and is called twice.
-
-    The first time is to learn which fields are constant.
-    """
-    arguments = list(arguments)
-    trial = StreamEmitter(arguments, {})
-    body(trial)
-    fixed = {field: next(iter(values)) for field, values in trial.seen.items() if len(values) == 1}
-    known = {field: value for field, value in fixed.items() if value is not None}
-    final = StreamEmitter(arguments, known)
-    for field, value in known.items():
-        final.asm.set(field, value)
-    body(final)
-    return final.asm.words(parity=parity)

@@ -30,9 +30,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from hw.config import AcceleratorConfig
+from sw.kernels.emitter import emit
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
-from sw.kernels.transformer.emitter import StreamEmitter, emit_stream
+from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Linear, make_linear
 from sw.kernels.transformer.norm import NORM_SCALARS, LayerNorm, emit_layer_norm, layer_norm_areas, make_layer_norm
 from sw.kernels.transformer.phases import Phases, Place, lay_out
@@ -152,7 +153,7 @@ def encoder_program(config: AcceleratorConfig, memory: EncoderMemory, *, code_ad
     """
     encoder = _Encoder(config, memory)
     kernels: list[tuple[int, str]] = []
-    code = emit_stream(["count"], lambda emitter: encoder.emit(emitter, kernels), parity=config.command_parity)
+    code = emit(StreamEmitter, ["count"], lambda emitter: encoder.emit(emitter, kernels), parity=config.command_parity)
     roles = {"x": "input", "positions": "input", "weights": "input", "embedding": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())
