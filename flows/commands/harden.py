@@ -18,7 +18,7 @@ from flows.commands.common import (
     log,
     print_json,
 )
-from flows.commands.inject import add_fault_arguments, add_work_arguments, run_campaign, run_from
+from flows.commands.inject import add_fault_arguments, add_work_arguments, check_libraries, run_campaign, run_from, upset_rates
 from flows.commands.inject_tables import fault_table, percent
 from flows.emit import emit
 from flows.fault.campaign.job import Job, open_job
@@ -76,12 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Inject, choose, inject again; return whether the target holds and the prediction was right."""
     config = config_from(args)
-    rates = Rates(logic=args.fit, memory=args.memory_fit if args.memory_fit is not None else args.fit)
+    rates = upset_rates(args)
     mechanisms = _checked(args, config)
     plan = Plan(method="stratified", seed=args.seed)
     work = args.gemm or f"{args.workload} {args.layer}"
     folder = args.output or cache_root() / "hardened" / key_of(config.to_json(), work, plan.to_json(), args.faults)
     check_output_folder(folder, "-o")
+    check_libraries()
 
     memories: Rules = tuple((domain, args.memories) for domain in _MEMORIES if args.memories in BLOCK_DOMAINS[domain])
     found = {"before": _campaign(args, config, plan, rates, folder / "before")}

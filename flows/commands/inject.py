@@ -19,18 +19,18 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
-from flows.commands.inject_model import add_model_arguments, run_model
+from flows.commands.inject_model import add_model_arguments, check_no_model_arguments, run_model
 from flows.commands.inject_tables import show_campaign, show_fault, title_of
 from flows.commands.workload import shape_of
 from flows.fault.campaign.campaign import Campaign
 from flows.fault.campaign.job import DURATIONS, ENGINES, Job, open_job
 from flows.fault.campaign.plan import METHODS, Plan, boosts_from, kind_named
 from flows.fault.campaign.results import Results
-from flows.fault.campaign.store import Store
-from flows.fault.figures.iso26262 import Rates
-from flows.fault.figures.statistics import STRATUM_FLOOR, Looks
+from flows.fault.campaign.store import Store, parquet_library
+from flows.fault.figures.iso26262 import DEFAULT_FIT, Rates
+from flows.fault.figures.statistics import STRATUM_FLOOR, Looks, beta_quantile
 from flows.fault.netlist.sites import KINDS
-from flows.fault.records import Kind
+from flows.fault.records import UPSETS, Kind
 from flows.fault.reports.campaign_report import campaign_page
 from flows.fault.reports.criterion import TopOne
 from flows.fault.reports.summary import describe_fault, summary
@@ -40,8 +40,10 @@ from flows.fault.targets.workloads import array_target, program_target
 from hw.config import AcceleratorConfig
 from sw.workloads import gemm_workload, workload_named
 
-__all__ = ["RESULT_FILE", "add_arguments", "add_fault_arguments", "add_work_arguments", "campaign_folder", "run", "run_campaign",
-           "run_from"]
+__all__ = [
+    "RESULT_FILE", "add_arguments", "add_fault_arguments", "add_work_arguments", "campaign_folder", "check_libraries", "run",
+    "run_campaign", "run_from", "upset_rates",
+]
 
 RESULT_FILE, REPORT_FILE = "result.json", "report.html"
 
@@ -51,9 +53,9 @@ def add_work_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--gemm", metavar="M,N,K", help="one GEMM on random data")
     what.add_argument("--workload", metavar="NAME", help="one GEMM of a workload of `heddle list`; see --layer")
-    parser.add_argument("--layer", default="0", metavar="NAME",
-                        help="which GEMM of a workload, by name or number (default: the first)")
-    parser.add_argument("--dataflow", choices=("ws", "os", "auto"), default="auto", help="of the GEMM (default: %(default)s)")
+    parser.add_argument("--layer", metavar="NAME",
+                        help="with --workload: which of its GEMMs, by name or number (default: the first)")
+    parser.add_argument("--dataflow", choices=("ws", "os", "auto"), help="of the GEMM (default: auto)")
     parser.add_argument("--seed", type=int, default=0, help="of the faults drawn and of random operands (default: %(default)s)")
 
 
@@ -64,8 +66,9 @@ def add_fault_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=tuple(ENGINES), default=next(iter(ENGINES)),
                         help="what simulates (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that simulate (default: %(default)s)")
-    parser.add_argument("--fit", type=float, default=1000.0, metavar="F",
-                        help="upsets of flip-flops per Mbit and 10⁹ hours; an input, not a result (default: 1000)")
+    parser.add_argument("--fit", type=float, metavar="F",
+                        help="faults of this kind per Mbit of flip-flops and 10⁹ hours; an input, not a result (default: 1000 of "
+                             "upsets; without it, other kinds get no failure rates)")
     parser.add_argument("--memory-fit", type=float, metavar="F", help="the same of memories (default: as --fit)")
     parser.add_argument("-o", "--output", type=output_folder, metavar="FOLDER",
                         help=f"folder for faults/*.parquet, {RESULT_FILE} and {REPORT_FILE} (default: one of the cache)")
@@ -103,14 +106,16 @@ def run(args: argparse.Namespace) -> bool:
     """Simulate, print the tables, write the files."""
     if args.model is not None:
         return run_model(args)
+    check_no_model_arguments(args)
     plan = _plan_from(args)
-    rates = Rates(logic=args.fit, memory=args.memory_fit if args.memory_fit is not None else args.fit)
+    rates = _rates_from(args, plan.kind)
     if args.faults is not None and args.faults < 1:
         raise ValueError(f"--faults must be at least 1, not {args.faults}")
     looks = Looks(target=args.ci) if args.ci is not None else None
     if args.workers < 1:
         raise ValueError(f"--workers must be at least 1, not {args.workers}")
     cells = cells_from(args)
+    check_libraries()
     target, criterion = _array_or_program(args)
     if args.output is not None:
         check_output_folder(args.output, "-o")
@@ -124,6 +129,33 @@ def run(args: argparse.Namespace) -> bool:
                              criterion=criterion)
     print_json(answer) if args.json else show_campaign(args, answer)
     return True
+
+
+def upset_rates(args: argparse.Namespace) -> Rates:
+    """Return how often upsets happen, or whatever `--fit` was given for."""
+    logic = DEFAULT_FIT if args.fit is None else args.fit
+    return Rates(logic=logic, memory=logic if args.memory_fit is None else args.memory_fit)
+
+
+def _rates_from(args: argparse.Namespace, kind: Kind) -> Rates | None:
+    """Return how often faults of a kind happen, None where nobody has said so."""
+    if args.fit is not None or kind in UPSETS:
+        return upset_rates(args)
+    if args.memory_fit is not None:
+        raise ValueError(f"--memory-fit needs --fit with --kind {kind.name.lower()}")
+    return None
+
+
+def check_libraries() -> None:
+    """Refuse to begin what would end without a library for its results.
+
+    Raises
+    ------
+    ToolError
+        If pyarrow or scipy is missing.
+    """
+    parquet_library()
+    beta_quantile()
 
 
 def cells_from(args: argparse.Namespace) -> tuple[str, ...] | None:
@@ -153,6 +185,9 @@ def _array_or_program(args: argparse.Namespace) -> tuple[Target, TopOne | None]:
                                                                                     work) if args.engine == "lanes" else None
     if args.preset is not None or args.config is not None or args.changes:
         raise ValueError("--array stands alone: it has no PRESET, --config or --set")
+    for name in ("layer", "dataflow"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name} cannot go with --array")
     try:
         rows, columns = (int(part) for part in args.array.split("x"))
     except ValueError:
@@ -163,11 +198,14 @@ def _array_or_program(args: argparse.Namespace) -> tuple[Target, TopOne | None]:
 def run_from(args: argparse.Namespace, config: AcceleratorConfig) -> GemmRun:
     """Return the GEMM that the arguments name, compiled for a config."""
     workload = workload_named(args.workload) if args.workload else gemm_workload(*shape_of(args.gemm))
-    layer = int(args.layer) if args.layer.isdecimal() else args.layer
-    if args.dataflow not in ("auto", *config.dataflows):
+    if args.layer is not None and not args.workload:
+        raise ValueError("--layer needs --workload")
+    layer = args.layer or "0"
+    dataflow = args.dataflow or "auto"
+    if dataflow not in ("auto", *config.dataflows):
         legal = ", ".join(config.dataflows)
-        raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
-    return gemm_run(config, workload, gemm=layer, seed=args.seed, dataflow=args.dataflow)
+        raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {dataflow!r}")
+    return gemm_run(config, workload, gemm=int(layer) if layer.isdecimal() else layer, seed=args.seed, dataflow=dataflow)
 
 
 def campaign_folder(args: argparse.Namespace, job: Job) -> Path:
@@ -177,8 +215,8 @@ def campaign_folder(args: argparse.Namespace, job: Job) -> Path:
     return cache_root() / "campaigns" / key_of(job.identity)
 
 
-def run_campaign(args: argparse.Namespace, job: Job, rates: Rates, *, faults: int | None = None, looks: Looks | None = None,
-                 exhaustive: bool = False, replace: bool | None = None,
+def run_campaign(args: argparse.Namespace, job: Job, rates: Rates | None, *, faults: int | None = None,
+                 looks: Looks | None = None, exhaustive: bool = False, replace: bool | None = None,
                  floor: int = STRATUM_FLOOR, criterion: TopOne | None = None) -> tuple[dict[str, Any], Results]:
     """Run a campaign in its folder with a progress bar; write result and report; return the figures and the results."""
     folder = campaign_folder(args, job)

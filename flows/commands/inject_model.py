@@ -21,8 +21,14 @@ from sw.models.llama import LlamaModel
 from sw.models.python_text import texts
 from sw.prompts import LARGEST_PROMPT
 
-__all__ = ["add_model_arguments", "run_model"]
+__all__ = ["add_model_arguments", "check_no_model_arguments", "run_model"]
 
+_DEFAULTS = {"prompt": None, "tokens": 8, "tiles": 32, "effects": 64, "range_margin": None}
+"""Options that only a model has; None in the arguments where they are not given, so that no run drops one without a word."""
+_ELSEWHERE: dict[str, Any] = {
+    **dict.fromkeys(("ci", "index", "output", "layer", "dataflow", "cells", "duration", "fit", "memory_fit")),
+    "adjacent": 0, "boost": [], "workers": 1}
+"""Options that a model has not, as they are where they are not given."""
 _CALIBRATED_ON = 96             # prompts that bounds come from
 
 
@@ -33,25 +39,39 @@ def add_model_arguments(parser: argparse.ArgumentParser, what: Any) -> None:
                            "tokens that follow is found out")
     parser.add_argument("--prompt", metavar="TEXT",
                         help=f"with --model: up to {LARGEST_PROMPT} tokens (default: the beginning of DIR/prompt.txt)")
-    parser.add_argument("--tokens", type=int, default=8, metavar="N",
-                        help="with --model: tokens generated (default: %(default)s)")
-    parser.add_argument("--tiles", type=int, default=32, metavar="N",
-                        help="with --model: tiles that --faults are spread over (default: %(default)s)")
-    parser.add_argument("--effects", type=int, default=64, metavar="N",
-                        help="with --model: of each tile's silent corruptions, follow so many at most (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, metavar="N",
+                        help=f"with --model: tokens generated (default: {_DEFAULTS['tokens']})")
+    parser.add_argument("--tiles", type=int, metavar="N",
+                        help=f"with --model: tiles that --faults are spread over (default: {_DEFAULTS['tiles']})")
+    parser.add_argument("--effects", type=int, metavar="N",
+                        help="with --model: of each tile's silent corruptions, follow so many at most (default: "
+                             f"{_DEFAULTS['effects']})")
     parser.add_argument("--range-margin", type=float, metavar="M",
                         help="with --model: with range restriction, bounds of M times what a text needs")
 
 
+def check_no_model_arguments(args: argparse.Namespace) -> None:
+    """Refuse options that only a model has."""
+    for name in _DEFAULTS:
+        if getattr(args, name) is not None:
+            raise ValueError(f"{_option(name)} needs --model")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def run_model(args: argparse.Namespace) -> bool:
     """Inject into tiles of a model, print the table."""
+    given = {name: default if getattr(args, name) is None else getattr(args, name) for name, default in _DEFAULTS.items()}
+    args = argparse.Namespace(**{**vars(args), **given})
     config = config_from(args)
     for name, legal in (("kind", "seu"), ("engine", "lanes"), ("method", "uniform")):
         if getattr(args, name) != legal:
             raise ValueError(f"--{name} must be {legal} with --model, not {getattr(args, name)}")
-    for name in ("ci", "index", "output"):
-        if getattr(args, name) is not None:
-            raise ValueError(f"--{name} cannot go with --model")
+    for name, neutral in _ELSEWHERE.items():
+        if getattr(args, name) != neutral:
+            raise ValueError(f"{_option(name)} cannot go with --model")
     if args.exhaustive or args.resume:
         raise ValueError(f"--{'exhaustive' if args.exhaustive else 'resume'} cannot go with --model")
     faults = 1000 if args.faults is None else args.faults

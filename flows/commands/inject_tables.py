@@ -105,6 +105,11 @@ def _percent(rate: float | None, interval: Any = None) -> str:
 def show_safety(answer: dict[str, Any]) -> None:
     """Print the figures of ISO 26262."""
     iso = answer["iso26262"]
+    if iso["fit_per_mbit"] is None:
+        lfm = "" if iso["lfm"] is None else f"; LFM {iso['lfm']:.3%}"
+        console.print(f"ISO 26262: if all bits fail as often, SPFM {iso['spfm']:.3%}, at least {iso['spfm_low']:.3%}{lfm}; "
+                      f"no failure rates: --fit says how often a {answer['plan']['kind']} happens")
+        return
     both = all(iso["sweep"][0][part] is not None for part in ("logic", "memory"))
     parts = ("logic", "memory", "total") if both else ("total",)
     heads = ("flip-flops", "memories", "all") if both else ("residual",)

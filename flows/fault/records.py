@@ -4,7 +4,7 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["FAULT", "OUTCOME", "Kind", "Outcome"]
+__all__ = ["FAULT", "OUTCOME", "PERMANENT", "UPSETS", "Kind", "Outcome"]
 
 
 class Kind(IntEnum):
@@ -21,6 +21,12 @@ class Kind(IntEnum):
     STUCK1 = 4          # bits are 1 in the same way
     INTERMITTENT = 5    # bits of state are inverted again at the beginning of each of `duration` cycles
     BUS = 6             # bits of a bus or stream beat are inverted for `duration` cycles
+
+
+UPSETS = (Kind.SEU, Kind.MBU)
+"""State is inverted once: what comes next may write over it, and a rate of upsets is theirs."""
+PERMANENT = (Kind.STUCK0, Kind.STUCK1)
+"""What may stay for ever, and be latent."""
 
 
 class Outcome(IntEnum):

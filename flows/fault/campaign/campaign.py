@@ -24,7 +24,7 @@ from flows.fault.campaign.store import Store, StoreError
 from flows.fault.campaign.words import Words
 from flows.fault.engines.engine import Engine
 from flows.fault.figures.statistics import STRATUM_FLOOR, Looks, checked_sample_size, neyman_allocation, stratified_interval
-from flows.fault.records import FAULT, OUTCOME, Kind, Outcome
+from flows.fault.records import FAULT, OUTCOME, UPSETS, Outcome
 from flows.toolchain import ToolError
 
 __all__ = ["Campaign", "Progress"]
@@ -292,7 +292,7 @@ class Campaign:
         indices = self.sampler.indices(stratum, first, end)
         faults = self.sampler.faults(indices)
         alive = np.ones(len(faults), bool)
-        if self.lifetimes.known and self.sampler.plan.kind in (Kind.SEU, Kind.MBU):
+        if self.lifetimes.known and self.sampler.plan.kind in UPSETS:
             alive = self.lifetimes.alive(self.words.rows_of(faults["site"]), faults["cycle"].astype(np.int64))
         earlier = int(alive[:max(0, int(self._kept[stratum]) - first)].sum())
         lacking = max(target - self._live[stratum], earlier)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.fault.records import Kind
+from flows.fault.records import UPSETS, Kind
 
 __all__ = ["METHODS", "Plan", "Population", "boosts_from", "kind_named"]
 
@@ -57,7 +57,7 @@ class Plan:
             raise ValueError(f"adjacent bits of an MBU must be 2, 3 or 4, not {self.adjacent!r}")
         if self.adjacent and self.kind != Kind.MBU:
             raise ValueError(f"adjacent bits need the kind mbu, not {self.kind.name.lower()!r}")
-        if self.duration and self.kind in (Kind.SEU, Kind.MBU):
+        if self.duration and self.kind in UPSETS:
             raise ValueError(f"a duration needs a kind that lasts, not {self.kind.name.lower()!r}")
         for glob, factor in self.boosts:
             if not (factor > 0 and np.isfinite(factor)):

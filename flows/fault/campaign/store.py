@@ -12,7 +12,7 @@ from flows.fault.campaign.lock import lock_folder
 from flows.fault.campaign.results import RESULT
 from flows.toolchain import missing_tool
 
-__all__ = ["Store", "StoreError", "write_whole"]
+__all__ = ["Store", "StoreError", "parquet_library", "write_whole"]
 
 CAMPAIGN, FAULTS = "campaign.json", "faults"
 _ROWS = 1 << 18
@@ -30,8 +30,14 @@ def write_whole(file: Path, text: str) -> None:
     os.replace(half_done, file)
 
 
-def _parquet() -> Any:
-    """Return pyarrow's module."""
+def parquet_library() -> Any:
+    """Return pyarrow's module for Parquet.
+
+    Raises
+    ------
+    ToolError
+        If pyarrow is missing.
+    """
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -72,7 +78,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any], *, resume: bool = False, replace: bool = False):
-        self._parquet = _parquet()
+        self._parquet = parquet_library()
         self.folder = folder
         self._waiting: list[npt.NDArray[Any]] = []
         self._count = 0

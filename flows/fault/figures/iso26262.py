@@ -14,16 +14,22 @@ from flows.fault.figures.statistics import Interval
 from flows.synth.technology import Coefficient
 
 __all__ = [
-    "ASIL_TARGETS", "SWEEP", "Metrics", "Rates", "Structure", "asil_reached", "fit_rates", "mean_time_to_failure", "metrics",
-    "sweep",
+    "ASIL_TARGETS", "DEFAULT_FIT", "SWEEP", "Metrics", "Rates", "Structure", "asil_reached", "fit_rates", "mean_time_to_failure",
+    "metrics", "sweep",
 ]
 
 MBIT = 1 << 20
+DEFAULT_FIT = 1000.0
+"""Upsets per Mbit where nothing else is said."""
 SWEEP = (100, 200, 500, 1000, 2000)
 """FIT per Mbit at which figures are printed."""
 ASIL_TARGETS = {"D": (0.99, 0.90, 10.0), "C": (0.97, 0.80, 100.0), "B": (0.90, 0.60, 100.0)}
 """ASIL → least SPFM, least LFM, PMHF in FIT that must not be reached; ISO 26262-5, tables 4 to 6. D was read in secondary
 sources, B and C are recalled."""
+
+
+_SHARES = ("spfm", "spfm_low", "lfm")
+"""Figures that need no failure rate, if all bits have the same."""
 
 
 @functools.cache
@@ -43,8 +49,8 @@ class Rates:
         FIT per Mbit of flip-flops and of memory bits.
     """
 
-    logic: float = 1000.0
-    memory: float = 1000.0
+    logic: float = DEFAULT_FIT
+    memory: float = DEFAULT_FIT
 
     def __post_init__(self) -> None:
         """Check the rates."""
@@ -127,8 +133,12 @@ class Metrics:
     asil: str | None
     asil_claimed: str | None
 
-    def to_json(self) -> dict[str, object]:
-        """Return the figures as plain JSON types."""
+    def to_json(self, *, rated: bool = True) -> dict[str, object]:
+        """Return the figures as plain JSON types; where rates are not known, `rated` false, only shares: the rest is None."""
+        figures = self._figures()
+        return figures if rated else {name: value if name in _SHARES else None for name, value in figures.items()}
+
+    def _figures(self) -> dict[str, object]:
         return {"fit": self.fit, "residual_fit": self.residual_fit, "residual_fit_ci95": list(self.residual_interval),
                 "detected_fit": self.detected_fit, "spfm": self.spfm, "spfm_low": self.spfm_low, "lfm": self.lfm,
                 "pmhf_fit": self.pmhf, "pmhf_fit_high": self.pmhf_high, "asil": self.asil, "asil_claimed": self.asil_claimed}

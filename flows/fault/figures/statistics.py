@@ -12,8 +12,9 @@ import numpy.typing as npt
 from flows.toolchain import missing_tool
 
 __all__ = [
-    "Interval", "Looks", "Stratum", "checked_sample_size", "clopper_pearson", "effective_sample_size", "importance_estimate",
-    "neyman_allocation", "sample_size", "stratified_estimate", "stratified_interval", "wilson", "zero_escape_sample",
+    "Interval", "Looks", "Stratum", "beta_quantile", "checked_sample_size", "clopper_pearson", "effective_sample_size",
+    "importance_estimate", "neyman_allocation", "sample_size", "stratified_estimate", "stratified_interval", "wilson",
+    "zero_escape_sample",
 ]
 
 STRATUM_FLOOR = 30
@@ -102,15 +103,28 @@ def wilson(hits: float, faults: float, confidence: float = 0.95) -> Interval:
     return Interval(0.0 if hits == 0 else max(0.0, centre - half), 1.0 if hits == faults else min(1.0, centre + half))
 
 
+def beta_quantile() -> Callable[[float, float, float], float]:
+    """Return the quantile function of the beta distribution, (a, b, probability) → value.
+
+    Raises
+    ------
+    ToolError
+        If scipy is missing.
+    """
+    try:
+        from scipy.special import betaincinv
+    except ImportError:
+        raise missing_tool("scipy", "it has the quantiles of the beta distribution", "pip install 'heddle[fault]'") from None
+    quantile: Callable[[float, float, float], float] = betaincinv
+    return quantile
+
+
 def clopper_pearson(hits: float, faults: float, confidence: float = 0.95) -> Interval:
     """Return Clopper and Pearson's exact interval, for claims: never narrower than it says, right where nothing was hit."""
     _check(hits, faults, confidence)
     if faults == 0:
         return Interval(0.0, 1.0)
-    try:
-        from scipy.special import betaincinv
-    except ImportError:
-        raise missing_tool("scipy", "it has the quantiles of the beta distribution", "pip install 'heddle[fault]'") from None
+    betaincinv = beta_quantile()
     tail = (1 - confidence) / 2
     low = 0.0 if hits == 0 else float(betaincinv(hits, faults - hits + 1, tail))
     high = 1.0 if hits == faults else float(betaincinv(hits + 1, faults - hits, 1 - tail))

@@ -62,9 +62,7 @@ def campaign_page(job: Job, results: Results, answer: dict[str, Any], *, title: 
     cards += [card(_time(results), note="Upsets in each stretch of time that end in silent corruption or a hang."),
               pair(card(_bits(results)), card(_phases(results), title="Phases")),
               card(_groups(results), title="Register groups and memories, most silent corruption first"),
-              card(_safety(iso), title="ISO 26262 by FIT per Mbit",
-                   note="FIT per Mbit is an input. ASIL by SPFM and PMHF at the point estimates"
-                        + ("." if iso["lfm"] is not None else "; latent faults (LFM) have no meaning for upsets that pass."))]
+              _safety_card(iso)]
     if answer["looks"]:
         rows = [[str(look["look"]), f"{look['faults']:,}", f"{look['confidence']:.3%}", f"± {look['widest']:.4f}",
                  look["stratum"], "yes" if look["met"] else "no"] for look in answer["looks"]]
@@ -229,6 +227,18 @@ def _groups(results: Results) -> str:
          share(row.rates["detected"]), share(row.rates["corrected"]), share(row.bits * (row.rates["dangerous"] or 0) / whole)]
         for row in rows[:_GROUPS]])
     return text + (f"<p>{len(rows) - _GROUPS} more in result.json.</p>" if len(rows) > _GROUPS else "")
+
+
+def _safety_card(iso: dict[str, Any]) -> str:
+    if iso["fit_per_mbit"] is None:
+        rows = [[words, f"{part['spfm']:.3%}", f"{part['spfm_low']:.3%}", "–" if part["lfm"] is None else f"{part['lfm']:.3%}"]
+                for words, part in (("flip-flops and gates", iso["logic"]), ("memories", iso["memory"]), ("together", iso))
+                if part is not None]
+        return card(table(("", "SPFM", "SPFM at least", "LFM"), rows), title="ISO 26262, if all bits fail as often",
+                    note="There are no failure rates: how often such faults happen was not given (--fit).")
+    return card(_safety(iso), title="ISO 26262 by FIT per Mbit",
+                note="FIT per Mbit is an input. ASIL by SPFM and PMHF at the point estimates"
+                     + ("." if iso["lfm"] is not None else "; latent faults (LFM) have no meaning for upsets that pass."))
 
 
 def _safety(iso: dict[str, Any]) -> str:

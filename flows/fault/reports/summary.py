@@ -9,16 +9,17 @@ from flows.fault.campaign.job import Job
 from flows.fault.campaign.results import Results, Row, outcome_counts
 from flows.fault.figures.iso26262 import Rates, mean_time_to_failure, metrics, sweep
 from flows.fault.figures.statistics import clopper_pearson
-from flows.fault.records import FAULT, Kind, Outcome
+from flows.fault.records import FAULT, PERMANENT, UPSETS, Kind, Outcome
 from flows.fault.reports.criterion import TopOne, judged
 
-__all__ = ["PERMANENT", "describe_fault", "latency", "summary"]
-
-PERMANENT = (Kind.STUCK0, Kind.STUCK1)
+__all__ = ["describe_fault", "latency", "summary"]
 
 
-def summary(job: Job, campaign: Campaign, results: Results, rates: Rates, criterion: TopOne | None = None) -> dict[str, Any]:
+def summary(job: Job, campaign: Campaign, results: Results, rates: Rates | None,
+            criterion: TopOne | None = None) -> dict[str, Any]:
     """Return the figures as plain JSON types.
+
+    Without `rates`, of ISO 26262's figures there are only those that need none, as if all bits failed as often.
 
     `sdc_rate` is the share of all faults of the population, those that the access trace proves to be masked included;
     `sdc_rate_simulated` that of the simulated ones alone. With a criterion, `subclasses["sdc"]` says how many silent corruptions
@@ -32,6 +33,7 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates, criter
         counts["subclasses"]["sdc"] = judged(job.engine, criterion, silent[list(FAULT.names or ())].astype(FAULT))
     structures = results.structures()
     permanent = plan.kind in PERMANENT
+    rated = rates is not None
     figures = metrics(structures, rates, permanent=permanent)
     parts = {name: [s for s in structures if s.memory == memory] for name, memory in (("logic", False), ("memory", True))}
     exact = Results(job.words, job.lifetimes, job.sampler, results.rows, of=clopper_pearson).total()
@@ -49,10 +51,12 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates, criter
         "total": total.to_json(), "detection_latency": latency(results),
         "population": {"bits": job.sampler.population.bits, "cycles": job.sampler.population.cycles,
                        "faults": job.sampler.population.size, "live": total.live, "safe_bits": job.sites.safe_bits},
-        "iso26262": {"fit_per_mbit": {"logic": rates.logic, "memory": rates.memory}, **figures.to_json(),
-                     **{name: metrics(part, rates, permanent=permanent).to_json() if part else None for name,
-                        part in parts.items()},
-                     "mttf_hours": _finite(mean_time_to_failure(figures.residual_fit)), "sweep": sweep(structures)},
+        "iso26262": {"fit_per_mbit": {"logic": rates.logic, "memory": rates.memory} if rates is not None else None,
+                     **figures.to_json(rated=rated),
+                     **{name: metrics(part, rates, permanent=permanent).to_json(rated=rated) if part else None
+                        for name, part in parts.items()},
+                     "mttf_hours": _finite(mean_time_to_failure(figures.residual_fit)) if rated else None,
+                     "sweep": sweep(structures) if rated else []},
         "effective_sample_size": campaign.effective_sample_size,
         "engine": job.engine.name, "golden_cycles": job.engine.golden_cycles, "target": job.target.name,
         "digest": job.identity["target"], "plan": plan.to_json(), "looks": campaign.looks,
@@ -90,7 +94,7 @@ def describe_fault(job: Job, index: int) -> dict[str, Any]:
     indices = np.array([index], np.uint64)
     fault = job.sampler.faults(indices)[0]
     alive = True
-    if job.sampler.plan.kind in (Kind.SEU, Kind.MBU):
+    if job.sampler.plan.kind in UPSETS:
         rows = job.words.rows_of(np.array([fault["site"]], np.uint32))
         alive = bool(job.lifetimes.alive(rows, np.array([fault["cycle"]], np.int64))[0])
     outcome = job.engine.run(np.array([fault]))[0]

@@ -51,7 +51,8 @@ class Target:
     detected, corrected, violation : str or None
         Outputs that are high, in any cycle, when an error was flagged, an error was corrected, a rule of a bus was broken.
     environment : tuple of str
-        Globs of instance paths that are no fault sites, nor is what is below them: DRAM, host, monitors.
+        Globs of instance paths that are no fault sites, nor is what is below them: DRAM, host, monitors; "" for what the top
+        module itself has between its instances.
     taps : dict, bus name → input port
         Inputs that are XORed into a bus, for faults of kind `BUS`.
     """

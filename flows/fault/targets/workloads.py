@@ -215,7 +215,7 @@ def program_target(config: AcceleratorConfig, program: Program, memory: npt.NDAr
         contents={DRAM: dram.view("<u4").astype(np.uint32).reshape(-1, config.bus_width // 32), _SCRIPT: script},
         limit=16 * cycles + 20_000, watchdog=watchdog + 200, done="done",
         observed_memory={DRAM: _observed(program, dram_bytes, config.beat_bytes)},
-        detected="detected", corrected="corrected", violation="violation", environment=("dram", "host", "monitor"),
+        detected="detected", corrected="corrected", violation="violation", environment=("", "dram", "host", "monitor"),
         taps={channel: f"tap_{channel}" for channel in bus_channels(config)})
 
 

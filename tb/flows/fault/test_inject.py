@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -128,6 +129,11 @@ def test_interrupted(capsys, tmp_path, monkeypatch):
     (("--seed", "-1"), r"seed must be between 0 and 2\^64 - 1, not -1"),
     (("--resume",), r"--resume needs a folder with a campaign, not '.*'"),
     (("--set", "rows=2"), r"--array stands alone: it has no PRESET, --config or --set"),
+    (("--layer", "1"), r"--layer cannot go with --array"),
+    (("--dataflow", "ws"), r"--dataflow cannot go with --array"),
+    (("--tokens", "3"), r"--tokens needs --model"),
+    (("--prompt", "a"), r"--prompt needs --model"),
+    (("--range-margin", "1"), r"--range-margin needs --model"),
 ])
 def test_what_cannot_be(arguments, said, capsys, tmp_path):
     assert main([*ARRAY, *arguments, "-o", str(tmp_path / "campaign")]) == 2
@@ -143,6 +149,8 @@ def test_what_cannot_be(arguments, said, capsys, tmp_path):
     (("systolic-4x4", "--array", "2x2"), "--array stands alone: it has no PRESET, --config or --set"),
     (("systolic-4x4", "--gemm", "4,4"), "--gemm must be M,N,K, three whole numbers, not '4,4'"),
     (("systolic-4x4", "--workload", "none"), "workload must be one of"),
+    (("systolic-4x4", "--gemm", "4,4,4", "--layer", "0"), "--layer needs --workload"),
+    (("systolic-4x4", "--gemm", "4,4,4", "--effects", "9"), "--effects needs --model"),
 ])
 def test_work_that_there_is_not(arguments, said, capsys):
     assert main(["inject", *arguments]) == 2
@@ -150,7 +158,22 @@ def test_work_that_there_is_not(arguments, said, capsys):
 
 
 def test_kinds_that_stay(capsys, tmp_path):
-    answer = answer_of(capsys, *ARRAY, "--kind", "stuck1", "--faults", "300", "-o", str(tmp_path / "c"))
+    stuck = (*ARRAY, "--kind", "stuck1", "--faults", "300")
+    answer = answer_of(capsys, *stuck, "-o", str(tmp_path / "c"))
+    iso = answer["iso26262"]
+    unknown = ("fit_per_mbit", "fit", "pmhf_fit", "asil", "mttf_hours")
+    assert [iso[name] for name in unknown] == [None] * len(unknown)         # nobody said how often such faults happen
+    assert iso["sweep"] == []
+    assert 0 < iso["spfm_low"] < iso["spfm"] < 1
+    assert "no failure rates" in (tmp_path / "c" / "report.html").read_text()
+    rated = answer_of(capsys, *stuck, "--fit", "3", "-o", str(tmp_path / "r"))["iso26262"]
+    assert rated["spfm"] == pytest.approx(iso["spfm"])
+    assert rated["residual_fit"] == pytest.approx(rated["fit"] * (1 - rated["spfm"]))
+    assert rated["asil"] is None or rated["spfm"] >= 0.9
+    assert main([*stuck, "-o", str(tmp_path / "t")]) == 0
+    assert "no failure rates: --fit says how often a stuck1 happens" in " ".join(capsys.readouterr().out.split())
+    assert main([*stuck, "--memory-fit", "3", "-o", str(tmp_path / "m")]) == 2
+    assert capsys.readouterr().err == "heddle: --memory-fit needs --fit with --kind stuck1\n"
     assert answer["plan"]["kind"] == "stuck1"
     assert answer["iso26262"]["lfm"] is None            # no safety mechanism
     assert answer["by_unit"]["row_0"]["avf"]["sdc"] > 0.3
@@ -182,3 +205,13 @@ def test_a_config_that_is_protected_already(capsys, tmp_path):
     config.write_text(json.dumps({"protection": [["scratchpad", "secded"]]}))
     assert main(["harden", "--config", str(config), "--gemm", "4,4,4"]) == 2
     assert capsys.readouterr().err == "heddle: harden needs a config without protection, not one with 1 rules of it\n"
+
+
+@pytest.mark.parametrize(("module", "name"), [("scipy.special", "scipy"), ("pyarrow.parquet", "pyarrow")])
+@pytest.mark.parametrize("command", [ARRAY, ("harden", "systolic-4x4", "--gemm", "4,4,4")])
+def test_a_library_that_is_missing_is_noticed_before_anything_is_built(module, name, command, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("flows.commands.inject.open_job", None)
+    monkeypatch.setattr("flows.commands.harden.open_job", None)
+    assert main([*command]) == 1
+    assert re.match(rf"heddle: {name} not found \(.*\): install it with pip install 'heddle\[fault\]'\n", capsys.readouterr().err)

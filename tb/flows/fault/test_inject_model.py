@@ -45,6 +45,9 @@ def test_figures_and_table(capsys, model, monkeypatch):
     (("--method", "stratified"), "--method must be uniform with --model, not stratified"),
     (("--ci", 0.1), "--ci cannot go with --model"), (("--index", 3), "--index cannot go with --model"),
     (("--exhaustive",), "--exhaustive cannot go with --model"), (("--resume",), "--resume cannot go with --model"),
+    (("--workers", 2), "--workers cannot go with --model"), (("--cells", "ff"), "--cells cannot go with --model"),
+    (("--layer", 1), "--layer cannot go with --model"), (("--memory-fit", 1), "--memory-fit cannot go with --model"),
+    (("--boost", "a=2"), "--boost cannot go with --model"), (("--adjacent", 2), "--adjacent cannot go with --model"),
     (("--faults", 10), "--tiles must be at least 1 and at most --faults, not 32 for 10 faults"),
     (("--prompt", ""), "--prompt must have at least one character, not none")])
 def test_what_cannot_be(capsys, model, options, message):
