@@ -14,7 +14,7 @@ def presets_page() -> str:
     rows = [(f"`{name}`", *(getattr(config, field) for field in names), f"`{config.digest()}`")
             for name, config in PRESETS.items()]
     return "\n".join([
-        "# Presets and engines\n", generated_note("`hw/presets.py` and `hw/engines.py`"),
+        "# Presets and engines\n", generated_note("`hw/presets.py` and `hw/engines/`"),
         table(("preset", *names, "digest"), rows),
         "\n## Engines\n", table(("engine", "what", "source"), [(f"`{e.name}`", e.doc, e.source) for e in ENGINES.values()]),
         "\nNumber formats: [numerics](numerics.md).\n",
