@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from hw.array.bitmod_engine import BitmodEngine
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
 from hw.plugins import Registry
@@ -11,5 +12,6 @@ __all__ = ["ENGINES"]
 
 ENGINES: Registry[Callable[[AcceleratorConfig], Any]] = Registry("engines", {
     "systolic": SystolicEngine,
+    "bitmod": BitmodEngine,
 })
 """Name of each engine, as `AcceleratorConfig.engine` gives it → what builds it."""

@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array.bitmod_weights import WeightColumn
+from hw.config import ceil_log2
 from hw.errors import ConfigError
 from hw.pe.bitmod.pe import BitmodPE
 from hw.pe.bitmod.precision import LANES, WeightPrecision, term_significance, terms_less_one
@@ -19,18 +20,19 @@ from hw.share import shared
 __all__ = ["BitmodArray", "bitmod_product_layout", "bitmod_step_layout"]
 
 
-def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int, tag_width: int = 0) -> data.StructLayout:
+def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int, tag_width: int = 0, special_sets: int = 1) -> data.StructLayout:
     """Return the layout of a step: four of K for each row and each column of the tile.
 
     `activations` of each row, `codes` of each column, in its lowest bits; `scales` and `specials`, the index of a special
-    value, of each column's group, the same in all steps of a group; `precision`, a `WeightPrecision`, the same in all steps of
-    a result; `group_last`, the last step of a group; `last`, that of a result, which is the last of its group too.
+    value, of each column's group, the same in all steps of a group; `special_set`, in which set that index counts, and `precision`,
+    a `WeightPrecision`, the same in all steps of a result; `group_last`, the last step of a group; `last`, that of a result, which is the last of its group too.
     """
     return data.StructLayout({
         "activations": data.ArrayLayout(data.ArrayLayout(shape.activation.bits, LANES), rows),
         "codes": data.ArrayLayout(data.ArrayLayout(8, LANES), columns),
         "specials": data.ArrayLayout(2, columns),
         "scales": data.ArrayLayout(SCALE_BITS, columns),
+        "special_set": ceil_log2(special_sets),
         "precision": 3,
         "group_last": 1,
         "last": 1,
@@ -66,14 +68,14 @@ class BitmodArray(wiring.Component):
         R and C, at least 1.
     tag_width : int
         Bits that come out again with the products of a group, whatever they mean.
-    specials : tuple of float
-        Special values after reset (`SpecialValues`).
+    specials : tuple of tuple of float
+        Sets of special values after reset (`SpecialValues`); each step chooses one.
 
     Members
     -------
     i : In(stream of `bitmod_step_layout`)
-    special_write : In(1), special_addr : In(2), special_value : In(signed(6))
-        Program a special value (`SpecialValues`), while no step is inside.
+    special_write : In(1), special_addr : In, special_value : In(signed(6))
+        Program a special value (`SpecialValues`), while no step is inside; the address is its index, and above it the set.
     o_valid : Out(1), o_row : Out(range(R)), o : Out(`bitmod_product_layout`)
         A row of a group's products.
     busy : Out(1)
@@ -98,16 +100,16 @@ class BitmodArray(wiring.Component):
     latency = 1 + BitmodTiming.latency + 2
 
     def __init__(self, shape: BitmodShape, *, rows: int, columns: int, tag_width: int = 0,
-                 specials: tuple[float, ...] = (5.0, -5.0, 8.0, -8.0)):
+                 specials: tuple[tuple[float, ...], ...] = ((5.0, -5.0, 8.0, -8.0),)):
         for name, value in (("rows", rows), ("columns", columns)):
             if value < 1:
                 raise ConfigError(f"BitmodArray.{name} must be at least 1, not {value!r}")
         self.shape, self.rows, self.columns = shape, rows, columns
-        self._tag_width, self._specials = tag_width, SpecialValues(specials)
+        self._tag_width, self._specials = tag_width, [SpecialValues(listed) for listed in specials]
         super().__init__({
-            "i": In(stream.Signature(bitmod_step_layout(shape, rows, columns, tag_width))),
+            "i": In(stream.Signature(bitmod_step_layout(shape, rows, columns, tag_width, len(specials)))),
             "special_write": In(1),
-            "special_addr": In(2),
+            "special_addr": In(2 + ceil_log2(len(specials))),
             "special_value": In(signed(6)),
             "o_valid": Out(1),
             "o_row": Out(range(rows)),
@@ -119,13 +121,18 @@ class BitmodArray(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.specials = specials = self._specials
         m.submodules.timing = timing = BitmodTiming()
-        m.d.comb += [
-            specials.write.eq(self.special_write), specials.addr.eq(self.special_addr), specials.value.eq(self.special_value),
-            self.rejected.eq(specials.rejected),
-        ]
         step = Signal(self.i.p.shape(), reset_less=True)
+        for index, held in enumerate(self._specials):
+            m.submodules[f"specials_{index}"] = held
+            m.d.comb += [held.write.eq(self.special_write & (self.special_addr[2:] == index)), held.addr.eq(self.special_addr[:2]),
+                         held.value.eq(self.special_value)]
+        m.d.comb += self.rejected.eq(Cat(held.rejected for held in self._specials).any())
+        specials = Signal(self._specials[0].values.shape(), name="special_values")
+        with m.Switch(step.special_set):
+            for index, held in enumerate(self._specials):
+                with m.Case(*([index] if len(self._specials) > 1 else [])):
+                    m.d.comb += specials.eq(held.values)
         index, issue, ending = self._issue(m, step, timing)
         weights = self._weights(m, platform, step, index, ending, timing, specials)
         columns = self._pes(m, platform, timing, weights, self._activations(m, step, issue))
@@ -168,14 +175,14 @@ class BitmodArray(wiring.Component):
         return index, issue, ending
 
     def _weights(self, m: Module, platform: Any, step: data.View, index: Value, ending: Value, timing: BitmodTiming,
-                 specials: SpecialValues) -> list[WeightColumn]:
+                 specials: data.View) -> list[WeightColumn]:
         columns = []
         for c in range(self.columns):
             column = WeightColumn()
             m.submodules[f"weights_{c}"] = shared(platform, "bitmod_weight_column", column)
             m.d.comb += [
                 column.codes.eq(step.codes[c]), column.precision.eq(step.precision), column.index.eq(index),
-                column.special.eq(step.specials[c]), column.specials.eq(specials.values), column.scale.eq(step.scales[c]),
+                column.special.eq(step.specials[c]), column.specials.eq(specials), column.scale.eq(step.scales[c]),
                 column.scale_take.eq(ending), column.scale_load.eq(timing.accumulate.valid & timing.accumulate.last),
                 column.scale_step.eq(timing.scale.step),
             ]

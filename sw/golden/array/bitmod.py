@@ -1,19 +1,29 @@
-"""Golden models of `hw.array.bitmod_tile` and `bitmod_engine`: products with group scales, and the rows of a matrix command."""
+"""Golden models of `hw.array.bitmod_tile` and `bitmod_engine`: products with group scales, and what a matrix command does."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.config import AcceleratorConfig
-from hw.elements import ELEMENTS, FP32, Element, FloatFormat
+from hw.config import AcceleratorConfig, ceil_div
+from hw.elements import FP32, Element, FloatFormat
+from hw.engines.bitmod import BitmodMode, bitmod_block_bytes, bitmod_modes
+from hw.isa import Dataflow, ErrorCause
 from sw.golden.arith.floating import encode, float_add
-from sw.golden.pe.bitmod import GUARD, PRECISIONS, group_sums
+from sw.golden.array.operands import accumulator_rows, add_saturating, check_sizes
+from sw.golden.pe.bitmod import GUARD, PRECISIONS, group_sums, weight_value
+from sw.golden.refusal import Refusal, check_aligned
+from sw.golden.state import Fields, State
 
-__all__ = ["product", "result_rows"]
+__all__ = ["check_bitmod", "product", "result_rows", "run_matrix"]
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Doubles = npt.NDArray[np.float64]
+
+_ADDRESS_BITS = 24      # of an operand's address in a command
 
 
 def product(element: Element, activations: Ints, codes: Ints, scales: Ints, specials: npt.NDArray[np.float64], *,
@@ -57,41 +67,208 @@ def product(element: Element, activations: Ints, codes: Ints, scales: Ints, spec
     return sums.reshape(m, n)
 
 
-def result_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpad: Bytes, *, precision: str, group: int,
-                specials: tuple[float, ...]) -> Iterator[tuple[int, int, Ints]]:
-    """Yield (accumulator row, accumulate, products (C,)) for each row that the engine writes: n-group → m-group → group → row.
+# The engine: what a command reads -----------------------------------------------------------------------------------
 
-    Products are exact: scale · Σ activation · weight over a group, FP4 and FP3 in halves. Layout of the operands:
-    `hw.array.bitmod_engine`.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Order:
+    """Which pieces the steps of a row of K need: pieces are counted from the beginning of a tile's weights.
+
+    `headers`: of each group; `low`, `high`: of each step, with the part of the piece in `low_part`, `high_part`; `first`: the first
+    step that needs each piece.
     """
-    c, rows, columns = command, config.rows, config.columns
-    bits = 8 if PRECISIONS[precision].element.bits > 4 else 4
-    slot = 4 * columns * bits // 8
 
-    def codes(addr: int) -> Ints:
-        """Return a slot's codes, (columns, 4)."""
-        stored = scratchpad[addr:addr + slot]
-        listed = stored if bits == 8 else np.stack([stored & 15, stored >> 4], axis=1).ravel()
-        return listed.reshape(4, columns).T.astype(np.int64) & (1 << PRECISIONS[precision].element.bits) - 1
+    headers: Ints
+    low: Ints
+    low_part: Ints
+    high: Ints
+    high_part: Ints
+    first: Ints
 
-    for j in range(-(-c["n"] // columns)):
-        used_columns = np.arange(columns) < c["n"] - j * columns
-        for i in range(-(-c["m"] // rows)):
-            activation = c["activation_addr"] + i * c["activation_tile_stride"]
-            weight = c["weight_addr"] + j * c["weight_tile_stride"]
-            for start in range(0, c["k"], group):
-                header = scratchpad[weight:weight + 2 * columns].reshape(columns, 2).astype(np.int64)
-                weight += c["weight_stride"]
-                left, right = [], []
-                for k in range(start, min(start + group, c["k"]), 4):
-                    words = scratchpad[activation:activation + 4 * rows].reshape(4, rows).T.astype(np.int64)
-                    left.append(words * (np.arange(4) < c["k"] - k))
-                    right.append(codes(weight))
-                    activation += c["activation_stride"]
-                    weight += c["weight_stride"]
-                special = np.array(specials)[header[:, 1] & 3]
-                for r in range(min(rows, c["m"] - i * rows)):
-                    words = np.tile(np.concatenate(left, axis=1)[r], (columns, 1))
-                    sums, _ = group_sums(ELEMENTS["int8"], words, precision, np.concatenate(right, axis=1), special)
-                    yield (c["acc_addr"] + j * c["acc_tile_stride"] + i * rows + r, int(c["accumulate"] or start > 0),
-                           sums * header[:, 0] * used_columns)
+
+@lru_cache(maxsize=64)
+def _order(mode: BitmodMode, steps: int) -> _Order:
+    headers, first = [], []
+    low, high = np.zeros((2, steps), np.int64), np.zeros((2, steps), np.int64)
+    for step in range(steps):
+        inside = step % (mode.group // 4)
+        if inside == 0:
+            headers.append(len(first))
+            first.append(step)
+        for plane, width in ((high, mode.high), (low, mode.low)):
+            if not width:
+                continue
+            parts = 4 // width
+            if inside % parts == 0:
+                plane[0, step:step + parts] = len(first)
+                first.append(step)
+            plane[1, step] = inside % parts
+    return _Order(headers=np.array(headers), low=low[0], low_part=low[1], high=high[0], high_part=high[1], first=np.array(first))
+
+
+def _fields(pieces: Bytes, width: int) -> Ints:
+    """Return the fields of `width` bits of pieces: (…, bytes) → (…, parts, fields of a step)."""
+    parts = 4 // width
+    bits = np.unpackbits(pieces, axis=-1, bitorder="little")
+    worth = (1 << np.arange(width)).astype(np.uint8)
+    found: Ints = (bits.reshape(*pieces.shape[:-1], parts, -1, width) * worth).sum(axis=-1, dtype=np.uint8)
+    return found
+
+
+@lru_cache(maxsize=32)
+def _value_table(mode: BitmodMode) -> Doubles:
+    """Return what each code is worth with each special value, in halves where the weights are floats: (4, codes)."""
+    codes = 1 << PRECISIONS[mode.precision].element.bits
+    unit = 2 if mode.is_float else 1
+    return np.array([[unit * weight_value(mode.precision, code, special) for code in range(codes)] for special in mode.specials])
+
+
+def _read(scratchpad: Bytes, addr: int, count: int, stride: int, size: int) -> Bytes:
+    """Return pieces of the scratchpad, (…, count, size); any byte beyond its end reads as zero."""
+    places = addr + np.arange(count)[:, None] * stride + np.arange(size)
+    return scratchpad[..., np.minimum(places, scratchpad.shape[-1] - 1)]
+
+
+def _activations(scratchpad: Bytes, fields: Fields) -> Doubles:
+    """Return A of a command, (…, m, k)."""
+    rows = _read(scratchpad, fields["activation_addr"], fields["m"], fields["activation_stride"], fields["k"])
+    return rows.view(np.int8).astype(np.float64)
+
+
+def _weights(config: AcceleratorConfig, scratchpad: Bytes, fields: Fields, group: int) -> Doubles:
+    """Return B of a command in the group `group` of C outputs with the scales, (…, k, C); zeros beyond its last output."""
+    mode, columns, k = bitmod_modes(config)[fields["mode"]], config.columns, fields["k"]
+    addr = fields["weight_addr"] + group * fields["weight_tile_stride"]
+    lead = scratchpad.shape[:-1]
+    if fields["mode"] == 0:
+        values = _read(scratchpad, addr, k, fields["weight_stride"], columns).view(np.int8).astype(np.float64)
+    else:
+        steps = ceil_div(k, 4)
+        order = _order(mode, steps)
+        pieces = _read(scratchpad, addr, len(order.first), fields["weight_stride"], 2 * columns)
+        headers = pieces[..., order.headers, :].reshape(*lead, -1, columns, 2)
+        codes = _fields(pieces, mode.low)[..., order.low, order.low_part, :]
+        if mode.high:
+            codes = codes | _fields(pieces, mode.high)[..., order.high, order.high_part, :] << mode.low
+        per_step = np.repeat(headers, mode.group // 4, axis=-3)[..., :steps, None, :, :]            # (…, steps, 1, C, 2)
+        worth = _value_table(mode)[per_step[..., 1] & 3, codes.reshape(*lead, steps, 4, columns)] * per_step[..., 0]
+        values = worth.reshape(*lead, 4 * steps, columns)[..., :k, :]
+    values[..., max(0, fields["n"] - group * columns):] = 0
+    return values
+
+
+# The engine: what it refuses ----------------------------------------------------------------------------------------
+
+
+def _outside(address: int, limit: int) -> int | None:
+    """Return what is reported of an address beyond `limit`: its bits, and one above them once they have overflowed."""
+    if address < limit:
+        return None
+    return address if address < 1 << _ADDRESS_BITS else address % (1 << _ADDRESS_BITS) | 1 << _ADDRESS_BITS
+
+
+def _blocks(config: AcceleratorConfig, addr: int, stride: int, k: int) -> list[int]:
+    """Return where the blocks of a row at `addr` begin, in bytes of the row."""
+    size = bitmod_block_bytes(config)
+    while stride % size:
+        size //= 2
+    starts, start = [], 0
+    while start < k:
+        starts.append(start)
+        start += size - (addr + start) % size
+    return starts
+
+
+def _first_fault(config: AcceleratorConfig, fields: Fields) -> Refusal | None:
+    """Return the first thing that is wrong: tile by tile its accumulator rows, then step by step activations and weights."""
+    limit, rows, m, k = config.scratchpad_bytes, config.rows, fields["m"], fields["k"]
+    mode = bitmod_modes(config)[fields["mode"]]
+    first = np.arange(k) // 4 if fields["mode"] == 0 else _order(mode, ceil_div(k, 4)).first
+    for group in range(ceil_div(fields["n"], config.columns)):
+        weight = fields["weight_addr"] + group * fields["weight_tile_stride"]
+        wrong = next((piece for piece in range(len(first)) if weight + piece * fields["weight_stride"] >= limit), None)
+        for top in range(0, m, rows):
+            height = min(rows, m - top)
+            acc_end = fields["acc_addr"] + group * fields["acc_tile_stride"] + top + height - 1
+            if acc_end >= config.accumulator_rows:
+                return Refusal(ErrorCause.ACCUMULATOR_RANGE, acc_end)
+            base = fields["activation_addr"] + top * fields["activation_stride"]
+            for start in _blocks(config, base, fields["activation_stride"], k):
+                if wrong is not None and first[wrong] < start // 4:
+                    break
+                for row in range(height):
+                    outside = _outside(base + row * fields["activation_stride"] + start, limit)
+                    if outside is not None:
+                        return Refusal(ErrorCause.SCRATCHPAD_RANGE, outside)
+            if wrong is not None:
+                address = _outside(weight + wrong * fields["weight_stride"], limit)
+                assert address is not None
+                return Refusal(ErrorCause.SCRATCHPAD_RANGE, address)
+    return None
+
+
+def check_bitmod(config: AcceleratorConfig, fields: Fields) -> None:
+    """Refuse a command that the engine refuses.
+
+    Raises
+    ------
+    Refusal
+        Of several faults the one that the engine reports.
+    """
+    check_sizes(fields)
+    if fields["dataflow"] != Dataflow.WS:
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["dataflow"])
+    if fields["serialize"]:
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["serialize"])
+    if fields["mode"] > len(config.weight_formats):
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["mode"])
+    steps = {"activation": config.activation_slot_bytes,
+             "weight": config.weight_slot_bytes if fields["mode"] == 0 else 2 * config.columns}
+    for operand, step in steps.items():
+        for name in ("addr", "stride", "tile_stride"):
+            check_aligned(fields[f"{operand}_{name}"], step)
+    m, k, groups = fields["m"], fields["k"], ceil_div(fields["n"], config.columns)
+    pieces = k if fields["mode"] == 0 else len(_order(bitmod_modes(config)[fields["mode"]], ceil_div(k, 4)).first)
+    ends = (fields["activation_addr"] + (m - 1) * fields["activation_stride"] + k - 1,
+            fields["weight_addr"] + (groups - 1) * fields["weight_tile_stride"] + (pieces - 1) * fields["weight_stride"])
+    acc_end = fields["acc_addr"] + (groups - 1) * fields["acc_tile_stride"] + m - 1
+    if max(ends) >= config.scratchpad_bytes or acc_end >= config.accumulator_rows:
+        fault = _first_fault(config, fields)
+        assert fault is not None
+        raise fault
+
+
+# The engine: what it writes -----------------------------------------------------------------------------------------
+
+
+def result_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpad: Bytes) -> Iterator[tuple[int, int, Ints]]:
+    """Yield (accumulator row, accumulate, products (C,)) for each row that the engine writes: n-group → m-group → group → row."""
+    run, rows = bitmod_modes(config)[command["mode"]].group, config.rows
+    activations = _activations(scratchpad, command)
+    for j in range(ceil_div(command["n"], config.columns)):
+        weights = _weights(config, scratchpad, command, j)
+        for top in range(0, command["m"], rows):
+            for start in range(0, command["k"], run):
+                products = activations[top:top + rows, start:start + run] @ weights[start:start + run]
+                for r, row in enumerate(products.astype(np.int64)):
+                    yield command["acc_addr"] + j * command["acc_tile_stride"] + top + r, int(command["accumulate"] or start > 0), row
+
+
+def run_matrix(state: State, fields: Fields) -> None:
+    """Scratchpad × scratchpad → accumulator: exact products of groups, added in order; every addition saturates to acc_width.
+
+    Where no sum can leave acc_width, whatever the order, one product does it; float64 holds each exactly.
+    """
+    config, k = state.config, fields["k"]
+    check_bitmod(config, fields)
+    state.counters["macs"] += fields["m"] * fields["n"] * k
+    run, accumulate = bitmod_modes(config)[fields["mode"]].group, bool(fields["accumulate"])
+    activations = _activations(state.scratchpad, fields)
+    largest = np.abs(activations).max(initial=0)
+    for j, rows in enumerate(accumulator_rows(state, fields)):
+        weights = _weights(config, state.scratchpad, fields, j)
+        bound = largest * np.abs(weights).sum(axis=-2).max(initial=0) + (np.abs(rows).max(initial=0) if accumulate else 0)
+        step = k if bound < 1 << (config.acc_width - 1) else run
+        for start in range(0, k, step):
+            psum = (activations[..., start:start + step] @ weights[..., start:start + step, :]).astype(np.int64)
+            add_saturating(state, rows, psum, accumulate=accumulate or start > 0)

@@ -1,0 +1,152 @@
+"""Cuts matrix commands of the BitMoD engine into tiles."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.array.tile import running_address
+from hw.config import AcceleratorConfig, ceil_log2
+from hw.isa import DESCRIPTORS, Dataflow, ErrorCause, Unit
+from hw.ports import ErrorReport, descriptor_layout
+
+__all__ = ["BitmodTiles", "bitmod_mode_width", "bitmod_tile_layout", "moved"]
+
+_WIDTHS = {field.name: field.width for field in DESCRIPTORS[Unit.MATRIX]}
+
+
+def bitmod_mode_width(config: AcceleratorConfig) -> int:
+    """Return the bits of a mode that the config has."""
+    return max(1, ceil_log2(1 + len(config.weight_formats)))
+
+
+def moved(address: data.View, by: Value) -> Value:
+    """Return a running address moved on by `by` bytes, of any width; its overflow bit sticks."""
+    width = address.value.shape().width
+    total = address.value + by
+    return Cat(total[:width], total[width:].any() | address.overflow)
+
+
+def bitmod_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return the layout of a tile: up to R rows × C outputs over all of K.
+
+    `activation`, `weight`: where its operands begin; `beyond`: its accumulator rows, from `acc` on, do not all exist, and
+    `acc_end` is the last of them; `last`: the last tile of its command.
+    """
+    return data.StructLayout({
+        "mode": bitmod_mode_width(config),
+        "k": _WIDTHS["k"],
+        "rows": range(config.rows + 1),
+        "columns": range(config.columns + 1),
+        "activation": running_address("activation_addr"),
+        "activation_stride": _WIDTHS["activation_stride"],
+        "weight": running_address("weight_addr"),
+        "weight_stride": _WIDTHS["weight_stride"],
+        "acc": ceil_log2(config.accumulator_rows),
+        "acc_end": _WIDTHS["acc_addr"] + 2,
+        "beyond": 1,
+        "accumulate": 1,
+        "last": 1,
+    })
+
+
+class BitmodTiles(wiring.Component):
+    """Checks a command and gives its tiles in order: n-group → m-group.
+
+    The first tile comes `latency` cycles after the command was taken, then one a cycle at most; the next command is taken in the
+    cycle after the last tile was.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+
+    Members
+    -------
+    i : In(stream of commands), o : Out(stream of `bitmod_tile_layout`)
+    fault : Out(1), report : Out(ErrorReport)
+        Level: the command taken last is wrong; nothing more comes until reset.
+    busy : Out(1)
+        A command is being cut.
+    """
+
+    latency = 2
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
+            "o": Out(stream.Signature(bitmod_tile_layout(config))),
+            "fault": Out(1),
+            "report": Out(ErrorReport),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config, tile = self.config, self.o.p
+        command = Signal(descriptor_layout(Unit.MATRIX))
+        rows_left, columns_left = Signal.like(command.m), Signal.like(command.n)
+        activation, weight, column_acc, acc = (Signal(running_address(f"{field}_addr"), name=name) for name, field in (
+            ("activation", "activation"), ("weight", "weight"), ("column_acc", "acc"), ("acc", "acc")))
+        last_rows, last_columns = rows_left <= config.rows, columns_left <= config.columns
+        end = acc.as_value() + tile.rows - 1        # the overflow bit is above the value
+        m.d.comb += [
+            tile.mode.eq(command.mode), tile.k.eq(command.k), tile.accumulate.eq(command.accumulate),
+            tile.rows.eq(Mux(last_rows, rows_left, config.rows)), tile.columns.eq(Mux(last_columns, columns_left, config.columns)),
+            tile.activation.eq(activation), tile.activation_stride.eq(command.activation_stride),
+            tile.weight.eq(weight), tile.weight_stride.eq(command.weight_stride),
+            tile.acc.eq(acc.value), tile.acc_end.eq(end), tile.beyond.eq(end >= config.accumulator_rows),
+            tile.last.eq(last_rows & last_columns), self.busy.eq(~self.i.ready),
+        ]
+
+        def start(address: data.View, field: str) -> list:
+            return [address.value.eq(command[field]), address.overflow.eq(0)]
+
+        with m.FSM(name="tiles"):
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid):
+                    m.d.sync += command.eq(self.i.p)
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += [rows_left.eq(command.m), columns_left.eq(command.n), *start(activation, "activation_addr"),
+                             *start(weight, "weight_addr"), *start(column_acc, "acc_addr"), *start(acc, "acc_addr")]
+                m.next = "TILES"
+                self._check(m, command)
+            with m.State("TILES"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    with m.If(~last_rows):
+                        below = command.activation_stride << ceil_log2(config.rows)
+                        m.d.sync += [rows_left.eq(rows_left - config.rows), activation.eq(moved(activation, below)),
+                                     acc.eq(moved(acc, C(config.rows)))]
+                    with m.Elif(~last_columns):
+                        right = moved(column_acc, command.acc_tile_stride)
+                        m.d.sync += [rows_left.eq(command.m), columns_left.eq(columns_left - config.columns),
+                                     *start(activation, "activation_addr"), weight.eq(moved(weight, command.weight_tile_stride)),
+                                     column_acc.eq(right), acc.eq(right)]
+                    with m.Else():
+                        m.next = "IDLE"
+            with m.State("FAULT"):
+                m.d.comb += self.fault.eq(1)
+        return m
+
+    def _check(self, m: Module, command: data.View) -> None:
+        """Go to FAULT with a report where the command cannot be done; the first rule that is broken is the one reported."""
+        config = self.config
+        slot, piece = config.weight_slot_bytes, 2 * config.columns
+        rules = [((command.m == 0) | (command.n == 0) | (command.k == 0), ErrorCause.BAD_SIZE, Const(0)),
+                 (command.dataflow != Dataflow.WS, ErrorCause.UNSUPPORTED, command.dataflow),
+                 (command.serialize, ErrorCause.UNSUPPORTED, command.serialize),
+                 (command.mode > len(config.weight_formats), ErrorCause.UNSUPPORTED, command.mode)]
+        for part in ("addr", "stride", "tile_stride"):
+            value = command[f"activation_{part}"]
+            rules.append(((value & (config.activation_slot_bytes - 1)) != 0, ErrorCause.MISALIGNED, value))
+        for part in ("addr", "stride", "tile_stride"):
+            value = command[f"weight_{part}"]
+            rules.append(((value & Mux(command.mode == 0, slot - 1, piece - 1)) != 0, ErrorCause.MISALIGNED, value))
+        for broken, cause, value in reversed(rules):        # the last assignment wins, so the first rule does
+            with m.If(broken):
+                m.d.sync += [self.report.cause.eq(cause), self.report.addr.eq(value)]
+                m.next = "FAULT"
