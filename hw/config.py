@@ -209,6 +209,11 @@ class AcceleratorConfig:
         return ENGINES.get(self.engine)
 
     @property
+    def engine_model(self) -> str:
+        """Engine as which this one behaves, of those that golden models and runtime know; "" if it is not registered."""
+        return self.engine_info.model if self.engine_info is not None else ""
+
+    @property
     def _engine(self) -> "EngineInfo":
         info = self.engine_info
         if info is None:

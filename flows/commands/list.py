@@ -28,7 +28,8 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 
 def _summary(config: AcceleratorConfig) -> str:
-    return (f"{config.engine}, {config.rows}×{config.columns} {config.activation_format}×{config.weight_format}, "
+    return (f"{config.engine}, {config.rows}×{config.columns} {config.activation_format}×"
+            f"{'/'.join((config.weight_format, *config.weight_formats))}, "
             f"{' and '.join(config.dataflows)}, {config.scratchpad_bytes // 1024} KiB scratchpad, {config.bus_width}-bit bus")
 
 

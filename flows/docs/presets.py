@@ -11,11 +11,12 @@ def presets_page() -> str:
     """Return docs/presets.md."""
     names = ("rows", "columns", "weight_format", "acc_width", "psum_width", "scratchpad_bytes", "accumulator_rows", "bus_width",
              "vector", "vector_lanes")
-    rows = [(f"`{name}`", *(getattr(config, field) for field in names), f"`{config.digest()}`")
+    rows = [(f"`{name}`", *(getattr(config, field) for field in names), ", ".join(config.weight_formats) or "–",
+             f"`{config.digest()}`")
             for name, config in PRESETS.items()]
     return "\n".join([
         "# Presets and engines\n", generated_note("`hw/presets.py` and `hw/engines/`"),
-        table(("preset", *names, "digest"), rows),
+        table(("preset", *names, "packed weights", "digest"), rows),
         "\n## Engines\n", table(("engine", "what", "source"), [(f"`{e.name}`", e.doc, e.source) for e in ENGINES.values()]),
         "\nNumber formats: [numerics](numerics.md).\n",
     ])

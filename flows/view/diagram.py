@@ -204,10 +204,11 @@ def _facts(svg: Svg, config: AcceleratorConfig) -> None:
         ("bus", f"{config.beat_bytes} B/cycle read and {config.beat_bytes} B/cycle written"),
         ("activation slot", f"{config.rows} × {config.activation_format} in {config.activation_slot_bytes} B"),
         ("weight slot", f"{config.columns} × {config.weight_format} in {config.weight_slot_bytes} B"),
+        *([("packed weights", ", ".join(config.weight_formats))] if config.weight_formats else []),
         ("output slot", f"{config.columns} × int8 in {config.output_slot_bytes} B"),
         ("scratchpad", f"{config.scratchpad_lines:,} lines of {config.line_bytes} B"),
         ("accumulator", f"{config.accumulator_banks} banks of {config.accumulator_bank_rows:,} rows"),
-        ("psum in the array", f"{config.psum_width} bits, exact for {config.rows} rows"
+        ("psum", f"{config.psum_width} bits" + (f", exact for {config.rows} rows" if config.engine_model == "systolic" else "")
          + (f" and {config.os_depth} OS steps" if "os" in config.dataflows else "")),
         ("queues", f"4 × {config.queue_depth} commands, {SEMAPHORES} semaphores"),
     )
