@@ -32,12 +32,15 @@ class Workload:
     runner : callable or None
         (config, gemm, text) → what the workload has to report, for one that brings its own data: it calls `gemm` for
         each GEMM and uses what that returns.
+    weights : str
+        Format of constant weights in GEMMs on random data; "": the config's first packed one, if it has one.
     """
 
     name: str
     doc: str
     shapes: tuple[tuple[str, GemmSpec], ...] = ()
     runner: Callable[[AcceleratorConfig, Gemm, str | None], dict[str, float]] | None = None
+    weights: str = ""
 
     def run(self, config: AcceleratorConfig, gemm: Gemm, *, seed: int = 0, text: str | None = None) -> dict[str, float]:
         """Hand every GEMM to `gemm`, in order.
@@ -73,12 +76,13 @@ class Workload:
         """Yield name and shape of each GEMM as a config runs it.
 
         Operands that cannot be turned on the way in (int4) are given as rows; constant weights with a scale for each output
-        are in the config's first packed format, if it has one.
+        are in a packed format, if the config has one and plain ones are not asked for.
         """
+        weights = self.weights or default_weights(config)
         for name, spec in self.shapes:
             form = "rows" if spec.b == "transposed" and config.weight.bits != 8 else spec.b
-            packed = bool(config.weight_formats) and form == "packed" and spec.per_channel and spec.batch == 1
-            yield name, replace(spec, b=form, weights=default_weights(config) if packed else "")
+            packed = weights != config.weight_format and form == "packed" and spec.per_channel and spec.batch == 1
+            yield name, replace(spec, b=form, weights=weights if packed else "")
 
 
 def cosine(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:

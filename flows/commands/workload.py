@@ -33,6 +33,8 @@ def add_workload_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--workload", metavar="NAME", help="a workload of `heddle list`")
     parser.add_argument("--dataflow", choices=("ws", "os", "auto"), default="auto",
                         help="weight-stationary, output-stationary, or the faster of both for each GEMM (default: %(default)s)")
+    parser.add_argument("--weights", metavar="FORMAT",
+                        help="format of constant weights, one of the config's (default: its first packed one, if it has one)")
     parser.add_argument("--seed", type=int, default=0, help="of random operands and of stalls (default: %(default)s)")
     parser.add_argument("--text", help="input of a workload on real text, instead of its own")
     add_memory_arguments(parser)
@@ -70,8 +72,15 @@ def request_from(args: argparse.Namespace, config: AcceleratorConfig) -> Request
     if args.dataflow not in ("auto", *config.dataflows):
         legal = ', '.join(config.dataflows)
         raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
+    if args.weights is not None:
+        known = (config.weight_format, *config.weight_formats)
+        if args.weights not in known:
+            raise ValueError(f"--weights must be one of {', '.join(known)} for this config, not {args.weights!r}")
+        if workload.runner is not None:
+            raise ValueError(f"--weights needs a workload on random data; {workload.name} brings its own, plain weights")
+        workload = replace(workload, weights=args.weights)
     memory = MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth)
-    for _, spec in workload.shapes:
+    for _, spec in workload.specs(config):
         choose_plan(config, replace(spec, dataflow=args.dataflow), memory)
     if args.text is not None and workload.runner is None:
         raise ValueError(f"--text needs a workload on real text, such as minilm-layer; {workload.name} has random data")
