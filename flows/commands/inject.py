@@ -224,7 +224,8 @@ def run_campaign(args: argparse.Namespace, job: Job, rates: Rates | None, *, fau
         try:
             with _progress() as progress:
                 campaign = Campaign(engine=job.engine, words=job.words, lifetimes=job.lifetimes, sampler=job.sampler, store=store,
-                                    factory=job.factory, workers=args.workers, floor=floor, progress=progress)
+                                    factory=job.factory, workers=args.workers, floor=floor, rates=rates or Rates(),
+                                    progress=progress)
                 if exhaustive:
                     results = campaign.exhaust()
                 else:

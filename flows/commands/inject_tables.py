@@ -78,6 +78,8 @@ def show_campaign(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     for look in answer["looks"]:
         console.print(f"look {look['look']}: {look['faults']:,} faults, widest ± {look['widest']:.4f} at "
                       f"{look['confidence']:.3%} ({escape(look['stratum'])})", style="dim")
+    if answer["looks"]:
+        console.print(f"intervals are of {answer['confidence']:.3%}, those of the last look: 95 % after all of them", style="dim")
     for file in answer["files"]:
         console.print(file, markup=False, soft_wrap=True)
 

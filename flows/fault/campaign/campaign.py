@@ -23,6 +23,7 @@ from flows.fault.campaign.sampler import Sampler
 from flows.fault.campaign.store import Store, StoreError
 from flows.fault.campaign.words import Words
 from flows.fault.engines.engine import Engine
+from flows.fault.figures.iso26262 import Rates
 from flows.fault.figures.statistics import STRATUM_FLOOR, Looks, checked_sample_size, neyman_allocation, stratified_interval
 from flows.fault.records import FAULT, OUTCOME, UPSETS, Outcome
 from flows.toolchain import ToolError
@@ -35,8 +36,6 @@ _SHARD_SECONDS = (0.5, 4.0)
 _FLUSH_SECONDS = 5.0
 _MOST_LOOKS = 40
 _ALL = "all"
-SHARE_THAT_MATTERS = 0.01
-"""A stratum with less of the population need not be known well."""
 
 Progress = Callable[[int, int], None]
 """(faults simulated, faults asked for so far) → nothing."""
@@ -109,6 +108,10 @@ class Campaign:
     workers : int
     floor : int
         Least faults of a stratum.
+    rates : Rates
+        How often bits are hit: what a stratum must be known well for.
+    confidence : float
+        Of the intervals of `results`.
     progress : function
     masked_by_analysis : int
         Faults of the plan, as far as it was gone through, that the access trace proves to be masked.
@@ -129,6 +132,8 @@ class Campaign:
     factory: Callable[[], Engine] | None = None
     workers: int = 1
     floor: int = STRATUM_FLOOR
+    rates: Rates = field(default_factory=Rates)
+    confidence: float = 0.95
     progress: Progress = lambda done, asked: None
     spent: Spent = field(default_factory=Spent)
     masked_by_analysis: int = 0
@@ -158,7 +163,7 @@ class Campaign:
     def results(self) -> Results:
         """What is known by now."""
         rows = np.concatenate(self._rows) if self._rows else np.zeros(0, RESULT)
-        return Results(self.words, self.lifetimes, self.sampler, rows)
+        return Results(self.words, self.lifetimes, self.sampler, rows, confidence=self.confidence)
 
     def sample(self, faults: int) -> Results:
         """Simulate `faults` faults that the analysis cannot prove to be masked, or all there are.
@@ -188,33 +193,31 @@ class Campaign:
         return self._checked()
 
     def until(self, looks: Looks) -> Results:
-        """Simulate until every stratum that matters is known well enough, and log every look.
+        """Simulate until every stratum that matters is known well enough, all at one look, and log every look.
 
-        From look to look strata that are not known well enough get twice as many faults; the others are done.
+        From look to look strata that are not known well enough get twice as many faults. Intervals are then of the confidence of
+        the last look, so that what stopped the campaign holds with that of `looks`.
         """
         whole = sum(self.sampler.sizes)
         single = self.sampler.plan.method == "importance"
         asked = [looks.first] if single else [
             max(min(self.floor, size), round(looks.first * size / whole)) for size in self.sampler.sizes]
-        done: set[str] = set()
         with self._running():
             for look in range(1, _MOST_LOOKS):
                 self._to(asked)
-                confidence = looks.confidence_at(look)
-                strata = self.results.strata()
-                found = [(name, [stratified_interval([known], confidence) for known in both])
-                         for name, share, *both in strata if share > SHARE_THAT_MATTERS and name not in done]
-                if _ALL not in done and len(strata) > 1:
+                self.confidence = looks.confidence_at(look)
+                strata = self.results.strata(self.rates)
+                found = {name: [stratified_interval([known], self.confidence) for known in both]
+                         for name, share, *both in strata if looks.matters(share)}
+                if len(strata) > 1:
                     both_of_all = zip(*(both for _, _, *both in strata), strict=True)
-                    found.append((_ALL, [stratified_interval(known, confidence) for known in both_of_all]))
-                done |= {name for name, both in found if looks.met(look, [(1.0, interval) for interval in both])}
-                width, widest = max((interval.half_width, name) for name, both in found for interval in both)
-                enough = all(name in done for name, _ in found)
-                self.looks.append({"look": look, "faults": sum(self._live), "confidence": confidence, "widest": width,
-                                   "stratum": widest, "met": enough})
-                if enough or self._exhausted():
+                    found[_ALL] = [stratified_interval(known, self.confidence) for known in both_of_all]
+                width, widest = max((interval.half_width, name) for name, both in found.items() for interval in both)
+                waiting = {name for name, both in found.items() if not looks.met(both)}
+                self.looks.append({"look": look, "faults": sum(self._live), "confidence": self.confidence, "widest": width,
+                                   "stratum": widest, "met": not waiting})
+                if not waiting or self._exhausted():
                     break
-                waiting = {name for name, _ in found} - done
                 names = [_ALL] if single else self.sampler.names
                 asked = [2 * n if single or name in waiting or waiting == {_ALL} else n
                          for name, n in zip(names, asked, strict=True)]

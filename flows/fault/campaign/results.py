@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flows.fault.campaign.analysis import Lifetimes
 from flows.fault.campaign.sampler import Sampler
 from flows.fault.campaign.words import Words
-from flows.fault.figures.iso26262 import Structure
+from flows.fault.figures.iso26262 import Rates, Structure
 from flows.fault.figures.statistics import Interval, Stratum, stratified_estimate, stratified_interval, wilson
 from flows.fault.figures.statistics import IntervalOf as IntervalOf
 from flows.fault.records import FAULT, OUTCOME, Outcome
@@ -175,12 +175,21 @@ class Results:
         rows = self._table((len(kinds) * self.words.units + 2 * mechanism + self.words.memory)[self._bits], names)
         return [structure_of(row, memory=index % 2 == 1, mechanism=index % 4 > 1) for index, row in enumerate(rows) if row.bits]
 
-    def strata(self) -> list[tuple[str, float, Stratum, Stratum]]:
-        """Return name, share of the population, and what is known of SDC and of all dangerous outcomes, of each stratum."""
+    def strata(self, rates: Rates | None = None) -> list[tuple[str, float, Stratum, Stratum]]:
+        """Return name, share of the failure rate, and what is known of SDC and of all dangerous outcomes, of each stratum.
+
+        The share is the larger one of that of all faults and that of the dangerous ones, as far as they are known.
+        """
+        rates = rates or Rates()
         cells = self._cells(np.zeros(len(self._bits), np.int64), 1, None, 1)
-        total = cells.population.sum()
-        return [(self.sampler.names[s], cells.population[0, s] / total, cells.stratum(0, s, (Outcome.SDC,)),
-                 cells.stratum(0, s, DANGEROUS)) for s in range(len(self.sampler.names))]
+        storage = self._cells(self.words.memory[self._bits].astype(np.int64), 2, None, 1).population
+        silent, dangerous = ([cells.stratum(0, s, outcomes) for s in range(len(self.sampler.names))]
+                             for outcomes in ((Outcome.SDC,), DANGEROUS))
+        fit = rates.logic * storage[0] + rates.memory * storage[1]
+        found = np.array([known.hits / known.faults * known.population / (known.population + known.known) if known.faults else 0.0
+                          for known in dangerous])
+        share = np.maximum(fit / fit.sum(), fit * found / ((fit * found).sum() or 1.0))
+        return list(zip(self.sampler.names, share.tolist(), silent, dangerous, strict=True))
 
     def _table(self, domains: npt.NDArray[np.int64], names: Sequence[str], cycle_domains: npt.NDArray[np.int64] | None = None,
                cycle_count: int = 0) -> list[Row]:

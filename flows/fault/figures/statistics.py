@@ -13,14 +13,15 @@ from flows.toolchain import missing_tool
 
 __all__ = [
     "Interval", "Looks", "Stratum", "beta_quantile", "checked_sample_size", "clopper_pearson", "effective_sample_size",
-    "importance_estimate", "neyman_allocation", "sample_size", "stratified_estimate", "stratified_interval", "wilson",
-    "zero_escape_sample",
+    "neyman_allocation", "sample_size", "stratified_estimate", "stratified_interval", "wilson", "zero_escape_sample",
 ]
 
 STRATUM_FLOOR = 30
 """Least faults of a stratum, however small or quiet it is."""
 LEAST_EFFECTIVE_SAMPLE = 100
 """An importance sample that is worth fewer draws says nothing."""
+LEAST_SHARE = 0.01
+"""Of the failure rate: a part with less need not be known as well as asked for."""
 _LEVEUGLE_T = {0.95: 1.96, 0.99: 2.576, 0.998: 3.09}
 """Cut-off points as the paper rounds them."""
 
@@ -266,38 +267,12 @@ def checked_sample_size(weights: npt.ArrayLike) -> float:
     return worth
 
 
-def importance_estimate(hits: npt.ArrayLike, weights: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, Interval]:
-    """Return the mean of `weights · hits` and its interval.
-
-    Parameters
-    ----------
-    hits : (n,) bool
-    weights : (n,) float
-        Share of the population over probability of the draw, (N_h / N) / s_h.
-    confidence : float
-
-    The interval is Wilson's for as many faults as a plain sample of the same variance would have.
-
-    Raises
-    ------
-    ValueError
-        If the sample is worth fewer than 100 draws.
-    """
-    w, x = np.asarray(weights, dtype=float), np.asarray(hits, dtype=float)
-    worth = checked_sample_size(w)
-    p = min(1.0, float((w * x).mean()))
-    variance = float(((w * x - p) ** 2).sum()) / (len(w) * max(1, len(w) - 1))
-    if variance > 0 and 0 < p < 1:
-        worth = p * (1 - p) / variance
-    return p, wilson(p * worth, worth, confidence)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Looks:
     """When a growing campaign looks at its results, and what that costs.
 
     Batches double. Every look is a chance to stop by luck, so look k spends α / 2^k of the error α = 1 − confidence: all looks
-    together never spend more than α.
+    together never spend more than α, and the intervals of the look at which it stops hold with at least `confidence`.
 
     Attributes
     ----------
@@ -317,23 +292,17 @@ class Looks:
         if not 0 < self.target < 0.5:
             raise ValueError(f"--ci must be between 0 and 0.5, not {self.target!r}")
 
-    def faults_at(self, look: int) -> int:
-        """Return the faults simulated by look 1, 2, …"""
-        return self.first << (look - 1)
-
     def confidence_at(self, look: int) -> float:
-        """Return the confidence of the intervals at a look."""
-        return 1.0 - (1.0 - self.confidence) / 2.0**look
-
-    def met(self, look: int, parts: Sequence[tuple[float, Interval]], least: float = 0.01) -> bool:
-        """Return whether every part that carries more than `least` of the rate has an interval that is narrow enough.
-
-        Parameters
-        ----------
-        look : int
-        parts : sequence of (share of the rate, interval at this look's confidence)
-        least : float
-        """
+        """Return the confidence of the intervals at look 1, 2, …"""
         if look < 1:
             raise ValueError(f"look must be at least 1, not {look!r}")
-        return all(interval.half_width <= self.target for share, interval in parts if share > least)
+        return 1.0 - (1.0 - self.confidence) / 2.0**look
+
+    @staticmethod
+    def matters(share: float) -> bool:
+        """Return whether a part that carries so much of the failure rate must be known as well as asked for."""
+        return share > LEAST_SHARE
+
+    def met(self, intervals: Sequence[Interval]) -> bool:
+        """Return whether all intervals, at a look's confidence, are narrow enough."""
+        return all(interval.half_width <= self.target for interval in intervals)

@@ -36,7 +36,8 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates | None,
     rated = rates is not None
     figures = metrics(structures, rates, permanent=permanent)
     parts = {name: [s for s in structures if s.memory == memory] for name, memory in (("logic", False), ("memory", True))}
-    exact = Results(job.words, job.lifetimes, job.sampler, results.rows, of=clopper_pearson).total()
+    exact = Results(job.words, job.lifetimes, job.sampler, results.rows, confidence=campaign.confidence,
+                    of=clopper_pearson).total()
     return {
         "faults": simulated, "masked_by_analysis": campaign.masked_by_analysis, **counts,
         "sdc_rate": total.rates["sdc"], "ci95": list(total.intervals["sdc"]),
@@ -60,6 +61,7 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates | None,
         "effective_sample_size": campaign.effective_sample_size,
         "engine": job.engine.name, "golden_cycles": job.engine.golden_cycles, "target": job.target.name,
         "digest": job.identity["target"], "plan": plan.to_json(), "looks": campaign.looks,
+        "confidence": campaign.confidence,
         "simulated_now": spent.faults, "seconds": spent.seconds, "cpu_seconds": spent.cpu_seconds,
     }
 

@@ -13,8 +13,9 @@ import pytest
 
 from flows.fault.campaign.campaign import Campaign
 from flows.fault.campaign.plan import Plan
-from flows.fault.campaign.results import outcome_counts
+from flows.fault.campaign.results import Results, outcome_counts
 from flows.fault.campaign.store import Store, StoreError
+from flows.fault.figures.iso26262 import Rates
 from flows.fault.figures.statistics import Looks
 from flows.fault.records import Kind, Outcome
 from flows.toolchain import ToolError
@@ -122,6 +123,23 @@ def test_it_stops_when_it_knows_enough():
     assert 100 < len(results.rows) < 4000
     assert campaign.looks[-1]["widest"] <= 0.05 < campaign.looks[-2]["widest"]
     assert results.total().intervals["sdc"].half_width < 0.05
+    assert campaign.confidence == campaign.looks[-1]["confidence"] == 1 - 0.05 / 2 ** len(campaign.looks)
+    plain = Results(campaign.words, campaign.lifetimes, campaign.sampler, results.rows)
+    assert results.total().intervals["sdc"].half_width > 1.1 * plain.total().intervals["sdc"].half_width    # looks have a price
+
+
+def test_strata_are_known_by_their_share_of_the_failure_rate():
+    results = Campaign(**parts(Plan(method="stratified"))).sample(3000)
+    names = [name for name, *_ in results.strata()]
+    shares = {logic: dict(zip(names, (share for _, share, *_ in results.strata(Rates(logic=logic, memory=1.0))), strict=True))
+              for logic in (1.0, 1000.0)}
+    memory = [name for name in names if name.startswith("memory")]
+    bits = {name: size for name, size in zip(names, results.sampler.sizes, strict=True)}
+    for name in memory:
+        assert shares[1.0][name] >= bits[name] / sum(bits.values())
+        assert shares[1000.0][name] < 0.01 < shares[1.0][name]          # hardly ever hit: need not be known
+    harmful = max((n for n in names if n.startswith("control")), key=lambda n: shares[1.0][n])
+    assert shares[1.0][harmful] > bits[harmful] / sum(bits.values())    # few bits, but most of what is dangerous
 
 
 def test_it_stops_when_there_is_nothing_left():

@@ -11,9 +11,9 @@ from flows.fault.figures.statistics import (
     Interval,
     Looks,
     Stratum,
+    checked_sample_size,
     clopper_pearson,
     effective_sample_size,
-    importance_estimate,
     neyman_allocation,
     sample_size,
     stratified_estimate,
@@ -147,31 +147,21 @@ def test_neyman_by_hand():
 def test_weights_that_cost_draws():
     assert effective_sample_size([1, 1, 1, 1]) == 4
     assert effective_sample_size([3, 1]) == pytest.approx(1.6)
+    assert checked_sample_size(np.ones(100)) == pytest.approx(100)
     with pytest.raises(ValueError, match=r"^an importance sample must be worth at least 100 draws, not 99\.0: draw more faults, "
                                          r"or use scores that differ less$"):
-        importance_estimate(np.zeros(99, bool), np.ones(99))
-
-
-def test_importance_finds_what_plain_drawing_finds():
-    rng = np.random.default_rng(2)
-    share, score, truth = np.array([0.99, 0.01]), np.array([0.5, 0.5]), np.array([0.001, 0.5])
-    part = rng.choice(2, 20_000, p=score)
-    p, (low, high) = importance_estimate(rng.random(20_000) < truth[part], (share / score)[part])
-    assert low < share @ truth < high
-    assert p == pytest.approx(share @ truth, rel=0.2)
-    assert high - low < (lambda i: i.high - i.low)(wilson(round(20_000 * p), 20_000))        # it pays
-    plain = rng.random(1000) < 0.3
-    assert importance_estimate(plain, np.ones(1000))[1] == pytest.approx(wilson(int(plain.sum()), 1000), abs=1e-3)
+        checked_sample_size(np.ones(99))
 
 
 def test_looks_spend_no_more_than_there_is():
     looks = Looks(target=0.01)
-    assert [looks.faults_at(k) for k in (1, 2, 3, 4)] == [1000, 2000, 4000, 8000]
     assert sum(1 - looks.confidence_at(k) for k in range(1, 60)) == pytest.approx(0.05)
     assert looks.confidence_at(1) == 0.975
     narrow, wide = Interval(0.1, 0.118), Interval(0.1, 0.2)
-    assert looks.met(1, [(0.99, narrow), (0.01, wide)])
-    assert not looks.met(1, [(0.98, narrow), (0.02, wide)])
+    assert looks.met([narrow, narrow])
+    assert not looks.met([narrow, wide])
+    assert looks.matters(0.011)
+    assert not looks.matters(0.01)
 
 
 def test_a_stop_by_luck_is_as_rare_as_it_says():
@@ -181,10 +171,10 @@ def test_a_stop_by_luck_is_as_rare_as_it_says():
     for _ in range(300):
         hits = faults = 0
         for look in range(1, 12):
-            hits += int(rng.binomial(looks.faults_at(look) - faults, 0.5))
-            faults = looks.faults_at(look)
+            hits += int(rng.binomial((looks.first << look - 1) - faults, 0.5))
+            faults = looks.first << look - 1
             interval = wilson(hits, faults, looks.confidence_at(look))
-            if looks.met(look, [(1, interval)]):
+            if looks.met([interval]):
                 break
         else:
             pytest.fail("it never stops")
@@ -202,7 +192,7 @@ def test_a_stop_by_luck_is_as_rare_as_it_says():
     (lambda: Stratum(population=5, faults=6, hits=7), r"^a stratum must have 0 ≤ hits ≤ faults and a population, not 7, 6, 5$"),
     (lambda: stratified_interval([]), r"^strata must hold at least one fault, not none$"),
     (lambda: Looks(target=0.7), r"^--ci must be between 0 and 0\.5, not 0\.7$"),
-    (lambda: Looks(target=0.1).met(0, []), r"^look must be at least 1, not 0$"),
+    (lambda: Looks(target=0.1).confidence_at(0), r"^look must be at least 1, not 0$"),
 ])
 def test_what_cannot_be_asked(call, said):
     with pytest.raises(ValueError, match=said):
