@@ -24,7 +24,7 @@ __all__ = ["ACTIVATION_TYPES", "PROBABILITY_TYPES", "WEIGHT_TYPES", "PimConfig"]
 WEIGHT_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "int8", "int4-asym", "p3-kv", "mxint4", "bitmod4")
 """Families of formats (`hw.formats`) that the decoders between DRAM and the MACs take."""
 ACTIVATION_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "int8")
-PROBABILITY_TYPES = (*ACTIVATION_TYPES, "float8_s0e4m4")
+PROBABILITY_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "float8_s0e4m4")
 ACCUMULATORS = ("float32", "int32")
 REFRESHES = ("all-bank", "same-bank")
 _WIDTHS = {field.name: field.width for field in COMMAND_FIELDS}
