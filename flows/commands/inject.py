@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"{', '.join(kind.name.lower() for kind in Kind)} (default: %(default)s)")
     parser.add_argument("--duration", type=int, metavar="CYCLES",
                         help="of a set, bus (default: 1), intermittent (default: 4) or stuck (default: for ever) fault")
-    parser.add_argument("--adjacent", type=int, default=0, metavar="BITS", help="of an mbu: 2, 3 or 4 (default: each alike)")
+    parser.add_argument("--adjacent", type=int, default=0, metavar="BITS", help="of an mbu: 2, 3 or 4 (default: any of these)")
     parser.add_argument("--method", choices=METHODS[:3], default="uniform", help="how faults are drawn (default: %(default)s)")
     parser.add_argument("--boost", action="append", default=[], metavar="GLOB=FACTOR",
                         help="draw strata that match so much more often, with --method importance; may be given several times")

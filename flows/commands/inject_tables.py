@@ -59,9 +59,9 @@ def show_campaign(args: argparse.Namespace, answer: dict[str, Any]) -> None:
             rate, interval = 1 - rate, (1 - interval[1], 1 - interval[0])
         count = counts[{"silent corruption": "sdc"}.get(name, name)]
         table.add_row(name, f"{count:,}", percent(rate, interval), style="bold" if key == "sdc" else None)
-    due = answer["subclasses"]["detected"]
+    due, hit = answer["subclasses"]["detected"], "pattern" if answer["plan"]["kind"] == "mbu" else "bit"
     table.add_section()
-    table.add_row("simulated", f"{answer['faults']:,}", f"of {answer['population']['faults']:,} (bit, cycle) pairs")
+    table.add_row("simulated", f"{answer['faults']:,}", f"of {answer['population']['faults']:,} ({hit}, cycle) pairs")
     table.add_row("masked by analysis", f"{answer['masked_by_analysis']:,}",
                   f"drawn; {1 - answer['population']['live']:.2%} of all pairs")
     console.print(table)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from flows.fault.campaign.analysis import Accesses, Lifetimes
 from flows.fault.campaign.phases import Phases, phases_of
-from flows.fault.campaign.plan import Plan, Population
+from flows.fault.campaign.plan import Plan
+from flows.fault.campaign.population import Population
 from flows.fault.campaign.sampler import Sampler
 from flows.fault.campaign.words import Words, words_of
 from flows.fault.engines.engine import Engine

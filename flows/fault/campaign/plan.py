@@ -1,15 +1,14 @@
-"""Which faults a campaign injects: the plan, and the population that it draws from."""
+"""What a campaign draws: the plan."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flows.fault.records import UPSETS, Kind
 
-__all__ = ["METHODS", "Plan", "Population", "boosts_from", "kind_named"]
+__all__ = ["METHODS", "Plan", "boosts_from", "kind_named"]
 
 METHODS = ("uniform", "stratified", "importance", "exhaustive")
 
@@ -28,7 +27,7 @@ class Plan:
     duration : int
         Cycles of a SET, a stuck-at (0: for ever), an intermittent fault or a bus error.
     adjacent : int
-        Bits of an MBU, 2 to 4; 0 draws each of these alike.
+        Bits of an MBU, 2 to 4; 0: any of these, every pattern of neighbours alike.
     boosts : tuple of (glob of stratum names, factor)
         By how much likelier than uniform strata are drawn, of "importance"; the last that matches holds.
 
@@ -68,78 +67,6 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON types."""
         return {**asdict(self), "kind": self.kind.name.lower(), "boosts": [list(pair) for pair in self.boosts]}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Population:
-    """All faults that can be drawn: bits of words, and cycles.
-
-    Attributes
-    ----------
-    sites : (W,) uint32
-        Indices of the target's sites.
-    widths : (W,) int
-        Bits of each, 1 to 32.
-    labels : (W,) int
-        Which class each belongs to, for strata.
-    classes : sequence of str
-        Names of the classes.
-    phases : (cycles,) int
-        Which phase each cycle belongs to.
-    phase_names : sequence of str
-    split_bits : bool
-        Whether the upper and the lower half of a word are strata of their own.
-    by_phase : bool
-        Whether the phases are.
-    """
-
-    sites: npt.NDArray[np.uint32]
-    widths: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-    classes: Sequence[str]
-    phases: npt.NDArray[np.int64]
-    phase_names: Sequence[str] = ("all",)
-    split_bits: bool = False
-    by_phase: bool = True
-    first_bits: npt.NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Check that there is something to draw."""
-        if not len(self.sites) or not len(self.phases):
-            raise ValueError(f"a population must have sites and cycles, not {len(self.sites)} and {len(self.phases)}")
-        object.__setattr__(self, "first_bits", np.concatenate(([0], np.cumsum(self.widths))).astype(np.int64))
-
-    @property
-    def bits(self) -> int:
-        """Bits of all words."""
-        return int(self.first_bits[-1])
-
-    @property
-    def cycles(self) -> int:
-        """Cycles in which a fault can begin."""
-        return len(self.phases)
-
-    @property
-    def size(self) -> int:
-        """Faults that there are."""
-        return self.bits * self.cycles
-
-    def word_of(self, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the word (row, not site) in which each bit lies."""
-        return np.searchsorted(self.first_bits, bits, side="right") - 1
-
-    def time_classes(self) -> tuple[npt.NDArray[np.int64], Sequence[str]]:
-        """Return the class of every cycle, and the names of the classes."""
-        return (self.phases, self.phase_names) if self.by_phase else (np.zeros(self.cycles, np.int64), ("all",))
-
-    def bit_classes(self) -> tuple[npt.NDArray[np.int64], list[str]]:
-        """Return the class of every bit, and the names of the classes."""
-        labels, names = np.repeat(self.labels, self.widths), list(self.classes)
-        if self.split_bits:
-            places = np.arange(self.bits) - np.repeat(self.first_bits[:-1], self.widths)
-            upper = 2 * places >= np.repeat(self.widths, self.widths)
-            labels, names = 2 * labels + upper, [f"{name}, {half}" for name in names for half in ("low bits", "high bits")]
-        return labels, names
 
 
 def boosts_from(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:

@@ -109,50 +109,49 @@ class Results:
         self._lifetimes, self._confidence, self._of = lifetimes, confidence, of
 
     @cached_property
-    def _bits(self) -> npt.NDArray[np.int64]:
-        """Word of each bit of the population."""
-        return np.repeat(np.arange(len(self.words.sites)), self.words.widths)
+    def _places(self) -> npt.NDArray[np.int64]:
+        """Word of each place of the population."""
+        return self.sampler.population.words()
 
     @cached_property
     def _hit(self) -> npt.NDArray[np.int64]:
-        """Lowest bit of the population that each simulated fault hit."""
-        mask = self.rows["mask"].astype(np.int64)
-        place = np.round(np.log2((mask & -mask).astype(float))).astype(np.int64) if len(mask) else mask
-        return self.sampler.population.first_bits[self.words.rows_of(self.rows["site"])] + place
+        """Place of the population that each simulated fault hit."""
+        population, words = self.sampler.population, self.words.rows_of(self.rows["site"])
+        return population.first_places[words] + population.patterns.places(self.words.widths[words], self.rows["mask"])
 
     def total(self) -> Row:
         """Return the row of everything."""
-        return self._table(np.zeros(len(self._bits), np.int64), ["all"])[0]
+        return self._table(np.zeros(len(self._places), np.int64), ["all"])[0]
 
     def by_unit(self) -> list[Row]:
         """Return a row for each unit."""
-        return self._table(self.words.units[self._bits], self.words.unit_names)
+        return self._table(self.words.units[self._places], self.words.unit_names)
 
     def by_group(self) -> list[Row]:
         """Return a row for each register group and memory."""
-        return self._table(self.words.groups[self._bits], self.words.group_names)
+        return self._table(self.words.groups[self._places], self.words.group_names)
 
     def by_words(self, labels: npt.NDArray[np.int64], names: Sequence[str]) -> list[Row]:
         """Return a row for each name, of the words with its label."""
-        return self._table(labels[self._bits], names)
+        return self._table(labels[self._places], names)
 
     def by_class(self) -> list[Row]:
         """Return a row for control, config, data, memory."""
-        return self._table(self.words.classes[self._bits], self.words.class_names)
+        return self._table(self.words.classes[self._places], self.words.class_names)
 
     def by_phase(self) -> list[Row]:
         """Return a row for each phase of the run."""
         population = self.sampler.population
-        return self._table(np.zeros(len(self._bits), np.int64), population.phase_names, population.phases)
+        return self._table(np.zeros(len(self._places), np.int64), population.phase_names, population.phases)
 
     def by_bit(self) -> list[Row]:
-        """Return a row for each bit position in its register, from bit 0."""
-        places = self.words.lows[self._bits] + np.arange(len(self._bits)) - self.sampler.population.first_bits[self._bits]
-        return self._table(places, [str(place) for place in range(int(places.max()) + 1)])
+        """Return a row for each bit position in its register, from bit 0; of several bits, that of the lowest."""
+        lows = self.words.lows[self._places] + self.sampler.population.lows()
+        return self._table(lows, [str(low) for low in range(int(lows.max()) + 1)])
 
     def by_storage(self) -> list[Row]:
         """Return a row for flip-flops and one for memories."""
-        return self._table(self.words.memory[self._bits].astype(np.int64), ["flip-flops", "memories"])
+        return self._table(self.words.memory[self._places].astype(np.int64), ["flip-flops", "memories"])
 
     def by_unit_and_time(self, bins: int) -> tuple[list[str], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return units, the cycles at which bins begin and the last one ends, and (unit, bin) rates of dangerous outcomes.
@@ -163,7 +162,7 @@ class Results:
         bins = min(bins, cycles)
         labels = np.arange(cycles) * bins // cycles
         names = list(self.words.unit_names)
-        rows = self._table(self.words.units[self._bits], [str(i) for i in range(len(names) * bins)], labels, bins)
+        rows = self._table(self.words.units[self._places], [str(i) for i in range(len(names) * bins)], labels, bins)
         values = [np.nan if row.rates["dangerous"] is None else row.rates["dangerous"] for row in rows]
         return names, np.searchsorted(labels, np.arange(bins + 1)).astype(float), np.array(values, float).reshape(-1, bins)
 
@@ -172,7 +171,7 @@ class Results:
         kinds = ("flip-flops", "memories", "flip-flops of mechanisms", "memories of mechanisms")
         names = [f"{unit}, {kind}" for unit in self.words.unit_names for kind in kinds]
         mechanism = np.array([bool(_OF_A_MECHANISM.search(path)) for path in self.words.paths])
-        rows = self._table((len(kinds) * self.words.units + 2 * mechanism + self.words.memory)[self._bits], names)
+        rows = self._table((len(kinds) * self.words.units + 2 * mechanism + self.words.memory)[self._places], names)
         return [structure_of(row, memory=index % 2 == 1, mechanism=index % 4 > 1) for index, row in enumerate(rows) if row.bits]
 
     def strata(self, rates: Rates | None = None) -> list[tuple[str, float, Stratum, Stratum]]:
@@ -181,8 +180,8 @@ class Results:
         The share is the larger one of that of all faults and that of the dangerous ones, as far as they are known.
         """
         rates = rates or Rates()
-        cells = self._cells(np.zeros(len(self._bits), np.int64), 1, None, 1)
-        storage = self._cells(self.words.memory[self._bits].astype(np.int64), 2, None, 1).population
+        cells = self._cells(np.zeros(len(self._places), np.int64), 1, None, 1)
+        storage = self._cells(self.words.memory[self._places].astype(np.int64), 2, None, 1).population
         silent, dangerous = ([cells.stratum(0, s, outcomes) for s in range(len(self.sampler.names))]
                              for outcomes in ((Outcome.SDC,), DANGEROUS))
         fit = rates.logic * storage[0] + rates.memory * storage[1]
@@ -196,7 +195,8 @@ class Results:
         """Return a row for each domain: of bits, or of bits × cycles where cycles have domains too."""
         count = (cycle_count or len(names)) if cycle_domains is not None else 1
         cells = self._cells(domains, len(names) // count, cycle_domains, count)
-        bits = np.bincount(domains, minlength=len(names) // count).repeat(count)
+        each = (self.words.widths / np.diff(self.sampler.population.first_places))[self._places]       # bits of a place
+        bits = np.round(np.bincount(domains, weights=each, minlength=len(names) // count)).astype(np.int64).repeat(count)
         if cycle_domains is not None and not cycle_count:
             bits = np.zeros(len(names), np.int64)
         return [self._row(cells, domain, name, int(bits[domain])) for domain, name in enumerate(names)]
@@ -219,14 +219,14 @@ class Results:
     def _cells(self, domains: npt.NDArray[np.int64], domain_count: int, cycle_domains: npt.NDArray[np.int64] | None,
                cycle_count: int) -> "_Cells":
         """Return sizes and outcomes of each (domain, stratum)."""
-        bit_label, cycle_label, table = self.sampler.partition()
+        place_label, cycle_label, table = self.sampler.partition()
         labels, phases = table.shape
         joint = cycle_label if cycle_domains is None else cycle_domains * phases + cycle_label
-        # Bits of one word, domain and label share their lifetimes.
-        keys = (self._bits * domain_count + domains) * labels + bit_label
-        kinds, bits = np.unique(keys, return_counts=True)
+        # Places of one word, domain and label share their lifetimes.
+        keys = (self._places * domain_count + domains) * labels + place_label
+        kinds, places = np.unique(keys, return_counts=True)
         word, domain, label = kinds // labels // domain_count, kinds // labels % domain_count, kinds % labels
-        live = self._lifetimes.live_cycles(joint, cycle_count * phases)[word] * bits[:, None]
+        live = self._lifetimes.live_cycles(joint, cycle_count * phases)[word] * places[:, None]
         whole = np.bincount(joint, minlength=cycle_count * phases)
         strata = len(self.sampler.names)
         shape = (domain_count * cycle_count, strata)
@@ -236,7 +236,7 @@ class Results:
             stratum = table[label, phase]
             cell = (domain * cycle_count + cycle_domain) * strata + stratum
             there = stratum >= 0
-            for index, values in enumerate((bits * whole[part], live[:, part])):
+            for index, values in enumerate((places * whole[part], live[:, part])):
                 sizes[index] += np.bincount(cell[there], weights=values[there], minlength=shape[0] * strata).reshape(shape)
         hit, cycles = self._hit, self.rows["cycle"].astype(np.int64)
         mine = domains[hit] * cycle_count + (0 if cycle_domains is None else cycle_domains[cycles])

@@ -1,5 +1,6 @@
 """Fault i of a plan: drawn alone, in any order, by any process."""
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
@@ -7,15 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.fault.campaign.patterns import patterns_of
 from flows.fault.campaign.permutation import Permutation
-from flows.fault.campaign.plan import Plan, Population
-from flows.fault.records import FAULT, Kind
+from flows.fault.campaign.plan import Plan
+from flows.fault.campaign.population import Population
+from flows.fault.records import FAULT
 
 __all__ = ["Sampler"]
 
 _PLACES = 44
 """Bits of a fault's index below the number of its stratum."""
-_MOST_ADJACENT = 4
 
 
 class Sampler:
@@ -43,9 +45,9 @@ class Sampler:
     """
 
     def __init__(self, plan: Plan, population: Population):
-        self.plan, self.population = plan, population
+        self.plan, self.population = plan, replace(population, patterns=patterns_of(plan))
         if plan.method in ("uniform", "exhaustive"):
-            self.names, self.sizes = ["all"], [population.size]
+            self.names, self.sizes = ["all"], [self.population.size]
         else:
             self._split()
         self._orders: dict[int, Permutation] = {}
@@ -62,31 +64,31 @@ class Sampler:
     def _split(self) -> None:
         """Make a stratum of each class of bits in each phase that has any."""
         population = self.population
-        labels, classes = population.bit_classes()
+        labels, classes = population.place_classes()
         times, phases = population.time_classes()
         self.names, self.sizes = [], []
-        self._bits: list[npt.NDArray[np.int64]] = []
+        self._places: list[npt.NDArray[np.int64]] = []
         self._cycles: list[npt.NDArray[np.int64]] = []
         for label, name in enumerate(classes):
-            bits = np.flatnonzero(labels == label)
+            places = np.flatnonzero(labels == label)
             for phase, phase_name in enumerate(phases):
                 cycles = np.flatnonzero(times == phase)
-                if len(bits) and len(cycles):
+                if len(places) and len(cycles):
                     self.names.append(name if len(phases) == 1 else f"{name}, {phase_name}")
-                    self.sizes.append(len(bits) * len(cycles))
-                    self._bits.append(bits)
+                    self.sizes.append(len(places) * len(cycles))
+                    self._places.append(places)
                     self._cycles.append(cycles)
 
     def partition(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return a label of each bit, one of each cycle, and the stratum of (bit label, cycle label), −1 where there is none."""
+        """Return a label of each place, one of each cycle, and the stratum of (place label, cycle label), −1 for none."""
         population = self.population
         if self.plan.method in ("uniform", "exhaustive"):
-            return np.zeros(population.bits, np.int64), np.zeros(population.cycles, np.int64), np.zeros((1, 1), np.int64)
-        labels, names = population.bit_classes()
+            return np.zeros(population.places, np.int64), np.zeros(population.cycles, np.int64), np.zeros((1, 1), np.int64)
+        labels, names = population.place_classes()
         times, phases = population.time_classes()
         table = np.full((len(names), len(phases)), -1, np.int64)
-        for stratum, (bits, cycles) in enumerate(zip(self._bits, self._cycles, strict=True)):
-            table[labels[bits[0]], times[cycles[0]]] = stratum
+        for stratum, (places, cycles) in enumerate(zip(self._places, self._cycles, strict=True)):
+            table[labels[places[0]], times[cycles[0]]] = stratum
         return labels, times, table
 
     def _boost(self, name: str) -> float:
@@ -141,52 +143,38 @@ class Sampler:
     def faults(self, indices: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
         """Return the faults (FAULT rows) of `indices`, in any order."""
         population = self.population
-        bits, cycles = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int64)
+        places, cycles = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int64)
         strata = self.stratum_of(indices)
-        places = indices & np.uint64((1 << _PLACES) - 1)
+        order = indices & np.uint64((1 << _PLACES) - 1)
         for stratum in np.unique(strata):
             mine = strata == stratum
-            bits[mine], cycles[mine] = self._position(int(stratum), places[mine], indices[mine])
-        words = population.word_of(bits)
+            places[mine], cycles[mine] = self._position(int(stratum), order[mine], indices[mine])
         found = np.zeros(len(indices), FAULT)
-        found["site"] = population.sites[words]
+        found["site"] = population.sites[population.word_of(places)]
         found["cycle"] = cycles
         found["kind"] = self.plan.kind
         found["duration"] = self.plan.duration
-        found["mask"] = self._masks(indices, bits - population.first_bits[words], population.widths[words])
+        found["mask"] = population.masks(places)
         return found
 
-    def _position(self, stratum: int, places: npt.NDArray[np.uint64],
+    def _position(self, stratum: int, numbers: npt.NDArray[np.uint64],
                   indices: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return bit and cycle of each place of a stratum."""
+        """Return place and cycle of each number in the order of a stratum."""
         size, method = self.sizes[stratum], self.plan.method
         if method == "importance":
-            numbers = self._numbers(indices)
-            mine, cycles = self._bits[stratum], self._cycles[stratum]
-            return mine[_below(numbers[:, 1], len(mine))], cycles[_below(numbers[:, 2], len(cycles))]
+            drawn = self._numbers(indices)
+            mine, cycles = self._places[stratum], self._cycles[stratum]
+            return mine[_below(drawn[:, 1], len(mine))], cycles[_below(drawn[:, 2], len(cycles))]
         if method == "exhaustive":
-            order = places.astype(np.int64)
+            order = numbers.astype(np.int64)
         else:
             if stratum not in self._orders:
                 self._orders[stratum] = Permutation(size, self.plan.seed, stratum)
-            order = self._orders[stratum](places).astype(np.int64)
+            order = self._orders[stratum](numbers).astype(np.int64)
         if method == "stratified":
-            mine, cycles = self._bits[stratum], self._cycles[stratum]
+            mine, cycles = self._places[stratum], self._cycles[stratum]
             return mine[order % len(mine)], cycles[order // len(mine)]
-        return order % self.population.bits, order // self.population.bits
-
-    def _masks(self, indices: npt.NDArray[np.uint64], places: npt.NDArray[np.int64],
-               widths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-        """Return which bits of a word are hit, from the lowest place; an MBU at the top of a word reaches down instead."""
-        if self.plan.kind != Kind.MBU:
-            return (np.uint64(1) << places.astype(np.uint64)).astype(np.uint32)
-        if self.plan.adjacent:
-            count = np.full(len(indices), self.plan.adjacent)
-        else:
-            count = 2 + _below(self._numbers(indices)[:, 3], _MOST_ADJACENT - 1)
-        count = np.minimum(count, widths)
-        lowest = np.minimum(places, widths - count).astype(np.uint64)
-        return (((np.uint64(1) << count.astype(np.uint64)) - np.uint64(1)) << lowest).astype(np.uint32)
+        return order % self.population.places, order // self.population.places
 
     def _numbers(self, indices: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         """Return block `index` of Philox(seed) for each index: (n, 4). Runs of consecutive indices are made at once."""

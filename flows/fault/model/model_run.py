@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.isa import Dataflow, Unit
+from sw.golden.array.systolic import matrix_operands
 from sw.golden.branch import advance, begin, branch, commands_of
 from sw.golden.llama import LlamaConfig, LlamaWeights
 from sw.golden.sequencer import Event
-from sw.golden.array.systolic import matrix_operands
 from sw.golden.state import State
 from sw.prompts import PromptPrograms
 

@@ -5,7 +5,8 @@ import time
 import numpy as np
 
 from flows.fault.campaign.analysis import Accesses, Lifetimes
-from flows.fault.campaign.plan import Plan, Population
+from flows.fault.campaign.plan import Plan
+from flows.fault.campaign.population import Population
 from flows.fault.campaign.sampler import Sampler
 from flows.fault.campaign.words import words_of
 from flows.fault.netlist.sites import KINDS, SITE, STRATA, SiteRegister, Sites

@@ -154,6 +154,13 @@ def test_an_mbu_campaign_counts():
     results = Campaign(**parts(Plan(kind=Kind.MBU, seed=1))).sample(2000)
     assert sum(outcome_counts(results.rows["outcome"])["outcomes"].values()) == 2000
     assert results.total().rates["sdc"] > 0
+    assert sum(row.bits for row in results.by_unit()) == results.words.bits
+    whole = Campaign(**parts(Plan(kind=Kind.MBU, adjacent=2, method="exhaustive"), "dut.pipe*")).exhaust()
+    assert len(whole.rows) == (WIDTH - 1) * STAGES * CYCLES == whole.sampler.population.size
+    assert whole.total().rates["sdc"] == (whole.rows["outcome"] == Outcome.SDC).mean()
+    assert whole.total().intervals["sdc"].half_width == pytest.approx(0)
+    assert [row.faults for row in whole.by_bit()] == [STAGES * CYCLES] * (WIDTH - 1)
+    assert whole.total().bits == STAGES * WIDTH
 
 
 def test_a_permanent_fault_of_a_memory_is_not_proven_masked():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from flows.fault.campaign.plan import Plan, Population, boosts_from, kind_named
+from flows.fault.campaign.patterns import Patterns, lowest_bits
+from flows.fault.campaign.plan import Plan, boosts_from, kind_named
+from flows.fault.campaign.population import Population
 from flows.fault.campaign.sampler import Sampler
 from flows.fault.records import Kind
 
@@ -99,7 +101,31 @@ def test_an_mbu_is_two_to_four_neighbours_inside_a_word():
         assert mask < 1 << {4: 8, 7: 1, 9: 32}[site]
         sizes[site].add(mask.bit_count())
     assert sizes == {4: {2, 3, 4}, 7: {1}, 9: {2, 3, 4}}
-    assert {mask.bit_count() for site, mask, _ in pairs(drawn(Plan(kind=Kind.MBU, adjacent=3), 410)) if site != 7} == {3}
+    assert {mask.bit_count() for site, mask, _ in pairs(drawn(Plan(kind=Kind.MBU, adjacent=3), 370)) if site != 7} == {3}
+
+
+@pytest.mark.parametrize(("adjacent", "places"), [(2, 7 + 1 + 31), (4, 5 + 1 + 29), (0, 7 + 6 + 5 + 1 + 31 + 30 + 29)])
+@pytest.mark.parametrize("method", ["exhaustive", "uniform"])
+def test_every_pattern_of_an_mbu_is_there_once(adjacent, places, method):
+    """At the top of a word too, where fewer patterns begin than there are bits."""
+    plan = Plan(method=method, kind=Kind.MBU, adjacent=adjacent)
+    sampler = Sampler(plan, population())
+    assert (sampler.sizes, sampler.population.places, sampler.population.bits) == ([10 * places], places, 41)
+    faults = sampler.faults(sampler.indices(0, 0, 10 * places))
+    assert len(pairs(faults)) == 10 * places
+    assert {mask for site, mask, _ in pairs(faults) if site == 4} == {
+        ((1 << n) - 1) << low for n in ([adjacent] if adjacent else (2, 3, 4)) for low in range(9 - n)}
+
+
+def test_patterns_are_found_again():
+    patterns = Patterns((2, 3, 4))
+    for width in (1, 2, 3, 7, 32):
+        masks = patterns.of(width)
+        widths = np.full(len(masks), width)
+        assert len(set(masks.tolist())) == len(masks) == patterns.counts(np.array([width]))[0]
+        assert np.array_equal(patterns.places(widths, masks), np.arange(len(masks)))
+        assert np.array_equal(patterns.masks(widths, np.arange(len(masks))), masks)
+        assert lowest_bits(masks).tolist() == sorted(int(mask & -mask).bit_length() - 1 for mask in masks.tolist())
 
 
 def test_what_a_fault_is_and_how_long():
