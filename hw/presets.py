@@ -31,6 +31,12 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "systolic-w4a8-16x16": AcceleratorConfig(
         rows=16, columns=16, vector="transformer", vector_lanes=8, scratchpad_bytes=256 * KIB, accumulator_rows=1024,
         weight_format="int4"),
+    "bitmod-8x8": AcceleratorConfig(
+        engine="bitmod", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=4,
+        weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"), scratchpad_bytes=64 * KIB, accumulator_rows=512),
+    "bitmod-16x16": AcceleratorConfig(
+        engine="bitmod", dataflows=("ws",), rows=16, columns=16, vector="transformer", vector_lanes=8,
+        weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"), scratchpad_bytes=256 * KIB, accumulator_rows=1024),
 })
 
 

@@ -137,9 +137,6 @@ def _check(config: AcceleratorConfig) -> None:
     if config.line_bytes < piece:
         raise ConfigError(f"AcceleratorConfig.vector_lanes must be such that lines have {piece} bytes for BitMoD (2 of each column), "
                           f"not {config.vector_lanes!r} (lines of {config.line_bytes})")
-    if config.beat_bytes > piece:
-        raise ConfigError(f"AcceleratorConfig.bus_width must be at most {8 * piece} for BitMoD with {config.columns} columns, not "
-                          f"{config.bus_width!r}")
 
 
 BITMOD = EngineInfo(
