@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hw.array.bitmod_engine import BitmodEngine
+from hw.array.hybrid import HybridEngine
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
 from hw.plugins import Registry
@@ -13,5 +14,6 @@ __all__ = ["ENGINES"]
 ENGINES: Registry[Callable[[AcceleratorConfig], Any]] = Registry("engines", {
     "systolic": SystolicEngine,
     "bitmod": BitmodEngine,
+    "hybrid": HybridEngine,
 })
 """Name of each engine, as `AcceleratorConfig.engine` gives it → what builds it."""

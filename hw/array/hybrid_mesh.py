@@ -16,7 +16,7 @@ __all__ = ["HybridMesh", "hybrid_slot_layout"]
 
 
 def hybrid_slot_layout(size: int) -> data.StructLayout:
-    """Return the control word of a slot: a PE's, `load_row` that obeys `load`, and `capture` with the `capture_column` it is for."""
+    """Return the control word of a slot: a PE's, the `load_row` that obeys `load`, and `capture` by one column."""
     index = ceil_log2(size)
     return data.StructLayout({**HYBRID_CONTROL.members, "load_row": index, "capture": 1, "capture_column": index})
 

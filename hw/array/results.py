@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array.tile import tag_layout
@@ -22,6 +22,8 @@ class ResultPipeline(wiring.Component):
         The delay in cycles.
     lead : int
         Cycles from the issue of a slot to the slot at the mesh.
+    tag : StructLayout or None
+        The tag; None: `tag_layout(config)`.
 
     Members
     -------
@@ -32,10 +34,10 @@ class ResultPipeline(wiring.Component):
         No tag is on its way, `valid_out` included.
     """
 
-    def __init__(self, config: AcceleratorConfig, *, latency: int, lead: int):
+    def __init__(self, config: AcceleratorConfig, *, latency: int, lead: int, tag: data.StructLayout | None = None):
         self.latency = latency
         self.lead = lead
-        tag = tag_layout(config)
+        tag = tag or tag_layout(config)
         super().__init__({
             "valid": In(1),
             "tag": In(tag),

@@ -13,9 +13,10 @@ from hw.families import ScaledFormat
 from hw.formats import format_named
 
 __all__ = [
-    "COMMAND_LATENCY", "ELEMENT_BITS", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH", "MODE_STREAM", "PASS_ROWS",
-    "BlockShape", "block_shape", "cluster_slots", "clusters_last_output", "command_slots", "mesh_cycles", "record_bytes",
-    "uses_clusters",
+    "COMMAND_LATENCY", "ELEMENT_BITS", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH", "MODE_STREAM", "OPERAND_LATENCY",
+    "PASS_ROWS", "RESULT_LATENCY", "WORDS_LATENCY", "BlockShape", "block_shape", "block_shapes", "block_sum_width", "cluster_slots",
+    "clusters_last_output", "command_slots", "element_beats", "mesh_cycles", "mesh_psum_width", "record_bytes", "scale_beats",
+    "scaled_width", "uses_clusters",
 ]
 
 MODE_FORMAT = 0x3F      # bits of `matrix.mode` that choose the format; 0: plain weights
@@ -28,8 +29,10 @@ BLOCKS = (32, 64, 128)
 
 # Around the array.
 COMMAND_LATENCY = 3     # from the cycle in which a command is taken to the first in which a slot of its may be issued
+WORDS_LATENCY = 5       # from a packed command that is taken to its first words, besides beats of scales
 OPERAND_LATENCY = 2     # from the issue of a slot to the slot on the array's edge
-FOOT_LATENCY = 3        # from a row of psums out of the array to the row for the accumulator; one more out of the clusters
+FOOT_LATENCY = 4        # from psums that leave the array to the row for the accumulator
+RESULT_LATENCY = 1      # from a command's last row to `done`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +59,11 @@ def block_shape(config: AcceleratorConfig, mode: int) -> BlockShape:
     fmt = format_named(config.weight_formats[mode - 1])
     assert isinstance(fmt, ScaledFormat)
     return BlockShape(block=fmt.block, passes=fmt.block // config.rows, shifts=fmt.outer == "none")
+
+
+def block_shapes(config: AcceleratorConfig) -> list[BlockShape]:
+    """Return the shapes of the blocks of all packed modes, from mode 1 on."""
+    return [block_shape(config, mode) for mode in range(1, len(config.weight_formats) + 1)]
 
 
 def scale_beats(config: AcceleratorConfig) -> int:
@@ -152,17 +160,17 @@ def _check(config: AcceleratorConfig) -> None:
          f"a power of two up to half of the columns ({config.columns})")
     word = config.rows * ELEMENT_BITS // 8
     must("hybrid_clusters", config.hybrid_clusters * word <= config.beat_bytes,
-         f"at most {max(1, config.beat_bytes // word)}, the words of {word} bytes in a beat of the bus ({config.bus_width} bits),")
+         f"at most {max(1, config.beat_bytes // word)} (words of {word} bytes in a beat of {config.bus_width} bits)")
     must("bus_width", config.columns * word % config.beat_bytes == 0, f"at most {8 * config.columns * word}, the bits of a tile,")
-    must("weight_formats", len(config.weight_formats) <= MODE_FORMAT, f"up to {MODE_FORMAT} formats")
+    must("weight_formats", 1 <= len(config.weight_formats) <= MODE_FORMAT, f"1 to {MODE_FORMAT} formats")
     for name in config.weight_formats:
         _check_format(config, name)
     must("guard_bits", _psum_width(config) <= config.acc_width, "small enough for sums of 32 bits")
 
 
 def block_sum_width(config: AcceleratorConfig) -> int:
-    """Return the bits of a block's sum before it is scaled; 1 where no format is packed."""
-    largest = max((block_shape(config, mode).block for mode in range(1, len(config.weight_formats) + 1)), default=1)
+    """Return the bits of a block's sum before it is scaled."""
+    largest = max(shape.block for shape in block_shapes(config))
     return config.activation.bits + ELEMENT_BITS + ceil_log2(largest)
 
 
@@ -173,8 +181,7 @@ def mesh_psum_width(config: AcceleratorConfig) -> int:
 
 def scaled_width(config: AcceleratorConfig) -> int:
     """Return the bits of a block's sum after it is scaled."""
-    shapes = [block_shape(config, mode) for mode in range(1, len(config.weight_formats) + 1)]
-    return block_sum_width(config) + max((config.guard_bits if shape.shifts else 8 for shape in shapes), default=0)
+    return block_sum_width(config) + max(config.guard_bits if shape.shifts else 8 for shape in block_shapes(config))
 
 
 def _psum_width(config: AcceleratorConfig) -> int:

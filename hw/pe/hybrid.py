@@ -13,8 +13,8 @@ __all__ = ["HYBRID_CONTROL", "HybridPE"]
 HYBRID_CONTROL = data.StructLayout({"select": 1, "load": 1, "streamed": 1})
 """The control word of a slot, which travels to the right with its activation.
 
-`select`: which of the two stationary weights multiplies. `load`: the other one takes the weight from above, in the row that obeys.
-`streamed`: in a cluster, the weight of this slot's word multiplies instead.
+`select`: which of the two stationary weights multiplies. `load`: the other one takes the weight from above. `streamed`: in a
+cluster, the element of this slot's word multiplies instead.
 """
 
 

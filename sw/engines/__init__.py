@@ -6,6 +6,7 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.plugins import Registry
+from sw.engines.hybrid import HYBRID
 from sw.engines.bitmod import BITMOD
 from sw.engines.runtime import EngineRuntime, WeightLayout
 from sw.engines.systolic import SYSTOLIC
@@ -14,6 +15,7 @@ __all__ = ["ENGINES", "default_weights", "engine_runtime", "pack_weights", "weig
 
 ENGINES: Registry[EngineRuntime] = Registry("engine_runtimes", {
     "systolic": SYSTOLIC,
+    "hybrid": HYBRID,
     "bitmod": BITMOD,
 })
 

@@ -72,7 +72,7 @@ def mesh_slots(activations: list[np.ndarray], tiles: list[np.ndarray], clusters:
 
 
 def cluster_slots(activations: np.ndarray, weights: np.ndarray, clusters: int, size: int) -> list[dict[str, Any]]:
-    """Return the slots of activations (K,) × weights (K, M): for each tile of N channels its k-groups, in them N / S words of S."""
+    """Return the slots of activations (K,) × weights (K, M): for each tile of N channels its k-groups, S words a slot."""
     slots = []
     for tile in range(0, weights.shape[1], size):
         for k in range(0, len(activations), size):

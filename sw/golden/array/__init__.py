@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.plugins import Registry
-from sw.golden.array import bitmod, systolic
+from sw.golden.array import bitmod, hybrid, systolic
 from sw.golden.state import Fields, State
 
 __all__ = ["MATRIX_MODELS", "matrix_model"]
@@ -13,6 +13,7 @@ __all__ = ["MATRIX_MODELS", "matrix_model"]
 MATRIX_MODELS: Registry[Callable[[State, Fields], None]] = Registry("matrix_models", {
     "systolic": systolic.run_matrix,
     "bitmod": bitmod.run_matrix,
+    "hybrid": hybrid.run_matrix,
 })
 """Name of each engine → what a matrix command does to scratchpad, accumulator and counters; it raises `Refusal`."""
 

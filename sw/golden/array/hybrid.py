@@ -1,0 +1,119 @@
+"""Golden model of `hw.array.hybrid`: what a matrix command does to the accumulator, whichever mode does it."""
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.config import ceil_div
+from hw.engines.hybrid import MODE_FORMAT, MODE_STREAM, PASS_ROWS, BlockShape, block_shape
+from hw.isa import Dataflow, ErrorCause
+from sw.golden.array.operands import accumulator_rows, add_saturating, check_sizes, plain_weights, row_activations, slots
+from sw.golden.refusal import Refusal, check_aligned
+from sw.golden.state import Fields, State
+
+__all__ = ["block_sums", "run_matrix", "scaled"]
+
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+FLUSHED = 32        # from this distance of exponents on, nothing is left of a sum
+
+
+def scaled(sums: Ints, scales: Ints, *, shifts: bool, guard_bits: int) -> Ints:
+    """Return what the accumulator adds for sums of blocks: shifted and rounded to nearest, halves up, or multiplied.
+
+    Parameters
+    ----------
+    sums : int64
+    scales : int64
+        Broadcast with `sums`: distances of exponents, or factors.
+    shifts : bool
+    guard_bits : int
+    """
+    if not shifts:
+        return sums * scales
+    half = np.where(scales > 0, np.left_shift(1, np.clip(scales - 1, 0, FLUSHED)), 0)
+    rounded = (np.left_shift(sums, guard_bits) + half) >> np.minimum(scales, FLUSHED)
+    return np.where(scales < FLUSHED, rounded, 0)
+
+
+def block_sums(activations: npt.NDArray[np.int8], elements: Ints, block: int) -> Ints:
+    """Return the sum of each block of K: (…, m, k) × (…, padded k, C) → (blocks, …, m, C)."""
+    k = activations.shape[-1]
+    padding = [(0, 0)] * (activations.ndim - 1) + [(0, elements.shape[-2] - k)]
+    # Exact in float32: at most 128 products of 7 and 3 bits besides the sign.
+    left, right = np.pad(activations, padding).astype(np.float32), elements.astype(np.float32)
+    return np.array([left[..., at:at + block] @ right[..., at:at + block, :] for at in range(0, elements.shape[-2], block)],
+                    np.int64)
+
+
+def _records(state: State, fields: Fields, shape: BlockShape, blocks: int) -> tuple[Ints, Ints]:
+    """Return elements (groups, …, padded k, C) and scales (groups, …, blocks, C) of a command's packed weights."""
+    config = state.config
+    columns, beat = config.columns, config.beat_bytes
+    head = ceil_div(columns, beat) * beat
+    size = head + shape.block * columns // 2
+    groups = ceil_div(fields["n"], columns)
+    records = np.moveaxis(slots(state, fields["weight_addr"], blocks, size, groups, fields["weight_tile_stride"], size), -2, 0)
+    scales = records[..., :columns].astype(np.int64)
+    words = records[..., head:].reshape(*records.shape[:-1], shape.passes, columns, config.rows // 2)
+    nibbles = np.stack((words & 15, words >> 4), axis=-1).reshape(*words.shape[:-1], config.rows).astype(np.int64)
+    elements = np.swapaxes((nibbles ^ 8) - 8, -1, -2)                   # (groups, …, blocks, passes, rows, C)
+    return elements.reshape(*elements.shape[:-4], -1, columns), scales
+
+
+def _check(state: State, fields: Fields) -> None:
+    config, mode = state.config, fields["mode"]
+    index = mode & MODE_FORMAT
+    check_sizes(fields)
+    for name in ("dataflow", "serialize"):
+        if fields[name] != (Dataflow.WS if name == "dataflow" else 0):
+            raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
+    pieces = 0 < index <= len(config.weight_formats) and fields["m"] > PASS_ROWS and block_shape(config, index).passes > 1
+    if index > len(config.weight_formats) or (mode and not index) or (mode & MODE_STREAM and pieces):
+        raise Refusal(ErrorCause.UNSUPPORTED, mode)
+    for name in ("activation_addr", "activation_stride"):
+        check_aligned(fields[name], config.activation_slot_bytes)
+    if not index:
+        for name in ("weight_addr", "weight_stride", "weight_tile_stride"):
+            check_aligned(fields[name], config.weight_slot_bytes)
+    elif not mode & MODE_STREAM:
+        for name in ("weight_addr", "weight_tile_stride"):
+            check_aligned(fields[name], config.beat_bytes)
+
+
+def run_matrix(state: State, fields: Fields) -> None:
+    """Scratchpad × scratchpad → accumulator; every block (plain: every R of K) is added by itself, and saturates."""
+    _check(state, fields)
+    config, index = state.config, fields["mode"] & MODE_FORMAT
+    if index:
+        shape = block_shape(config, index)
+        weights, scales = _records(state, fields, shape, ceil_div(fields["k"], shape.block))
+        block = shape.block
+    else:
+        weights, block = plain_weights(state, fields).astype(np.int64), config.rows
+    groups_of_rows = accumulator_rows(state, fields)
+    activations = row_activations(state, fields)
+    state.counters["macs"] += fields["m"] * fields["n"] * fields["k"]
+    for j, rows in enumerate(groups_of_rows):
+        sums = block_sums(activations, _whole(weights[j], block), block)
+        if index:
+            of_blocks = np.moveaxis(scales[j], -2, 0)[..., None, :]     # (blocks, …, 1, C)
+            sums = scaled(sums, of_blocks, shifts=shape.shifts, guard_bits=config.guard_bits)
+        _accumulate(state, rows, sums, bool(fields["accumulate"]))
+
+
+def _whole(weights: Ints, block: int) -> Ints:
+    """Return weights (…, k, C) with zeros up to whole blocks."""
+    padding = [(0, 0)] * (weights.ndim - 2) + [(0, -weights.shape[-2] % block), (0, 0)]
+    return np.pad(weights, padding)
+
+
+def _accumulate(state: State, rows: Ints, sums: Ints, accumulate: bool) -> None:
+    """Add the sums of blocks in order; where none can saturate, whatever the order, at once."""
+    high = (1 << (state.config.acc_width - 1)) - 1
+    if np.abs(sums).sum(axis=0).max(initial=0) + (np.abs(rows).max(initial=0) if accumulate else 0) <= high:
+        total = sums.sum(axis=0)
+        rows[...] = rows + total if accumulate else total
+        return
+    for at, psum in enumerate(sums):
+        add_saturating(state, rows, psum, accumulate=accumulate or at > 0)
