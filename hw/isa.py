@@ -318,3 +318,4 @@ class ErrorCause(IntEnum):
     ROW_SCALAR_RANGE = 16
     PROTECTION = 17         # an error of the hardware that it has noticed itself; the address is PROTECT_DETECTED
     COMMAND_PARITY = 18     # an instruction is not what the assembler made
+    METADATA = 19           # coordinates of sparse weights that are out of range or do not increase
