@@ -1,0 +1,100 @@
+"""The DRAM model behind a `DramPort`, for benches in Amaranth's simulator."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hw.pim.timing_tables import DramCommand
+from sw.pim.dram import DramChannel
+
+__all__ = ["DramModel", "Issued"]
+
+
+class Issued(NamedTuple):
+    """A command as it was seen: DRAM clock, what, which set of banks, row or column."""
+
+    at: int
+    command: DramCommand
+    set: int
+    where: int
+
+
+class DramModel:
+    """Serves a `DramPort`: every command goes through the timing checker, and reads come back in time.
+
+    Parameters
+    ----------
+    dram : DramChannel
+    streams : int
+        Banks of a set.
+    phases : int
+        DRAM clocks in a cycle.
+
+    Attributes
+    ----------
+    log : list of Issued
+    cycle : int
+    """
+
+    def __init__(self, dram: DramChannel, *, streams: int, phases: int):
+        self.dram, self.streams, self.phases = dram, streams, phases
+        self.log: list[Issued] = []
+        self.cycle = 0
+
+    def banks(self, index: int) -> list[int]:
+        """Return the banks of a set."""
+        return list(range(index * self.streams, (index + 1) * self.streams))
+
+    def burst(self, index: int, row: int, column: int) -> Any:
+        """Return the bytes of a burst of all streams of a set, (streams·burst_bytes,), as a copy."""
+        return np.concatenate([self.dram.row(bank, row)[column] for bank in self.banks(index)])
+
+    def fill(self, index: int, row: int, column: int, payload: Any) -> None:
+        """Put the bytes of a burst of all streams into a set."""
+        parts = np.asarray(payload, np.uint8).reshape(self.streams, -1)
+        for bank, part in zip(self.banks(index), parts, strict=True):
+            self.dram.row(bank, row)[column] = part
+
+    def times(self, *commands: DramCommand) -> list[int]:
+        """Return when any of `commands` was issued."""
+        return [issued.at for issued in self.log if issued.command in commands]
+
+    async def serve(self, ctx: Any, port: Any) -> None:
+        """Run as a background testbench."""
+        row = (port.row_valid, port.row_op, port.row_set, port.row_bank, port.row_whole, port.row_row, port.row_phase)
+        column = (port.col_valid, port.col_op, port.col_set, port.col_column, port.col_phase, port.wdata, port.wmask)
+        async for _, _, *values in ctx.tick().sample(*row, *column):
+            start = self.cycle * self.phases
+            commands = [*self._row(start, *values[:len(row)]), *self._column(start, *values[len(row):])]
+            for issued, banks, more in sorted(commands, key=lambda item: item[0].at):
+                self.log.append(issued)
+                self.dram.command(issued.at, issued.command, banks, **more)
+            self.cycle += 1
+            self.dram.check_deadline(self.cycle * self.phases)
+            arrived = bool(self.dram.returned) and self.dram.returned[0][0] <= self.cycle * self.phases
+            ctx.set(port.rvalid, arrived)
+            if arrived:
+                _, _, bursts = self.dram.returned.popleft()
+                ctx.set(port.rdata, int.from_bytes(bursts.tobytes(), "little"))
+
+    def _row(self, start: int, valid: int, op: int, index: int, bank: int, whole: int, row: int, phase: int) -> Iterator[Any]:
+        if valid:
+            command = DramCommand(op)
+            rank = self.dram.timing.all_banks // self.dram.timing.ranks
+            banks = self.banks(index)
+            if command is DramCommand.REFSB:
+                banks = [banks[bank]]
+            elif whole or command is DramCommand.REF:
+                first = banks[0] // rank * rank
+                banks = list(range(first, first + rank))
+            yield Issued(start + phase, command, index, row), banks, {"row": row}
+
+    def _column(self, start: int, valid: int, op: int, index: int, column: int, phase: int, wdata: int,
+                wmask: int) -> Iterator[Any]:
+        if valid:
+            banks = self.banks(index)
+            size = self.dram.timing.burst_bytes
+            data = np.frombuffer(wdata.to_bytes(size * len(banks), "little"), np.uint8).reshape(len(banks), size)
+            yield (Issued(start + phase, DramCommand(op), index, column), banks,
+                   {"column": column, "data": data, "mask": [bool(wmask >> i & 1) for i in range(len(banks))]})
