@@ -1,7 +1,7 @@
 """Which numbers of a Llama are quantized, and to what."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -77,6 +77,9 @@ class QuantizationPlan:
         Along head_dim, for each token and head.
     probabilities : Format or None
         Along the keys, for each token and head.
+    matrices : mapping of (int, str) to Format
+        (layer, part) → the format of one matrix, instead of `attention` or `mlp`; parts as in
+        `sw.models.llama_weights.LAYER_TENSORS`.
 
     Raises
     ------
@@ -92,6 +95,7 @@ class QuantizationPlan:
     keys: Format | None = None
     values: Format | None = None
     probabilities: Format | None = None
+    matrices: Mapping[tuple[int, str], Format] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that what comes token by token can be quantized token by token."""
@@ -125,10 +129,12 @@ class QuantizationPlan:
     @property
     def quantizes_weights(self) -> bool:
         """Whether a matrix is quantized."""
-        return any(fmt is not None for fmt in (self.attention, self.mlp, self.head))
+        return bool(self.matrices) or any(fmt is not None for fmt in (self.attention, self.mlp, self.head))
 
-    def format_of(self, part: str) -> Format | None:
-        """Return the format of a matrix: a part of `sw.models.llama_weights.LAYER_TENSORS`, or "head"."""
+    def format_of(self, part: str, layer: int | None = None) -> Format | None:
+        """Return the format of a matrix: a part of `sw.models.llama_weights.LAYER_TENSORS` of a layer, or "head"."""
+        if layer is not None and (layer, part) in self.matrices:
+            return self.matrices[layer, part]
         return self.head if part == "head" else self.attention if part in ("q", "k", "v", "o") else self.mlp
 
     def rounding(self) -> Rounding:
@@ -168,9 +174,9 @@ class WeightQuantizer:
         self.plan, self.float_bits = plan, float_bits
         self.bits = self.weights = 0.0
 
-    def __call__(self, part: str, values: Array) -> Array:
+    def __call__(self, part: str, values: Array, layer: int | None = None) -> Array:
         """Return a matrix as its format has it."""
-        fmt = self.plan.format_of(part)
+        fmt = self.plan.format_of(part, layer)
         tensor = None if fmt is None else quantize(values, fmt)
         if part != "head" or tensor is not None:
             self.bits += self.float_bits * values.size if tensor is None else 8 * tensor.nbytes

@@ -16,9 +16,9 @@ from sw.models.tensors import ModelTensors
 __all__ = ["LAYER_TENSORS", "LlamaCheckpoint", "Transform"]
 
 Array = npt.NDArray[np.float32]
-Transform = Callable[[str, Array], Array]
-"""What is done to a matrix when it is read: (part of `LAYER_TENSORS`, or "head"; values) → values. A tied
-embedding is the head."""
+Transform = Callable[[str, Array, int | None], Array]
+"""What is done to a matrix when it is read: (part of `LAYER_TENSORS`, or "head"; values; layer, None for the head) → values.
+A tied embedding is the head."""
 
 _EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 _COMPUTED = ("*.rotary_emb.inv_freq",)      # which old checkpoints hold, though the config says it
@@ -79,7 +79,7 @@ class LlamaCheckpoint(ModelTensors):
         CheckpointError
             If `transform` refuses a matrix; the text names it.
         """
-        return LlamaLayer(**{part: self._transformed(part, _name(index, part), transform) for part in LAYER_TENSORS})
+        return LlamaLayer(**{part: self._transformed(part, _name(index, part), transform, index) for part in LAYER_TENSORS})
 
     def weights(self, transform: Transform | None = None) -> LlamaWeights:
         """Return all weights; each layer is read whenever it is asked for."""
@@ -94,12 +94,12 @@ class LlamaCheckpoint(ModelTensors):
                     for part in LAYER_TENSORS if not part.endswith("norm")]
         return 8 * sum(tensor.nbytes for tensor in matrices) / sum(math.prod(tensor.shape) for tensor in matrices)
 
-    def _transformed(self, part: str, name: str, transform: Transform | None) -> Array:
+    def _transformed(self, part: str, name: str, transform: Transform | None, layer: int | None = None) -> Array:
         values = self.tensor(name)
         if transform is None or values.ndim == 1:
             return values
         try:
-            return transform(part, values)
+            return transform(part, values, layer)
         except ValueError as error:
             raise CheckpointError(f"{name}: {error}") from None
 

@@ -133,7 +133,7 @@ def test_a_tied_embedding_is_the_head(tmp_path):
 def test_a_layer_is_read_when_it_is_asked_for(tmp_path):
     folder = write_llama(tmp_path / "m")
     seen = []
-    weights = LlamaModel(folder).checkpoint.weights(lambda part, values: seen.append(part) or values * 2)
+    weights = LlamaModel(folder).checkpoint.weights(lambda part, values, layer: seen.append(part) or values * 2)
     assert seen == ["head"]
     np.testing.assert_array_equal(weights.layers[1].q, 2 * random_tensors(FIELDS)[Q])
     assert seen == ["head", "q", "k", "v", "o", "gate", "up", "down"]

@@ -71,8 +71,8 @@ def test_a_format_without_negative_values_is_for_probabilities():
 
 def test_names_go_where_they_belong():
     plan = QuantizationPlan.named(weights="int4-g32", activations="int8", kv="int4-asym-g32", queries="int6", head="int7")
-    assert [getattr(plan, name) and getattr(plan, name).name for name in QuantizationPlan.__slots__] == [
-        "int4-g32", "int4-g32", "int7", "int8", "int6", "int4-asym-g32", "int4-asym-g32", None]
+    assert [getattr(getattr(plan, name), "name", None) for name in QuantizationPlan.__slots__] == [
+        "int4-g32", "int4-g32", "int7", "int8", "int6", "int4-asym-g32", "int4-asym-g32", None, None]
     mixed = QuantizationPlan(attention=format_named("int8"), mlp=format_named("int4"))
     assert [mixed.format_of(part).name for part in ("q", "k", "v", "o", "gate", "up", "down")] == ["int8"] * 4 + ["int4"] * 3
     assert mixed.format_of("head") is None
@@ -173,6 +173,20 @@ def test_a_plan_is_carried_out_on_weights_and_activations(model):
     found = evaluate(model.checkpoint, PLAN, windows)
     assert found.bits == pytest.approx(expected, abs=1e-5)
     assert found.bits != pytest.approx(evaluate(model.checkpoint, QuantizationPlan(), windows).bits, abs=1e-3)
+
+
+def test_matrices_can_have_formats_of_their_own(model):
+    plan = QuantizationPlan(mlp=format_named("int4"), matrices={(1, "q"): format_named("int3"), (0, "up"): format_named("2:4")})
+    weights = model.checkpoint.weights(WeightQuantizer(plan, 32))
+    for layer in (1, 0):                                    # in any order
+        for part, name in (("q", "self_attn.q_proj"), ("up", "mlp.up_proj"), ("down", "mlp.down_proj")):
+            stored = random_tensors(FIELDS)[f"model.layers.{layer}.{name}.weight"]
+            fmt = {(1, "q"): "int3", (0, "up"): "2:4"}.get((layer, part), None if part == "q" else "int4")
+            got = getattr(weights.layers[layer], part)
+            np.testing.assert_array_equal(got, stored if fmt is None else dequantize(quantize(stored, fmt)))
+    assert plan.quantizes_weights
+    assert QuantizationPlan(matrices=plan.matrices).quantizes_weights
+    assert plan.format_of("up").name == "int4"
 
 
 def test_the_input_of_the_head_is_quantized_with_the_head_only():
