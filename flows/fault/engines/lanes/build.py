@@ -15,7 +15,7 @@ __all__ = ["build_lanes"]
 
 _NATIVE = Path(__file__).resolve().parents[3] / "native"
 _RUNTIME = ("lanes.cpp", "lanes_dense.cpp", "lanes_step.cpp", "lanes_trace.cpp", "lanes_verdict.cpp")
-_OPTIONS = ("-std=c++20", "-march=native", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pipe", "-Wall", "-Wno-psabi")
+_OPTIONS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pipe", "-Wall", "-Wno-psabi")
 _NO_STRIKES = '#include "lanes_words.h"\nextern const StruckFunction struck_functions[] = {nullptr};\n'
 
 
@@ -32,23 +32,23 @@ def _run(command: list[str], what: str) -> None:
         raise ToolError(f"the C++ compiler refused {what}: {done.stderr.strip()[:2000]}")
 
 
-def _compile(source: Path, target: Path, *options: str) -> None:
-    _run([compiler(), *_OPTIONS, *options, f"-I{_NATIVE}", "-c", str(source), "-o", str(target)], source.name)
+def _compile(source: Path, target: Path, machine: str, *options: str) -> None:
+    _run([compiler(), *_OPTIONS, f"-march={machine}", *options, f"-I{_NATIVE}", "-c", str(source), "-o", str(target)], source.name)
 
 
-def _runtime() -> Path:
+def _runtime(machine: str) -> Path:
     """Return a folder with the object files of what is the same for all designs."""
     files = sorted(_NATIVE.glob("lanes*"))
 
     def fill(folder: Path) -> None:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda name: _compile(_NATIVE / name, folder / f"{name}.o", "-O3"), _RUNTIME))
+            list(pool.map(lambda name: _compile(_NATIVE / name, folder / f"{name}.o", machine, "-O3"), _RUNTIME))
 
-    key = key_of(versions()["compiler"], _machine(), *_OPTIONS, *(file.read_bytes() for file in files))
+    key = key_of(versions()["compiler"], _machine(), machine, *_OPTIONS, *(file.read_bytes() for file in files))
     return cached_folder(f"lanes-runtime-{key}", fill)[0]
 
 
-def build_lanes(pieces: Segmentation, *, gates: bool) -> Path:
+def build_lanes(pieces: Segmentation, *, gates: bool, machine: str = "native") -> Path:
     """Return the library for a design's functions, from the cache if nothing that decides it has changed.
 
     Parameters
@@ -56,14 +56,16 @@ def build_lanes(pieces: Segmentation, *, gates: bool) -> Path:
     pieces : Segmentation
     gates : bool
         Whether results of single operations can be struck; the functions are then compiled twice.
+    machine : str
+        Instruction set, as in the compiler's `-march`: with AVX-512 a vector has 16 machines, with AVX2 8, otherwise 4.
 
     Raises
     ------
     ToolError
-        If there is no C++ compiler.
+        If there is no C++ compiler, or it knows no such instruction set.
     """
     source = lanes_source(pieces.functions)
-    runtime = _runtime()
+    runtime = _runtime(machine)
 
     def fill(folder: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:
@@ -71,9 +73,9 @@ def build_lanes(pieces: Segmentation, *, gates: bool) -> Path:
             functions.write_text(source)
             none.write_text(_NO_STRIKES)
             objects = [Path(scratch) / name for name in ("functions.o", "strikes.o")]
-            jobs = [pool.submit(_compile, functions, objects[0], "-O1"),
-                    pool.submit(_compile, functions, objects[1], "-O1", "-DSTRIKE") if gates
-                    else pool.submit(_compile, none, objects[1])]
+            jobs = [pool.submit(_compile, functions, objects[0], machine, "-O1"),
+                    pool.submit(_compile, functions, objects[1], machine, "-O1", "-DSTRIKE") if gates
+                    else pool.submit(_compile, none, objects[1], machine)]
             for job in jobs:
                 job.result()
             _run([compiler(), "-shared", "-o", str(folder / "lanes.so"), *map(str, [*objects, *sorted(runtime.glob("*.o"))])],

@@ -55,6 +55,8 @@ class LanesEngine:
         Of the target; by default `sites_of(target, gates=gates)`.
     gates : bool
         Outputs of logic cells are sites too, if no sites are given.
+    machine : str
+        Instruction set to compile for, as in the compiler's `-march`.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class LanesEngine:
 
     name = "lanes"
 
-    def __init__(self, target: Target, sites: Sites | None = None, *, gates: bool = False):
+    def __init__(self, target: Target, sites: Sites | None = None, *, gates: bool = False, machine: str = "native"):
         self.target = target
         self.sites = sites if sites is not None else sites_of(target, gates=gates)
         gates = bool((self.sites.table["kind"] == KINDS.index("gate")).any())
@@ -82,7 +84,7 @@ class LanesEngine:
         design = design_of(target.rtlil, target.top)
         pieces = segment(design)
         self._tables = LanesTables(target, design, pieces, self.sites)
-        self._library = _load(build_lanes(pieces, gates=gates))
+        self._library = _load(build_lanes(pieces, gates=gates, machine=machine))
         self._handle = self._library.fi_create(ctypes.byref(self._tables.tables))
         self._closed = weakref.finalize(self, self._library.fi_destroy, self._handle)
         self.golden_cycles = int(self._library.fi_cycles(self._handle))
