@@ -40,6 +40,21 @@ PAPERS: dict[str, Paper] = {
     "sparseloop": Paper(
         doc="cycles of sparse cores: an Eyeriss-v2 PE, DSTC and structured tensor cores; density models",
         source="Wu et al., Sparseloop, MICRO 2022, and its artifact", module="flows.reproduce.sparseloop", options=("data",)),
+    "duplex": Paper(
+        doc="rates and rows of Logic-PIM, break-even tokens of an expert, decode throughput",
+        source="Yun et al., Duplex, MICRO 2024", module="flows.reproduce.duplex"),
+    "attacc": Paper(
+        doc="attention next to the banks: DRAM clocks of the authors' simulator",
+        source="Park et al., AttAcc, ASPLOS 2024, and its simulator's results", module="flows.reproduce.attacc"),
+    "p3llm": Paper(
+        doc="clocks of linear layers on 4-bit weights, rooflines, ranges of its formats",
+        source="Chen et al., P3-LLM, arXiv 2511.06838, and its public simulator", module="flows.reproduce.p3llm"),
+    "amma": Paper(
+        doc="collectives of 16 cubes, bandwidth at a million tokens",
+        source="AMMA, arXiv 2604.26103, and documents of a simulator", module="flows.reproduce.amma"),
+    "hbm-pim": Paper(
+        doc="rates and rows, a matrix-vector product by micro-instructions",
+        source="Lee et al., HBM-PIM, ISCA 2021, and its public simulator", module="flows.reproduce.hbm_pim"),
 }
 """Name → paper, in the order of `heddle reproduce --list`."""
 
