@@ -7,6 +7,15 @@ from hw.plugins import Registry
 __all__ = ["PRESETS", "preset_named"]
 
 KIB = 1024
+_HIGHLIGHT = tuple(f"hss-4:{outer}-2:{inner}" for outer in range(4, 9) for inner in range(2, 5))
+_SPARSE = ("2:4", "1:8", *_HIGHLIGHT, "sdq-7:8-1:8int8-6:8fp4")
+
+
+def _columns_of(engine: str, rows: int, columns: int, *formats: str, **more: int) -> AcceleratorConfig:
+    """Return `columns` of `rows` MACs whose weights stay; lines hold what a token gives to the sparsest step."""
+    return AcceleratorConfig(engine=engine, dataflows=("ws",), rows=rows, columns=columns, weight_formats=formats,
+                             vector="transformer", vector_lanes=rows, accumulator_rows=1024, **more)
+
 
 PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "systolic-4x4": AcceleratorConfig(),
@@ -37,6 +46,13 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "bitmod-16x16": AcceleratorConfig(
         engine="bitmod", dataflows=("ws",), rows=16, columns=16, vector="transformer", vector_lanes=8,
         weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"), scratchpad_bytes=256 * KIB, accumulator_rows=1024),
+    "hss-8x8": _columns_of("hss", 8, 8, *_SPARSE, scratchpad_bytes=128 * KIB),
+    "hss-16x16": _columns_of("hss", 16, 16, *_SPARSE, scratchpad_bytes=256 * KIB),
+    "stc-16x16": _columns_of("stc", 16, 16, "2:4", scratchpad_bytes=256 * KIB),
+    "tc-16x16": _columns_of("tc", 16, 16, scratchpad_bytes=256 * KIB),
+    "hss-16x64": _columns_of("hss", 16, 64, *_SPARSE, scratchpad_bytes=512 * KIB, bus_width=512),     # 1024 MACs
+    "stc-16x64": _columns_of("stc", 16, 64, "2:4", scratchpad_bytes=512 * KIB, bus_width=512),
+    "tc-16x64": _columns_of("tc", 16, 64, scratchpad_bytes=512 * KIB, bus_width=512),
 })
 
 
