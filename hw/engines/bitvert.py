@@ -1,0 +1,153 @@
+"""The BitVert engine: what a config of it must be, how its weights lie, and its cycle formulas.
+
+M tokens, N outputs, K reduction; a pass is 16 of K, and takes a cycle for each bit column that its weights have.
+"""
+
+from dataclasses import dataclass
+
+from hw.config import AcceleratorConfig, ceil_div, ceil_log2, ceil_power_of_two
+from hw.elements import Integer
+from hw.engines.info import EngineInfo
+from hw.errors import ConfigError
+from hw.families import ColumnFormat, ScaledFormat
+from hw.formats import format_named
+
+__all__ = [
+    "BITVERT", "BITVERT_GROUP", "BITVERT_LANES", "BITVERT_RECORD", "PlanesFormat", "bitvert_command_cycles", "bitvert_formats",
+    "bitvert_paper_speedup", "bitvert_tile_cycles",
+]
+
+BITVERT_LANES = 16      # k of a pass
+BITVERT_GROUP = 32      # k that share a byte of metadata
+BITVERT_RECORD = 64     # k of a record: a slot of metadata, then the columns of four passes
+_PLAIN_COLUMNS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanesFormat:
+    """Weights of a mode as bit columns.
+
+    For each 64 of K a record of slots of 2·C bytes: where there is metadata, a slot of it, byte g·C + c that of channel c and of
+    the record's group g of 32 (bits 1 … 0: redundant columns; bits 7 … 2: constant); then for each 16 of K a slot for each
+    column, the sign's first, in which channel c has bytes 2·c and 2·c + 1, bit i of weight i.
+
+    Attributes
+    ----------
+    columns : int
+        Columns stored of each weight, and so cycles of a pass: 2 to 8.
+    metadata : bool
+        Whether groups have redundant columns and a constant.
+    subtract : bool
+        The constant is two's complement and subtracted, else unsigned and added.
+    """
+
+    columns: int
+    metadata: bool
+    subtract: bool
+
+    @property
+    def slots(self) -> int:
+        """Slots of a record."""
+        return self.metadata + BITVERT_RECORD // BITVERT_LANES * self.columns
+
+
+def _planes(name: str) -> PlanesFormat:
+    fmt = format_named(name)
+    if isinstance(fmt, ScaledFormat) and isinstance(fmt.element, Integer) and fmt.name == "int8":
+        return PlanesFormat(columns=_PLAIN_COLUMNS, metadata=False, subtract=False)
+    if not isinstance(fmt, ColumnFormat):
+        raise ConfigError(f"AcceleratorConfig.weight_formats must be int8 or bit columns (bbs-average-g32, bbs-shift-g32) for "
+                          f"BitVert, not {name!r}")
+    if fmt.block != BITVERT_GROUP:
+        raise ConfigError(f"AcceleratorConfig.weight_formats must have groups of {BITVERT_GROUP} for BitVert, not {name!r}")
+    return PlanesFormat(columns=8 - fmt.pruned, metadata=True, subtract=fmt.method == "shift")
+
+
+def bitvert_formats(config: AcceleratorConfig) -> tuple[PlanesFormat, ...]:
+    """Return how the weights of modes 1, 2, … lie.
+
+    Raises
+    ------
+    ConfigError
+        If the engine cannot read one of `config.weight_formats`.
+    """
+    return tuple(_planes(name) for name in config.weight_formats)
+
+
+def _check(config: AcceleratorConfig) -> None:
+    for name in ("rows", "columns"):
+        size = getattr(config, name)
+        if size & size - 1:
+            raise ConfigError(f"AcceleratorConfig.{name} must be a power of two for BitVert (nearest: "
+                              f"{ceil_power_of_two(size)}), not {size!r}")
+    if config.dataflows != ("ws",):
+        raise ConfigError("AcceleratorConfig.dataflows must be ('ws',) for BitVert, whose operands lie so, not "
+                          f"{config.dataflows!r}")
+    if config.weight_format != "int8":
+        raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for BitVert (others are weight_formats), not "
+                          f"{config.weight_format!r}")
+    if config.os_depth % BITVERT_RECORD:
+        raise ConfigError(f"AcceleratorConfig.os_depth must be a multiple of {BITVERT_RECORD} for BitVert, not "
+                          f"{config.os_depth!r}")
+    least = max(BITVERT_LANES, 2 * config.columns)
+    if config.line_bytes < least:
+        raise ConfigError(f"AcceleratorConfig.bus_width must make lines of at least {least} bytes for BitVert (16 activations, "
+                          f"and 2 bytes for each column), not of {config.line_bytes}")
+    if config.beat_bytes > 2 * config.columns:
+        raise ConfigError(f"AcceleratorConfig.bus_width must be at most {16 * config.columns} for BitVert with {config.columns} "
+                          f"columns, not {config.bus_width!r}")
+    bitvert_formats(config)
+
+
+def _psum_width(config: AcceleratorConfig) -> int:
+    """Return bits of a sum over `os_depth`: a weight with its constant reaches −160, so a product 20,480."""
+    return 16 + ceil_log2(config.os_depth)
+
+
+BITVERT = EngineInfo(
+    name="bitvert",
+    doc="R×C bit-serial PEs of 16 weights, a bit column a cycle, of which at most half the activations are added; BBS formats",
+    source="Chen et al., BBS, MICRO 2024",
+    model="bitvert",
+    check=_check, psum_width=_psum_width,
+    peak_macs=lambda config: BITVERT_LANES * config.rows * config.columns // min(
+        (fmt.columns for fmt in bitvert_formats(config)), default=_PLAIN_COLUMNS))
+
+
+def bitvert_tile_cycles(config: AcceleratorConfig, k: int, mode: int = 0) -> int:
+    """Return the cycles of an R×C tile's weights, reads never refused: a cycle for each slot.
+
+    Packed: 8/6/4 a pass, and one of metadata for each 64 k. Plain: a cycle for each k, since a slot holds one.
+    """
+    if mode == 0:
+        return k
+    fmt = bitvert_formats(config)[mode - 1]
+    return ceil_div(k, BITVERT_LANES) * fmt.columns + fmt.metadata * ceil_div(k, BITVERT_RECORD)
+
+
+def bitvert_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, mode: int = 0, block: int = 0) -> int:
+    """Return the cycles from one command to the next in an unbroken run of such commands, reads never refused.
+
+    While a block of B bytes of each row is multiplied, the next one is read, a row a cycle; the longer one counts, and two cycles
+    a command. Exact where blocks are alike, else at most a block more or less.
+
+    Parameters
+    ----------
+    block : int
+        B: a line, or what address and stride of the activations are multiples of; 0: a line.
+    """
+    block = block or config.line_bytes
+    heights = [config.rows] * (m // config.rows) + [m % config.rows] * (m % config.rows > 0)
+    sizes = [block] * (k // block) + [k % block] * (k % block > 0)
+    before, cycles = 0, 0
+    for size in sizes:
+        after = before + size
+        cycles += sum(max(bitvert_tile_cycles(config, after, mode) - bitvert_tile_cycles(config, before, mode), height)
+                      for height in heights)
+        before = after
+    return ceil_div(n, config.columns) * cycles + 2
+
+
+def bitvert_paper_speedup(columns: float) -> float:
+    """Return the speedup over Stripes where computing bounds both: 16 weights in `columns` cycles, where that has 8 in 8."""
+    return 2 * 8 / columns

@@ -1,0 +1,186 @@
+"""The BitVert engine as the runtime sees it: how packed weights lie, how they are rounded, and when its commands are done."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.config import AcceleratorConfig, ceil_div
+from hw.engines.bitvert import BITVERT_GROUP, BITVERT_LANES, BITVERT_RECORD, PlanesFormat, bitvert_formats
+from hw.errors import ConfigError
+from hw.families import ColumnFormat
+from hw.formats import format_named
+from sw.engines.plain import pack_plain, plain_layout
+from sw.engines.runtime import EngineRuntime, WeightLayout
+from sw.formats.columns import encode_groups
+from sw.formats.rows import quantize_rows
+from sw.layout import round_up
+
+__all__ = ["BITVERT", "BitvertTiming", "bitvert_layout", "bitvert_stream", "pack_bitvert"]
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+_FIRST_READ = 2         # from the cycle in which a command is taken to its first activations
+_FIRST_SLOT = 4         # … and to its first weights
+_STORED = 3             # from the last read of a block to its first pass
+_PACKED_ROWS = 7        # from the last column of a result to the cycle before its first row is counted as done
+_PLAIN_ROWS = 15
+_PLAIN_GAP = 9          # cycles from the last slot of plain weights to the next such slot, or to a column
+
+
+# Weights ------------------------------------------------------------------------------------------------------------
+
+
+def bitvert_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> WeightLayout:
+    """Return how weights of a mode lie: a record is 64 of K, as `hw.engines.bitvert.PlanesFormat` says.
+
+    Raises
+    ------
+    ConfigError
+        If the config has no such mode.
+    """
+    formats = bitvert_formats(config)
+    if not 0 <= mode <= len(formats):
+        raise ConfigError(f"mode must be 0 to {len(formats)} (weight_formats), not {mode!r}")
+    if mode == 0:
+        return plain_layout(config, mode, n, k)
+    slot = 2 * config.columns
+    return WeightLayout(mode=mode, n=n, k=k, columns=config.columns, granule=BITVERT_RECORD, record_k=BITVERT_RECORD,
+                        record_bytes=formats[mode - 1].slots * slot, weight_stride=slot, beat_bytes=config.beat_bytes)
+
+
+def bitvert_stream(planes: Bytes, metadata: Bytes | None, columns: int) -> Bytes:
+    """Return bit columns as an engine of C columns reads them.
+
+    Parameters
+    ----------
+    planes : (N, K, T) 0 or 1
+        Stored bits of each weight, its sign first; K a multiple of 64.
+    metadata : (N, K / 32) uint8, or None
+        Redundant columns in the lower two bits, the constant above them.
+    columns : int
+        C.
+
+    Returns
+    -------
+    (⌈N / C⌉, K / 64, slots, 2·C) uint8
+    """
+    n, k, count = planes.shape
+    groups, records = ceil_div(n, columns), k // BITVERT_RECORD
+    padded = np.pad(planes, ((0, groups * columns - n), (0, 0), (0, 0)))
+    passes = padded.reshape(groups, columns, records, BITVERT_RECORD // BITVERT_LANES, BITVERT_LANES, count)
+    words = np.packbits(passes, axis=4, bitorder="little")                              # (groups, C, records, 4, 2, T)
+    slots = words.transpose(0, 2, 3, 5, 1, 4).reshape(groups, records, -1, 2 * columns)
+    if metadata is None:
+        return slots
+    described = np.pad(metadata, ((0, groups * columns - n), (0, 0))).reshape(groups, columns, records, 2)
+    return np.concatenate([described.transpose(0, 2, 3, 1).reshape(groups, records, 1, 2 * columns), slots], axis=2)
+
+
+def pack_bitvert(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) -> tuple[Bytes, Floats]:
+    """Return the bytes of a matrix (N, K), rounded to its mode's format, and each output's scale; zeros beyond K."""
+    if layout.mode == 0:
+        return pack_plain(config, layout, matrix)
+    fmt = format_named(config.weight_formats[layout.mode - 1])
+    integers, scale = quantize_rows(matrix)
+    weights = np.pad(integers, ((0, 0), (0, round_up(layout.k, BITVERT_RECORD) - layout.k)))
+    metadata = None
+    if isinstance(fmt, ColumnFormat):
+        fields = encode_groups(fmt, weights.reshape(len(weights), -1, BITVERT_GROUP))
+        words = np.ascontiguousarray(fields["columns"], "<u4").view(np.uint8).reshape(*fields["columns"].shape, 4)
+        planes = np.unpackbits(words, axis=-1, bitorder="little").swapaxes(-1, -2)      # (N, groups, 32, T)
+        planes = planes.reshape(*weights.shape, 8 - fmt.pruned)
+        metadata = (fields["redundant"] | fields["constant"] << 2)[..., 0].astype(np.uint8)
+    else:
+        planes = np.unpackbits(weights.view(np.uint8)[..., None], axis=-1)              # the sign comes first
+    flat = bitvert_stream(planes, metadata, config.columns).reshape(layout.groups, -1)
+    return np.pad(flat, ((0, 0), (0, layout.group_stride - flat.shape[1]))).ravel(), scale.astype(np.float32)
+
+
+# Cycles -------------------------------------------------------------------------------------------------------------
+
+
+class BitvertTiming:
+    """Slots of weights one a cycle, held up where activations are not there yet, or rows of the last result not out.
+
+    Attributes
+    ----------
+    next : float
+        Cycle in which another command can be taken.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        self.formats = bitvert_formats(config)
+        self.next = 0.0
+        self.slot = 0.0             # when the next slot can be read
+        self.read = 0.0             # when the next activations can be
+        self.freed = (0.0, 0.0)     # when the bank of the block before the last is free, and that of the last
+        self.plain_end = -100.0     # when the last slot of plain weights was read
+        self.drained = -100.0       # when the next result's last column may come, at the array
+
+    def command(self, at: float, fields: Mapping[str, int]) -> float:
+        """Return the cycle of `done` of a command that is taken at `at`."""
+        config, m = self.config, fields["m"]
+        fmt = self.formats[fields["mode"] - 1] if fields["mode"] else None
+        self.read = max(self.read, at + _FIRST_READ)
+        self.slot = max(self.slot + 2, at + _FIRST_SLOT)
+        passes, shared = self._passes(fields), self._same_bank(fields)
+        heights = [config.rows] * (m // config.rows) + [m % config.rows] * (m % config.rows > 0)
+        for height in heights * ceil_div(fields["n"], config.columns):
+            ready = 0.0
+            for index, (depth, begins, ends, run_ends) in enumerate(passes):
+                if begins:
+                    self.read = max(self.read, self.freed[0]) + height
+                    ready = self.read - 1 + _STORED
+                    self.slot += height if shared else 0
+                self._pass(fmt, index, depth, ready, height, run_ends)
+                if ends:
+                    self.freed = self.freed[1], self.taken + 1
+        self.next = self.read
+        return self.slot - 1 + (_PLAIN_ROWS if fmt is None else _PACKED_ROWS) + heights[-1]
+
+    def _pass(self, fmt: PlanesFormat | None, index: int, depth: int, ready: float, height: int, run_ends: bool) -> None:
+        """Read the slots of a pass."""
+        if fmt is None:
+            last = max(self.slot + depth - 1, ready, self.plain_end + _PLAIN_GAP)
+            last = max(last, self.drained - (_PLAIN_ROWS - _PACKED_ROWS)) if run_ends else last
+            self.taken = self.plain_end = last
+        else:
+            self.slot += fmt.metadata and index % (BITVERT_RECORD // BITVERT_LANES) == 0
+            self.taken = max(self.slot, ready, self.plain_end + _PLAIN_GAP)
+            last = self.taken + fmt.columns - 1
+            last = max(last, self.drained) if run_ends else last
+        self.slot = last + 1
+        if run_ends:
+            self.drained = last + height + (_PLAIN_ROWS - _PACKED_ROWS if fmt is None else 0)
+
+    def _passes(self, fields: Mapping[str, int]) -> list[tuple[int, bool, bool, bool]]:
+        """Return the passes of a tile: k, whether it begins and ends a block of activations, whether it ends a run."""
+        k, size = fields["k"], self.config.line_bytes
+        while (fields["activation_addr"] | fields["activation_stride"]) % size:
+            size //= 2
+        found = []
+        for start in range(0, k, BITVERT_LANES):
+            end = min(start + BITVERT_LANES, k)
+            found.append((end - start, start % size == 0, end % size == 0 or end == k,
+                          end % self.config.os_depth == 0 or end == k))
+        return found
+
+    def _same_bank(self, fields: Mapping[str, int]) -> bool:
+        """Return whether the operands of a command share a scratchpad bank."""
+        config, m, k = self.config, fields["m"], fields["k"]
+        groups, bank = ceil_div(fields["n"], config.columns), config.scratchpad_bank_bytes
+        if fields["mode"]:
+            weights = ceil_div(k, BITVERT_RECORD) * self.formats[fields["mode"] - 1].slots * 2 * config.columns
+        else:
+            weights = (k - 1) * fields["weight_stride"] + config.weight_slot_bytes
+        sizes = {"activation": (m - 1) * fields["activation_stride"] + k,
+                 "weight": (groups - 1) * fields["weight_tile_stride"] + weights}
+        first, second = (range(fields[f"{name}_addr"] // bank, (fields[f"{name}_addr"] + size - 1) // bank + 1)
+                         for name, size in sizes.items())
+        return max(first.start, second.start) < min(first.stop, second.stop)
+
+
+BITVERT = EngineRuntime(timing=BitvertTiming, layout=bitvert_layout, pack=pack_bitvert)
