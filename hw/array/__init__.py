@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hw.array.bitmod_engine import BitmodEngine
+from hw.array.bitvert_engine import BitvertEngine
+from hw.array.hss import HssEngine
 from hw.array.hybrid import HybridEngine
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
@@ -14,6 +16,10 @@ __all__ = ["ENGINES"]
 ENGINES: Registry[Callable[[AcceleratorConfig], Any]] = Registry("engines", {
     "systolic": SystolicEngine,
     "bitmod": BitmodEngine,
+    "bitvert": BitvertEngine,
     "hybrid": HybridEngine,
+    "hss": HssEngine,
+    "stc": HssEngine,
+    "tc": HssEngine,
 })
 """Name of each engine, as `AcceleratorConfig.engine` gives it → what builds it."""

@@ -1,6 +1,8 @@
 """Matrix engines as pure data: what each can be built with, and its cycle formulas, the one place where they stand."""
 
 from hw.engines.bitmod import BITMOD
+from hw.engines.bitvert import BITVERT
+from hw.engines.hss import HSS, STC, TC
 from hw.engines.hybrid import HYBRID
 from hw.engines.info import EngineInfo
 from hw.engines.systolic import SYSTOLIC
@@ -8,5 +10,6 @@ from hw.plugins import Registry
 
 __all__ = ["ENGINES", "EngineInfo"]
 
-ENGINES: Registry[EngineInfo] = Registry("engine_infos", {info.name: info for info in (SYSTOLIC, BITMOD, HYBRID)})
+ENGINES: Registry[EngineInfo] = Registry("engine_infos", {
+    info.name: info for info in (SYSTOLIC, BITMOD, BITVERT, HSS, STC, TC, HYBRID)})
 """Name of an engine, as `AcceleratorConfig.engine` gives it → what the frame knows of it; `hw.array.ENGINES` builds it."""

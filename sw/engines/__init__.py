@@ -8,6 +8,8 @@ from hw.errors import ConfigError
 from hw.plugins import Registry
 from sw.engines.hybrid import HYBRID
 from sw.engines.bitmod import BITMOD
+from sw.engines.bitvert import BITVERT
+from sw.engines.hss import HSS_RUNTIME
 from sw.engines.runtime import EngineRuntime, WeightLayout
 from sw.engines.systolic import SYSTOLIC
 
@@ -15,8 +17,10 @@ __all__ = ["ENGINES", "default_weights", "engine_runtime", "pack_weights", "weig
 
 ENGINES: Registry[EngineRuntime] = Registry("engine_runtimes", {
     "systolic": SYSTOLIC,
-    "hybrid": HYBRID,
+    "hss": HSS_RUNTIME,
     "bitmod": BITMOD,
+    "bitvert": BITVERT,
+    "hybrid": HYBRID,
 })
 
 

@@ -15,8 +15,8 @@ DIGIT_BITS = 3
 """Bits of the constant that a cycle multiplies by; a digit is one bit wider, for its sign."""
 
 pe_control_layout = data.StructLayout({"valid": 1, "negate": 1, "add": 1, "fresh": 1, "high": 1, "take": 1})
-"""What all PEs are told in the same cycle. `valid`, `negate`: a column comes, that of the sign. A cycle later: `add` what was made
-of it, to zero where `fresh`; `high`: the digit is the constant's upper one. Another cycle later: `take` the sum."""
+"""What all PEs are told in the same cycle. `valid`, `negate`: a column comes, that of the sign. A cycle later: `add` what was
+made of it, to zero where `fresh`; `high`: the digit is the constant's upper one. Another cycle later: `take` the sum."""
 
 pe_column_layout = data.StructLayout({
     "schedules": data.ArrayLayout(schedule_layout, SUBGROUPS),
@@ -30,8 +30,8 @@ class BitvertPE(wiring.Component):
     """psum += ±2^significance · Σ of the column's activations + digit · ΣA · 2^(0 or 3); one column a cycle.
 
     Each sub-group of eight adds up to four activations through four 5:1 multiplexers, and where that is inverted takes the sum
-    from ΣA. A column is added `latency` cycles after it came. Its constant is two digits of three bits, one with each of the first
-    two columns.
+    from ΣA. A column is added `latency` cycles after it came. Its constant is two digits of three bits, one with each of the
+    first two columns.
 
     Parameters
     ----------

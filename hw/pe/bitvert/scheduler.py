@@ -28,7 +28,7 @@ class ColumnScheduler(wiring.Component):
 
     Σ over ones = Σ over all − Σ over zeros, so that of ones and zeros the rarer ones are enough: zeros where more than half of
     the bits are ones. The multiplexers take them in turn: encoder j looks at the bits j … j + 4 that the encoders before it have
-    left, and takes the first. At most four are left of eight, so the j-th of them lies in that window, or later encoders reach it.
+    left, and takes the first. At most four of eight are left, so the j-th lies in that window, or later encoders reach it.
 
     Members
     -------
