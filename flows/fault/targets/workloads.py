@@ -220,7 +220,11 @@ def program_target(config: AcceleratorConfig, program: Program, memory: npt.NDAr
 
 
 def _observed(program: Program, dram_bytes: int, beat_bytes: int) -> list[tuple[int, int]]:
-    """Return the ranges of DRAM beats that hold anything but scratch regions."""
+    """Return the ranges of DRAM beats that are compared: all but those of scratch regions.
+
+    A region begins at a multiple of 64 bytes and no beat is longer, so a beat that a scratch region ends in has nothing else but
+    padding.
+    """
     kept = np.ones(dram_bytes // beat_bytes, bool)
     for region in program.regions:
         if region.role == "scratch":

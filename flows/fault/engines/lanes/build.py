@@ -33,7 +33,8 @@ def _run(command: list[str], what: str) -> None:
 
 
 def _compile(source: Path, target: Path, machine: str, *options: str) -> None:
-    _run([compiler(), *_OPTIONS, f"-march={machine}", *options, f"-I{_NATIVE}", "-c", str(source), "-o", str(target)], source.name)
+    flags = [*_OPTIONS, f"-march={machine}", *options, f"-I{_NATIVE}"]
+    _run([compiler(), *flags, "-c", str(source), "-o", str(target)], source.name)
 
 
 def _runtime(machine: str) -> Path:

@@ -19,7 +19,7 @@ from hw.presets import preset_named
 from sw.golden.device import GoldenDevice
 from sw.kernels.case import random_case
 from sw.kernels.spec import GemmSpec
-from sw.program import ProgramError
+from sw.program import REGION_ALIGNMENT, ProgramError, Region
 from sw.runtime import compile_case, gemm_args, place_operands, run_case
 from sw.workloads import gemm_workload
 from tb.flows.fault.faults import assert_same, random_faults
@@ -59,6 +59,24 @@ def test_no_site_lies_outside_of_the_accelerator():
     sites = sites_of(target(), gates=True)          # among them what the bench itself has between its instances
     assert {sites.path(int(site)).split(".")[0] for site in sites.of_kind("ff", "memory", "gate")} == {"dut"}
     assert {sites.path(int(site)) for site in sites.of_kind("bus")} == set(target().taps)
+
+
+@pytest.mark.parametrize("bus_width", [64, 128, 512])
+def test_all_of_the_dram_but_scratch_regions_is_compared(bus_width):
+    config = dataclasses.replace(PRESET, bus_width=bus_width)
+    program, before, args, _ = gemm()
+    used = max(region.addr + region.size for region in program.regions)
+    at = -(-used // REGION_ALIGNMENT) * REGION_ALIGNMENT
+    scratch = Region(name="scratch", addr=at, size=REGION_ALIGNMENT + 1, role="scratch")
+    behind = Region(name="behind", addr=at + 2 * REGION_ALIGNMENT, size=3, role="output")
+    program = dataclasses.replace(program, regions=(*program.regions, scratch, behind), config_digest=config.digest())
+    ranges = program_target(config, program, before, args, dram_bytes=DRAM_BYTES).observed_memory[DRAM]
+    beat = bus_width // 8
+    compared = {byte // beat for first, end in ranges for byte in range(first * beat, end * beat, beat)}
+    missing = set(range(DRAM_BYTES // beat)) - compared
+    assert missing == set(range(at // beat, -(-(at + REGION_ALIGNMENT + 1) // beat)))
+    for region in (*program.regions[:-2], behind):
+        assert not missing & {byte // beat for byte in range(region.addr, region.addr + region.size)}
 
 
 def test_snapshots_change_nothing():
