@@ -11,5 +11,5 @@ from hw.plugins import Registry
 __all__ = ["ENGINES", "EngineInfo"]
 
 ENGINES: Registry[EngineInfo] = Registry("engine_infos", {
-    info.name: info for info in (SYSTOLIC, BITMOD, BITVERT, HSS, STC, TC, HYBRID, HSS, STC, TC)})
+    info.name: info for info in (SYSTOLIC, BITMOD, BITVERT, HSS, STC, TC, HYBRID)})
 """Name of an engine, as `AcceleratorConfig.engine` gives it → what the frame knows of it; `hw.array.ENGINES` builds it."""
