@@ -61,7 +61,7 @@ class LineBuffer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         filled, use, sizes = Signal(2), Signal(), self._sizes()
-        position = Signal.like(sizes[0])
+        position = Signal(sizes[0].shape())
         blocks = self._fetch(m, filled, sizes)
 
         m.d.comb += self.valid.eq(Array(filled)[use])

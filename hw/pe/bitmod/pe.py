@@ -106,7 +106,7 @@ class BitmodPE(wiring.Component):
         m.d.comb += [
             total.eq(aligned + worth + up),
             serial.start.eq(last), serial.i.eq(total), serial.step.eq(self.scale.step), serial.first.eq(self.scale.first),
-            serial.bit.eq(self.scale_bit), self.product.eq(serial.o),
+            serial.scale_bit.eq(self.scale_bit), self.product.eq(serial.o),
         ]
         with m.If(self.accumulate.valid):
             m.d.sync += acc.eq(total)

@@ -14,7 +14,7 @@ __all__ = ["SerialScale"]
 class SerialScale(wiring.Component):
     """Sum times scale, one bit of the scale a cycle, the highest first: o = i · scale, exact.
 
-    `start` takes `i`. In `bits` cycles after it with `step` high, the first of them with `first` too, `bit` is one bit of the
+    `start` takes `i`. In `bits` cycles after it with `step` high, the first of them with `first` too, `scale_bit` is one bit of the
     scale; in the cycle after the last one `o` is there, and it stays until a step later than the next `first`. The next start
     may come with the last bit, so that groups of `bits` cycles follow each other without a gap.
 
@@ -28,7 +28,7 @@ class SerialScale(wiring.Component):
     Members
     -------
     start : In(1), i : In(signed(width))
-    step, first, bit : In(1)
+    step, first, scale_bit : In(1)
     o : Out(signed(width + bits))
 
     Raises
@@ -51,7 +51,7 @@ class SerialScale(wiring.Component):
             "i": In(signed(width)),
             "step": In(1),
             "first": In(1),
-            "bit": In(1),
+            "scale_bit": In(1),
             "o": Out(signed(width + bits)),
         })
 
@@ -61,7 +61,7 @@ class SerialScale(wiring.Component):
         product = Signal(signed(self._width + self._bits), reset_less=True)
         m.d.comb += self.o.eq(product)
         with m.If(self.step):
-            m.d.sync += product.eq((Mux(self.first, 0, product) << 1) + Mux(self.bit, held, 0))
+            m.d.sync += product.eq((Mux(self.first, 0, product) << 1) + Mux(self.scale_bit, held, 0))
         with m.If(self.start):
             m.d.sync += held.eq(self.i)
         return m

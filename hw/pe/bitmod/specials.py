@@ -60,19 +60,19 @@ class SpecialValues(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        new = Signal(special_layout)
+        written = Signal(special_layout)
         fits = Signal()
         ones = Signal(range(SPECIAL_MAGNITUDE_WIDTH + 1))
         m.d.comb += [
-            new.sign.eq(self.value[-1]),
-            new.magnitude.eq(abs(self.value)),
-            ones.eq(sum(new.magnitude)),
+            written.sign.eq(self.value[-1]),
+            written.magnitude.eq(abs(self.value)),
+            ones.eq(sum(written.magnitude)),
             fits.eq((ones == 1) | (ones == 2)),
         ]
         for index, halves in enumerate(self._halves):
             held = Signal(special_layout, name=f"special_{index}", init={"magnitude": abs(halves), "sign": halves < 0})
             with m.If(self.write & fits & (self.addr == index)):
-                m.d.sync += held.eq(new)
+                m.d.sync += held.eq(written)
             m.d.comb += self.values[index].eq(held)
         with m.If(self.write & ~fits):
             m.d.sync += self.rejected.eq(1)

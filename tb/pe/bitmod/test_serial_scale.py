@@ -41,7 +41,7 @@ def test_products(width, bits, most):
             ctx.set(dut.i, start_at.get(cycle, rng.randrange(-1 << width - 1, 1 << width - 1)))
             ctx.set(dut.step, step)
             ctx.set(dut.first, cycle in first_at if step else rng.randrange(2))
-            ctx.set(dut.bit, bit_at.get(cycle, rng.randrange(2)))
+            ctx.set(dut.scale_bit, bit_at.get(cycle, rng.randrange(2)))
             expected = done_at.get(cycle, expected if cycle - 1 not in first_at else None)
             if expected is not None:
                 assert ctx.get(dut.o) == expected
