@@ -35,8 +35,8 @@ class HybridEngine(wiring.Component):
                                             └─▶ accumulator
 
     A command with packed weights and one token runs on the clusters, unless its mode says otherwise (`hw.engines.hybrid`); the
-    accumulator gets the same rows in the same order either way. Slots, tags and errors are as in `hw.array.systolic`. A slot of the
-    clusters waits until what the mesh still gives leaves before it: N − S cycles after the last slot of the mesh.
+    accumulator gets the same rows in the same order either way. Slots, tags and errors are as in `hw.array.systolic`. A slot of
+    the clusters waits until what the mesh still gives leaves before it: N − S cycles after the last slot of the mesh.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ class HybridEngine(wiring.Component):
         cluster_latency = OperandFetch.latency + mesh.cluster_latency
         mesh_results = ResultPipeline(config, latency=OperandFetch.latency + mesh.latency, lead=cluster_latency, tag=tag)
         cluster_results = ResultPipeline(config, latency=cluster_latency, lead=OperandFetch.latency, tag=tag)
-        tiles, preload, stream_, reader = (block(config) for block in (
+        tiles, preload, issuer, reader = (block(config) for block in (
             HybridSequencer, HybridPreload, HybridStream, WeightReader))
         m.submodules.tiles = abort(tiles)
         m.submodules.preload = abort(preload)
-        m.submodules.stream = abort(stream_)
+        m.submodules.stream = abort(issuer)
         m.submodules.reader = abort(reader)
         m.submodules.mesh_results = abort(mesh_results)
         m.submodules.cluster_results = abort(cluster_results)
@@ -93,23 +93,23 @@ class HybridEngine(wiring.Component):
 
         connect(m, tiles=tiles.o, preload=preload.i)
         connect(m, tiles=tiles.job, reader=reader.job)
-        connect(m, preload=preload.o, stream=stream_.i)
+        connect(m, preload=preload.o, stream=issuer.i)
         connect(m, preload=preload.request, fetch=fetch_weight.request)
-        connect(m, stream=stream_.activation, fetch=fetch_activation.request)
+        connect(m, stream=issuer.activation, fetch=fetch_activation.request)
         connect(m, fetch=fetch_activation.read, scratchpad=flipped(self.activation))
         connect(m, engine=flipped(self.weight_stream), reader=reader.beats)
         self._weight_port(m, fetch_weight, reader)
-        self._control(m, preload, stream_, reader, mesh)
+        self._control(m, preload, issuer, reader, mesh)
 
         m.d.comb += [
             mesh.activation.eq(fetch_activation.lanes),
             mesh.weight.eq(fetch_weight.lanes),
-            preload.clusters_streaming.eq(stream_.clusters),
-            stream_.drained.eq(mesh_results.drained),
-            mesh_results.valid.eq(stream_.issue & ~stream_.streamed),
-            mesh_results.tag.eq(stream_.tag),
-            cluster_results.valid.eq(stream_.streamed),
-            cluster_results.tag.eq(stream_.tag),
+            preload.clusters_streaming.eq(issuer.clusters),
+            issuer.drained.eq(mesh_results.drained),
+            mesh_results.valid.eq(issuer.issue & ~issuer.streamed),
+            mesh_results.tag.eq(issuer.tag),
+            cluster_results.valid.eq(issuer.streamed),
+            cluster_results.tag.eq(issuer.tag),
             foot.mesh_valid.eq(mesh_results.valid_out),
             foot.mesh_tag.eq(mesh_results.tag_out),
             foot.mesh_psum.eq(mesh.psum),
@@ -118,14 +118,14 @@ class HybridEngine(wiring.Component):
             foot.cluster_psum.eq(mesh.cluster_psum),
             foot.scales.eq(reader.scales),
             reader.scales_done.eq(foot.scales_done),
-            self.active.eq(stream_.issue),
-            self.macs.eq(stream_.macs),
+            self.active.eq(issuer.issue),
+            self.macs.eq(issuer.macs),
         ]
         connect(m, foot=foot.acc, accumulator=flipped(self.acc))
-        with m.If(stream_.issue):
-            m.d.comb += self.macs_gated.eq(config.rows * config.columns - stream_.macs)
+        with m.If(issuer.issue):
+            m.d.comb += self.macs_gated.eq(config.rows * config.columns - issuer.macs)
         empty = mesh_results.empty & cluster_results.empty & ~foot.busy
-        self._unit(m, tiles, preload, stream_, empty, foot.acc.valid & foot.last)
+        self._unit(m, tiles, preload, issuer, empty, foot.acc.valid & foot.last)
         return m
 
     def _weight_port(self, m: Module, fetch: OperandFetch, reader: WeightReader) -> None:
@@ -139,27 +139,27 @@ class HybridEngine(wiring.Component):
             fetch.read.data.eq(self.weight.data),
         ]
 
-    def _control(self, m: Module, preload: HybridPreload, stream_: HybridStream, reader: WeightReader, mesh: HybridMesh) -> None:
+    def _control(self, m: Module, preload: HybridPreload, issuer: HybridStream, reader: WeightReader, mesh: HybridMesh) -> None:
         """Assemble the slot issued in this cycle; control and words reach the mesh together with operands from the scratchpad."""
         m.d.comb += [
             preload.words_valid.eq(reader.valid),
-            stream_.words_valid.eq(reader.valid),
+            issuer.words_valid.eq(reader.valid),
             reader.one.eq(preload.capture),
-            reader.take.eq(preload.capture | stream_.take),
+            reader.take.eq(preload.capture | issuer.take),
         ]
-        for block in (preload, stream_):
+        for block in (preload, issuer):
             m.d.comb += [block.reader_fault.eq(reader.fault), block.reader_report.eq(reader.report)]
         layout = hybrid_slot_layout(self.config.rows)
         slot = Signal(layout)
         words: Value = reader.words.as_value()
         m.d.comb += [
             # While the next tile loads its register, any slot that streams is of this tile and uses the other one.
-            slot.select.eq(Mux(preload.load | preload.capture, ~preload.bank, stream_.bank)),
+            slot.select.eq(Mux(preload.load | preload.capture, ~preload.bank, issuer.bank)),
             slot.load.eq(preload.load),
             slot.load_row.eq(preload.index),
             slot.capture.eq(preload.capture),
             slot.capture_column.eq(preload.index),
-            slot.streamed.eq(stream_.streamed),
+            slot.streamed.eq(issuer.streamed),
         ]
         for stage in range(OperandFetch.latency):
             held = Signal(layout, name=f"slot_{stage}", reset_less=True)
@@ -168,7 +168,7 @@ class HybridEngine(wiring.Component):
             slot, words = held, held_words
         m.d.comb += [mesh.control.eq(slot), mesh.words.eq(words)]
 
-    def _unit(self, m: Module, tiles: HybridSequencer, preload: HybridPreload, stream_: HybridStream, empty: Value,
+    def _unit(self, m: Module, tiles: HybridSequencer, preload: HybridPreload, issuer: HybridStream, empty: Value,
               done: Value) -> None:
         """Take commands, report them done, stop at the first fault once everything older is done."""
         unit = self.unit
@@ -178,15 +178,15 @@ class HybridEngine(wiring.Component):
             tiles.i.valid.eq(unit.command.valid & ~closed),
             unit.command.ready.eq(tiles.i.ready & ~closed),
             preload.halt.eq(unit.error),
-            stream_.halt.eq(unit.error),
-            unit.busy.eq(tiles.busy | preload.loaded | stream_.loaded | ~empty | unit.done),
+            issuer.halt.eq(unit.error),
+            unit.busy.eq(tiles.busy | preload.loaded | issuer.loaded | ~empty | unit.done),
         ]
         m.d.sync += unit.done.eq(done & ~unit.abort)
 
         fault = Signal()
         report = Signal(ErrorReport)
-        with m.If(stream_.loaded):
-            m.d.comb += [fault.eq(stream_.fault), report.eq(stream_.report)]
+        with m.If(issuer.loaded):
+            m.d.comb += [fault.eq(issuer.fault), report.eq(issuer.report)]
         with m.Elif(preload.loaded):
             m.d.comb += [fault.eq(preload.fault), report.eq(preload.report)]
         with m.Else():

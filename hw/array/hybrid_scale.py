@@ -55,7 +55,8 @@ class BlockScale(wiring.Component):
         """Verilog module name."""
         config = self.config
         kinds = ("s" if self.shifts_any else "") + ("f" if self.factors_any else "")
-        return f"block_scale_{kinds}_s{block_sum_width(config)}_p{mesh_psum_width(config)}_g{config.guard_bits}_o{config.psum_width}"
+        widths = f"s{block_sum_width(config)}_p{mesh_psum_width(config)}_g{config.guard_bits}_o{config.psum_width}"
+        return f"block_scale_{kinds}_{widths}"
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

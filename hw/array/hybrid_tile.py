@@ -54,8 +54,8 @@ def weight_job_layout(config: AcceleratorConfig) -> data.StructLayout:
 def hybrid_tag_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the layout of the tag of a slot: what the foot does with its psums.
 
-    `index`: token of its piece, or slot of its tile on the clusters. The others are those of its tile; `block_end` and `last` only
-    of the tile's last slot.
+    `index`: token of its piece, or slot of its tile on the clusters. The others are those of its tile; `block_end` and `last`
+    only of the tile's last slot.
     """
     return data.StructLayout({
         "packed": 1, "shifts": 1, "first_pass": 1, "last_pass": 1, "block_end": 1, "accumulate": 1, "last": 1,

@@ -10,14 +10,13 @@ from hw.array.cursor import SlotCursor
 from hw.array.hybrid_tile import weight_job_layout
 from hw.array.tile import advance
 from hw.config import AcceleratorConfig, ceil_log2
-from hw.engines.hybrid import ELEMENT_BITS, scale_beats
+from hw.engines.hybrid import ELEMENT_BITS, WORD_BEATS, scale_beats
 from hw.isa import ErrorCause
 from hw.memory.fifo import StreamFIFO
 from hw.ports import ErrorReport, ScratchpadReadPort
 
 __all__ = ["WeightReader"]
 
-_WORD_BEATS = 8             # beats of elements that wait
 _JOBS = 2                   # jobs that wait
 _BLOCKS_IN_ARRAY = 4        # blocks whose psums are in the mesh, with one that is preloaded
 
@@ -25,9 +24,9 @@ _BLOCKS_IN_ARRAY = 4        # blocks whose psums are in the mesh, with one that 
 class WeightReader(wiring.Component):
     """Walks a command's records, a beat a cycle: beats of scales go to one queue, beats of elements to another, cut into words.
 
-    From a job to its first words 4 cycles and a cycle for each beat of scales, reads never refused. Both queues are read ahead, so
-    that the array, which takes N/S slots for a tile on the clusters and at least N on the mesh, waits for beats of scales only if
-    a slot on the clusters takes a whole beat.
+    From a job to its first words 4 cycles and a cycle for each beat of scales, reads never refused. Both queues are read ahead,
+    so that the array, which takes N/S slots for a tile on the clusters and at least N on the mesh, waits for beats of scales only
+    if a slot on the clusters takes a whole beat.
 
     Parameters
     ----------
@@ -67,9 +66,9 @@ class WeightReader(wiring.Component):
         m = Module()
         config = self.config
         beat_bits = 8 * config.beat_bytes
-        blocks = _BLOCKS_IN_ARRAY + config.hybrid_clusters + _WORD_BEATS // 2
+        blocks = _BLOCKS_IN_ARRAY + config.hybrid_clusters + WORD_BEATS // 2
         m.submodules.jobs = jobs = StreamFIFO(shape=weight_job_layout(config), depth=_JOBS)
-        m.submodules.element_beats = element_beats = StreamFIFO(shape=beat_bits, depth=_WORD_BEATS)
+        m.submodules.element_beats = element_beats = StreamFIFO(shape=beat_bits, depth=WORD_BEATS)
         m.submodules.block_scales = block_scales = StreamFIFO(shape=8 * config.columns, depth=blocks)
         m.d.comb += [
             jobs.i.payload.eq(self.job.payload), jobs.i.valid.eq(self.job.valid), self.job.ready.eq(jobs.i.ready),
@@ -99,7 +98,7 @@ class WeightReader(wiring.Component):
         next_addr = Signal.like(cursor.addr)
 
         m.d.comb += [
-            room.eq((element_beats.level + arriving < _WORD_BEATS) & (block_scales.level + arriving < block_scales.depth)),
+            room.eq((element_beats.level + arriving < WORD_BEATS) & (block_scales.level + arriving < block_scales.depth)),
             self.read.addr.eq(cursor.line),
             self.read.valid.eq(active & ~job.stream & room & ~cursor.beyond),
             self.beats.ready.eq(active & job.stream & room),

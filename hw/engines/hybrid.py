@@ -14,9 +14,9 @@ from hw.formats import format_named
 
 __all__ = [
     "COMMAND_LATENCY", "ELEMENT_BITS", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH", "MODE_STREAM", "OPERAND_LATENCY",
-    "PASS_ROWS", "RESULT_LATENCY", "WORDS_LATENCY", "BlockShape", "block_shape", "block_shapes", "block_sum_width", "cluster_slots",
-    "clusters_last_output", "command_slots", "element_beats", "mesh_cycles", "mesh_psum_width", "record_bytes", "scale_beats",
-    "scaled_width", "uses_clusters",
+    "PASS_ROWS", "RESULT_LATENCY", "WORDS_LATENCY", "WORD_BEATS", "BlockShape", "block_shape", "block_shapes",
+    "block_sum_width", "cluster_slots", "clusters_last_output", "command_slots", "element_beats", "mesh_cycles",
+    "mesh_psum_width", "record_bytes", "scale_beats", "scaled_width", "uses_clusters",
 ]
 
 MODE_FORMAT = 0x3F      # bits of `matrix.mode` that choose the format; 0: plain weights
@@ -30,6 +30,7 @@ BLOCKS = (32, 64, 128)
 # Around the array.
 COMMAND_LATENCY = 3     # from the cycle in which a command is taken to the first in which a slot of its may be issued
 WORDS_LATENCY = 5       # from a packed command that is taken to its first words, besides beats of scales
+WORD_BEATS = 8          # beats of elements that the weight reader reads ahead
 OPERAND_LATENCY = 2     # from the issue of a slot to the slot on the array's edge
 FOOT_LATENCY = 4        # from psums that leave the array to the row for the accumulator
 RESULT_LATENCY = 1      # from a command's last row to `done`

@@ -13,6 +13,7 @@ from hw.engines.hybrid import (
     OPERAND_LATENCY,
     PASS_ROWS,
     RESULT_LATENCY,
+    WORD_BEATS,
     WORDS_LATENCY,
     block_shape,
     cluster_slots,
@@ -33,6 +34,7 @@ Bytes = npt.NDArray[np.uint8]
 
 _FRACTION_BITS = 2          # of an MXINT4 element
 _BIAS = 127                 # of an E8M0 exponent
+_WORDS_AHEAD = WORD_BEATS - 3   # a full queue, less the way from the scratchpad into it
 _FURTHEST = 255             # distance of exponents that a record can say; from 32 on nothing is left
 
 
@@ -142,10 +144,11 @@ class HybridTiming:
         passes = block_shape(config, fields["mode"] & MODE_FORMAT).passes
         blocks = ceil_div(fields["n"], config.columns) * ceil_div(fields["k"], passes * config.rows)
         scales = slots // blocks - passes * of_tile         # slots of each block without words
-        start = max(self.streamed + scales, at + WORDS_LATENCY + scale_beats(config),
-                    self.mesh_end + config.rows - config.hybrid_clusters)
-        self.streamed = start + slots - scales
-        self.words_end = self.streamed + scales
+        words = max(at + WORDS_LATENCY + scale_beats(config), self.words_end)
+        start = max(self.streamed, words, self.mesh_end + config.rows - config.hybrid_clusters)
+        words = max(words, start - _WORDS_AHEAD)            # what the reader has gained while the clusters waited
+        self.streamed = max(start + blocks * passes * of_tile, words + slots - scales)
+        self.words_end = words + slots
         self.stream_start = self.streamed - of_tile
         return min(2, passes * blocks), of_tile + (scales if passes == 1 else 0)
 
