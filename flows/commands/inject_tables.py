@@ -114,10 +114,11 @@ def show_safety(answer: dict[str, Any]) -> None:
         return
     both = all(iso["sweep"][0][part] is not None for part in ("logic", "memory"))
     parts = ("logic", "memory", "total") if both else ("total",)
-    heads = ("flip-flops", "memories", "all") if both else ("residual",)
-    table = fault_table("ISO 26262: residual FIT, 95 %", "FIT/Mbit", "raw", *heads, "ASIL")
+    heads = ("flip-flops", "memories", "all, 95 %") if both else ("residual, 95 %",)
+    table = fault_table("ISO 26262: residual FIT", "FIT/Mbit", "raw", *heads, "ASIL")
     for row in iso["sweep"]:
-        table.add_row(f"{row['fit_per_mbit']:g}", f"{row['total']['fit']:.4g}", *(_fit(row[part]) for part in parts),
+        table.add_row(f"{row['fit_per_mbit']:g}", f"{row['total']['fit']:.4g}",
+                      *(_fit(row[part]) if part == "total" else f"{row[part]['residual_fit']:.3g}" for part in parts),
                       row["total"]["asil"] or "–")
     console.print(table)
     for part, words in (("logic", "flip-flops"), ("memory", "memories")):
@@ -138,7 +139,7 @@ def _fit(part: dict[str, Any]) -> str:
 def fault_table(title: str, *columns: str) -> Table:
     """Return a table whose first column is text."""
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(columns[0], overflow="fold")
+    table.add_column(columns[0], overflow="fold", min_width=min(20, len(columns[0])))
     for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     return table

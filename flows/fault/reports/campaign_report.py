@@ -81,14 +81,14 @@ def _outcomes(answer: dict[str, Any]) -> str:
             rate, interval = 1 - total["avf"]["effect"], (1 - high, 1 - low)
         rows.append([name, f"{counts[key]:,}", share(counts[key] / answer["faults"]), share(rate, interval)])
         if key == "detected":
-            rows += [[f"   {words}", f"{detected[which]:,}", share(detected[which] / answer["faults"]), ""] for which, words in
+            rows += [[f"– {words}", f"{detected[which]:,}", share(detected[which] / answer["faults"]), ""] for which, words in
                      (("due", "result wrong or missing (DUE)"), ("detected_benign", "result right all the same"))]
     low, high = answer["dangerous_ci95_clopper_pearson"]
-    rows.append(["nothing flagged, to claim", "", "", f"at most {high:.3%} [exact, 97.5 %]"])
+    rows.append(["nothing flagged, to claim", "", "", f"at most {high:.3%} [exact, {50 * (1 + answer['confidence']):.4g} %]"])
     latency = answer["detection_latency"]
     text = table(("outcome", "faults", "of simulated", "of all faults, 95 %"), rows)
     if latency:
-        text += (f"<p>Cycles from a fault to its flag: median {latency['p50']:g}, 99th percentile {latency['p99']:g}, "
+        text += (f"<p>Cycles from a fault to its flag: median {latency['p50']:g}, 99th percentile {latency['p99']:.0f}, "
                  f"at most {latency['max']:g}.</p>")
     return text
 

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from flows.commands.inject_tables import show_safety
 from flows.fault.campaign.campaign import Campaign
 from flows.fault.campaign.plan import Plan
-from flows.fault.figures.iso26262 import Rates
+from flows.fault.figures.iso26262 import SWEEP, Rates
 from flows.fault.reports.campaign_report import campaign_page
 from flows.fault.reports.harden_report import harden_page
 from flows.fault.reports.summary import describe_fault, latency, summary
@@ -44,6 +45,13 @@ def campaign(plan=None):
     return job, results, summary(job, run, results, Rates())
 
 
+def test_figures_fit_a_narrow_terminal(capsys):
+    show_safety(campaign()[2])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["FIT/Mbit", "raw", "flip-flops", "memories", "all,", "95", "%", "ASIL"] in rows
+    assert [row[0] for row in rows if row and row[0].isdecimal()] == [str(fit) for fit in SWEEP]
+
+
 def test_a_page_has_what_was_found():
     job, results, answer = campaign()
     page = campaign_page(job, results, answer, title="toy <1>")
@@ -56,6 +64,7 @@ def test_a_page_has_what_was_found():
                  "Phases", "Register groups and memories", "ISO 26262", "dut.pipe.stage_*", "SPFM of memories"):
         assert text in page, text
     assert f"{answer['outcomes']['sdc']:,}</td>" in page
+    assert "[exact, 97.5 %]" in page
     assert "Processing elements" not in page                    # it has none
     shown = set(re.findall(r"<title>(\w+), \d+: ", page))
     assert shown == {"pipe", "control", "voter", "bank"}         # rows of the map of time
