@@ -14,7 +14,7 @@ from hw.formats import format_named
 
 __all__ = [
     "BLOCK", "BLOCKS", "COMMAND_LATENCY", "DENSE", "GROUP", "HSS", "METADATA", "RESULT_LATENCY", "STC", "TC", "TOKENS",
-    "HssMode", "hss_command_cycles",
+    "HssMode", "hss_command_cycles", "hss_command_latency",
     "hss_fetches", "hss_granule", "hss_load_cycles", "hss_mode", "hss_modes", "hss_record_slots", "hss_tokens",
 ]
 
@@ -128,7 +128,26 @@ def hss_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, mode: 
     chosen, tokens = hss_modes(config)[mode], hss_tokens(config)
     pieces = [tokens] * (m // tokens) + [m % tokens] * (m % tokens > 0)
     loads = hss_load_cycles(config, chosen, k)
-    return ceil_div(n, config.columns) * sum(max(piece, load) for piece in pieces for load in loads)
+    behind = [*loads[1:], loads[0]]                     # what loads while each step streams
+    return ceil_div(n, config.columns) * sum(max(piece, load) for piece in pieces for load in behind)
+
+
+def hss_command_latency(config: AcceleratorConfig, m: int, n: int, k: int, mode: int = 0) -> int:
+    """Return the cycles of a command alone, from the one in which it is taken to `done`, reads never refused.
+
+    `hss_command_cycles`, but for the last step, behind which nothing loads; the first load, which nothing hides; and 10 cycles of
+    pipeline: `COMMAND_LATENCY` and `RESULT_LATENCY`.
+    """
+    chosen, tokens = hss_modes(config)[mode], hss_tokens(config)
+    loads = hss_load_cycles(config, chosen, k)
+    last = (m - 1) % tokens + 1
+    whole = hss_command_cycles(config, m, n, k, mode) - _wrap(m, tokens, loads)
+    return COMMAND_LATENCY + loads[0] + whole + last + RESULT_LATENCY
+
+
+def _wrap(m: int, tokens: int, loads: list[int]) -> int:
+    """Return what `hss_command_cycles` counts for the last step of a command."""
+    return max((m - 1) % tokens + 1, loads[0])
 
 
 def hss_fetches(config: AcceleratorConfig, m: int, n: int, k: int, mode: int = 0) -> int:

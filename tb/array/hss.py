@@ -45,8 +45,8 @@ def random_sdq(n: int, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 def place(config: AcceleratorConfig, mode: int, m: int, n: int, k: int, rng: np.random.Generator, scratchpad: np.ndarray, *,
           activation_addr: int = 0, weight_addr: int | None = None, density: float = 1.0,
-          **others: int) -> tuple[dict[str, int], np.ndarray]:
-    """Lay random operands into `scratchpad` and return the command, and the exact product where the mode is no SDQ (else zeros).
+          **others: int) -> tuple[dict[str, int], np.ndarray, int]:
+    """Lay random operands into `scratchpad`; return command, exact product (zeros where the mode is SDQ), and the next free line.
 
     Rows of activations begin at lines; of activations, `density` are kept.
     """
@@ -81,7 +81,7 @@ def place(config: AcceleratorConfig, mode: int, m: int, n: int, k: int, rng: np.
     scratchpad[weight_addr:weight_addr + data.size] = data
     assert weight_addr + data.size <= scratchpad.size
     return command_of(m, n, k, 0, activation_addr=activation_addr, activation_stride=stride, weight_addr=weight_addr,
-                      weight_stride=slot, weight_tile_stride=tile_stride, mode=mode, acc_tile_stride=m, **others), product
+                      weight_stride=slot, weight_tile_stride=tile_stride, mode=mode, acc_tile_stride=m, **others), product, ceil_div(weight_addr + data.size, line) * line
 
 
 def random_case(config: AcceleratorConfig, count: int, seed: int) -> tuple[np.ndarray, list[dict[str, int]]]:
@@ -100,7 +100,7 @@ def random_case(config: AcceleratorConfig, count: int, seed: int) -> tuple[np.nd
         while ceil_div(k, config.line_bytes) * config.line_bytes * m + ceil_div(n, config.columns) * (
                 ceil_div(k, granule) * slots + config.line_bytes) * config.weight_slot_bytes > share:
             m, n = max(1, m // 2), max(1, n // 2)
-        command, _ = place(config, mode, m, n, k, rng, scratchpad, activation_addr=index * share, density=0.7,
+        command, *_ = place(config, mode, m, n, k, rng, scratchpad, activation_addr=index * share, density=0.7,
                            accumulate=choose.randrange(2))
         if choose.random() < 0.4:               # rows that begin anywhere, of what lies there
             command |= {"activation_addr": index * share + choose.randrange(16), "activation_stride": choose.randrange(40)}
