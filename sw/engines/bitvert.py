@@ -1,5 +1,6 @@
 """The BitVert engine as the runtime sees it: how packed weights lie, how they are rounded, and when its commands are done."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,8 +44,8 @@ def bitvert_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> Weig
     formats = bitvert_formats(config)
     if not 0 <= mode <= len(formats):
         raise ConfigError(f"mode must be 0 to {len(formats)} (weight_formats), not {mode!r}")
-    if mode == 0:
-        return plain_layout(config, mode, n, k)
+    if mode == 0:       # commands start at whole passes of activations
+        return dataclasses.replace(plain_layout(config, mode, n, k), granule=max(BITVERT_LANES, config.rows))
     slot = 2 * config.columns
     return WeightLayout(mode=mode, n=n, k=k, columns=config.columns, granule=BITVERT_RECORD, record_k=BITVERT_RECORD,
                         record_bytes=formats[mode - 1].slots * slot, weight_stride=slot, beat_bytes=config.beat_bytes)
