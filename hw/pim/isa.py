@@ -27,6 +27,7 @@ from enum import IntEnum
 from hw.isa import DocumentedEnum, Field
 
 __all__ = [
+    "AF_MODES",
     "COMMAND_BYTES",
     "COMMAND_FIELDS",
     "HEAD_SETTINGS",
@@ -159,10 +160,10 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.SYNC, Queue.SEQUENCER, (), "BARRIER, then wait for all pseudo-channels"),
         (PimOpcode.EOC, Queue.SEQUENCER, (), "BARRIER, then stop and raise the interrupt"),
         (PimOpcode.WRX, Queue.IO, ("cnt", "xidx"), "host → X buffer: cnt + 1 slices from xidx on"),
-        (PimOpcode.MVX, Queue.IO, ("cnt", "xidx", "aidx"), "weights of the softmax of head aidx → X buffer: cnt + 1 slices"),
+        (PimOpcode.MVX, Queue.IO, ("cnt", "xidx", "aidx"), "first softmax weights of head aidx → X buffer: cnt + 1 slices"),
         (PimOpcode.WRACC, Queue.IO, ("cnt", "aidx"), "host → output buffer: cnt + 1 entries from aidx on (bias)"),
         (PimOpcode.RDACC, Queue.IO, ("cnt", "aidx"), "output buffer → host: cnt + 1 entries from aidx on"),
-        (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"), "cnt + 1 entries of the output buffer → scores of head xidx"),
+        (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"), "cnt + 1 entries of the output buffer, × SCALE → scores of head xidx"),
         (PimOpcode.MAC, Queue.COMPUTE, _MAC, "cnt + 1 bursts of weights × X buffer → output buffer"),
         (PimOpcode.EWMUL, Queue.COMPUTE, _BANK, "cnt + 1 bursts × X buffer, lane by lane → X buffer"),
         (PimOpcode.EWADD, Queue.COMPUTE, _BANK, "cnt + 1 bursts + X buffer, lane by lane → X buffer"),
@@ -170,7 +171,7 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.SFM, Queue.IO, ("aidx", "value"), "softmax of head aidx over value scores: maximum, sum, divide"),
         (PimOpcode.SFO, Queue.IO, ("aidx", "value"),
          "online softmax of head aidx, one block of value scores: new (m, l); the outputs so far are scaled"),
-        (PimOpcode.MRG, Queue.IO, ("aidx", "xidx"), "(m, l, O) of head xidx is merged into head aidx"),
+        (PimOpcode.MRG, Queue.IO, ("aidx", "xidx"), "(m, l, O) of head xidx is merged into head aidx; of itself: O / l"),
         (PimOpcode.RDCP, Queue.COMPUTE, _BANK, "cnt + 1 bursts of DRAM → X buffer"),
         (PimOpcode.WRCP, Queue.COMPUTE, _BANK, "X buffer → cnt + 1 bursts of DRAM"),
         (PimOpcode.KVAP, Queue.COMPUTE, ("clr", "xidx", "aidx"),
@@ -206,8 +207,12 @@ class PimRegister(DocumentedEnum):
 
 SETTINGS = {register.name.lower(): int(register) for register in PimRegister}
 """Name of a register in text → its number."""
-HEAD_SETTINGS = ("k_row", "v_row", "tokens")
-"""What SETH sets of a head, in order of `grp`: first row of K, first row of V, tokens that are there."""
+HEAD_SETTINGS = ("k_row", "v_row", "tokens", "output")
+"""What SETH sets of a head, in order of `grp`: first row of K, first row of V, tokens that are there, first of the
+head_dim / lanes entries of the output buffer in which its output is added up; this also makes (m, l) those of a head that has
+seen nothing."""
+AF_MODES = ("identity", "silu", "gelu", "gated")
+"""Values of `mode` in AF; "gated" multiplies SiLU of an entry by the entry cnt + 1 further on."""
 MODIFIABLE = ("row", "col", "xidx", "aidx", "cnt", "grp")
 """Fields that MODI advances, in order of its own `grp`."""
 

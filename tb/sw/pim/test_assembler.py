@@ -88,7 +88,7 @@ def test_comments_and_blank_lines_are_nothing():
     ("mac row=x", "line 1: number must be decimal or 0x…, not 'x'"),
     ("setm k_bursts", "line 1: command must be written as setm REGISTER, VALUE, not with operands 'k_bursts'"),
     ("setm r99, 1", r"line 1: register must be one of zero, .*, not 'r99'"),
-    ("seth size, 0, 1", "line 1: setting must be one of k_row, v_row, tokens, not 'size'"),
+    ("seth size, 0, 1", "line 1: setting must be one of k_row, v_row, tokens, output, not 'size'"),
     ("modi 0, tag, 1", "line 1: field must be one of row, col, xidx, aidx, cnt, grp, not 'tag'"),
     ("modi 0, row, 40000", "line 1: modi.row must be between -32768 and 32767, not 40000"),
     ("loop -, 1", r"line 1: bound must be a register, a number, or a register \+ a number, not '-'"),

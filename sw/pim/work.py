@@ -1,0 +1,106 @@
+"""PIM commands as the work that scheduling sees: which buffer entries they read and write, and for how long."""
+
+from collections.abc import Sequence
+
+from hw.pim.config import PimConfig
+from hw.pim.isa import OPCODES, MacMode, PimOpcode, PimRegister, Queue
+from sw.pim.expand import Command, Settings, expand
+from sw.pim.schedule import IO_LATENCY, MAC_LATENCY, Entry, Work
+
+__all__ = ["work_of", "works_of"]
+
+_BARRIERS = (PimOpcode.BARRIER, PimOpcode.SYNC, PimOpcode.EOC)
+
+
+def works_of(config: PimConfig, words: Sequence[int]) -> list[Work]:
+    """Return the work of a whole list, loops run.
+
+    Raises
+    ------
+    CommandError
+        If the list cannot be run (`sw.pim.expand`).
+    """
+    settings = Settings()
+    return [work_of(config, command, settings) for command in expand(words, settings)]
+
+
+def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
+    """Return what scheduling needs to know of a command: ("x", slice), ("o", entry) and ("s", head) are what can be shared.
+
+    Parameters
+    ----------
+    config : PimConfig
+    command : Command
+        As `sw.pim.expand` yields it.
+    settings : Settings
+        As they are at that command.
+    """
+    fields, queue = command.fields, OPCODES[command.opcode].queue
+    if queue is Queue.SEQUENCER:
+        return Work(queue=queue, barrier=command.opcode in _BARRIERS)
+    count = fields.get("cnt", 0) + 1
+    slices = tuple(("x", fields.get("xidx", 0) + i) for i in range(count))
+    entries = tuple(("o", fields.get("aidx", 0) + i) for i in range(count))
+    head, busy = ("s", fields.get("aidx", 0)), count * config.pim_per_burst
+    burst_slices = tuple(("x", fields.get("xidx", 0) + i) for i in range(count * config.beats))
+    match command.opcode:
+        case PimOpcode.WRX:
+            return Work(queue=queue, writes=slices, cycles=count)
+        case PimOpcode.MVX:
+            return Work(queue=queue, reads=(head,), writes=slices, cycles=count)
+        case PimOpcode.WRACC:
+            return Work(queue=queue, writes=entries, cycles=count)
+        case PimOpcode.RDACC:
+            return Work(queue=queue, reads=entries, cycles=count)
+        case PimOpcode.MVS:
+            return Work(queue=queue, reads=entries, writes=(("s", fields["xidx"]),), adds=True,
+                        latency=IO_LATENCY + count, cycles=count)
+        case PimOpcode.AF:
+            gated = entries + tuple(("o", fields["aidx"] + count + i) for i in range(count)) if fields["mode"] == 3 else entries
+            return Work(queue=queue, reads=gated, writes=slices, latency=IO_LATENCY + len(gated), cycles=len(gated))
+        case PimOpcode.SFM | PimOpcode.SFO:
+            stages = 3 if command.opcode is PimOpcode.SFM else 2
+            cycles = stages * -(-fields["value"] // config.sm_lanes) + 1
+            outputs = _outputs(config, fields["aidx"], settings) if command.opcode is PimOpcode.SFO else ()
+            return Work(queue=queue, reads=(head, *outputs), writes=(head, *outputs), latency=cycles + IO_LATENCY, cycles=cycles)
+        case PimOpcode.MRG:
+            mine, other = (_outputs(config, fields[name], settings) for name in ("aidx", "xidx"))
+            return Work(queue=queue, reads=(head, ("s", fields["xidx"]), *mine, *other), writes=(head, *mine),
+                        latency=IO_LATENCY + len(mine), cycles=1 + len(mine))
+        case PimOpcode.MAC:
+            return _mac(config, fields, settings)
+        case PimOpcode.EWMUL | PimOpcode.EWADD:
+            return Work(queue=queue, reads=burst_slices, writes=burst_slices, latency=MAC_LATENCY, cycles=busy)
+        case PimOpcode.RDCP:
+            return Work(queue=queue, writes=burst_slices, latency=MAC_LATENCY, cycles=busy)
+        case PimOpcode.WRCP:
+            return Work(queue=queue, reads=burst_slices, cycles=busy)
+        case PimOpcode.KVAP:
+            width = -(-settings.of(PimRegister.HEAD_DIM) // config.lanes)
+            return Work(queue=queue, reads=tuple(("x", fields["xidx"] + i) for i in range(width)), cycles=max(1, width))
+        case _:
+            return Work(queue=queue)
+
+
+def _outputs(config: PimConfig, head: int, settings: Settings) -> tuple[Entry, ...]:
+    first = settings.heads.get(head, {}).get("output", 0)
+    return tuple(("o", first + i) for i in range(-(-settings.of(PimRegister.HEAD_DIM) // config.lanes)))
+
+
+def _mac(config: PimConfig, fields: dict[str, int], settings: Settings) -> Work:
+    count, per_output = fields["cnt"] + 1, max(1, settings.of(PimRegister.K_BURSTS))
+    groups = -(-count // per_output)
+    inner = min(count, per_output) * config.beats
+    if fields["mode"] == MacMode.TREE:
+        slices = tuple(("x", fields["xidx"] + i) for i in range(inner))
+        entries = tuple(("o", fields["aidx"] + i) for i in range(groups))
+        step = per_output * config.pim_per_burst
+    else:
+        elements = range(fields["xidx"], fields["xidx"] + groups)
+        slices = tuple(dict.fromkeys(("x", element // config.lanes) for element in elements))
+        entries = tuple(("o", fields["aidx"] + i) for i in range(inner))
+        step = 1
+    busy = count * config.pim_per_burst
+    # An entry of BCAST is written again by every element; it can be read after the last.
+    latency = MAC_LATENCY + (busy - len(entries) if fields["mode"] != MacMode.TREE else step - 1)
+    return Work(queue=Queue.COMPUTE, reads=slices, writes=entries, adds=True, step=step, held=busy, latency=latency, cycles=busy)
