@@ -80,8 +80,9 @@ def place(config: AcceleratorConfig, mode: int, m: int, n: int, k: int, rng: np.
         data, tile_stride = slots.ravel(), k * slot
     scratchpad[weight_addr:weight_addr + data.size] = data
     assert weight_addr + data.size <= scratchpad.size
+    free = ceil_div(weight_addr + data.size, line) * line
     return command_of(m, n, k, 0, activation_addr=activation_addr, activation_stride=stride, weight_addr=weight_addr,
-                      weight_stride=slot, weight_tile_stride=tile_stride, mode=mode, acc_tile_stride=m, **others), product, ceil_div(weight_addr + data.size, line) * line
+                      weight_stride=slot, weight_tile_stride=tile_stride, mode=mode, acc_tile_stride=m, **others), product, free
 
 
 def random_case(config: AcceleratorConfig, count: int, seed: int) -> tuple[np.ndarray, list[dict[str, int]]]:

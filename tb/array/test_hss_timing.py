@@ -106,7 +106,7 @@ def test_latency_of_a_command_alone() -> None:
 
 
 def test_prediction_of_a_run() -> None:
-    """The runtime's clock says when commands in a row are done, to the cycle; rows that begin in the middle of a line included."""
+    """The runtime's clock says when commands in a row are done, to the cycle; with rows that begin inside a line, too."""
     config = config_of("hss-4:8-2:4", "hss-4:5-2:3")
     rng = np.random.default_rng(4)
     scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
@@ -150,7 +150,8 @@ def test_zeros_of_activations_gate_and_cost_nothing(density: float) -> None:
 def test_dense_costs_what_the_dense_core_takes() -> None:
     """Plain weights, and the packed dense mode: the same rows in the same cycles as in the core that knows nothing else."""
     seen = []
-    for config, modes in ((HIGHLIGHT, (0, 1)), (config_of("hss-4:4-2:2", engine="tc"), (0, 1)), (config_of("2:4", engine="stc"), (0,))):
+    for config, modes in ((HIGHLIGHT, (0, 1)), (config_of("hss-4:4-2:2", engine="tc"), (0, 1)),
+                          (config_of("2:4", engine="stc"), (0,))):
         for mode in modes:
             rng = np.random.default_rng(6)
             scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
