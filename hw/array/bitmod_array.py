@@ -20,12 +20,14 @@ from hw.share import shared
 __all__ = ["BitmodArray", "bitmod_product_layout", "bitmod_step_layout"]
 
 
-def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int, tag_width: int = 0, special_sets: int = 1) -> data.StructLayout:
+def bitmod_step_layout(shape: BitmodShape, rows: int, columns: int, tag_width: int = 0,
+                       special_sets: int = 1) -> data.StructLayout:
     """Return the layout of a step: four of K for each row and each column of the tile.
 
     `activations` of each row, `codes` of each column, in its lowest bits; `scales` and `specials`, the index of a special
-    value, of each column's group, the same in all steps of a group; `special_set`, in which set that index counts, and `precision`,
-    a `WeightPrecision`, the same in all steps of a result; `group_last`, the last step of a group; `last`, that of a result, which is the last of its group too.
+    value, of each column's group, the same in all steps of a group; `special_set`, in which set that index counts, and
+    `precision`, a `WeightPrecision`, the same in all steps of a result; `group_last`, the last step of a group; `last`, that of a
+    result, which is the last of its group too.
     """
     return data.StructLayout({
         "activations": data.ArrayLayout(data.ArrayLayout(shape.activation.bits, LANES), rows),
@@ -125,8 +127,8 @@ class BitmodArray(wiring.Component):
         step = Signal(self.i.p.shape(), reset_less=True)
         for index, held in enumerate(self._specials):
             m.submodules[f"specials_{index}"] = held
-            m.d.comb += [held.write.eq(self.special_write & (self.special_addr[2:] == index)), held.addr.eq(self.special_addr[:2]),
-                         held.value.eq(self.special_value)]
+            m.d.comb += [held.write.eq(self.special_write & (self.special_addr[2:] == index)),
+                         held.addr.eq(self.special_addr[:2]), held.value.eq(self.special_value)]
         m.d.comb += self.rejected.eq(Cat(held.rejected for held in self._specials).any())
         specials = Signal(self._specials[0].values.shape(), name="special_values")
         with m.Switch(step.special_set):

@@ -131,7 +131,8 @@ class LineBuffer(wiring.Component):
             m.d.sync += [arriving_last.eq(last_row), into.eq(fill), arriving_row.eq(row), arriving_size.eq(size),
                          offset.eq(row_addr.value >> ceil_log2(row_bytes))]
         line = Array(read.data[low:low + 8 * block_bytes] for low in range(0, len(read.data), 8 * row_bytes))[offset]
-        rows = [[Signal(8 * block_bytes, name=f"row_{r}_{half}", reset_less=True) for half in range(2)] for r in range(config.rows)]
+        rows = [[Signal(8 * block_bytes, name=f"row_{r}_{half}", reset_less=True) for half in range(2)]
+                for r in range(config.rows)]
         for half in range(2):
             with m.If(arriving & (into == half)):
                 for r, halves in enumerate(rows):

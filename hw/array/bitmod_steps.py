@@ -81,8 +81,9 @@ class BitmodSteps(wiring.Component):
                 with m.Case(number):
                     m.d.comb += group_end.eq(group == info.group // LANES - 1)
         m.d.comb += [
-            self.mode.eq(tile.mode), self.index.eq(group), self.last.eq(left <= LANES), self.depth.eq(Mux(self.last, left, LANES)),
-            self.group_last.eq(group_end | self.last), self.macs.eq(each * self.depth),
+            self.mode.eq(tile.mode), self.index.eq(group), self.last.eq(left <= LANES),
+            self.depth.eq(Mux(self.last, left, LANES)), self.group_last.eq(group_end | self.last),
+            self.macs.eq(each * self.depth),
             self.tag.addr.eq(tile.acc), self.tag.rows.eq(tile.rows), self.tag.columns.eq(tile.columns),
             self.tag.accumulate.eq(tile.accumulate), self.tag.last.eq(tile.last),
             self.beyond.eq(tile.beyond), self.acc_end.eq(tile.acc_end), self.i.ready.eq(~self.loaded | (self.step & self.last)),

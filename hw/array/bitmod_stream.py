@@ -27,9 +27,9 @@ class WeightStream(wiring.Component):
 
     Plain weights: a slot of C bytes for each k, four for a step. Packed: pieces of 2·C bytes, one behind the other at
     `weight_stride`: for each group a header, of each column its scale and the index of its special value; then, as steps need
-    them, pieces of the upper plane and of the lower plane of the codes. A piece has 4/w steps of a plane of w bits: of 4-bit codes
-    (one plane of 4) a step, of 8-bit ones (4 and 4) likewise, of 6 bits (4 and 2) one and two, of 5 bits (4 and 1) one and four,
-    of 3 bits (2 and 1) two and four. Within it fields are in order of k, then of column.
+    them, pieces of the upper plane and of the lower plane of the codes. A piece has 4/w steps of a plane of w bits: of 4-bit
+    codes (one plane of 4) a step, of 8-bit ones (4 and 4) likewise, of 6 bits (4 and 2) one and two, of 5 bits (4 and 1) one
+    and four, of 3 bits (2 and 1) two and four. Within it fields are in order of k, then of column.
 
     A tile's first step is there `latency` cycles and one for each of its pieces after the tile was taken.
 
@@ -91,7 +91,8 @@ class WeightStream(wiring.Component):
         step = Signal(ceil_log2(max(info.group for info in self._modes) // LANES), reset_less=True)
         lane = Signal(2, reset_less=True)                                       # of plain weights
         header, upper = Signal(reset_less=True), Signal(reset_less=True)        # the piece is one; else it is of the lower plane
-        last, needed, ends, beyond, may, event = (Signal(name=name) for name in ("last", "needed", "ends", "beyond", "may", "event"))
+        last, needed, ends, beyond, may, event = (Signal(name=name) for name in (
+            "last", "needed", "ends", "beyond", "may", "event"))
         high_first, group_end, high_next, low_due = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [plain.eq(mode == 0), last.eq(left <= LANES), low_due.eq(1)]
         with m.Switch(mode):

@@ -93,7 +93,8 @@ class BitmodTiles(wiring.Component):
         end = acc.as_value() + tile.rows - 1        # the overflow bit is above the value
         m.d.comb += [
             tile.mode.eq(command.mode), tile.k.eq(command.k), tile.accumulate.eq(command.accumulate),
-            tile.rows.eq(Mux(last_rows, rows_left, config.rows)), tile.columns.eq(Mux(last_columns, columns_left, config.columns)),
+            tile.rows.eq(Mux(last_rows, rows_left, config.rows)),
+            tile.columns.eq(Mux(last_columns, columns_left, config.columns)),
             tile.activation.eq(activation), tile.activation_stride.eq(command.activation_stride),
             tile.weight.eq(weight), tile.weight_stride.eq(command.weight_stride),
             tile.acc.eq(acc.value), tile.acc_end.eq(end), tile.beyond.eq(end >= config.accumulator_rows),

@@ -128,15 +128,16 @@ def _check(config: AcceleratorConfig) -> None:
             raise ConfigError(f"AcceleratorConfig.{name} must be a power of two for BitMoD, at least {least} (nearest: "
                               f"{max(least, ceil_power_of_two(size))}), not {size!r}")
     if config.dataflows != ("ws",):
-        raise ConfigError(f"AcceleratorConfig.dataflows must be ('ws',) for BitMoD, whose operands lie so, not {config.dataflows!r}")
+        raise ConfigError("AcceleratorConfig.dataflows must be ('ws',) for BitMoD, whose operands lie so, not "
+                          f"{config.dataflows!r}")
     if config.weight_format != "int8":
         raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for BitMoD (others are weight_formats), not "
                           f"{config.weight_format!r}")
     bitmod_modes(config)
     piece = 2 * config.columns
     if config.line_bytes < piece:
-        raise ConfigError(f"AcceleratorConfig.vector_lanes must be such that lines have {piece} bytes for BitMoD (2 of each column), "
-                          f"not {config.vector_lanes!r} (lines of {config.line_bytes})")
+        raise ConfigError(f"AcceleratorConfig.vector_lanes must be such that lines have {piece} bytes for BitMoD (2 of each "
+                          f"column), not {config.vector_lanes!r} (lines of {config.line_bytes})")
 
 
 BITMOD = EngineInfo(

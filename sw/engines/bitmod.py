@@ -95,7 +95,8 @@ def _padded(field: npt.NDArray[np.uint8], rows: int) -> Bytes:
 
 def _planes(mode: BitmodMode, codes: Bytes) -> list[Bytes]:
     """Return the pieces of both planes of codes (groups of C, groups of K, steps, 4·C), in order of the steps that need them."""
-    planes = {"high": _plane(codes >> mode.low, mode.high), "low": _plane(codes & (1 << mode.low) - 1, mode.low)}
+    planes = {"high": _plane(codes >> np.uint8(mode.low), mode.high),
+              "low": _plane(codes & np.uint8((1 << mode.low) - 1), mode.low)}
     found = []
     for step in range(codes.shape[2]):
         for name, width in (("high", mode.high), ("low", mode.low)):
@@ -159,7 +160,7 @@ class BitmodTiming:
         """Return the cycle of `done` of a command that is taken at `at`."""
         rows, m, mode = self.config.rows, fields["m"], self.modes[fields["mode"]]
         pieces = min(fields["k"], BITMOD_LANES) if fields["mode"] == 0 else 2 + (mode.high > 0)
-        shared = (4.0 if fields["mode"] == 0 else (mode.low + mode.high) / 4) if self._same_bank(fields) else 0.0
+        shared = self._reads(fields["mode"]) if self._same_bank(fields) else 0.0
         segments = self._segments(fields)
         shown, tile_end = at + _FIRST_TILE, self.freed[1]
         heights = ([rows] * (m // rows) + [m % rows] * (m % rows > 0)) * ceil_div(fields["n"], self.config.columns)
@@ -182,6 +183,11 @@ class BitmodTiming:
             shown = self.next
         return self.group_end + _ARRAY + heights[-1]
 
+    def _reads(self, number: int) -> float:
+        """Return the pieces of weights that a step needs."""
+        mode = self.modes[number]
+        return BITMOD_LANES if number == 0 else mode.pieces * BITMOD_LANES / mode.group
+
     def _segments(self, fields: Mapping[str, int]) -> list[_Segment]:
         """Return a tile's steps, cut where a block of lines or a group ends."""
         steps, group = ceil_div(fields["k"], BITMOD_LANES), self.modes[fields["mode"]].group // BITMOD_LANES
@@ -195,7 +201,8 @@ class BitmodTiming:
                 block_end = min(steps, step + (size - (fields["activation_addr"] + BITMOD_LANES * step) % size) // BITMOD_LANES)
                 first = True
             end = min(block_end, (step // group + 1) * group)
-            found.append(_Segment(end - step, block_end - step if first else 0, end == block_end, end == steps or end % group == 0))
+            found.append(_Segment(end - step, block_end - step if first else 0, end == block_end,
+                                  end == steps or end % group == 0))
             step, first = end, False
         return found
 
@@ -207,7 +214,8 @@ class BitmodTiming:
         pieces = k if fields["mode"] == 0 else ceil_div(k, mode.group) * mode.pieces
         last = {"activation": (m - 1) * fields["activation_stride"] + k - 1,
                 "weight": (groups - 1) * fields["weight_tile_stride"] + (pieces - 1) * fields["weight_stride"]}
-        banks = [range(fields[f"{name}_addr"] // bank, (fields[f"{name}_addr"] + size) // bank + 1) for name, size in last.items()]
+        banks = [range(fields[f"{name}_addr"] // bank, (fields[f"{name}_addr"] + size) // bank + 1)
+                 for name, size in last.items()]
         return max(banks[0].start, banks[1].start) < min(banks[0].stop, banks[1].stop)
 
 

@@ -74,8 +74,8 @@ def product(element: Element, activations: Ints, codes: Ints, scales: Ints, spec
 class _Order:
     """Which pieces the steps of a row of K need: pieces are counted from the beginning of a tile's weights.
 
-    `headers`: of each group; `low`, `high`: of each step, with the part of the piece in `low_part`, `high_part`; `first`: the first
-    step that needs each piece.
+    `headers`: of each group; `low`, `high`: of each step, with the part of the piece in `low_part`, `high_part`; `first`: the
+    first step that needs each piece.
     """
 
     headers: Ints
@@ -88,7 +88,8 @@ class _Order:
 
 @lru_cache(maxsize=64)
 def _order(mode: BitmodMode, steps: int) -> _Order:
-    headers, first = [], []
+    headers: list[int] = []
+    first: list[int] = []
     low, high = np.zeros((2, steps), np.int64), np.zeros((2, steps), np.int64)
     for step in range(steps):
         inside = step % (mode.group // 4)
@@ -251,7 +252,8 @@ def result_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpa
             for start in range(0, command["k"], run):
                 products = activations[top:top + rows, start:start + run] @ weights[start:start + run]
                 for r, row in enumerate(products.astype(np.int64)):
-                    yield command["acc_addr"] + j * command["acc_tile_stride"] + top + r, int(command["accumulate"] or start > 0), row
+                    addr = command["acc_addr"] + j * command["acc_tile_stride"] + top + r
+                    yield addr, int(command["accumulate"] or start > 0), row
 
 
 def run_matrix(state: State, fields: Fields) -> None:
