@@ -5,7 +5,7 @@ in order. How we differ: times are kept for each entry instead of commands' numb
 when its last reader has taken it. Both rise, so a table of 16-bit times with wrap-safe comparison is enough in hardware.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hw.pim.isa import Queue
@@ -16,7 +16,8 @@ QUEUE_DEPTH = 8
 MAC_LATENCY = 6
 IO_LATENCY = 2
 
-Entry = Hashable
+Entry = tuple[str, int]
+"""Kind ("x": slice of the X buffer, "o": entry of the output buffer, "s": softmax of a head) and number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

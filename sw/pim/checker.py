@@ -1,0 +1,199 @@
+"""Checks a command list before it is sent: everything that would stop it, and reads of what nobody has written.
+
+Durations are upper bounds in DRAM clocks: rows are opened for each command of its own, and once for all of a composite that stay
+in one; queues do not overlap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from hw.config import ceil_div
+from hw.pim.config import PimConfig
+from hw.pim.isa import AF_MODES, MacMode, PimErrorCause, PimOpcode, PimRegister, Queue
+from sw.pim.expand import Command, CommandError, Settings, expand
+from sw.pim.schedule import Entry
+from sw.pim.work import work_of
+
+__all__ = ["MOST_COMMANDS", "Report", "check", "duration_tck"]
+
+MOST_COMMANDS = 1 << 20
+_ROW_COMMANDS = (PimOpcode.MAC, PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP, PimOpcode.WRCP)
+_OF_HEADS = {PimOpcode.SETH: ("aidx",), PimOpcode.MVX: ("aidx",), PimOpcode.MVS: ("xidx",), PimOpcode.SFM: ("aidx",),
+             PimOpcode.SFO: ("aidx",), PimOpcode.MRG: ("aidx", "xidx"), PimOpcode.KVAP: ("aidx",)}
+_BUFFERS = {"x": ("xbuf_entries", PimErrorCause.XBUF_RANGE), "o": ("obuf_entries", PimErrorCause.OBUF_RANGE)}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a list does, and what is suspicious about it.
+
+    Attributes
+    ----------
+    commands : int
+        That are issued, loops run.
+    bursts : int
+        That are read or written.
+    tck : Fraction
+        Upper bound of the DRAM clocks, before refresh.
+    longest : Fraction
+        Of a composite.
+    hazards : tuple of (int, str)
+        Command and text: a buffer entry that is read though nothing was written, or read while its accumulation is open.
+    """
+
+    commands: int
+    bursts: int
+    tck: Fraction
+    longest: Fraction
+    hazards: tuple[tuple[int, str], ...]
+
+
+def duration_tck(config: PimConfig, command: Command, settings: Settings, *, opens: bool = True) -> Fraction:
+    """Return an upper bound of the DRAM clocks of a command; `opens`: its row is not open yet."""
+    dram = config.dram
+    if command.opcode in _ROW_COMMANDS or command.opcode is PimOpcode.KVAP:
+        writes = command.opcode in (PimOpcode.WRCP, PimOpcode.KVAP)
+        bursts = _kv_bursts(config, settings) if command.opcode is PimOpcode.KVAP else command.fields["cnt"] + 1
+        close = dram.cwl + dram.bl + dram.wr if writes else dram.rtp_l
+        return Fraction(bursts * config.interval + (dram.rcd_mac + close + dram.rp if opens else 0))
+    if command.opcode is PimOpcode.REF:
+        return Fraction(dram.rfc)
+    work = work_of(config, command, settings)
+    return Fraction(max(work.cycles, work.latency) * config.interval, config.pim_per_burst)
+
+
+def _kv_bursts(config: PimConfig, settings: Settings) -> int:
+    return max(1, ceil_div(settings.of(PimRegister.HEAD_DIM) * config.kv_bits, 8 * config.burst_bytes * config.streams))
+
+
+def check(config: PimConfig, words: Sequence[int], *, most: int = MOST_COMMANDS) -> Report:
+    """Return what a list does that issues at most `most` commands.
+
+    Raises
+    ------
+    CommandError
+        At the first command that would stop it: with the cause that hardware has for it.
+    """
+    checker = _Checker(config, most)
+    for command in expand(words, checker.settings):
+        checker.command(command)
+    return checker.report()
+
+
+class _Checker:
+    def __init__(self, config: PimConfig, most: int) -> None:
+        self.config, self.settings, self._most = config, Settings(), most
+        self._count, self._bursts = 0, 0
+        self._tck, self._composite_tck, self._longest = Fraction(0), Fraction(0), Fraction(0)
+        self._composite, self._row, self._holds_rows = -1, (-1, -1), False
+        self._written: set[Entry] = set()
+        self._open: set[Entry] = set()
+        self._hazards: list[tuple[int, str]] = []
+
+    def command(self, command: Command) -> None:
+        self._count += 1
+        if self._count > self._most:
+            raise CommandError(PimErrorCause.LOOP_RANGE, command.index, f"a list must issue at most {self._most} commands")
+        self._ranges(command)
+        self._buffers(command)
+        self._time(command)
+
+    def report(self) -> Report:
+        return Report(self._count, self._bursts, self._tck, self._longest, tuple(self._hazards))
+
+    def _refuse(self, cause: PimErrorCause, command: Command, text: str) -> None:
+        raise CommandError(cause, command.index, text)
+
+    def _ranges(self, command: Command) -> None:
+        config, fields = self.config, command.fields
+        for name in _OF_HEADS.get(command.opcode, ()):
+            if fields[name] >= config.heads:
+                self._refuse(PimErrorCause.HEAD_RANGE, command, f"head must be below {config.heads}, not {fields[name]}")
+        if command.opcode is PimOpcode.SETM:
+            self._register(command)
+        if command.opcode is PimOpcode.MAC and fields["mode"] not in (MacMode.TREE, MacMode.BCAST):
+            self._refuse(PimErrorCause.ILLEGAL_COMMAND, command, f"mode of MAC must be 0 or 1, not {fields['mode']}")
+        if command.opcode is PimOpcode.AF and fields["mode"] >= len(AF_MODES):
+            self._refuse(PimErrorCause.ILLEGAL_COMMAND, command,
+                         f"mode of AF must be below {len(AF_MODES)}, not {fields['mode']}")
+        if "grp" in fields and command.opcode is not PimOpcode.SETH and fields["grp"] >= config.row_sets:
+            self._refuse(PimErrorCause.GROUP_RANGE, command, f"grp must be below {config.row_sets}, not {fields['grp']}")
+        if "row" in fields and fields["row"] >= config.dram_rows * ceil_div(config.row_sets, 16):
+            most = config.dram_rows * ceil_div(config.row_sets, 16)
+            self._refuse(PimErrorCause.ROW_RANGE, command, f"row must be below {most}, not {fields['row']}")
+        if command.opcode in _ROW_COMMANDS and fields["col"] + fields["cnt"] >= config.dram.columns:
+            self._refuse(PimErrorCause.COLUMN_RANGE, command,
+                         f"col + cnt must be below {config.dram.columns}, not {fields['col'] + fields['cnt']}")
+        if command.opcode is PimOpcode.KVAP:
+            self._token(command)
+
+    def _register(self, command: Command) -> None:
+        config, value = self.config, command.fields["value"]
+        head_rows = config.dram_rows * config.row_sets // 2
+        limits = {
+            PimRegister.K_BURSTS: (1, 128), PimRegister.GROUP: (1, config.rows_x), PimRegister.HEAD_DIM: (1, config.k_tile),
+            PimRegister.MAX_TOKENS: (0, head_rows * config.row_bytes * 8 // config.kv_bits),
+        }
+        register = PimRegister(command.fields["aidx"])
+        if register not in limits:
+            return
+        low, high = limits[register]
+        if not low <= value <= high:
+            cause = PimErrorCause.TOKENS_RANGE if register is PimRegister.MAX_TOKENS else PimErrorCause.HEAD_RANGE
+            self._refuse(cause, command, f"{register.name} must be between {low} and {high}, not {value}")
+
+    def _token(self, command: Command) -> None:
+        head = self.settings.heads.setdefault(command.fields["aidx"], {})
+        tokens, most = head.get("tokens", 0), self.settings.of(PimRegister.MAX_TOKENS)
+        if tokens >= most:
+            self._refuse(PimErrorCause.TOKENS_RANGE, command, f"tokens of head {command.fields['aidx']} must be at most {most}, "
+                                                              f"not {tokens + 1}")
+        head["tokens"] = tokens + command.fields["clr"]
+
+    def _buffers(self, command: Command) -> None:
+        work = work_of(self.config, command, self.settings)
+        for entry in (*work.reads, *work.writes):
+            kind, number = entry
+            if kind in _BUFFERS:
+                name, cause = _BUFFERS[kind]
+                most = getattr(self.config, name)
+                if number >= most:
+                    self._refuse(cause, command, f"entries must be below {most} ({name}), not {number}")
+        softmax = command.opcode in (PimOpcode.SFO, PimOpcode.MRG)
+        for entry in work.reads:
+            if entry not in self._written and not softmax:
+                self._hazards.append((command.index, f"{_said(entry)} is read, but nothing was written"))
+            elif entry in self._open:
+                self._hazards.append((command.index, f"{_said(entry)} is read while its accumulation is open"))
+        self._written.update(work.writes)
+        if command.opcode is PimOpcode.MAC:
+            (self._open.difference_update if command.fields["last"] else self._open.update)(work.writes)
+        elif work.queue is Queue.IO:
+            self._open.difference_update(work.writes)
+
+    def _time(self, command: Command) -> None:
+        if command.composite != self._composite:
+            self._composite, self._composite_tck, self._row = command.composite, Fraction(0), (-1, -1)
+            self._holds_rows = False
+        row = (command.fields.get("grp", -1), command.fields.get("row", -1))
+        is_row = command.opcode in _ROW_COMMANDS
+        tck = duration_tck(self.config, command, self.settings, opens=row != self._row)
+        self._bursts += command.fields["cnt"] + 1 if is_row else 0
+        self._bursts += _kv_bursts(self.config, self.settings) if command.opcode is PimOpcode.KVAP else 0
+        self._row = row if is_row else self._row
+        self._tck += tck
+        self._composite_tck += tck
+        self._longest = max(self._longest, self._composite_tck)
+        room = self.config.dram.refi - self.config.dram.rfc
+        self._holds_rows |= is_row or command.opcode is PimOpcode.KVAP
+        if self._holds_rows and self._composite_tck > room:
+            self._refuse(PimErrorCause.COMPOSITE_TOO_LONG, command,
+                         f"a composite must end within {room} clocks, between two refreshes, not {ceil(self._composite_tck)}")
+
+
+def _said(entry: Entry) -> str:
+    kind, number = entry
+    return {"x": f"slice {number} of the X buffer", "o": f"entry {number} of the output buffer",
+            "s": f"softmax of head {number}"}[kind]

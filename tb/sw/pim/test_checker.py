@@ -1,0 +1,114 @@
+"""The check of command lists: every cause of refusal, composites and refresh, hazards."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hw.pim.isa import PimErrorCause, PimOpcode
+from hw.pim.presets import PIM_PRESETS
+from sw.pim.assembler import assemble, command
+from sw.pim.checker import check
+from sw.pim.expand import CommandError
+
+TINY = PIM_PRESETS["pim-tiny"]
+HEADER = "setm k_bursts, 1\nsetm head_dim, 32\nsetm max_tokens, 2\n"
+
+
+def test_a_sound_list_is_reported():
+    report = check(TINY, assemble(HEADER + "wrx cnt=1\nmac row=3 cnt=31 grp=1 clr last\nrdacc cnt=31\neoc"))
+    assert report.commands == 7
+    assert report.bursts == 32
+    assert report.hazards == ()
+    assert report.longest == 32 * 4 + 19 + 8 + 19          # a whole row: 31·4 + 46 and a burst's own interval
+    assert report.tck > report.longest
+
+
+def test_a_header_keeps_rows_open():
+    macs = "mac row=1 cnt=7\nmac row=1 col=8 cnt=7\n"
+    apart, together = (check(TINY, assemble(f"{HEADER}wrx cnt=7\n{text}eoc")).tck for text in (macs, "header cnt=1\n" + macs))
+    assert apart - together == 19 + 8 + 19
+
+
+@pytest.mark.parametrize(("rows", "allowed"), [(26, True), (27, False)])
+def test_a_composite_that_would_break_refresh_is_refused(rows, allowed):
+    text = f"{HEADER}wrx cnt=7\nheader cnt={rows - 1}\n" + "".join(f"mac row={row} cnt=31\n" for row in range(rows))
+    # Each row takes 174 clocks at most; 5070 − 456 are between two refreshes.
+    if allowed:
+        assert check(TINY, assemble(text + "eoc")).longest <= 5070 - 456
+    else:
+        with pytest.raises(CommandError, match=r"^command 31: a composite must end within 4614 clocks, between two refreshes, "
+                                               r"not 4698 \(COMPOSITE_TOO_LONG\)$"):
+            check(TINY, assemble(text + "eoc"))
+
+
+def test_what_holds_no_row_may_take_longer_than_a_refresh_interval():
+    assert check(TINY, assemble("sfm value=1000000\neoc")).longest > 5070
+
+
+@pytest.mark.parametrize(("text", "cause", "message"), [
+    ("mac mode=2", "ILLEGAL_COMMAND", "mode of MAC must be 0 or 1, not 2"),
+    ("mac grp=15 row=64", "ROW_RANGE", "row must be below 64, not 64"),
+    ("mac col=1 cnt=31", "COLUMN_RANGE", r"col \+ cnt must be below 32, not 32"),
+    ("wrx xidx=7 cnt=1", "XBUF_RANGE", r"entries must be below 8 \(xbuf_entries\), not 8"),
+    ("rdacc aidx=63 cnt=1", "OBUF_RANGE", r"entries must be below 64 \(obuf_entries\), not 64"),
+    ("sfo aidx=4 value=1", "HEAD_RANGE", "head must be below 4, not 4"),
+    ("mrg aidx=1 xidx=9", "HEAD_RANGE", "head must be below 4, not 9"),
+    ("setm group, 3", "HEAD_RANGE", "GROUP must be between 1 and 2, not 3"),
+    ("setm k_bursts, 0", "HEAD_RANGE", "K_BURSTS must be between 1 and 128, not 0"),
+    ("setm max_tokens, 600000", "TOKENS_RANGE", "MAX_TOKENS must be between 0 and 524288, not 600000"),
+    ("setm head_dim, 65", "HEAD_RANGE", "HEAD_DIM must be between 1 and 64, not 65"),
+    ("af mode=3 cnt=0\naf mode=0 xidx=8", "XBUF_RANGE", r"entries must be below 8 \(xbuf_entries\), not 8"),
+    ("kvap\nkvap clr\nkvap\nkvap clr\nkvap", "TOKENS_RANGE", "tokens of head 0 must be at most 2, not 3"),
+    ("seth tokens, 1, 2\nkvap aidx=1", "TOKENS_RANGE", "tokens of head 1 must be at most 2, not 3"),
+])
+def test_every_cause_is_found(text, cause, message):
+    with pytest.raises(CommandError, match=rf"^command \d+: {message} \({cause}\)$") as caught:
+        check(TINY, assemble(f"{HEADER}{text}\neoc"))
+    assert caught.value.cause is PimErrorCause[cause]
+
+
+def test_sets_of_banks_are_known():
+    duplex = PIM_PRESETS["pim-duplex"]
+    check(duplex, assemble("wrx\nmac grp=3\neoc"))
+    with pytest.raises(CommandError, match=r"^command 1: grp must be below 4, not 4 \(GROUP_RANGE\)$"):
+        check(duplex, assemble("wrx\nmac grp=4\neoc"))
+    buffer = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], dram_rows=100)
+    check(buffer, assemble("wrx\nmac grp=15 row=199\neoc"))                # 32 sets: 16 more above row 100
+    with pytest.raises(CommandError, match=r"^command 1: row must be below 200, not 200 \(ROW_RANGE\)$"):
+        check(buffer, assemble("wrx\nmac grp=15 row=200\neoc"))
+
+
+def test_a_list_that_runs_too_long_is_refused():
+    words = assemble("setm r7, 1000\nloop r7 + 1, 1\nnop\neoc")
+    assert check(TINY, words, most=1003).commands == 1003
+    with pytest.raises(CommandError, match=r"^command 3: a list must issue at most 1002 commands \(LOOP_RANGE\)$"):
+        check(TINY, words, most=1002)
+
+
+@pytest.mark.parametrize(("text", "hazards"), [
+    ("mac xidx=3 clr last", ["slice 3 of the X buffer is read, but nothing was written",
+                             "slice 4 of the X buffer is read, but nothing was written"]),
+    ("rdacc aidx=2", ["entry 2 of the output buffer is read, but nothing was written"]),
+    ("wrx cnt=1\nmac clr\nrdacc", ["entry 0 of the output buffer is read while its accumulation is open"]),
+    ("wrx cnt=1\nmac clr\nmac last\nrdacc", []),
+    ("mvx aidx=1", ["softmax of head 1 is read, but nothing was written"]),
+    ("wrx cnt=1\nmac clr last\nmvs xidx=1\nsfo aidx=1 value=1\nmvx aidx=1", []),
+])
+def test_hazards_are_named(text, hazards):
+    report = check(TINY, assemble(f"setm k_bursts, 1\n{text}\neoc"))
+    assert [said for _, said in report.hazards] == hazards
+
+
+def test_random_words_are_run_or_refused():
+    rng = np.random.default_rng(3)
+    causes = set()
+    for _ in range(300):
+        words = [int(word) for word in rng.integers(0, 1 << 64, 6, dtype=np.uint64) & np.uint64(0x3FFF_FFFF_FFFF_FFFF)]
+        words[::2] = [command(PimOpcode.MAC, **{name: int(rng.integers(0, 1 << width)) for name, width in (
+            ("grp", 4), ("row", 7), ("col", 6), ("cnt", 7), ("xidx", 3), ("aidx", 6), ("mode", 2))}) for _ in words[::2]]
+        try:
+            check(TINY, [*words[:int(rng.integers(1, 6))], command(PimOpcode.EOC)])
+        except CommandError as error:
+            causes.add(error.cause)
+    assert len(causes) >= 4
