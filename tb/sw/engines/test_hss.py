@@ -239,8 +239,10 @@ def test_formats_that_the_engine_does_not_take(name: str) -> None:
     ({"weight_format": "int4"},
      "AcceleratorConfig.weight_format must be 'int8' for structured sparsity (others are weight_formats), not 'int4'"),
     ({"bus_width": 128},
-     "AcceleratorConfig.bus_width must make lines of at least 32 bytes for structured sparsity (the inputs of a step), not of 16"),
-    ({"engine": "stc"}, "AcceleratorConfig.weight_formats must be dense, 2:4 or 1:4, not 'hss-4:8-2:4': others are for engine 'hss'"),
+     "AcceleratorConfig.bus_width must make lines of at least 32 bytes for structured sparsity (the inputs of a step), "
+     "not of 16"),
+    ({"engine": "stc"},
+     "AcceleratorConfig.weight_formats must be dense, 2:4 or 1:4, not 'hss-4:8-2:4': others are for engine 'hss'"),
     ({"engine": "tc"}, "AcceleratorConfig.weight_formats must be dense, not 'hss-4:8-2:4': others are for engine 'hss'"),
 ])
 def test_impossible_configs(fields: dict[str, Any], text: str) -> None:
