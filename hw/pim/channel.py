@@ -1,0 +1,142 @@
+"""One pseudo-channel of the logic die: row engine, weight skid and compute path."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.pim.compute import ComputePath, mac_job_layout
+from hw.pim.config import PimConfig
+from hw.pim.multiplier import operand_named
+from hw.pim.ports import DramPort, row_job_layout, write_burst_layout
+from hw.pim.row_engine import RowEngine
+from hw.pim.weight_skid import WeightSkid, skid_depth
+
+__all__ = ["PimChannel", "channel_job_layout", "compute_path", "dram_phases"]
+
+_HEAD_DIM = 128             # elements of a head that BCAST can accumulate at once, at least
+
+
+def dram_phases(config: PimConfig) -> int:
+    """Return the DRAM clocks in a cycle of the PIM clock."""
+    return config.interval // config.pim_per_burst
+
+
+def channel_job_layout(config: PimConfig) -> data.StructLayout:
+    """Return the layout of a job of a channel: what the row engine reads, and what the compute path makes of it.
+
+    With `row.write` it is a write, of bursts that come by `write`, and `mac` means nothing; else `mac.bursts` equals
+    `row.bursts`.
+    """
+    timing = config.dram
+    return data.StructLayout({
+        "row": row_job_layout(sets=config.row_sets, rows=config.dram_rows, columns=timing.columns),
+        "mac": mac_job_layout(bursts=timing.columns, slices=config.xbuf_entries, lanes=config.lanes, entries=config.obuf_entries),
+    })
+
+
+def compute_path(config: PimConfig) -> ComputePath:
+    """Return the compute path of a configuration.
+
+    Ways to read the operands, by `mac.select`: 0 weights × activations, 1 K × queries, 2 V × probabilities, where they differ.
+    """
+    ways = [(config.wtype, config.xtype), (config.kvtype, config.xtype), (config.kvtype, config.ptype)]
+    if len(set(ways)) == 1:
+        ways = ways[:1]
+    wide = min(config.obuf_entries, max(1, _HEAD_DIM // config.lanes))
+    return ComputePath(
+        weights=tuple(operand_named(weight) for weight, _ in ways), xs=tuple(operand_named(x) for _, x in ways), acc=config.acc,
+        lanes=config.lanes, rows=config.rows_x, slots=config.n_acc_slots, groups=wide, beats=config.beats,
+        bursts=config.dram.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=wide)
+
+
+class PimChannel(wiring.Component):
+    """Jobs in; weights from the DRAM through the MACs into the output buffer.
+
+    A job goes to the row engine and to the compute path at once, so rows are opened while earlier bursts are multiplied. The skid
+    has room for every burst that is on its way.
+
+    Parameters
+    ----------
+    config : PimConfig
+
+    Members
+    -------
+    job : In(stream of `channel_job_layout`)
+    write : In(stream of `write_burst_layout`)
+        Bursts of the jobs that write.
+    hold : In(1), slack : Out(4)
+        See `RowEngine`.
+    dram : Out(`DramPort`)
+    x, side, bias, ready, entry, o
+        `x`, `side`, `write`, `ready`, `entry`, `o` of `ComputePath`.
+    idle : Out(1)
+        Every job is done, and every result and every burst is written.
+    range_error, nan_error : Out(1)
+        See `ComputePath`.
+    active, stall_row, stall_refresh, stall_credit, stall_hazard : Out(1)
+        A beat is multiplied; why none is.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is none that can be built.
+    """
+
+    def __init__(self, config: PimConfig):
+        self._config = config
+        timing = config.dram
+        self.phases = dram_phases(config)
+        self._compute = compute_path(config)
+        self._depth = skid_depth(timing, config.interval)
+        members = self._compute.signature.members
+        self._passed = {"x": "x", "side": "side", "bias": "write", "ready": "ready", "entry": "entry", "o": "o",
+                        "range_error": "range_error", "nan_error": "nan_error"}
+        super().__init__({
+            "job": In(stream.Signature(channel_job_layout(config))),
+            "write": In(stream.Signature(write_burst_layout(config.streams, config.burst_bytes))),
+            "hold": In(1), "slack": Out(4),
+            "dram": Out(DramPort(streams=config.streams, burst_bytes=config.burst_bytes, sets=config.row_sets,
+                                 rows=config.dram_rows, columns=timing.columns, phases=self.phases)),
+            **{name: members[inner] for name, inner in self._passed.items()},
+            "idle": Out(1), "active": Out(1), "stall_row": Out(1), "stall_refresh": Out(1), "stall_credit": Out(1),
+            "stall_hazard": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.row_engine = rows = RowEngine(
+            timing=config.dram, interval=config.interval, streams=config.streams, phases=self.phases, rows=config.dram_rows,
+            credits=self._depth, same_bank=config.refresh == "same-bank")
+        m.submodules.skid = skid = WeightSkid(width=8 * config.burst_bytes * config.streams, beats=config.beats,
+                                              depth=self._depth)
+        m.submodules.compute = compute = self._compute
+        wiring.connect(m, rows.dram, wiring.flipped(self.dram))
+        wiring.connect(m, producer=skid.o, consumer=compute.weight)
+        job, both = self.job.payload, Signal()
+        m.d.comb += [
+            # Neither of the two takes a job that the other does not.
+            both.eq(rows.i.ready & (compute.job.ready | job.row.write)),
+            self.job.ready.eq(both), rows.i.valid.eq(self.job.valid & both), rows.i.payload.eq(job.row),
+            compute.job.valid.eq(self.job.valid & both & ~job.row.write), compute.job.payload.eq(job.mac),
+            rows.write.valid.eq(self.write.valid), rows.write.payload.eq(self.write.payload),
+            self.write.ready.eq(rows.write.ready),
+            skid.valid.eq(self.dram.rvalid), skid.data.eq(self.dram.rdata), rows.credit.eq(skid.credit),
+            rows.hold.eq(self.hold), self.slack.eq(rows.slack),
+            self.idle.eq(rows.idle & compute.idle), self.active.eq(compute.macs),
+            self.stall_row.eq(rows.stall_row), self.stall_refresh.eq(rows.stall_refresh),
+            self.stall_credit.eq(rows.stall_credit), self.stall_hazard.eq(compute.stall_hazard),
+        ]
+        for name, inner in self._passed.items():
+            outer_port, inner_port = getattr(self, name), getattr(compute, inner)
+            if self.signature.members[name].is_signature:
+                wiring.connect(m, wiring.flipped(outer_port), inner_port)
+            elif self.signature.members[name].flow == wiring.In:
+                m.d.comb += Value.cast(inner_port).eq(Value.cast(outer_port))
+            else:
+                m.d.comb += Value.cast(outer_port).eq(Value.cast(inner_port))
+        return m
+
+

@@ -1,0 +1,212 @@
+"""Compute path of one pseudo-channel: beats of weights × X buffer → output buffer, as MAC jobs say."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hw.errors import ConfigError
+from hw.memory.fifo import StreamFIFO
+from hw.pim.mac_array import MacArray
+from hw.pim.merger import Merger
+from hw.pim.multiplier import Operand
+from hw.pim.output_buffer import OutputBuffer
+from hw.pim.x_buffer import XBuffer
+
+__all__ = ["ComputePath", "mac_job_layout"]
+
+_SIDE = data.StructLayout({"zero_point": 8, "special": 2})
+
+
+def mac_job_layout(*, bursts: int, slices: int, lanes: int, entries: int) -> data.StructLayout:
+    """Return the layout of a MAC job.
+
+    bcast: mode, else TREE; select: which formats, of those that the multipliers read; bursts: after the first; period: bursts,
+    after the first, of one output (TREE) or one element of X (BCAST); x: first slice (TREE) or element (BCAST); entry: first entry of
+    the output buffer; clr, last: the accumulation starts, ends with this job.
+    """
+    return data.StructLayout({"bcast": 1, "select": 2, "bursts": ceil_log2(bursts), "period": ceil_log2(bursts),
+                              "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1})
+
+
+class ComputePath(wiring.Component):
+    """X buffer, MAC array and output buffer, and the control that takes a beat of weights in every cycle.
+
+    TREE: beat b of a period meets slice x + b; a period is one output, entry + period. BCAST: every beat of a period meets the
+    same element, x + period, and is for entry + beat. Where a job without `last` ends within an accumulation, the next job goes
+    on with it. An output with `clr` replaces what its entry has, else it is added. Beats wait where a rule of the array or the
+    output buffer asks for it: modes do not meet in the array, additions to one entry keep their distance.
+
+    A beat is one cycle; an output of TREE is in the output buffer `latency_tree` cycles after its last beat. A BCAST
+    accumulation takes `latency_tree` cycles or less to merge after its last beat, during which no beat is taken.
+
+    Parameters
+    ----------
+    weights, xs : tuple of Operand
+    acc : str
+    lanes, rows, slots, groups : int
+        See `MacArray`.
+    beats : int
+        Of a burst.
+    bursts : int
+        Most that a job may have.
+    slices, entries : int
+        Of the X buffer, of the output buffer, the first `groups` entries of which take results of BCAST at least.
+    wide : int
+        Entries that take BCAST's results.
+    queue : int
+        Jobs that wait.
+
+    Members
+    -------
+    job : In(stream of `mac_job_layout`)
+    weight : In(stream of lanes × code)
+        Beats, in the order of the jobs.
+    x : In(`XBuffer.write`)
+    side : In({valid: 1, index, zero_point, special})
+        Zero point and special value of the weights: of an output, by its entry (TREE), or of an element of X (BCAST).
+    write, ready, entry, o : see `OutputBuffer`
+    idle : Out(1)
+        Nothing is under way, and every result is written.
+    range_error, nan_error : Out(1)
+        Sticky: a beat was dropped that would have read or written beyond a buffer; a NaN was multiplied as an integer.
+    macs : Out(1)
+        A beat enters the array.
+    stall_hazard : Out(1)
+        There are beats, and they wait.
+
+    Raises
+    ------
+    ConfigError
+        If a size is none that can be built.
+    """
+
+    def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
+                 groups: int, beats: int, bursts: int, slices: int, entries: int, wide: int, queue: int = 2):
+        for name, value in (("beats", beats), ("bursts", bursts), ("queue", queue)):
+            if value < 1:
+                raise ConfigError(f"ComputePath.{name} must be at least 1, not {value!r}")
+        self._array = {"weights": weights, "xs": xs, "acc": acc, "lanes": lanes, "rows": rows, "slots": slots, "groups": groups,
+                       "entries": entries}
+        self._output = {"acc": acc, "lanes": lanes, "rows": rows, "entries": entries, "wide": wide}
+        self._buffer = {"bits": xs[0].element.bits, "lanes": lanes, "rows": rows, "slices": slices}
+        self.lanes, self.slots, self.groups, self.beats, self.bursts = lanes, slots, groups, beats, bursts
+        self.slices, self.entries, self.wide, self._queue = slices, entries, wide, queue
+        self._job = mac_job_layout(bursts=bursts, slices=slices, lanes=lanes, entries=entries)
+        bits, entry = weights[0].element.bits, ceil_log2(entries)
+        self._sides = max(entries, slices * lanes)
+        every = data.ArrayLayout(data.ArrayLayout(32, rows), lanes)
+        super().__init__({
+            "job": In(stream.Signature(self._job)),
+            "weight": In(stream.Signature(bits * lanes)),
+            "x": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
+                                      "data": Out(data.ArrayLayout(xs[0].element.bits, lanes))})),
+            "side": In(wiring.Signature({"valid": Out(1), "index": Out(ceil_log2(self._sides)), "data": Out(_SIDE)})),
+            "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
+            "ready": Out(1), "entry": In(entry), "o": Out(every),
+            "idle": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1), "stall_hazard": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.array = array = MacArray(**self._array)
+        m.submodules.x_buffer = x_buffer = XBuffer(**self._buffer)
+        m.submodules.output = output = OutputBuffer(**self._output)
+        m.submodules.merger = merger = Merger(slots=self.slots, groups=self.groups, entries=self.entries)
+        m.submodules.jobs = jobs = StreamFIFO(shape=self._job, depth=self._queue)
+        wiring.connect(m, consumer=jobs.i, producer=wiring.flipped(self.job))
+        job = jobs.o.payload
+        sides = _side_memory(m, self)
+
+        # Where the job is: beat of a burst, burst and beat of a period, period of the job; and the accumulation's own place.
+        beat, burst, offset = Signal(range(self.beats)), Signal(range(self.bursts)), Signal(range(self.bursts * self.beats))
+        bursts, turn = Signal(range(self.bursts)), Signal(range(self.bursts))
+        slot, wrapped = Signal(range(self.slots)), Signal()
+        carried, carried_clr = Signal(), Signal()
+        clr = Mux(carried, carried_clr, job.clr)
+        burst_ends, period_ends, job_ends, closes = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            burst_ends.eq(beat == self.beats - 1), period_ends.eq(burst_ends & (burst == job.period)),
+            job_ends.eq(burst_ends & (bursts == job.bursts)),
+            closes.eq(Mux(job.bcast, job_ends & job.last, period_ends | (job_ends & job.last))),
+        ]
+        element, entry = Signal(len(job.x) + 1), Signal(range(2 * self.entries + self.bursts * self.beats))
+        m.d.comb += [element.eq(job.x + Mux(job.bcast, turn, offset)), entry.eq(job.entry + Mux(job.bcast, offset, turn))]
+        inside = Mux(job.bcast, (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups),
+                     (element < self.slices) & (entry < self.entries))
+
+        # When a beat may go. An addition to an entry that a result is on its way to waits for that.
+        mode, recent = Signal(), []
+        go = Signal()
+        latest = (go & closes & ~job.bcast, entry)
+        for age in range(output.latency + 1):
+            valid, place = Signal(name=f"closed_{age}"), Signal.like(output.tree.entry, name=f"closed_entry_{age}")
+            m.d.sync += [valid.eq(latest[0]), place.eq(latest[1])]
+            recent.append(valid & (place == entry))
+            latest = (valid, place)
+        near = closes & ~job.bcast & ~clr & Cat(recent).any()
+        apart = (mode == job.bcast) | (array.empty & ~output.busy)
+        offered = jobs.o.valid & self.weight.valid & ~merger.busy
+        m.d.comb += [
+            go.eq(offered & apart & ~near), self.weight.ready.eq(go), self.stall_hazard.eq(self.weight.valid & ~go),
+            jobs.o.ready.eq(go & job_ends), self.macs.eq(go & inside),
+        ]
+        with m.If(go):
+            m.d.sync += [mode.eq(job.bcast), beat.eq(Mux(burst_ends, 0, beat + 1)), offset.eq(Mux(period_ends, 0, offset + 1))]
+            with m.If(burst_ends):
+                m.d.sync += [burst.eq(Mux(period_ends, 0, burst + 1)), bursts.eq(Mux(job_ends, 0, bursts + 1))]
+            with m.If(Mux(job.bcast, period_ends, 1)):
+                m.d.sync += [slot.eq(slot + 1), wrapped.eq(wrapped | (slot == self.slots - 1))]
+            with m.If(period_ends):
+                m.d.sync += turn.eq(turn + 1)
+            with m.If(job_ends):
+                m.d.sync += [turn.eq(0), carried.eq(1), carried_clr.eq(clr)]
+            with m.If(closes):
+                m.d.sync += [slot.eq(0), wrapped.eq(0), carried.eq(0)]
+            with m.If(job_ends & job.last):
+                m.d.sync += [offset.eq(0), burst.eq(0)]
+            m.d.sync += [self.range_error.eq(self.range_error | ~inside)]
+
+        # The beat reads its slice, and is in the array in the next cycle.
+        m.d.comb += [
+            x_buffer.bcast.eq(job.bcast), x_buffer.lane.eq(element[:ceil_log2(self.lanes)]),
+            x_buffer.slice.eq(Mux(job.bcast, element[ceil_log2(self.lanes):], element)),
+            sides.addr.eq(Mux(job.bcast, element, entry)),
+            array.x.eq(x_buffer.o), array.zero_point.eq(sides.data.zero_point), array.special.eq(sides.data.special),
+            *(getattr(x_buffer.write, name).eq(getattr(self.x, name)) for name in ("valid", "slice", "row", "data")),
+        ]
+        m.d.sync += [
+            array.valid.eq(go & inside), array.weight.eq(self.weight.payload), array.select.eq(job.select),
+            array.beat.bcast.eq(job.bcast), array.beat.slot.eq(slot), array.beat.group.eq(offset), array.beat.fresh.eq(~wrapped),
+            array.beat.close.eq(closes), array.beat.filled.eq(Mux(wrapped, self.slots - 1, slot)), array.beat.entry.eq(entry),
+            array.beat.add.eq(~clr),
+        ]
+
+        # Results.
+        m.d.comb += [
+            output.tree.valid.eq(array.tree_valid), output.tree.entry.eq(array.tree_entry), output.tree.add.eq(array.tree_add),
+            output.tree.data.eq(array.tree),
+            merger.start.eq(go & closes & job.bcast), merger.entry.eq(job.entry), merger.last_group.eq(offset),
+            merger.filled.eq(Mux(wrapped, self.slots - 1, slot)), merger.add.eq(~clr), merger.empty.eq(array.empty),
+            *(getattr(array, name).eq(getattr(merger, name)) for name in (
+                "step", "step_a", "step_b", "step_to", "step_a_on", "step_b_on", "step_outside", "read")),
+            array.outside.eq(output.o),
+            output.entry.eq(Mux(merger.reads, merger.at, self.entry)), self.o.eq(output.o),
+            output.write.valid.eq(merger.writes | self.write.valid), self.ready.eq(output.ready & ~merger.writes),
+            output.write.entry.eq(Mux(merger.writes, merger.at, self.write.entry)),
+            output.write.lanes.eq(Mux(merger.writes, ~Const(0, self.lanes), self.write.lanes)),
+            output.write.data.eq(Mux(merger.writes, array.bcast.as_value(), self.write.data.as_value())),
+            self.idle.eq(~jobs.o.valid & array.empty & ~array.valid & ~output.busy & ~merger.busy),
+        ]
+        m.d.sync += self.nan_error.eq(self.nan_error | array.invalid)
+        return m
+
+
+def _side_memory(m: Module, path: ComputePath) -> Any:
+    """Return the read port of the table of zero points and special values."""
+    m.submodules.sides = words = memory.Memory(shape=_SIDE, depth=path._sides, init=[], attrs={"ram_style": "block"})
+    write, read = words.write_port(), words.read_port()
+    m.d.comb += [write.addr.eq(path.side.index), write.data.eq(path.side.data), write.en.eq(path.side.valid), read.en.eq(1)]
+    return read

@@ -1,0 +1,76 @@
+"""X buffer: slices of lanes × X elements, read a slice a cycle, or one element of each row for all lanes."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hw.errors import ConfigError
+
+__all__ = ["XBuffer"]
+
+
+class XBuffer(wiring.Component):
+    """Elements of the rows that share a weight. One slice is written (one row of it) and one read in every cycle.
+
+    Parameters
+    ----------
+    bits : int
+        Of an element.
+    lanes : int
+        Elements of a row in a slice, a power of two.
+    rows : int
+        X.
+    slices : int
+
+    Members
+    -------
+    write : In({valid: 1, slice, row, data: lanes × bits})
+    slice : In, lane : In, bcast : In(1)
+        Read this slice; with `bcast` element `lane` of it.
+    o : Out(rows × lanes × bits)
+        In the next cycle: the slice, or its element in all lanes.
+
+    Raises
+    ------
+    ConfigError
+        If lanes are no power of two, or there is nothing to hold.
+    """
+
+    latency = 1
+
+    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int):
+        if lanes < 1 or lanes & (lanes - 1):
+            raise ConfigError(f"XBuffer.lanes must be a power of two, not {lanes!r}")
+        for name, value in (("bits", bits), ("rows", rows), ("slices", slices)):
+            if value < 1:
+                raise ConfigError(f"XBuffer.{name} must be at least 1, not {value!r}")
+        self._bits, self._lanes, self._rows, self._slices = bits, lanes, rows, slices
+        row = data.ArrayLayout(bits, lanes)
+        super().__init__({
+            "write": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
+                                          "data": Out(row)})),
+            "slice": In(ceil_log2(slices)), "lane": In(ceil_log2(lanes)), "bcast": In(1), "o": Out(data.ArrayLayout(row, rows)),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        width = self._bits * self._lanes
+        lane, bcast = Signal.like(self.lane), Signal()
+        m.d.sync += [lane.eq(self.lane), bcast.eq(self.bcast)]
+        for row in range(self._rows):
+            m.submodules[f"row_{row}"] = words = memory.Memory(shape=width, depth=self._slices, init=[],
+                                                               attrs={"ram_style": "block"})
+            write = words.write_port()
+            read = words.read_port(transparent_for=(write,))
+            element = Signal(self._bits, name=f"element_{row}")
+            m.d.comb += [
+                write.addr.eq(self.write.slice), write.data.eq(self.write.data),
+                write.en.eq(self.write.valid & (self.write.row == row)),
+                read.addr.eq(self.slice), read.en.eq(1),
+                element.eq(read.data.word_select(lane, self._bits)),
+                self.o[row].eq(Mux(bcast, element.replicate(self._lanes), read.data)),
+            ]
+        return m
