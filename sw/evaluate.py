@@ -1,7 +1,7 @@
 """How well a Llama predicts text, with any of its numbers quantized."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,12 +106,14 @@ def steps_of(config: LlamaConfig, windows: Windows) -> int:
     return (config.layers + 1) * len(_batches(config, windows))
 
 
-def evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windows,
-             progress: Callable[[], None] = lambda: None) -> Evaluation:
+def evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windows, progress: Callable[[], None] = lambda: None,
+             *, instead: Mapping[tuple[int, str], Array] | None = None) -> Evaluation:
     """Return how many bits the tokens of some windows take with the numbers quantized as `plan` says.
 
     Every window is a prefill on the golden model. Layer by layer over all windows: each layer is read and quantized once, and
     memory holds one layer and (windows, context, hidden) float32.
+
+    `instead` replaces matrices by (layer, part), before they are quantized: pruned ones, say.
 
     Raises
     ------
@@ -121,13 +123,15 @@ def evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windo
         If a result is no finite number, of weights too large or a format too narrow; the text names the window.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        return _evaluate(checkpoint, plan, windows, progress)
+        return _evaluate(checkpoint, plan, windows, progress, instead or {})
 
 
-def _evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windows, progress: Callable[[], None]) -> Evaluation:
+def _evaluate(checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windows, progress: Callable[[], None],
+              instead: Mapping[tuple[int, str], Array]) -> Evaluation:
     began = time.monotonic()
     config, rounding, quantizer = checkpoint.config, plan.rounding(), WeightQuantizer(plan, checkpoint.bits_per_weight)
-    weights = checkpoint.weights(quantizer)
+    weights = checkpoint.weights(lambda part, values, layer: quantizer(
+        part, values if layer is None else instead.get((layer, part), values), layer))
     batches = _batches(config, windows)
     x = embed(config, weights, windows.tokens[:, :-1])
     for layer in weights.layers:
