@@ -1,4 +1,4 @@
-"""Area of what structured sparsity adds to a dense core of 64 columns of 16 MACs; cells of HEDDLE_LIBERTY, else NAND2 equivalents.
+"""Area of structured sparsity beside a dense core, 64 columns of 16 MACs; cells of HEDDLE_LIBERTY, else NAND2 equivalents.
 
 Columns and what they share are synthesized apart. The scratchpad, accumulator and vector unit of `hss-16x64` are left out: shares
 are of the compute core alone.

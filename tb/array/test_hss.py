@@ -1,12 +1,14 @@
 # amaranth: UnusedElaboratable=no
 """The structured-sparsity engine: rows and counters against the golden model, that against products; refusals of configs."""
 
+import numpy as np
 import pytest
 
 from hw.array.hss import HssEngine
-from hw.engines.hss import hss_modes
+from hw.engines.hss import hss_command_cycles, hss_modes
+from sw.engines.hss import hss_layout, pack_sparse
 from sw.golden.array.hss import result_rows
-from tb.array.hss import ALL, SDQ, HssBench, config_of, random_case
+from tb.array.hss import ALL, SDQ, HssBench, config_of, place, random_case, random_sparse
 from tb.sim import simulate
 
 CONFIGS = {
@@ -36,3 +38,27 @@ def test_random_commands(name: str, stall: float, one_port: bool) -> None:
     assert bench.error_cycle is None
     assert (bench.stalls > 20) == (stall > 0 or one_port)
     assert len({command["mode"] for command in commands}) == len(hss_modes(config))
+
+
+@pytest.mark.parametrize(("first", "second"), [("2:4", "1:8"), ("hss-4:8-2:4", "2:4")])
+def test_a_series_of_two_terms_is_two_commands(first: str, second: str) -> None:
+    """TASD: both terms with the same activations, the second added: A · (W1 + W2), in the time of both patterns."""
+    config = config_of(first, second)
+    rng = np.random.default_rng(3)
+    scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
+    one, product, free = place(config, 1, 13, 4, 64, rng, scratchpad)
+    w = random_sparse(hss_modes(config)[2], 4, 64, rng)
+    layout = hss_layout(config, 2, 4, 64)
+    data = pack_sparse(config, layout, w)
+    scratchpad[free:free + data.size] = data
+    two = one | {"mode": 2, "weight_addr": free, "weight_tile_stride": layout.group_stride, "accumulate": 1}
+    dut = HssEngine(config)
+    bench = HssBench(dut, scratchpad)
+    simulate(dut, bench.feed([one, two]), background=[bench.memory, bench.record])
+    a = np.array([scratchpad[row * one["activation_stride"]:][:64] for row in range(13)]).view(np.int8).astype(np.int64)
+    found = np.zeros((config.accumulator_rows, config.columns), np.int64)
+    for _, row, accumulate, sums in bench.rows:
+        found[row] = found[row] * accumulate + sums
+    expected = product + a @ w.T
+    assert (np.concatenate([found[:13], found[13:26]], axis=1) == expected).all()
+    assert bench.done[1] - bench.done[0] == hss_command_cycles(config, 13, 4, 64, 2)
