@@ -160,7 +160,7 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.SYNC, Queue.SEQUENCER, (), "BARRIER, then wait for all pseudo-channels"),
         (PimOpcode.EOC, Queue.SEQUENCER, (), "BARRIER, then stop and raise the interrupt"),
         (PimOpcode.WRX, Queue.IO, ("cnt", "xidx"), "host → X buffer: cnt + 1 slices from xidx on"),
-        (PimOpcode.MVX, Queue.IO, ("cnt", "xidx", "aidx"), "first softmax weights of head aidx → X buffer: cnt + 1 slices"),
+        (PimOpcode.MVX, Queue.IO, ("cnt", "xidx", "aidx"), "next softmax weights of head aidx → X buffer: cnt + 1 slices"),
         (PimOpcode.WRACC, Queue.IO, ("cnt", "aidx"), "host → output buffer: cnt + 1 entries from aidx on (bias)"),
         (PimOpcode.RDACC, Queue.IO, ("cnt", "aidx"), "output buffer → host: cnt + 1 entries from aidx on"),
         (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"), "cnt + 1 entries of the output buffer, × SCALE → scores of head xidx"),

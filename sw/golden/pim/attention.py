@@ -19,8 +19,8 @@ from sw.golden.arith.functions import exp2, reciprocal
 from sw.golden.pim.reduction import bcast_product, tree_product
 from sw.golden.vector.elements import row_sum
 
-__all__ = ["Numerics", "State", "attend", "attend_parts", "attend_three_stage", "empty_state", "finish", "merge", "merge_all",
-           "numerics_of", "online", "score_scale", "scores"]
+__all__ = ["Floats", "Numerics", "State", "attend", "attend_parts", "attend_three_stage", "combine_weights", "empty_state",
+           "finish", "merge", "merge_all", "numerics_of", "online", "online_weights", "score_scale", "scores"]
 
 Floats = npt.NDArray[np.float32]
 _LARGEST = {"float16": 15, "bfloat16": 60, "float8_e4m3fn": 8, "float8_s0e4m4": 0, "float32": 60}
@@ -107,10 +107,10 @@ def _rounded(numerics: Numerics, weights: Floats) -> Floats:
     return weights if numerics.ptype == "float32" else dequantize(quantize(weights, numerics.ptype))
 
 
-def online(numerics: Numerics, state: State, s: Floats, values: Floats) -> State:
-    """Return the state after one block of scores, (g, B), and its V, (B, dh): SFO, then MAC into the scaled outputs.
+def online_weights(numerics: Numerics, state: State, s: Floats) -> tuple[State, Floats]:
+    """Return the state that awaits the product with V, and the weights of one block of scores, both (g, B): SFO.
 
-    m' = max(m, max s); α = 2^(m − m'); p = 2^(s − m'), rounded; l' = l·α + Σp; O' = O·α + p·V.
+    m' = max(m, max s); α = 2^(m − m'); p = 2^(s − m'), rounded; l' = l·α + Σp; O' = O·α.
     """
     top = s.max(axis=1)
     with np.errstate(invalid="ignore"):
@@ -118,8 +118,13 @@ def online(numerics: Numerics, state: State, s: Floats, values: Floats) -> State
         alpha = np.where(state.maximum == maximum, np.float32(1), _exp2(state.maximum - maximum))
     weights = _rounded(numerics, _exp2(s - maximum[:, None]))
     total = state.total * alpha + row_sum(weights, numerics.sm_lanes)
-    output = state.output * alpha[:, None] + bcast_product(values, weights, slots=numerics.slots)
-    return State(maximum, total, output)
+    return State(maximum, total, state.output * alpha[:, None]), weights
+
+
+def online(numerics: Numerics, state: State, s: Floats, values: Floats) -> State:
+    """Return the state after one block of scores, (g, B), and its V, (B, dh): SFO, then MAC into the scaled outputs."""
+    scaled, weights = online_weights(numerics, state, s)
+    return State(scaled.maximum, scaled.total, scaled.output + bcast_product(values, weights, slots=numerics.slots))
 
 
 def attend(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, scale: np.float32) -> State:
@@ -136,15 +141,16 @@ def finish(state: State) -> Floats:
     return state.output * _reciprocal(state.total)[:, None]
 
 
-def attend_three_stage(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, scale: np.float32) -> Floats:
-    """Return the outputs, (g, dh), by SFM: the maximum over all tokens, exponentials and their sum, weights divided by it.
-
-    There the weights are rounded after the division and the product with V is the output.
-    """
-    s = scores(numerics, keys, queries, scale)
+def combine_weights(numerics: Numerics, s: Floats) -> Floats:
+    """Return the weights of all scores, (g, T): SFM. The maximum, exponentials and their sum, then divided by it and rounded."""
     weights = _exp2(s - s.max(axis=1)[:, None])
-    total = row_sum(weights, numerics.sm_lanes)
-    return bcast_product(values, _rounded(numerics, weights * _reciprocal(total)[:, None]), slots=numerics.slots)
+    return _rounded(numerics, weights * _reciprocal(row_sum(weights, numerics.sm_lanes))[:, None])
+
+
+def attend_three_stage(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, scale: np.float32) -> Floats:
+    """Return the outputs, (g, dh), by SFM: the product of its weights with V is the output."""
+    weights = combine_weights(numerics, scores(numerics, keys, queries, scale))
+    return bcast_product(values, weights, slots=numerics.slots)
 
 
 def merge(a: State, b: State) -> State:

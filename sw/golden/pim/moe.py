@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from hw.elements import FP32
 from hw.errors import ConfigError
-from sw.golden.arith.functions import exp2, reciprocal, sigmoid
+from sw.golden.arith.functions import exp2, normal, reciprocal, sigmoid
 from sw.golden.pim.reduction import pairwise_sum, tree_product
 
-__all__ = ["Expert", "Routing", "expert_output", "moe_layer", "route"]
+__all__ = ["Expert", "Routing", "expert_output", "float32_function", "moe_layer", "route"]
 
 Floats = npt.NDArray[np.float32]
 LOG2_E = np.float32(np.log2(np.e))
@@ -54,8 +54,8 @@ def route(logits: Floats, top: int) -> Routing:
         raise ConfigError(f"top must be between 1 and the {logits.shape[1]} experts, not {top!r}")
     order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
     best = np.take_along_axis(logits, order, axis=1)
-    powers = _words(exp2, (best - best[:, :1]) * LOG2_E)
-    return Routing(order, powers * _words(reciprocal, pairwise_sum(powers))[:, None])
+    powers = float32_function(exp2, (best - best[:, :1]) * LOG2_E)
+    return Routing(order, powers * float32_function(reciprocal, pairwise_sum(powers))[:, None])
 
 
 def expert_output(expert: Expert, x: Floats, *, lanes: int, slots: int) -> Floats:
@@ -64,7 +64,7 @@ def expert_output(expert: Expert, x: Floats, *, lanes: int, slots: int) -> Float
     What goes into the last product is rounded to float16, as the X buffer has it.
     """
     gate, up = (tree_product(matrix, x, lanes=lanes, slots=slots).T for matrix in (expert.gate, expert.up))
-    gated = gate * _words(sigmoid, gate) * up
+    gated = gate * float32_function(sigmoid, gate) * up
     hidden = gated.astype(np.float16).astype(np.float32)
     return np.ascontiguousarray(tree_product(expert.down, hidden, lanes=lanes, slots=slots).T)
 
@@ -94,7 +94,8 @@ def moe_layer(experts: list[Expert], router: Floats, x: Floats, *, top: int, lan
     return result, routing
 
 
-def _words(function: Callable[..., Any], values: Floats) -> Floats:
-    options = {} if function is sigmoid else {"subnormals": True}
+def float32_function(function: Callable[..., Any], values: Floats) -> Floats:
+    """Return a function of `sw.golden.arith.functions` of float32 values, as the hardware makes it: any shape → that shape."""
+    options = {} if function in (sigmoid, normal) else {"subnormals": True}
     words = function(FP32, np.ascontiguousarray(values).view(np.uint32), **options)
     return words.astype(np.uint32).view(np.float32)

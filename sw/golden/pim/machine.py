@@ -1,0 +1,217 @@
+"""One pseudo-channel of a PIM that runs command lists, the definition of what they do: DRAM, buffers, softmax unit.
+
+It takes plain formats (a stored element is its value), with float32 accumulators. K and V of a head are tokens one after the
+other from its first row on: rows of all sets of banks in turn, then the next row.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from hw.errors import ConfigError
+from hw.pim.config import PimConfig
+from hw.pim.isa import AF_MODES, MacMode, PimOpcode, PimRegister
+from sw.golden.arith.functions import normal, sigmoid
+from sw.golden.pim.accumulators import Accumulators
+from sw.golden.pim.attention import numerics_of
+from sw.golden.pim.moe import float32_function
+from sw.golden.pim.softmax_unit import SoftmaxUnit
+from sw.pim.checker import check
+from sw.pim.expand import Command, Settings, expand
+
+__all__ = ["PimMachine"]
+
+Floats = npt.NDArray[np.float32]
+_TYPES: dict[str, npt.DTypeLike] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16,
+                                    "float8_e4m3fn": ml_dtypes.float8_e4m3fn, "int8": np.int8}
+_SETS = 16              # that `grp` names; rows beyond the last are of the next
+
+
+class PimMachine:
+    """Memory, buffers and units.
+
+    Parameters
+    ----------
+    config : PimConfig
+
+    Attributes
+    ----------
+    host_in : deque of ndarray
+        What WRX, slices of (X, lanes), and WRACC, entries of (X, lanes), take; first in, first out.
+    host_out : list of ndarray
+        What RDACC has read: entries, (X, lanes).
+
+    Raises
+    ------
+    ConfigError
+        If its formats are not plain.
+    """
+
+    def __init__(self, config: PimConfig):
+        if config.wtype not in _TYPES or config.kvtype != config.wtype or config.xtype not in _TYPES or config.acc != "float32":
+            raise ConfigError(f"PimConfig.wtype, kvtype and xtype must be of {', '.join(_TYPES)}, one for weights, K and V, with "
+                              f"float32 accumulators, not {config.wtype!r}, {config.kvtype!r}, {config.xtype!r}, {config.acc!r}")
+        self.config = config
+        self.host_in: deque[Floats] = deque()
+        self.host_out: list[Floats] = []
+        self.xbuf = np.zeros((config.xbuf_entries, config.rows_x, config.lanes), np.float32)
+        self.obuf = np.zeros((config.obuf_entries, config.rows_x, config.lanes), np.float32)
+        self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x)
+        self.tokens: dict[int, int] = {}
+        self._accumulators = Accumulators(self.obuf, config.n_acc_slots)
+        self._memory: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
+
+    def run(self, words: Sequence[int]) -> None:
+        """Run a list that `sw.pim.checker.check` finds sound.
+
+        Raises
+        ------
+        CommandError
+            If it does not; nothing has happened then.
+        """
+        check(self.config, words)
+        for command, settings in self.steps(words):
+            self.execute(command, settings)
+
+    @staticmethod
+    def steps(words: Sequence[int]) -> Iterable[tuple[Command, Settings]]:
+        """Yield the commands of a list, each with the settings that hold for it."""
+        settings = Settings()
+        for command in expand(words, settings):
+            yield command, Settings(list(settings.registers), {head: dict(of) for head, of in settings.heads.items()})
+
+    # Memory ---------------------------------------------------------------------------------------------------
+
+    def _row(self, grp: int, row: int) -> npt.NDArray[np.uint8]:
+        place = grp + _SETS * (row // self.config.dram_rows), row % self.config.dram_rows
+        if place not in self._memory:
+            self._memory[place] = np.zeros((self.config.dram.columns, self.config.burst_bytes * self.config.streams), np.uint8)
+        return self._memory[place]
+
+    def write_row(self, grp: int, row: int, values: npt.NDArray[np.generic]) -> None:
+        """Write a row of weights as a host does: up to a row's elements, in the order in which bursts bring them."""
+        data = np.ascontiguousarray(values.astype(_TYPES[self.config.wtype])).reshape(-1).view(np.uint8)
+        self._row(grp, row).reshape(-1)[:len(data)] = data
+
+    def read_row(self, grp: int, row: int) -> Floats:
+        """Return a row's weights as float32: (columns, weights of a burst)."""
+        return self._row(grp, row).view(_TYPES[self.config.wtype]).astype(np.float32)
+
+    def place(self, first_row: int, row: int) -> tuple[int, int]:
+        """Return set and row of the `row`-th row of a region that begins at `first_row`."""
+        sets = min(_SETS, self.config.row_sets)
+        return row % sets, first_row + row // sets
+
+    # Commands -------------------------------------------------------------------------------------------------
+
+    def execute(self, command: Command, settings: Settings) -> None:
+        """Do what one command does."""
+        fields = command.fields
+        count = fields.get("cnt", 0) + 1
+        x = slice(fields.get("xidx", 0), fields.get("xidx", 0) + count)
+        entries = slice(fields.get("aidx", 0), fields.get("aidx", 0) + count)
+        match command.opcode:
+            case PimOpcode.SETH:
+                if fields["grp"] == 2:
+                    self.tokens[fields["aidx"]] = fields["value"]
+                elif fields["grp"] == 3:
+                    self.softmax.forget(fields["aidx"])
+            case PimOpcode.WRX:
+                slices = np.array([self.host_in.popleft() for _ in range(count)])
+                self.xbuf[x] = slices.astype(_TYPES[self.config.xtype]).astype(np.float32)
+            case PimOpcode.WRACC:
+                self.obuf[entries] = [self.host_in.popleft() for _ in range(count)]
+            case PimOpcode.RDACC:
+                self.host_out += list(self.obuf[entries].copy())
+            case PimOpcode.MVX:
+                weights = self.softmax.next_weights(fields["aidx"], count * self.config.lanes)
+                self.xbuf[x] = weights.reshape(self.config.rows_x, count, self.config.lanes).transpose(1, 0, 2)
+            case PimOpcode.MVS:
+                scale = np.array(settings.of(PimRegister.SCALE), np.uint32).view(np.float32)
+                self.softmax.add_scores(fields["xidx"], np.ascontiguousarray(self.obuf[entries, :, 0].T) * scale)
+            case PimOpcode.SFM:
+                self.softmax.all_at_once(fields["aidx"], fields["value"])
+            case PimOpcode.SFO:
+                mine = self._output(fields["aidx"], settings)
+                self._put(mine, self.softmax.online(fields["aidx"], fields["value"], self._get(mine)))
+            case PimOpcode.MRG:
+                mine, other = (self._output(fields[name], settings) for name in ("aidx", "xidx"))
+                self._put(mine, self.softmax.merge(fields["aidx"], fields["xidx"], self._get(mine), self._get(other)))
+            case PimOpcode.AF:
+                self.xbuf[x] = self._activation(AF_MODES[fields["mode"]], fields["aidx"], count)
+            case PimOpcode.MAC:
+                self._mac(fields, settings)
+            case PimOpcode.EWMUL | PimOpcode.EWADD | PimOpcode.RDCP | PimOpcode.WRCP:
+                self._bursts(command.opcode, fields)
+            case PimOpcode.KVAP:
+                self._append(fields, settings)
+
+    def _mac(self, fields: dict[str, int], settings: Settings) -> None:
+        period, beats, lanes = settings.of(PimRegister.K_BURSTS), self.config.beats, self.config.lanes
+        bursts = self.read_row(fields["grp"], fields["row"])[fields["col"]:fields["col"] + fields["cnt"] + 1]
+        entries: dict[int, None] = {}
+        for j, burst in enumerate(bursts):
+            for beat, weights in enumerate(burst.reshape(beats, lanes)):
+                if fields["mode"] == MacMode.TREE:
+                    entry = fields["aidx"] + j // period
+                    part = self.xbuf[fields["xidx"] + j % period * beats + beat]
+                else:
+                    entry = fields["aidx"] + j % period * beats + beat
+                    element = fields["xidx"] + j // period
+                    part = self.xbuf[element // lanes, :, element % lanes, None]
+                restart = bool(fields["clr"]) and entry not in entries
+                entries[entry] = None
+                self._accumulators.add(entry, weights * part, tree=fields["mode"] == MacMode.TREE, restart=restart)
+        if fields["last"]:
+            for entry in entries:
+                self._accumulators.close(entry)
+
+    def _bursts(self, opcode: PimOpcode, fields: dict[str, int]) -> None:
+        beats, lanes = self.config.beats, self.config.lanes
+        columns = slice(fields["col"], fields["col"] + fields["cnt"] + 1)
+        x = slice(fields["xidx"], fields["xidx"] + (fields["cnt"] + 1) * beats)
+        if opcode is PimOpcode.WRCP:
+            kind = _TYPES[self.config.wtype]
+            data = self.xbuf[x, 0].reshape(-1).astype(kind).view(np.uint8)
+            self._row(fields["grp"], fields["row"])[columns] = data.reshape(fields["cnt"] + 1, -1)
+            return
+        bursts = self.read_row(fields["grp"], fields["row"])[columns].reshape(-1, 1, lanes)
+        if opcode is PimOpcode.RDCP:
+            self.xbuf[x] = bursts
+        else:
+            result = self.xbuf[x] * bursts if opcode is PimOpcode.EWMUL else self.xbuf[x] + bursts
+            self.xbuf[x] = result.astype(_TYPES[self.config.xtype]).astype(np.float32)
+
+    def _append(self, fields: dict[str, int], settings: Settings) -> None:
+        """Write one token's K or V, row 0 of the slices, behind those of its head."""
+        config, head, dim = self.config, fields["aidx"], settings.of(PimRegister.HEAD_DIM)
+        data = self.xbuf[fields["xidx"]:, 0].reshape(-1)[:dim].astype(_TYPES[config.wtype]).view(np.uint8)
+        token = self.tokens.get(head, 0)
+        row, offset = divmod(token * len(data), config.row_bytes)
+        region = settings.heads.get(head, {}).get("v_row" if fields["clr"] else "k_row", 0)
+        self._row(*self.place(region, row)).reshape(-1)[offset:offset + len(data)] = data
+        self.tokens[head] = token + fields["clr"]
+
+    def _activation(self, mode: str, first: int, count: int) -> Floats:
+        values = self.obuf[first:first + count]
+        if mode == "silu":
+            values = values * float32_function(sigmoid, values)
+        elif mode == "gelu":
+            values = values * float32_function(normal, values)
+        elif mode == "gated":
+            values = values * float32_function(sigmoid, values) * self.obuf[first + count:first + 2 * count]
+        return values.astype(_TYPES[self.config.xtype]).astype(np.float32)
+
+    def _output(self, head: int, settings: Settings) -> slice:
+        """Return the entries of a head's output."""
+        first = settings.heads.get(head, {}).get("output", 0)
+        return slice(first, first + -(-settings.of(PimRegister.HEAD_DIM) // self.config.lanes))
+
+    def _get(self, entries: slice) -> Floats:
+        return np.ascontiguousarray(self.obuf[entries].transpose(1, 0, 2)).reshape(self.config.rows_x, -1)
+
+    def _put(self, entries: slice, output: Floats) -> None:
+        self.obuf[entries] = output.reshape(self.config.rows_x, -1, self.config.lanes).transpose(1, 0, 2)
