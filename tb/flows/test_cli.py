@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from hw.engines import ENGINES
 from hw.pe import PE_TYPES
 from hw.presets import PRESETS
 from sw.workloads import WORKLOADS
@@ -108,7 +109,7 @@ def test_a_config_from_a_file_and_single_fields_change_the_run(capsys, tmp_path)
      r"--waves must lie in a folder that exists, .*"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--text", "hello"], r"--text needs a workload on real text, .*"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--device", "golden", "--set", "engine=optical"],
-     r"AcceleratorConfig\.engine must be one of systolic, not 'optical'"),
+     rf"AcceleratorConfig\.engine must be one of {', '.join(ENGINES)}, not 'optical'"),
     (["emit", "systolic-4x4", "-o", "/dev/null"], r"-o must be a folder, not the file '/dev/null'"),
     (["emit", "systolic-4x4", "-o", "/dev/null/x"], r"-o must be a folder that can be written, not '/dev/null/x': .*"),
     (["replay", "no-such-file.replay"], r".*no-such-file\.replay.*"),
