@@ -55,6 +55,10 @@ PAPERS: dict[str, Paper] = {
     "hbm-pim": Paper(
         doc="rates and rows, a matrix-vector product by micro-instructions",
         source="Lee et al., HBM-PIM, ISCA 2021, and its public simulator", module="flows.reproduce.hbm_pim"),
+    "bitmod": Paper(
+        doc="cycles of terms, groups and layers, bits of a weight, areas of PEs, quality of its formats",
+        source="Chen et al., BitMoD, HPCA 2025 (arXiv 2411.11745), and its authors' simulator", module="flows.reproduce.bitmod",
+        options=("model", "windows", "rtl", "liberty")),
 }
 """Name → paper, in the order of `heddle reproduce --list`."""
 
