@@ -16,7 +16,8 @@ SHAPES = [(8, (2, 4)), (8, (4, 8)), (4, (1, 1))]
 
 def law(left: np.ndarray, right: np.ndarray, lanes: tuple[int, int]) -> int:
     """Return Σ over k of ⌈nnz/L1⌉·⌈nnz/L2⌉."""
-    return sum(-(-np.count_nonzero(a) // lanes[0]) * -(-np.count_nonzero(b) // lanes[1]) for a, b in zip(left.T, right, strict=True))
+    return sum(-(-np.count_nonzero(a) // lanes[0]) * -(-np.count_nonzero(b) // lanes[1])
+               for a, b in zip(left.T, right, strict=True))
 
 
 async def multiply(ctx: Any, dut: DualSideCore, left: np.ndarray, right: np.ndarray) -> int:
