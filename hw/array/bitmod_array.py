@@ -131,9 +131,10 @@ class BitmodArray(wiring.Component):
                          held.addr.eq(self.special_addr[:2]), held.value.eq(self.special_value)]
         m.d.comb += self.rejected.eq(Cat(held.rejected for held in self._specials).any())
         specials = Signal(self._specials[0].values.shape(), name="special_values")
+        m.d.comb += specials.eq(self._specials[0].values)
         with m.Switch(step.special_set):
-            for index, held in enumerate(self._specials):
-                with m.Case(*([index] if len(self._specials) > 1 else [])):
+            for index, held in enumerate(self._specials[1:], 1):
+                with m.Case(index):
                     m.d.comb += specials.eq(held.values)
         index, issue, ending = self._issue(m, step, timing)
         weights = self._weights(m, platform, step, index, ending, timing, specials)
