@@ -1,0 +1,114 @@
+"""Which buffer entries a command touches: what the scoreboard compares."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hw.pim.config import PimConfig
+from hw.pim.isa import COMMAND_FIELDS, OPCODES, MacMode, PimOpcode, Queue
+from hw.pim.scoreboard import EntryKind, range_layout
+
+__all__ = ["ENTRY_WIDTH", "Footprint", "command_layout"]
+
+ENTRY_WIDTH = 10            # of an entry's number, sums of fields included
+
+
+def command_layout() -> data.StructLayout:
+    """Return the layout of a command word."""
+    return data.StructLayout({field.name: field.width for field in COMMAND_FIELDS})
+
+
+class Footprint(wiring.Component):
+    """Two ranges of entries that a command of the I/O or the compute queue touches; combinational.
+
+    Ranges are exact where `k_bursts` is a power of two, else those of MAC may be longer. A merge touches everything.
+
+    Parameters
+    ----------
+    config : PimConfig
+
+    Members
+    -------
+    i : In(`command_layout`)
+    k_bursts : In(8)
+        Register K_BURSTS, 1 to 128.
+    head_slices : In
+        Slices of a head's elements, 1 or more.
+    output : In
+        First entry of the output of head aidx.
+    compute : Out(1)
+        The command is for the compute queue.
+    a, b : Out(`range_layout`)
+    """
+
+    def __init__(self, config: PimConfig):
+        self._config = config
+        super().__init__({
+            "i": In(command_layout()), "k_bursts": In(8), "head_slices": In(ENTRY_WIDTH), "output": In(ENTRY_WIDTH),
+            "compute": Out(1), "a": Out(range_layout(ENTRY_WIDTH)), "b": Out(range_layout(ENTRY_WIDTH)),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config, i = self._config, self.i
+        beats_log2, lanes_log2 = ceil_log2(config.beats), ceil_log2(config.lanes)
+        m.d.comb += self.compute.eq(_any(i.op, [op for op, info in OPCODES.items() if info.queue is Queue.COMPUTE]))
+
+        def touch(one: Any, kind: EntryKind, first: Value, count: Value, *, write: int) -> None:
+            m.d.comb += [one.kind.eq(kind), one.first.eq(first), one.last.eq(first + count - 1), one.write.eq(write)]
+
+        count = Signal(8)
+        bursts = Signal(ENTRY_WIDTH)            # slices of all bursts
+        inner, outer = Signal(ENTRY_WIDTH), Signal(8)
+        short = self.k_bursts < count
+        m.d.comb += [count.eq(i.cnt + 1), bursts.eq(count << beats_log2),
+                     inner.eq(Mux(short, self.k_bursts, count) << beats_log2)]
+        for log2 in range(8):                   # the highest bit of k_bursts counts
+            with m.If(self.k_bursts[log2]):
+                m.d.comb += outer.eq((i.cnt >> log2) + 1)
+        head, single = i.aidx, C(1)
+        with m.Switch(i.op):
+            with m.Case(PimOpcode.WRX):
+                touch(self.a, EntryKind.X, i.xidx, count, write=1)
+            with m.Case(PimOpcode.MVX):
+                touch(self.a, EntryKind.SOFTMAX, head, single, write=0)
+                touch(self.b, EntryKind.X, i.xidx, count, write=1)
+            with m.Case(PimOpcode.WRACC):
+                touch(self.a, EntryKind.OUTPUT, i.aidx, count, write=1)
+            with m.Case(PimOpcode.RDACC):
+                touch(self.a, EntryKind.OUTPUT, i.aidx, count, write=0)
+            with m.Case(PimOpcode.MVS):
+                touch(self.a, EntryKind.OUTPUT, i.aidx, count, write=0)
+                touch(self.b, EntryKind.SOFTMAX, i.xidx, single, write=1)
+            with m.Case(PimOpcode.AF):
+                touch(self.a, EntryKind.OUTPUT, i.aidx, count << (i.mode == 3), write=0)
+                touch(self.b, EntryKind.X, i.xidx, count, write=1)
+            with m.Case(PimOpcode.SFM):
+                touch(self.a, EntryKind.SOFTMAX, head, single, write=1)
+            with m.Case(PimOpcode.SFO):
+                touch(self.a, EntryKind.SOFTMAX, head, single, write=1)
+                touch(self.b, EntryKind.OUTPUT, self.output, self.head_slices, write=1)
+            with m.Case(PimOpcode.MRG):
+                m.d.comb += self.a.kind.eq(EntryKind.ALL)
+            with m.Case(PimOpcode.MAC):
+                with m.If(i.mode == MacMode.TREE):
+                    touch(self.a, EntryKind.X, i.xidx, inner, write=0)
+                    touch(self.b, EntryKind.OUTPUT, i.aidx, outer, write=1)
+                with m.Else():
+                    m.d.comb += [self.a.kind.eq(EntryKind.X), self.a.first.eq(i.xidx >> lanes_log2),
+                                 self.a.last.eq((i.xidx + outer - 1) >> lanes_log2)]
+                    touch(self.b, EntryKind.OUTPUT, i.aidx, inner, write=1)
+            with m.Case(PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP):
+                touch(self.a, EntryKind.X, i.xidx, bursts, write=1)
+            with m.Case(PimOpcode.WRCP):
+                touch(self.a, EntryKind.X, i.xidx, bursts, write=0)
+            with m.Case(PimOpcode.KVAP):
+                touch(self.a, EntryKind.X, i.xidx, self.head_slices, write=0)
+        return m
+
+
+def _any(value: Value, of: list[PimOpcode]) -> Value:
+    return Cat(value == op for op in of).any()
