@@ -16,6 +16,7 @@ from benchmarks import (
     fault_injection,
     formats,
     fpga,
+    hss,
     packing,
     prediction,
     simulation,
@@ -35,12 +36,14 @@ BENCHMARKS = {
     "fault_injection": fault_injection.rows,
     "fpga": fpga.rows,
     "bitmod": bitmod.rows,
+    "hss": hss.areas,
+    "hss_energy": hss.energies,
     "formats": formats.rows,
     "packing": packing.rows,
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "bitmod", "checkpoint")
+_ASKED_FOR = ("fpga", "bitmod", "hss", "checkpoint")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 

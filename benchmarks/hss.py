@@ -1,67 +1,55 @@
-"""Area of structured sparsity beside a dense core, 64 columns of 16 MACs; cells of HEDDLE_LIBERTY, else NAND2 equivalents.
+"""Structured sparsity beside a dense core, 64 columns of 16 MACs: area, and estimates of energy and delay of every mode."""
 
-Columns and what they share are synthesized apart. The scratchpad, accumulator and vector unit of `hss-16x64` are left out: shares
-are of the compute core alone.
-"""
-
-import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
-from flows.synth.asic import synthesize
 from flows.synth.generic import GENERIC_NAME
-from flows.synth.options import AsicOptions
-from hw.array.hss_check import CoordinateCheck
-from hw.array.hss_column import HssColumn
-from hw.array.hss_former import BlockFormer
-from hw.array.hss_fp4 import Fp4Quantizer
-from hw.array.hss_shape import HssShape
-from hw.engines.hss import DENSE, GROUP, TOKENS, HssMode
-from hw.memory.vfmu import VariableFetch
+from flows.synth.highlight import core_areas
+from flows.synth.technology import technology
+from hw.config import AcceleratorConfig, ceil_div
+from hw.engines.hss import hss_command_cycles, hss_fetches, hss_load_cycles, hss_modes
 from hw.presets import preset_named
 
-__all__ = ["rows"]
+__all__ = ["areas", "energies", "memory_bits"]
 
-COLUMNS = 64
-_GROUPS = 2
-_STC = HssMode(h1=4, h0=4)
-_HIGHLIGHT = tuple(HssMode(h1=h1, h0=h0) for h1 in range(4, 9) for h0 in range(2, 5))
-_SDQ = HssMode(h1=4, h0=4, sdq=True)
-_CORES: dict[str, HssShape] = {
-    "dense": HssShape(groups=_GROUPS, modes=(DENSE,), psum_width=20, gating=False),
-    "dense, gated": HssShape(groups=_GROUPS, modes=(DENSE,), psum_width=20),
-    "2:4": HssShape(groups=_GROUPS, modes=(DENSE, _STC), psum_width=20),
-    "15 modes of HighLight": HssShape(groups=_GROUPS, modes=(DENSE, *_HIGHLIGHT), psum_width=20),
-    "15 modes and SDQ": HssShape(groups=_GROUPS, modes=(DENSE, *_HIGHLIGHT, _SDQ), psum_width=21),
-}
+M, N, K = 128, 64, 20160           # K: whole steps of every mode
 
 
-def _area(build: Callable[[], Any]) -> float:
-    options = AsicOptions(liberty=os.environ.get("HEDDLE_LIBERTY", GENERIC_NAME), timing=False, flatten=True)
-    return float(synthesize(build(), top="block", options=options)["area"])
+def areas() -> list[dict[str, Any]]:
+    """Return a row for each core, the least one first: cells of HEDDLE_LIBERTY, else NAND2 equivalents; no memories."""
+    found = core_areas(os.environ.get("HEDDLE_LIBERTY", GENERIC_NAME))
+    dense = found["dense"]
+    return [{"core": name, "area": area, "over dense": f"{area / dense - 1:+.1%}"} for name, area in found.items()]
 
 
-def _shared(shape: HssShape) -> float:
-    """Return the area of what all columns share: fetch (its lines are SRAM, and left out), block former, FP4, checks."""
+def memory_bits(config: AcceleratorConfig, m: int, n: int, k: int, mode: int) -> int:
+    """Return the bits of SRAM that a command reads or writes, rows of activations beginning at lines.
+
+    Lines of the scratchpad, each kept in the fetch unit and read again for every further step that begins in it; slots of
+    weights; accumulator rows, read and written for every token and step.
+    """
+    chosen = hss_modes(config)[mode]
+    loads = hss_load_cycles(config, chosen, k)
+    groups, line = ceil_div(n, config.columns), 8 * config.line_bytes
+    starts = [step * config.rows // 8 * chosen.group % config.line_bytes for step in range(len(loads))]
+    fetched = hss_fetches(config, m, n, k, mode)
+    kept = groups * m * sum(start != 0 for start in starts)
+    weights = groups * sum(loads) * 8 * config.weight_slot_bytes
+    accumulated = groups * m * len(loads) * config.columns * config.acc_width * 2
+    return (2 * fetched + kept) * line + weights + accumulated
+
+
+def energies() -> list[dict[str, Any]]:
+    """Return a row for each mode: cycles by the law, energy of memory accesses by a coefficient, and their product over dense.
+
+    An estimate: logic is left out, of which sparse modes switch as much a cycle as dense ones, and DRAM.
+    """
     config = preset_named("hss-16x64")
-    parts: list[Callable[[], Any]] = [
-        lambda: VariableFetch(config, streams=TOKENS, groups=_GROUPS, group_bytes=shape.group_bytes),
-        lambda: BlockFormer(groups=_GROUPS, blocks=shape.blocks, lengths=shape.lengths)]
-    if shape.metadata:
-        parts.append(lambda: CoordinateCheck(shape, columns=COLUMNS))
-    quantizers = _GROUPS * _area(lambda: Fp4Quantizer(lanes=2 * GROUP)) if shape.sdq else 0.0
-    return sum(map(_area, parts)) + quantizers
-
-
-def rows() -> list[dict[str, Any]]:
-    """Return a row for each core, the least one first: its columns, what they share, and how much more than the dense core."""
+    coefficient = technology()["sram_energy"]
     table: list[dict[str, Any]] = []
-    baseline = 0.0
-    for name, shape in _CORES.items():
-        column, shared = _area(functools.partial(HssColumn, shape)), _shared(shape)
-        total = COLUMNS * column + shared
-        baseline = baseline or total
-        table.append({"core": name, "column": column, "shared": shared, "of 64 columns": total,
-                      "over dense": f"{total / baseline - 1:+.1%}"})
+    for mode, name in enumerate(("int8", *config.weight_formats)):
+        cycles, bits = hss_command_cycles(config, M, N, K, mode), memory_bits(config, M, N, K, mode)
+        table.append({"mode": name, "cycles": cycles, "speedup": table[0]["cycles"] / cycles if table else 1.0,
+                      "memory uJ": bits * coefficient / 1e6, "energy-delay over dense": 1.0})
+        table[-1]["energy-delay over dense"] = (cycles * table[-1]["memory uJ"]) / (table[0]["cycles"] * table[0]["memory uJ"])
     return table

@@ -1,9 +1,11 @@
 """Benchmarks on small tensors: every row is measured, and the alternatives do the work; a decoder layer's goals, predicted."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from benchmarks import checkpoint, decoder, fault_injection, formats, packing, tracing
+from benchmarks import checkpoint, decoder, fault_injection, formats, hss, packing, tracing
 from benchmarks.obvious import obvious
 from flows.fault.targets.workloads import array_target
 from hw.families import Format, HuffmanFormat
@@ -87,3 +89,15 @@ def test_a_decoder_layer_is_predicted_to_reach_its_goals():
     assert macs / cycles / config.peak_macs_per_cycle >= decoder.GOALS["prefill"]
     token = predict(config, step, {"position": decoder.PROMPT_TOKENS}, MemoryModel())
     assert token.cycles <= decoder.GOALS["decode"] * max(memory.layer_bytes / config.beat_bytes, token.busy["matrix"])
+
+
+def test_memory_traffic_and_delay_of_sparse_modes():
+    """Where steps end with lines, a line is written and read once; energy-delay falls with density, and dense modes are equal."""
+    config = preset_named("hss-16x64")
+    mode = 1 + config.weight_formats.index("hss-4:8-2:4")
+    assert hss.memory_bits(config, 100, 64, 640, mode) == 10 * (2 * 100 * 512 + 24 * 64 * 8 + 2 * 100 * 64 * 32)
+    by_mode = {row["mode"]: row for row in hss.energies()}
+    assert by_mode["hss-4:4-2:2"]["energy-delay over dense"] == by_mode["int8"]["energy-delay over dense"] == 1
+    assert {row["speedup"] for row in by_mode.values()} >= {outer * inner / 8 for outer in range(4, 9) for inner in range(2, 5)}
+    ranked = sorted(by_mode.values(), key=lambda row: row["speedup"])
+    assert all(one["energy-delay over dense"] >= other["energy-delay over dense"] for one, other in pairwise(ranked))
