@@ -9,9 +9,9 @@ from amaranth.utils import ceil_log2
 
 from hw.errors import ConfigError
 from hw.memory.fifo import StreamFIFO
-from hw.pim.mac_array import MacArray
+from hw.pim.mac_array import ADDER_LATENCY, MacArray
 from hw.pim.merger import Merger
-from hw.pim.multiplier import Operand
+from hw.pim.multiplier import Multiplier, Operand, check_operands
 from hw.pim.output_buffer import OutputBuffer
 from hw.pim.x_buffer import XBuffer
 
@@ -24,8 +24,8 @@ def mac_job_layout(*, bursts: int, slices: int, lanes: int, entries: int) -> dat
     """Return the layout of a MAC job.
 
     bcast: mode, else TREE; select: which formats, of those that the multipliers read; bursts: after the first; period: bursts,
-    after the first, of one output (TREE) or one element of X (BCAST); x: first slice (TREE) or element (BCAST); entry: first entry of
-    the output buffer; clr, last: the accumulation starts, ends with this job.
+    after the first, of one output (TREE) or one element of X (BCAST); x: first slice (TREE) or element (BCAST); entry: first
+    entry of the output buffer; clr, last: the accumulation starts, ends with this job.
     """
     return data.StructLayout({"bcast": 1, "select": 2, "bursts": ceil_log2(bursts), "period": ceil_log2(bursts),
                               "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1})
@@ -35,12 +35,15 @@ class ComputePath(wiring.Component):
     """X buffer, MAC array and output buffer, and the control that takes a beat of weights in every cycle.
 
     TREE: beat b of a period meets slice x + b; a period is one output, entry + period. BCAST: every beat of a period meets the
-    same element, x + period, and is for entry + beat. Where a job without `last` ends within an accumulation, the next job goes
-    on with it. An output with `clr` replaces what its entry has, else it is added. Beats wait where a rule of the array or the
-    output buffer asks for it: modes do not meet in the array, additions to one entry keep their distance.
+    same element, x + period, and is for entry + beat. An output of TREE is complete at the end of its period, but the last one
+    of a job, like all of BCAST, only with `last`: without, the next job goes on with its accumulators, if it is of the same mode
+    and first entry and does not `clr`. An accumulation that `clr` has begun replaces what its entry has, else it is added. Beats
+    wait where a rule of the array or the output buffer asks for it: modes do not meet in the array, additions to one entry keep
+    their distance.
 
-    A beat is one cycle; an output of TREE is in the output buffer `latency_tree` cycles after its last beat. A BCAST
-    accumulation takes `latency_tree` cycles or less to merge after its last beat, during which no beat is taken.
+    A beat is one cycle; an output of TREE can be read from the output buffer `latency_tree` cycles after the cycle in which its
+    last beat was taken. A BCAST accumulation is merged in the `merge_cycles` after that of its last beat, in which no beat is
+    taken.
 
     Parameters
     ----------
@@ -71,7 +74,8 @@ class ComputePath(wiring.Component):
     idle : Out(1)
         Nothing is under way, and every result is written.
     range_error, nan_error : Out(1)
-        Sticky: a beat was dropped that would have read or written beyond a buffer; a NaN was multiplied as an integer.
+        Sticky: a beat was dropped that would have read or written beyond a buffer, or gone on with the accumulation of another
+        entry; a NaN was multiplied as an integer.
     macs : Out(1)
         A beat enters the array.
     stall_hazard : Out(1)
@@ -81,6 +85,10 @@ class ComputePath(wiring.Component):
     ------
     ConfigError
         If a size is none that can be built.
+
+    Attributes
+    ----------
+    latency_tree : int
     """
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
@@ -88,12 +96,19 @@ class ComputePath(wiring.Component):
         for name, value in (("beats", beats), ("bursts", bursts), ("queue", queue)):
             if value < 1:
                 raise ConfigError(f"ComputePath.{name} must be at least 1, not {value!r}")
-        self._array = {"weights": weights, "xs": xs, "acc": acc, "lanes": lanes, "rows": rows, "slots": slots, "groups": groups,
-                       "entries": entries}
-        self._output = {"acc": acc, "lanes": lanes, "rows": rows, "entries": entries, "wide": wide}
-        self._buffer = {"bits": xs[0].element.bits, "lanes": lanes, "rows": rows, "slices": slices}
+        MacArray.check(acc=acc, lanes=lanes, rows=rows, slots=slots, groups=groups, entries=entries)
+        XBuffer.check(lanes=lanes, rows=rows, slices=slices)
+        OutputBuffer.check(lanes=lanes, rows=rows, entries=entries, wide=wide)
+        check_operands(weights, xs, acc)
+        self._array: dict[str, Any] = {"weights": weights, "xs": xs, "acc": acc, "lanes": lanes, "rows": rows, "slots": slots,
+                                       "groups": groups, "entries": entries}
+        self._output: dict[str, Any] = {"acc": acc, "lanes": lanes, "rows": rows, "entries": entries, "wide": wide}
+        self._buffer: dict[str, Any] = {"bits": xs[0].element.bits, "lanes": lanes, "rows": rows, "slices": slices}
         self.lanes, self.slots, self.groups, self.beats, self.bursts = lanes, slots, groups, beats, bursts
         self.slices, self.entries, self.wide, self._queue = slices, entries, wide, queue
+        add = ADDER_LATENCY[acc]
+        self._reach = 2 + Multiplier.LATENCY[acc] + add         # until a BCAST beat is in its accumulator, and that is seen
+        self.latency_tree = self._reach + (ceil_log2(lanes) + ceil_log2(slots) + 1) * add + 2
         self._job = mac_job_layout(bursts=bursts, slices=slices, lanes=lanes, entries=entries)
         bits, entry = weights[0].element.bits, ceil_log2(entries)
         self._sides = max(entries, slices * lanes)
@@ -109,6 +124,12 @@ class ComputePath(wiring.Component):
             "idle": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1), "stall_hazard": Out(1),
         })
 
+    def merge_cycles(self, groups: int, *, add: bool) -> int:
+        """Return the cycles without a beat after a BCAST accumulation of `groups` entries, with `add` onto what they have."""
+        rounds = ceil_log2(self.slots)
+        settle = ADDER_LATENCY[self._array["acc"]] + 1
+        return self._reach + groups * (self.slots - 1) + rounds * settle + (2 * groups + settle) * add + groups
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.array = array = MacArray(**self._array)
@@ -123,22 +144,28 @@ class ComputePath(wiring.Component):
         # Where the job is: beat of a burst, burst and beat of a period, period of the job; and the accumulation's own place.
         beat, burst, offset = Signal(range(self.beats)), Signal(range(self.bursts)), Signal(range(self.bursts * self.beats))
         bursts, turn = Signal(range(self.bursts)), Signal(range(self.bursts))
-        slot, wrapped = Signal(range(self.slots)), Signal()
-        carried, carried_clr = Signal(), Signal()
-        clr = Mux(carried, carried_clr, job.clr)
+        kept_slot, kept_wrapped = Signal(range(self.slots)), Signal()
+        carried, carried_clr, carried_entry = Signal(), Signal(), Signal.like(job.entry)
+        mode, begun = Signal(), Signal()
+        goes_on = ~begun & carried & ~job.clr & (mode == job.bcast)
+        restarts = ~begun & ~goes_on
+        slot, wrapped = Mux(restarts, 0, kept_slot), ~restarts & kept_wrapped
+        clr, own_clr = Signal(), Signal()
+        m.d.comb += clr.eq(Mux(begun, own_clr, Mux(goes_on, carried_clr, job.clr)))
         burst_ends, period_ends, job_ends, closes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             burst_ends.eq(beat == self.beats - 1), period_ends.eq(burst_ends & (burst == job.period)),
             job_ends.eq(burst_ends & (bursts == job.bursts)),
-            closes.eq(Mux(job.bcast, job_ends & job.last, period_ends | (job_ends & job.last))),
+            closes.eq(Mux(job_ends, job.last, period_ends & ~job.bcast)),
         ]
         element, entry = Signal(len(job.x) + 1), Signal(range(2 * self.entries + self.bursts * self.beats))
         m.d.comb += [element.eq(job.x + Mux(job.bcast, turn, offset)), entry.eq(job.entry + Mux(job.bcast, offset, turn))]
-        inside = Mux(job.bcast, (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups),
-                     (element < self.slices) & (entry < self.entries))
+        inside = ~(goes_on & (carried_entry != job.entry)) & Mux(
+            job.bcast, (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups),
+            (element < self.slices) & (entry < self.entries))
 
         # When a beat may go. An addition to an entry that a result is on its way to waits for that.
-        mode, recent = Signal(), []
+        recent = []
         go = Signal()
         latest = (go & closes & ~job.bcast, entry)
         for age in range(output.latency + 1):
@@ -154,20 +181,21 @@ class ComputePath(wiring.Component):
             jobs.o.ready.eq(go & job_ends), self.macs.eq(go & inside),
         ]
         with m.If(go):
-            m.d.sync += [mode.eq(job.bcast), beat.eq(Mux(burst_ends, 0, beat + 1)), offset.eq(Mux(period_ends, 0, offset + 1))]
+            m.d.sync += [mode.eq(job.bcast), begun.eq(~job_ends), beat.eq(Mux(burst_ends, 0, beat + 1)),
+                         offset.eq(Mux(period_ends | job_ends, 0, offset + 1)), kept_slot.eq(slot), kept_wrapped.eq(wrapped),
+                         own_clr.eq(clr), self.range_error.eq(self.range_error | ~inside)]
             with m.If(burst_ends):
-                m.d.sync += [burst.eq(Mux(period_ends, 0, burst + 1)), bursts.eq(Mux(job_ends, 0, bursts + 1))]
+                m.d.sync += [burst.eq(Mux(period_ends | job_ends, 0, burst + 1)), bursts.eq(Mux(job_ends, 0, bursts + 1))]
             with m.If(Mux(job.bcast, period_ends, 1)):
-                m.d.sync += [slot.eq(slot + 1), wrapped.eq(wrapped | (slot == self.slots - 1))]
+                m.d.sync += [kept_slot.eq(slot + 1), kept_wrapped.eq(wrapped | (slot == self.slots - 1))]
             with m.If(period_ends):
                 m.d.sync += turn.eq(turn + 1)
             with m.If(job_ends):
-                m.d.sync += [turn.eq(0), carried.eq(1), carried_clr.eq(clr)]
-            with m.If(closes):
-                m.d.sync += [slot.eq(0), wrapped.eq(0), carried.eq(0)]
-            with m.If(job_ends & job.last):
-                m.d.sync += [offset.eq(0), burst.eq(0)]
-            m.d.sync += [self.range_error.eq(self.range_error | ~inside)]
+                m.d.sync += [turn.eq(0), carried.eq(~closes), carried_clr.eq(clr), carried_entry.eq(entry)]
+                with m.If(job.bcast):
+                    m.d.sync += carried_entry.eq(job.entry)
+            with m.If(closes):          # the job's next output, if there is one, is one of its own
+                m.d.sync += [kept_slot.eq(0), kept_wrapped.eq(0), own_clr.eq(job.clr)]
 
         # The beat reads its slice, and is in the array in the next cycle.
         m.d.comb += [

@@ -40,9 +40,9 @@ class MacArray(wiring.Component):
     """Multiplies a beat of weights with X rows, and adds.
 
     TREE: the products of a row are added in a tree, neighbours first, and the sum goes to one of `slots` accumulators in
-    rotation. With `close` these are merged, again neighbours first, those that hold nothing as +0, and leave as `tree`. BCAST: each
-    product goes to an accumulator of its own lane, of a group and a slot. In TREE the adders are the tree and one accumulator, in
-    BCAST they all are accumulators: beats of the two modes must not be in the array at once.
+    rotation. With `close` these are merged, again neighbours first, those that hold nothing as +0, and leave as `tree`. BCAST:
+    each product goes to an accumulator of its own lane, of a group and a slot. In TREE the adders are the tree and one
+    accumulator, in BCAST they all are accumulators: beats of the two modes must not be in the array at once.
 
     Between BCAST outputs, `step` runs the same adders over the accumulators: a pair of them, or one and a word from outside.
 
@@ -94,17 +94,8 @@ class MacArray(wiring.Component):
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
                  groups: int, entries: int):
-        for name, value, low in (("lanes", lanes, 2), ("slots", slots, 2)):
-            if value < low or value & (value - 1):
-                raise ConfigError(f"MacArray.{name} must be a power of two of at least {low}, not {value!r}")
-        for name, value in (("rows", rows), ("groups", groups), ("entries", entries)):
-            if value < 1:
-                raise ConfigError(f"MacArray.{name} must be at least 1, not {value!r}")
-        if acc not in ADDER_LATENCY:
-            raise ConfigError(f"MacArray.acc must be one of {', '.join(ADDER_LATENCY)}, not {acc!r}")
+        self.check(acc=acc, lanes=lanes, rows=rows, slots=slots, groups=groups, entries=entries)
         self.latency_multiply, self.latency_add = Multiplier.LATENCY[acc], ADDER_LATENCY[acc]
-        if slots <= self.latency_add:
-            raise ConfigError(f"MacArray.slots must be more than the {self.latency_add} cycles of an addition, not {slots!r}")
         self._weights, self._xs, self._acc = weights, xs, acc
         self.lanes, self.rows, self.slots, self.groups = lanes, rows, slots, groups
         self._beat = beat_layout(slots=slots, groups=groups, entries=entries)
@@ -122,6 +113,20 @@ class MacArray(wiring.Component):
             "step_a_on": In(1), "step_b_on": In(1), "step_outside": In(1), "outside": In(every),
             "read": In(place), "bcast": Out(every), "empty": Out(1), "invalid": Out(1),
         })
+
+    @staticmethod
+    def check(*, acc: str, lanes: int, rows: int, slots: int, groups: int, entries: int) -> None:
+        """Raise what the constructor does."""
+        for name, value in (("lanes", lanes), ("slots", slots)):
+            if value < 2 or value & (value - 1):
+                raise ConfigError(f"MacArray.{name} must be a power of two of at least 2, not {value!r}")
+        for name, value in (("rows", rows), ("groups", groups), ("entries", entries)):
+            if value < 1:
+                raise ConfigError(f"MacArray.{name} must be at least 1, not {value!r}")
+        if acc not in ADDER_LATENCY:
+            raise ConfigError(f"MacArray.acc must be one of {', '.join(ADDER_LATENCY)}, not {acc!r}")
+        if slots <= ADDER_LATENCY[acc]:
+            raise ConfigError(f"MacArray.slots must be more than the {ADDER_LATENCY[acc]} cycles of an addition, not {slots!r}")
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -168,7 +173,9 @@ class MacArray(wiring.Component):
             valid, beat = Signal(name=f"done_{stage}"), Signal(self._beat, name=f"done_beat_{stage}", reset_less=True)
             m.d.sync += [valid.eq(done[-1][0]), beat.eq(done[-1][1])]
             done.append((valid, beat))
-        on_the_way = [valid for valid, _ in (*travel, *steps, *done)]
+        # A BCAST beat is done when it has left its adder.
+        beats = [valid if stage <= lm + la else valid & ~beat.bcast for stage, (valid, beat) in enumerate(travel)]
+        on_the_way = [*beats, *(valid for valid, _ in (*steps, *done))]
         m.d.comb += [self.empty.eq(~Cat(on_the_way).any()), self.tree_valid.eq(done[-1][0]),
                      self.tree_entry.eq(done[-1][1].entry), self.tree_add.eq(done[-1][1].add)]
         return m

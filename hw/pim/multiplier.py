@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.decode.element import ElementDecoder
+from hw.arith.decode.form import ElementForm
 from hw.arith.float_round import FloatRound
 from hw.arith.floating import float_layout
 from hw.arith.pipeline import registered
@@ -16,7 +17,7 @@ from hw.errors import ConfigError
 from hw.families import ScaledFormat
 from hw.formats import format_named
 
-__all__ = ["ACC_WIDTH", "Multiplier", "Operand", "operand_named"]
+__all__ = ["ACC_WIDTH", "Multiplier", "Operand", "check_operands", "operand_named"]
 
 ACC_WIDTH = 32
 
@@ -45,6 +46,11 @@ class Operand:
         """Fraction bits of the significand: E4M3 is aligned with S0E4M4, as P3-LLM's multiplier takes both."""
         return 4 if self.element.name == "float8_e4m3fn" else None
 
+    def form(self) -> ElementForm:
+        """Return what the decoder makes of the code."""
+        return ElementForm(element=self.element, specials=self.specials, special_code=self.special_code,
+                           fraction_bits=self.fraction_bits)
+
     def decoder(self) -> ElementDecoder:
         """Return a decoder of the code; floats of more than 2 exponent bits keep their exponent."""
         return ElementDecoder(self.element, self.specials, self.special_code, fraction_bits=self.fraction_bits)
@@ -56,6 +62,30 @@ def operand_named(name: str) -> Operand:
     if not isinstance(fmt, ScaledFormat) or not isinstance(fmt.element, (FloatFormat, Integer)):
         raise ConfigError(f"a PIM operand must be of a format of integers or floats with scales, not {name!r}")
     return Operand(element=fmt.element, specials=fmt.specials, special_code=fmt.special_code, zero_point_bits=fmt.zero_point_bits)
+
+
+def check_operands(weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str) -> None:
+    """Raise what `Multiplier` does."""
+    if acc not in Multiplier.LATENCY:
+        raise ConfigError(f"Multiplier.acc must be float32 or int32, not {acc!r}")
+    if len(weights) != len(xs) or not weights or (acc == "float32" and len(weights) > 1):
+        raise ConfigError(f"Multiplier.xs must be one for each of weights, and one alone with float32, "
+                          f"not {len(xs)} for {len(weights)}")
+    for name, ways in (("weights", weights), ("xs", xs)):
+        if len({way.element.bits for way in ways}) > 1:
+            raise ConfigError(f"Multiplier.{name} must be of one width, not {', '.join(way.element.name for way in ways)}")
+    if acc == "int32":
+        wide = [(weight.element.name, x.element.name) for weight, x in zip(weights, xs, strict=True)
+                if _integer_width(weight) + _integer_width(x) > ACC_WIDTH]
+        if wide:
+            raise ConfigError(f"Multiplier.acc must be float32 for products of more than {ACC_WIDTH} bits, not 'int32' "
+                              f"({' × '.join(wide[0])})")
+
+
+def _integer_width(way: Operand) -> int:
+    """Return the bits of an operand's value as an integer, its exponent shifted out."""
+    form = way.form()
+    return form.significand_width + (1 << form.exponent_width) - 1
 
 
 class Multiplier(wiring.Component):
@@ -95,14 +125,7 @@ class Multiplier(wiring.Component):
     LATENCY = {"float32": 3, "int32": 2}
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str):
-        if acc not in self.LATENCY:
-            raise ConfigError(f"Multiplier.acc must be float32 or int32, not {acc!r}")
-        if len(weights) != len(xs) or not weights or (acc == "float32" and len(weights) > 1):
-            raise ConfigError(f"Multiplier.xs must be one for each of weights, and one alone with float32, "
-                              f"not {len(xs)} for {len(weights)}")
-        for name, ways in (("weights", weights), ("xs", xs)):
-            if len({way.element.bits for way in ways}) > 1:
-                raise ConfigError(f"Multiplier.{name} must be of one width, not {', '.join(way.element.name for way in ways)}")
+        check_operands(weights, xs, acc)
         self._weights, self._xs, self._acc = weights, xs, acc
         self.latency = self.LATENCY[acc]
         super().__init__({

@@ -49,11 +49,7 @@ class OutputBuffer(wiring.Component):
     """
 
     def __init__(self, *, acc: str, lanes: int, rows: int, entries: int, wide: int):
-        if not 1 <= wide <= entries:
-            raise ConfigError(f"OutputBuffer.wide must be between 1 and {entries}, not {wide!r}")
-        for name, value in (("lanes", lanes), ("rows", rows), ("entries", entries)):
-            if value < 1:
-                raise ConfigError(f"OutputBuffer.{name} must be at least 1, not {value!r}")
+        self.check(lanes=lanes, rows=rows, entries=entries, wide=wide)
         self._acc, self._lanes, self._rows, self._entries, self._wide = acc, lanes, rows, entries, wide
         self.latency = 1 + ADDER_LATENCY[acc]
         per_row = data.ArrayLayout(ACC_WIDTH, rows)
@@ -64,6 +60,15 @@ class OutputBuffer(wiring.Component):
             "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": Out(1), "entry": In(entry), "o": Out(every), "busy": Out(1),
         })
+
+    @staticmethod
+    def check(*, lanes: int, rows: int, entries: int, wide: int) -> None:
+        """Raise what the constructor does."""
+        for name, value in (("lanes", lanes), ("rows", rows), ("entries", entries)):
+            if value < 1:
+                raise ConfigError(f"OutputBuffer.{name} must be at least 1, not {value!r}")
+        if not 1 <= wide <= entries:
+            raise ConfigError(f"OutputBuffer.wide must be between 1 and {entries}, not {wide!r}")
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

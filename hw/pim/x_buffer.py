@@ -42,11 +42,7 @@ class XBuffer(wiring.Component):
     latency = 1
 
     def __init__(self, *, bits: int, lanes: int, rows: int, slices: int):
-        if lanes < 1 or lanes & (lanes - 1):
-            raise ConfigError(f"XBuffer.lanes must be a power of two, not {lanes!r}")
-        for name, value in (("bits", bits), ("rows", rows), ("slices", slices)):
-            if value < 1:
-                raise ConfigError(f"XBuffer.{name} must be at least 1, not {value!r}")
+        self.check(lanes=lanes, rows=rows, slices=slices)
         self._bits, self._lanes, self._rows, self._slices = bits, lanes, rows, slices
         row = data.ArrayLayout(bits, lanes)
         super().__init__({
@@ -54,6 +50,15 @@ class XBuffer(wiring.Component):
                                           "data": Out(row)})),
             "slice": In(ceil_log2(slices)), "lane": In(ceil_log2(lanes)), "bcast": In(1), "o": Out(data.ArrayLayout(row, rows)),
         })
+
+    @staticmethod
+    def check(*, lanes: int, rows: int, slices: int) -> None:
+        """Raise what the constructor does."""
+        if lanes < 1 or lanes & (lanes - 1):
+            raise ConfigError(f"XBuffer.lanes must be a power of two, not {lanes!r}")
+        for name, value in (("rows", rows), ("slices", slices)):
+            if value < 1:
+                raise ConfigError(f"XBuffer.{name} must be at least 1, not {value!r}")
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -1,6 +1,5 @@
 """Drives a `ComputePath` alone: fills its X buffer, sends jobs and beats, reads the output buffer."""
 
-import random
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ class ComputeBench:
         self.written: list[tuple[int, int, int]] = []
         self.jobs: list[dict[str, int]] = []
         self.beats: list[int] = []
-        self.busy_cycles = self.mac_cycles = self.hazard_cycles = 0
+        self.drain_cycles = self.busy_cycles = self.mac_cycles = self.hazard_cycles = 0
         self.range_error = self.nan_error = 0
 
     def x(self, first: int, codes: Any) -> None:
@@ -86,9 +85,9 @@ class ComputeBench:
                 self.hazard_cycles += hazard
                 self.busy_cycles += valid
                 left -= taken
-            await ctx.tick().repeat(3)
             while not ctx.get(path.idle):
                 await ctx.tick()
+                self.drain_cycles += 1
             for entry in range(entries):
                 ctx.set(path.entry, entry)
                 await ctx.tick()
@@ -107,5 +106,4 @@ class ComputeBench:
 
         simulate(path, fill, when_ready(path.job, self.jobs, 1), when_ready(path.weight, self.beats, 2),
                  background=[check_stream(path.job), check_stream(path.weight)], seed=seed, deadline=deadline)
-        random.seed(seed)
         return found

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from hw.pim.channel import PimChannel, dram_phases
+from hw.pim.multiplier import operand_named
 from hw.pim.presets import PIM_PRESETS
 from hw.pim.timing_tables import DramCommand
 from sw.golden.pim.reduction import tree_product
@@ -22,16 +23,18 @@ class Channel:
     """A channel, its DRAM, and the jobs of a bench."""
 
     def __init__(self, config=SMALL, *, refresh=True):
-        self.config, self.dut = config, PimChannel(config)
+        self.config, self.dut, self.x_bits = config, PimChannel(config), operand_named(config.xtype).element.bits
         self.model = DramModel(DramChannel(config.dram, interval=config.interval, rows=config.dram_rows, refresh=refresh),
                                streams=config.streams, phases=dram_phases(config))
         self.jobs, self.writes, self.slices = [], [], []
         self.counts = {"active": 0, "stall_row": 0, "stall_refresh": 0, "stall_credit": 0, "stall_hazard": 0}
 
-    def x(self, codes):
+    def x(self, codes, first=0):
+        """Put (rows, n) codes into slices from `first` on."""
         lanes = self.config.lanes
         for row, values in enumerate(codes):
-            self.slices += [(index // lanes, row, pack(values[index:index + lanes], 16)) for index in range(0, len(values), lanes)]
+            self.slices += [(first + index // lanes, row, pack(values[index:index + lanes], self.x_bits))
+                            for index in range(0, len(values), lanes)]
 
     def fill(self, place, codes):
         """Put codes into columns from (set, row, column) on."""
@@ -113,3 +116,43 @@ def test_gemv_from_dram_rows_to_the_output_buffer():
     assert (found[:, 0] == expected).all()
     assert channel.counts["active"] == outputs * k // SMALL.lanes
     assert channel.model.dram.violations.total() == 0
+
+
+BYTES = dataclasses.replace(SMALL, wtype="int8", kvtype="int8", xtype="int8", ptype="float8_e4m3fn", acc="int32", lanes=16, k_tile=64,
+                            n_acc_slots=4, xbuf_entries=32, obuf_entries=64)
+
+
+def whole_rows(channel, rng, *, rows, outputs_per_row):
+    """Fill rows of two sets in turn with weights, and return them, (outputs, k)."""
+    config = channel.config
+    k = config.row_bytes // outputs_per_row
+    weights = rng.integers(-128, 128, (rows * outputs_per_row, k), dtype=np.int8)
+    for row in range(rows):
+        part = weights[row * outputs_per_row:(row + 1) * outputs_per_row]
+        channel.fill((row % 2, row // 2, 0), part)
+    return weights
+
+
+def test_gemm_takes_no_cycle_but_those_of_its_weights():
+    rng = np.random.default_rng(2)
+    channel, config = Channel(BYTES, refresh=False), BYTES
+    rows, per_row, passes = 4, 8, 2
+    weights = whole_rows(channel, rng, rows=rows, outputs_per_row=per_row)
+    k = weights.shape[1]
+    x = rng.integers(-128, 128, (passes * config.rows_x, k), dtype=np.int8)
+    tile = k // config.lanes                                    # a tile of X for each pass
+    for number in range(passes):
+        part = x[number * config.rows_x:(number + 1) * config.rows_x].view(np.uint8)
+        channel.x(part, number * tile)
+        for row in range(rows):
+            entry = row * per_row + number * config.obuf_entries // 2
+            channel.job((row % 2, row // 2, 0), 32, period=32 // per_row - 1, x=number * tile, entry=entry)
+    found = channel.run(config.obuf_entries).view(np.int32)[:, 0].reshape(passes, -1, config.rows_x)[:, :len(weights)]
+    expected = weights.astype(np.int64) @ x.T.astype(np.int64)
+    assert (np.concatenate(found, axis=1) == expected).all()
+    # ⌈n/X⌉·K·M·w / (bytes a cycle): every cycle from the first beat to the last has one.
+    law = passes * k * len(weights) // (config.lanes * 1)
+    reads = channel.model.times(RD)
+    assert channel.counts["active"] == law
+    assert (reads[-1] + config.interval - reads[0]) // dram_phases(config) == law
+    assert channel.counts["stall_credit"] == channel.counts["stall_hazard"] == 0

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Row engine against the timing-checked DRAM: row periods of the published designs, refresh, credits, random jobs."""
 
 import dataclasses
