@@ -28,6 +28,7 @@ COMMANDS = {
     "generate": "let a language model write text on the RTL, compared with the golden device",
     "embed": "sentences become vectors on the RTL, compared with the golden device and the float32 model",
     "eval": "bits per byte or perplexity of a model with its numbers quantized",
+    "sparsity": "quality of a model against the density of its weights",
     "reproduce": "figures of a paper beside ours",
 }
 """Command → one line; its module has `add_arguments(parser)` and `run(args) -> bool`."""

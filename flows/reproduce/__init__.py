@@ -37,6 +37,16 @@ class Paper:
 
 
 PAPERS: dict[str, Paper] = {
+    "highlight": Paper(
+        doc="degrees of sparsity, cycles and speedups of every mode, area of its features, quality of patterns",
+        source="Wu et al., HighLight, MICRO 2023 (abstract and slides)", module="flows.reproduce.highlight",
+        options=("model", "windows", "rtl", "liberty")),
+    "tasd": Paper(
+        doc="what a series of structured terms loses, its speedup, series chosen for each matrix of a model",
+        source="Jeong et al., TASD, MLSys 2025 (abstract)", module="flows.reproduce.tasd", options=("model", "windows")),
+    "sdq": Paper(
+        doc="effective throughput, bits and quality of int8 outliers with FP4 inliers",
+        source="Jeong et al., SDQ, arXiv 2406.13868 (abstract)", module="flows.reproduce.sdq", options=("model", "windows")),
     "sparseloop": Paper(
         doc="cycles of sparse cores: an Eyeriss-v2 PE, DSTC and structured tensor cores; density models",
         source="Wu et al., Sparseloop, MICRO 2022, and its artifact", module="flows.reproduce.sparseloop", options=("data",)),

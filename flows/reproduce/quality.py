@@ -1,17 +1,17 @@
 """What number formats cost a language model, for rows of a comparison."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flows.reproduce.options import Options
-from sw.evaluate import Evaluation, evaluate, windows_of
+from flows.sparsity import Point, points, tasder_point, texts
+from sw.evaluate import Evaluation, Windows, evaluate
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
-from sw.models.python_text import documents
 
-__all__ = ["WINDOWS", "evaluations"]
+__all__ = ["WINDOWS", "calibrated_points", "evaluations", "tasder"]
 
 WINDOWS = 50
-_CONTEXT = 2048
+_CALIBRATION = 32
 
 
 def evaluations(options: Options, plans: Mapping[str, QuantizationPlan]) -> dict[str, Evaluation]:
@@ -24,9 +24,40 @@ def evaluations(options: Options, plans: Mapping[str, QuantizationPlan]) -> dict
     ValueError
         If `options` has no model, or the model cannot be read or evaluated.
     """
+    model, windows, _ = _texts(options)
+    return {name: evaluate(model.checkpoint, plan, windows) for name, plan in plans.items()}
+
+
+def calibrated_points(options: Options, formats: Sequence[str], methods: Sequence[str]) -> list[Point]:
+    """Return the model of `options` itself and in sparse formats, pruned in several ways, as `heddle sparsity` does.
+
+    Raises
+    ------
+    ValueError
+        As `evaluations`.
+    """
+    model, windows, calibration = _texts(options)
+    return [*points(model.checkpoint, formats, methods, windows, calibration)]
+
+
+def tasder(options: Options, quality: float) -> tuple[Point, Point]:
+    """Return the model of `options` itself, and with the cheapest series for each matrix that keep a quality.
+
+    Raises
+    ------
+    ValueError
+        As `evaluations`.
+    """
+    model, windows, calibration = _texts(options)
+    exact, = points(model.checkpoint, (), (), windows, calibration)
+    return exact, tasder_point(model.checkpoint, quality, windows, calibration)
+
+
+def _texts(options: Options) -> tuple[LlamaModel, Windows, Windows]:
+    """Return the model, windows of held-out text, and as many of other text, up to `_CALIBRATION`, to decide by."""
     if options.model is None:
         raise ValueError("quality must be of a model: Options.model must be a folder, not None")
     model = LlamaModel(options.model)
-    text = [token for document in documents()[1].values() for token in model.tokenizer.encode(document)]
-    windows = windows_of(text, min(model.config.context, _CONTEXT), options.windows or WINDOWS)
-    return {name: evaluate(model.checkpoint, plan, windows) for name, plan in plans.items()}
+    count = options.windows or WINDOWS
+    windows, calibration = texts(model, count, min(count, _CALIBRATION))
+    return model, windows, calibration

@@ -20,6 +20,7 @@ LEAST = {
     "inject": ("systolic-4x4", "--gemm", "4,4,4"),
     "harden": ("systolic-4x4", "--gemm", "4,4,4"), "quantize": ("model", "--format", "int8", "-o", "out"),
     "eval": ("--model", "model"), "reproduce": ("sparseloop",),
+    "sparsity": ("--model", "model"),
     "generate": ("systolic-4x4", "--model", "model", "--prompt", "a", "--tokens", "1"), "embed": ("systolic-4x4", "--text", "a"),
 }
 """Arguments without which a command is refused."""
