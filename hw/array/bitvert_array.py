@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.array.bitvert_channel import WeightChannel, metadata_layout
 from hw.errors import ConfigError
-from hw.pe.bitvert.pe import BitvertPE, pe_control_layout
+from hw.pe.bitvert.pe import BitvertPE, multiples_layout, pe_control_layout
 from hw.pe.bitvert.sums import LANES, ActivationSums, sums_layout
 from hw.share import shared
 
@@ -118,22 +118,23 @@ class BitvertArray(wiring.Component):
         added = Signal(self.step.shape(), reset_less=True)          # beside the shifted sums
         m.d.sync += [control.valid.eq(self.valid), scheduled.eq(self.step), control.add.eq(control.valid), added.eq(scheduled),
                      control.take.eq(control.add & added.last)]
-        m.d.comb += [control.negate.eq(scheduled.first), control.fresh.eq(added.fresh), control.high.eq(added.first)]
+        m.d.comb += [control.negate.eq(added.first), control.fresh.eq(added.fresh), control.high.eq(added.first)]
         return control, added
 
     def _rows(self, m: Module, platform: Any) -> list[tuple[Value, Value, Value]]:
-        """Return each row's activations and sums, kept while their columns go by, and ΣA one cycle later."""
+        """Return each row's activations and sums, kept while their columns go by, and multiples of ΣA one cycle later."""
         found = []
         for r in range(self.rows):
             generator = ActivationSums()
             m.submodules[f"sums_{r}"] = shared(platform, "bitvert_sums", generator)
             held = Signal(self.activations[r].shape(), name=f"activations_{r}", reset_less=True)
             sums = Signal(sums_layout, name=f"sums_{r}", reset_less=True)
-            total = Signal(signed(12), name=f"total_{r}", reset_less=True)
+            total = Signal(multiples_layout, name=f"total_{r}", reset_less=True)
+            once = sums[0] + sums[1]
             m.d.comb += generator.activations.eq(self.activations[r])
             with m.If(self.valid & self.step.first):
                 m.d.sync += [held.eq(self.activations[r]), sums.eq(generator.o)]
-            m.d.sync += total.eq(sums[0] + sums[1])
+            m.d.sync += [total.once.eq(once), total.thrice.eq(3 * once)]
             found.append((held, sums, total))
         return found
 

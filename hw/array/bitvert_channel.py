@@ -6,18 +6,18 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.pe.bitvert.pe import DIGIT_BITS, pe_column_layout
+from hw.pe.bitvert.pe import DIGIT_BITS, MULTIPLES, digit_layout, pe_column_layout
 from hw.pe.bitvert.scheduler import SUBGROUP, ColumnScheduler
 from hw.pe.bitvert.sums import LANES, SUBGROUPS
 
 __all__ = ["WeightChannel", "channel_control_layout", "metadata_layout"]
 
 metadata_layout = data.StructLayout({"redundant": 2, "constant": 2 * DIGIT_BITS})
-"""Of a group of 32 weights: columns below the sign that repeat it, and the constant of the columns that are not stored."""
+"""Of a group of 32 weights: columns below the sign that repeat it, and the constant of the columns that are not stored, in two's
+complement: so a mean of up to five columns is itself."""
 
 channel_control_layout = data.StructLayout({"valid": 1, "first": 1, "second": 1, "subtract": 1})
-"""A column comes; it is the first or second one of its weights; the constant is two's complement and subtracted, not unsigned
-and added."""
+"""A column comes; it is the first or second one of its weights; the constant is subtracted, not added."""
 
 
 class WeightChannel(wiring.Component):
@@ -43,7 +43,7 @@ class WeightChannel(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        control, constant = self.control, self.meta.constant
+        control = self.control
         for group in range(SUBGROUPS):
             m.submodules[f"scheduler_{group}"] = scheduler = ColumnScheduler()
             held = Signal(scheduler.o.shape(), name=f"schedule_{group}", reset_less=True)
@@ -53,14 +53,25 @@ class WeightChannel(wiring.Component):
                 m.d.sync += held.eq(scheduler.o)
 
         significance = Signal(3, reset_less=True)
-        digit, later = (Signal(signed(DIGIT_BITS + 1), name=name, reset_less=True) for name in ("digit", "digit_later"))
-        high, low = constant[DIGIT_BITS:], constant[:DIGIT_BITS]
+        digit, later = (Signal(digit_layout, name=name, reset_less=True) for name in ("digit", "digit_later"))
         with m.If(control.valid):
-            m.d.sync += [significance.eq(Mux(control.first, 7 - self.meta.redundant, significance - 1)), digit.eq(0)]
-            with m.If(control.first):
-                m.d.sync += digit.eq(Mux(control.subtract, -high.as_signed(), high))
-            with m.If(control.second):
-                m.d.sync += digit.eq(Mux(control.subtract, -low, low))
+            m.d.sync += significance.eq(Mux(control.first, 7 - self.meta.redundant, significance - 1))
+            m.d.sync += digit.eq(Mux(control.first | control.second, self._digit(m).as_value(), 0))
         m.d.sync += later.eq(digit)
         m.d.comb += [self.o.significance.eq(significance), self.o.digit.eq(later)]
         return m
+
+    def _digit(self, m: Module) -> data.View:
+        """Return the constant's upper digit with the first column, the lower one with the second: radix-8 Booth, −4 … 4."""
+        constant, subtract = self.meta.constant, self.control.subtract
+        value = Signal(signed(DIGIT_BITS + 1))
+        low = constant[:DIGIT_BITS].as_signed()
+        high = constant[DIGIT_BITS:].as_signed() + constant[DIGIT_BITS - 1]
+        m.d.comb += value.eq(Mux(self.control.first, high, low))
+        digit = Signal(digit_layout, name="digit_chosen")
+        with m.Switch(value):
+            for index, factor in enumerate(MULTIPLES):
+                with m.Case(*{factor, -factor}):
+                    m.d.comb += digit.multiple.eq(index)
+        m.d.comb += digit.negative.eq((value < 0) ^ (subtract & (value != 0)))
+        return digit

@@ -21,6 +21,7 @@ BITVERT_LANES = 16      # k of a pass
 BITVERT_GROUP = 32      # k that share a byte of metadata
 BITVERT_RECORD = 64     # k of a record: a slot of metadata, then the columns of four passes
 _PLAIN_COLUMNS = 8
+_MOST_AVERAGED = 5     # a constant that is added has so many bits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ class PlanesFormat:
     metadata : bool
         Whether groups have redundant columns and a constant.
     subtract : bool
-        The constant is two's complement and subtracted, else unsigned and added.
+        The constant, two's complement, is subtracted, else added.
     """
 
     columns: int
@@ -60,6 +61,9 @@ def _planes(name: str) -> PlanesFormat:
                           f"BitVert, not {name!r}")
     if fmt.block != BITVERT_GROUP:
         raise ConfigError(f"AcceleratorConfig.weight_formats must have groups of {BITVERT_GROUP} for BitVert, not {name!r}")
+    if fmt.method == "average" and fmt.pruned > _MOST_AVERAGED:
+        raise ConfigError(f"AcceleratorConfig.weight_formats must average {_MOST_AVERAGED} columns at most for BitVert, not "
+                          f"{fmt.pruned} ({name!r})")
     return PlanesFormat(columns=8 - fmt.pruned, metadata=True, subtract=fmt.method == "shift")
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from hw.array.bitvert_engine import BitvertEngine
 from hw.config import AcceleratorConfig
-from hw.engines.bitvert import BITVERT, bitvert_command_cycles
+from hw.engines.bitvert import BITVERT, bitvert_command_cycles, bitvert_formats
 from hw.errors import ConfigError
+from hw.formats import format_named
 from hw.isa import Dataflow, ErrorCause
 from sw.golden.array.bitvert import matrix_weights, result_rows, run_matrix
 from sw.golden.refusal import Refusal
@@ -232,6 +233,14 @@ def test_abort_in_the_middle():
 def test_configs_that_cannot_be_built(fields, text):
     with pytest.raises(ConfigError, match=rf"^{text}$"):
         dataclasses.replace(CONFIG, **fields)
+
+
+def test_means_of_six_columns_do_not_fit_a_constant(monkeypatch):
+    monkeypatch.setattr("hw.engines.bitvert.format_named", lambda name: dataclasses.replace(
+        format_named("bbs-average-g32"), pruned=6))
+    with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.weight_formats must average 5 columns at most for BitVert, not 6 "
+                                          r"\('int8'\)$"):
+        bitvert_formats(CONFIG)
 
 
 def test_what_the_frame_knows():

@@ -37,7 +37,7 @@ def group_weights(bits: npt.NDArray[np.uint8], redundant: Ints, constant: Ints, 
         Columns below the sign that repeat it and are not stored: the sign counts −2^(7 − redundant). With more than were pruned,
         which no format has, place values go on at 2^7 below 2^0, as the hardware's counter does.
     constant : (…)
-        Six bits; two's complement and subtracted where `subtract`, else unsigned and added.
+        Six bits, two's complement; subtracted where `subtract`, else added.
 
     Returns
     -------
@@ -46,4 +46,5 @@ def group_weights(bits: npt.NDArray[np.uint8], redundant: Ints, constant: Ints, 
     places = 7 - redundant[..., None] - np.arange(bits.shape[-1]) & 7
     signs = np.where(np.arange(bits.shape[-1]) == 0, -1, 1)
     stored = (bits.astype(np.int64) * signs << places).sum(axis=-1)
-    return stored - np.where(constant >= 32, constant - 64, constant) if subtract else stored + constant
+    value = np.where(constant >= 32, constant - 64, constant)
+    return stored - value if subtract else stored + value

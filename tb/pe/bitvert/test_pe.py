@@ -117,6 +117,12 @@ def test_vectors(weights, name, redundant, constant, expected):
     assert [row[0] for row in run_groups(hot, 1)] == expected
 
 
+def test_constants_are_in_twos_complement():
+    bits = np.zeros((1, 1, 4), np.uint8)
+    found = [group_weights(bits, np.array([[3]]), np.array([[c]]), subtract=False).item() for c in (0, 31, 32, 63)]
+    assert found == [0, 31, -32, -1]
+
+
 def test_minus_57_without_its_redundant_column():
     bits = np.array([int(digit) for digit in "1000111"])[None, :]
     assert group_weights(bits, np.array([1]), np.array([0]), subtract=False).tolist() == [-57]
