@@ -75,7 +75,7 @@ class PimConfig:
     xbuf_entries : int
         Slices of lanes × X elements in the X buffer: at least two K tiles.
     n_acc_slots : int
-        Accumulators in rotation for each output, a power of two; at least the latency of the adder.
+        Accumulators in rotation for each output, a power of two; more than the cycles of an addition: 8, or with int32 2.
     obuf_entries : int
         Entries of the output buffer (in TREE an output, in BCAST `lanes` of them; of X rows each).
     heads : int
@@ -114,7 +114,7 @@ class PimConfig:
     acc: str = "float32"
     k_tile: int = 64
     xbuf_entries: int = 8
-    n_acc_slots: int = 4
+    n_acc_slots: int = 8
     obuf_entries: int = 64
     heads: int = 4
     sm_lanes: int = 16
@@ -151,6 +151,8 @@ class PimConfig:
                    f"a divisor of the {self.burst_weights} weights of a burst, at least {least}")
         self._must("kvtype", self.kv_bits == self.weight_bits, f"as wide as wtype ({self.weight_bits} bits)")
         self._must("acc", self.acc == "float32" or _family(self.wtype) in _INTEGERS, "float32 with weights that are no integers")
+        least = 8 if self.acc == "float32" else 2
+        self._must("n_acc_slots", self.n_acc_slots >= least, f"at least {least}, more than the cycles of an addition")
         self._must("k_tile", self.k_tile % self.lanes == 0, f"a multiple of lanes ({self.lanes})")
         self._must("xbuf_entries", self.xbuf_entries >= 2 * self.k_tile // self.lanes,
                    f"at least {2 * self.k_tile // self.lanes}, two tiles of K")

@@ -85,6 +85,7 @@ def test_an_unknown_timing_and_preset_are_refused():
     ({"rows_x": 17}, r"PimConfig.rows_x must be between 1 and 16, not 17"),
     ({"streams": 3}, r"PimConfig.streams must be a power of two \(nearest: 4\), not 3"),
     ({"n_acc_slots": 5}, r"PimConfig.n_acc_slots must be a power of two \(nearest: 8\), not 5"),
+    ({"n_acc_slots": 4}, r"PimConfig.n_acc_slots must be at least 8, more than the cycles of an addition, not 4"),
     ({"acc": "int16"}, r"PimConfig.acc must be one of float32, int32, not 'int16'"),
     ({"refresh": "never"}, r"PimConfig.refresh must be one of all-bank, same-bank, not 'never'"),
     ({"timing": "ddr5"}, r"PimConfig.timing must be one of hbm3-4.8, .*, not 'ddr5'"),
