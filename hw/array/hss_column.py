@@ -19,7 +19,7 @@ _INLIER_LANES = ((1, 4, 5), (3, 6, 7))              # of its two eights, two inl
 class HssColumn(wiring.Component):
     """One output's multipliers: rank-1 skip (4 of up to 8 blocks a group), rank-0 skip (a value of its block for each MAC).
 
-        blocks ─▶ 8:1 by cp1 ─▶ 4:1 by cp0 ─▶ operand ─▶ × value ─▶ product ─▶ adder tree ─▶ psum
+        blocks ─▶ 5:1 by cp1 ─▶ 3:1 by cp0 ─▶ operand ─▶ × value ─▶ product ─▶ adder tree ─▶ psum
                   └────────── cycle t ────────┘       t + 1                  t + 2           t + 3
 
     Latency 3, initiation interval 1. A MAC whose activation or weight is zero is gated: its operand register holds, and its
@@ -31,7 +31,8 @@ class HssColumn(wiring.Component):
     nibbles, then cp0 as eight pairs of bits. Of SDQ: outliers' places (nibbles), the shift, and for either eight the two places
     without inlier (nibbles).
 
-    HighLight has a register between the two skips (inferred); here both multiplexers are one stage.
+    Inferred: HighLight's skips are 8:1 and 4:1, with a register between them. Here both are one stage, and since coordinates
+    increase, narrower.
 
     Parameters
     ----------
@@ -125,21 +126,27 @@ class HssColumn(wiring.Component):
         return values, nonzero, coordinates
 
     def _choose(self, m: Module, group: int, coordinates: Value) -> list[Value]:
-        """Return the activation of each MAC of a group: its slot's block by cp1, of that the value by cp0."""
+        """Return the activation of each MAC of a group: its slot's block by cp1, of that the value by cp0.
+
+        Coordinates increase, so slot p finds its block between p and p + H1 − 4, and value q between q and q + H0 − 2.
+        """
         shape, found = self.shape, []
         blocks = [view.as_value() for view in self.activations[group]]
         for slot in range(BLOCKS):
             nibble = coordinates.word_select(slot, 4)
             index: Value = nibble[:3]
             places = [coordinates[16:].word_select(BLOCK * slot + q, 2) for q in range(BLOCK)]
-            if shape.sdq and slot * BLOCK in _OUTLIER_LANES:
+            outlier = shape.sdq and slot * BLOCK in _OUTLIER_LANES
+            reach = range(slot, slot + shape.blocks - BLOCKS + 1)
+            if outlier:                                 # anywhere in its eight, which is two blocks
                 index = Mux(self.sdq, Cat(nibble[2], Const(slot, 2)), index)
                 places[0] = Mux(self.sdq, nibble[:2], places[0])
+                reach = range(min(slot, 2 * slot), max(reach[-1], 2 * slot + 1) + 1)
             block = Signal(8 * shape.length, name=f"block_{group}_{slot}")
-            m.d.comb += block.eq(Array(blocks)[index] if shape.blocks > BLOCKS or shape.sdq else blocks[slot])
+            m.d.comb += block.eq(_selected({place: blocks[place] for place in reach}, index))
             for q in range(BLOCK):
-                bytes_ = [block[8 * place:8 * place + 8] for place in range(shape.length)]
-                found.append(Array(bytes_)[places[q]] if shape.length > BLOCK else bytes_[q])
+                reach = range(shape.length) if outlier and q == 0 else range(q, q + shape.length - BLOCK + 1)
+                found.append(_selected({place: block.word_select(place, 8) for place in reach}, places[q]))
         return found
 
     def _inliers(self, m: Module, group: int, coordinates: Value) -> dict[int, Value]:
@@ -188,6 +195,16 @@ class HssColumn(wiring.Component):
 
 _IDENTITY = 0b01_00_01_00_01_00_01_00_0011_0010_0001_0000
 """Coordinates of a dense group: block p in slot p, both of its values."""
+
+
+def _selected(values: dict[int, Value], index: Value) -> Value:
+    """Return the value at `index`, one of the keys: a tree of multiplexers without those for other indices."""
+    if len(values) == 1:
+        return next(iter(values.values()))
+    bit = max(values).bit_length() - 1
+    low, high = ({key: value for key, value in values.items() if (key >> bit & 1) == half} for half in (0, 1))
+    high = {key - (1 << bit): value for key, value in high.items()}
+    return Mux(index[bit], _selected(high, index), _selected(low, index)) if low else _selected(high, index)
 
 
 def _tree(values: list[Value]) -> Value:
