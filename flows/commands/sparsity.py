@@ -14,11 +14,13 @@ from flows.commands.common import add_json_argument, check_output_folder, consol
 from flows.scatter import Point as Dot
 from flows.scatter import scatter_svg
 from flows.sparsity import FORMATS, Point, points, tasder_point, texts
+from hw.families import SparseFormat
 from hw.formats import format_named
 from sw.evaluate import Windows
 from sw.models.llama import LlamaModel
 from sw.models.llama_config import ModelError
-from sw.sparsity.pruning import METHODS
+from sw.sparsity.pruning import METHODS, prune
+from sw.sparsity.saving import check_pruned_output, save_pruned
 
 __all__ = ["add_arguments", "run"]
 
@@ -44,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", default=32, type=_count, metavar="N",
                         help="windows of text to decide by (default: %(default)s)")
     parser.add_argument("-o", "--output", dest="out", type=Path, metavar="DIR", help="write sparsity.json and sparsity.svg")
+    parser.add_argument("--save", type=Path, metavar="FOLDER",
+                        help="write the pruned model, unrounded: with one pattern and one method; `heddle quantize --pruned` and "
+                        "`heddle generate` take it")
     add_json_argument(parser)
 
 
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> bool:
             raise ValueError(f"--tasder must be between 0 and 1, not {quality:g}")
     if args.out is not None:
         check_output_folder(args.out, "-o")
+    save = _checked_save(args, formats)
     model = LlamaModel(args.model)
     if model.checkpoint.quantized:
         raise ModelError(f"{args.model} must hold weights as floats, but they are quantized")
@@ -75,6 +81,9 @@ def run(args: argparse.Namespace) -> bool:
         for quality in args.tasder:
             status.update(f"TASDER {quality:g}")
             found.append(tasder_point(model.checkpoint, quality, windows, calibration))
+        if save is not None:
+            matrices = prune(model.checkpoint, save, args.methods[0], calibration.tokens[:, :-1])
+            save_pruned(args.model, args.save, matrices, {"tool": "heddle", "pruned": save.name, "method": args.methods[0]})
     answer = _answer(args, model, windows, calibration, found)
     if args.out is not None:
         _write(args.out, answer)
@@ -83,6 +92,17 @@ def run(args: argparse.Namespace) -> bool:
     else:
         _show(args, answer)
     return True
+
+
+def _checked_save(args: argparse.Namespace, formats: list[str]) -> SparseFormat | None:
+    """Return the pattern of the model that is to be saved, if one is."""
+    if args.save is None:
+        return None
+    fmt = format_named(formats[0])
+    if len(formats) > 1 or not isinstance(fmt, SparseFormat) or len(args.methods or ()) != 1:
+        raise ValueError("--save must go with one --weights, a pattern such as 2:4, and one --method")
+    check_pruned_output(args.model, args.save)
+    return fmt
 
 
 def _label(point: Point) -> str:
@@ -136,3 +156,5 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     console.print(escape(f"{answer['windows']} windows of {answer['context']} tokens, {answer['tokens']:,} predictions"))
     if args.out is not None:
         console.print(escape(f"{args.out}: sparsity.json, sparsity.svg"), soft_wrap=True)
+    if args.save is not None:
+        console.print(escape(f"{args.save}: the pruned model"), soft_wrap=True)

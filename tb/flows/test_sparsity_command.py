@@ -98,6 +98,39 @@ def test_tasder(capsys, model):
     assert "TASDER 0.9: " in capsys.readouterr().out
 
 
+def test_a_pruned_model_is_a_model_and_obeys_its_pattern(capsys, tmp_path, model):
+    command = ["sparsity", "--model", str(model), "--weights", "2:4", "--method", "compensated", "--windows", "2",
+               "--calibration", "2", "--save", str(tmp_path / "pruned")]
+    answer = answer_of(capsys, *command[1:])
+    saved = LlamaModel(tmp_path / "pruned")
+    windows, calibration = texts(saved, 2, 2)
+    plan = QuantizationPlan.named(weights="2:4")
+    assert evaluate(saved.checkpoint, plan, windows).bits == answer["rows"][1]["bits_per_byte"]
+    matrices = prune(LlamaModel(model).checkpoint, format_named("2:4"), "compensated", calibration.tokens[:, :-1])
+    for (layer, part), matrix in matrices.items():
+        assert (getattr(saved.checkpoint.layer(layer), part) == matrix).all()
+    stored = LlamaModel(model).checkpoint
+    assert (saved.checkpoint.weights().head == stored.weights().head).all()
+    assert (saved.checkpoint.layer(1).mlp_norm == stored.layer(1).mlp_norm).all()
+    note = json.loads((tmp_path / "pruned" / "config.json").read_text())["quantization"]
+    assert note == {"tool": "heddle", "pruned": "2:4", "method": "compensated"}
+    quantize = ["quantize", str(tmp_path / "pruned"), "--format", "2:4", "--pruned", "--skip", "lm_head*", "-o"]
+    assert main([*quantize, str(tmp_path / "q")]) == 0
+    assert main(["quantize", str(model), *quantize[2:], str(tmp_path / "no")]) == 2
+    capsys.readouterr()
+    assert main(command) == 2                                   # a model is never replaced
+    assert capsys.readouterr().err.startswith("heddle: OUT must not exist yet")
+
+
+@pytest.mark.parametrize("more", [[], ["--weights", "2:4"], ["--weights", "2:4", "--weights", "1:4", "--method", "magnitude"],
+                                  ["--weights", "int8", "--method", "magnitude"],
+                                  ["--weights", "2:4", "--method", "magnitude", "--method", "compensated"]])
+def test_one_model_is_saved_at_a_time(capsys, tmp_path, model, more):
+    assert main(["sparsity", "--model", str(model), "--save", str(tmp_path / "pruned"), *more]) == 2
+    assert capsys.readouterr().err == "heddle: --save must go with one --weights, a pattern such as 2:4, and one --method\n"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("arguments", "text"), [
     (["--weights", "2:3:4"], "format must be a name that `heddle formats` lists"),
     (["--tasder", "1.5"], "--tasder must be between 0 and 1, not 1.5\n"),
