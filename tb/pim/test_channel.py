@@ -118,8 +118,8 @@ def test_gemv_from_dram_rows_to_the_output_buffer():
     assert channel.model.dram.violations.total() == 0
 
 
-BYTES = dataclasses.replace(SMALL, wtype="int8", kvtype="int8", xtype="int8", ptype="float8_e4m3fn", acc="int32", lanes=16, k_tile=64,
-                            n_acc_slots=4, xbuf_entries=32, obuf_entries=64)
+BYTES = dataclasses.replace(SMALL, wtype="int8", kvtype="int8", xtype="int8", ptype="float8_e4m3fn", acc="int32", lanes=16,
+                            k_tile=64, n_acc_slots=4, xbuf_entries=32, obuf_entries=64)
 
 
 def whole_rows(channel, rng, *, rows, outputs_per_row):
