@@ -276,6 +276,11 @@ class AcceleratorConfig:
         """Multiply-accumulates that the engine issues in a cycle at most."""
         return self._engine.peak_macs(self)
 
+    @property
+    def weight_stream(self) -> bool:
+        """Whether the engine takes packed weights from the load unit, past the scratchpad."""
+        return self._engine.weight_stream
+
     def protection_of(self, domain: str) -> str:
         """Return the mechanism that a block which protects itself is asked for, "none" without one.
 

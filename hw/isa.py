@@ -221,6 +221,8 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
         *_DRAM_BLOCK,
         _field("transpose", 1, "1: byte j of DRAM row i goes to scratchpad row j, byte i (int8 operands only)"),
         _field("unpack", 1, "1: each DRAM byte is two elements, low nibble first, and becomes two bytes (before transposing)"),
+        _field("stream", 1, ("1: beats go to the matrix engine as packed weights, not to the scratchpad: addr and stride are "
+                             "not used (only with an engine that has a weight stream)")),
     ),
     Unit.MATRIX: (
         _field("activation_addr", 24, "first activation slot in the scratchpad"),

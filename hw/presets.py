@@ -9,6 +9,7 @@ __all__ = ["PRESETS", "preset_named"]
 KIB = 1024
 _HIGHLIGHT = tuple(f"hss-4:{outer}-2:{inner}" for outer in range(4, 9) for inner in range(2, 5))
 _BIT_COLUMNS = ("bbs-shift-g32", "bbs-average-g32", "int8")
+_SHARED_EXPONENTS = ("mxint4", "int4-g32-int8")
 _SPARSE = ("2:4", "1:8", *_HIGHLIGHT, "sdq-7:8-1:8int8-6:8fp4")
 
 
@@ -53,6 +54,12 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "bitvert-16x32": AcceleratorConfig(              # the paper's: 16 windows, 32 channels, 2 × 256 KiB
         engine="bitvert", dataflows=("ws",), rows=16, columns=32, vector="transformer", vector_lanes=16,
         weight_formats=_BIT_COLUMNS, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256),
+    "hybrid-16x16": AcceleratorConfig(               # two clusters take a beat of 16 bytes: 32 weights a cycle
+        engine="hybrid", dataflows=("ws",), rows=16, columns=16, vector="transformer", vector_lanes=8,
+        weight_formats=_SHARED_EXPONENTS, scratchpad_bytes=256 * KIB, accumulator_rows=1024),
+    "hybrid-32x32": AcceleratorConfig(               # a block is a column of a tile; 64 weights a cycle
+        engine="hybrid", dataflows=("ws",), rows=32, columns=32, vector="transformer", vector_lanes=8,
+        weight_formats=_SHARED_EXPONENTS, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256),
     "hss-8x8": _columns_of("hss", 8, 8, *_SPARSE, scratchpad_bytes=128 * KIB),
     "hss-16x16": _columns_of("hss", 16, 16, *_SPARSE, scratchpad_bytes=256 * KIB),
     "stc-16x16": _columns_of("stc", 16, 16, "2:4", scratchpad_bytes=256 * KIB),

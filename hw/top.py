@@ -95,6 +95,8 @@ class Accelerator(wiring.Component):
         for index, port in enumerate((load.write, vector.write)):
             connect(m, writer=port, scratchpad=scratchpad.writers[index])
         connect(m, engine=engine.acc, accumulator=accumulator.write)
+        if config.weight_stream:
+            connect(m, load=load.stream, engine=engine.weight_stream)
         connect(m, vector=vector.acc, accumulator=accumulator.read)
 
         connect(m, unit=load.bus, arbiter=arbiter.load)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.engines.hybrid import MODE_STREAM
 from hw.isa import Dataflow, Unit, VectorSource
 from sw.engines import engine_runtime
 from sw.golden.vector.streams import Stream, input_streams, output_stream
@@ -74,6 +75,8 @@ def _dram(config: AcceleratorConfig, fields: Fields, *, write: bool) -> Access:
 def _load(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
     """Whole beats go to the scratchpad."""
     yield _dram(config, fields, write=False)
+    if fields["stream"]:
+        return
     rows, row_bytes = fields["rows"], fields["row_bytes"] * (1 + fields["unpack"])
     if fields["transpose"]:
         rows, row_bytes = row_bytes, rows
@@ -97,11 +100,12 @@ def _matrix(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
 
 
 def _packed_operands(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
-    """Rows of activations; streams of whole records."""
+    """Rows of activations; streams of whole records, unless the load unit gives them."""
     n, k = fields["n"], fields["k"]
     layout = engine_runtime(config).layout(config, fields["mode"], n, k)
+    from_scratchpad = not (config.weight_stream and fields["mode"] & MODE_STREAM)
     for operand, count, stride, size in (("activation", fields["m"], "stride", k),
-                                         ("weight", layout.groups, "tile_stride", layout.bytes_of(k))):
+                                         ("weight", layout.groups * from_scratchpad, "tile_stride", layout.bytes_of(k))):
         yield Access(SharedMemory.SCRATCHPAD, False, fields[f"{operand}_addr"], (count, size), (fields[f"{operand}_{stride}"], 1))
 
 

@@ -58,6 +58,8 @@ def _written(config: AcceleratorConfig, event: Event, byte: int) -> dict[str, An
 
 def _loaded(config: AcceleratorConfig, fields: Mapping[str, int], byte: int) -> bool:
     """Return whether a load writes a byte: whole beats of each of its rows in the scratchpad."""
+    if fields.get("stream"):
+        return False
     rows, row_bytes = fields["rows"], fields["row_bytes"] * (1 + fields.get("unpack", 0))
     count, size = (row_bytes, rows) if fields["transpose"] else (rows, row_bytes)
     past, stride = byte - fields["addr"], fields["stride"]

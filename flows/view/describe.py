@@ -17,8 +17,9 @@ def describe(unit: Unit, fields: Mapping[str, int], program: Program, args: Mapp
         return _vector(fields)
     region = next((r.name for r in program.regions
                    if 0 <= fields["dram_addr"] - args.get(r.name, r.addr) < r.size), f"0x{fields['dram_addr']:x}")
-    return f"{region}, {fields['rows']} × {fields['row_bytes']} B" + "".join(
-        f", {done}" for field, done in (("unpack", "unpacked"), ("transpose", "transposed")) if fields.get(field))
+    ways = (("unpack", "unpacked"), ("transpose", "transposed"), ("stream", "streamed"))
+    done = "".join(f", {way}" for field, way in ways if fields.get(field))
+    return f"{region}, {fields['rows']} × {fields['row_bytes']} B{done}"
 
 
 def _vector(fields: Mapping[str, int]) -> str:

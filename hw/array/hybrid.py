@@ -18,6 +18,8 @@ from hw.array.operand import OperandFetch
 from hw.array.results import ResultPipeline
 from hw.array.tile import SlotRequest
 from hw.config import AcceleratorConfig
+from hw.engines.hybrid import STREAM_BEATS
+from hw.memory.deep_fifo import DeepFIFO
 from hw.ports import ErrorReport, engine_members
 
 __all__ = ["HybridEngine"]
@@ -29,7 +31,7 @@ class HybridEngine(wiring.Component):
         commands ─▶ HybridSequencer ─▶ HybridPreload ─▶ HybridStream
                         │ jobs             │ plain weights     │ activations, slots
                         ▼                  │ words             │ words
-        stream ─▶ WeightReader ────────────┴───────────────────┤
+        stream ─▶ FIFO ─▶ WeightReader ────┴───────────────────┤
                         │ scales                               ▼
                         └────────────▶ HybridFoot ◀─────── HybridMesh
                                             └─▶ accumulator
@@ -73,6 +75,7 @@ class HybridEngine(wiring.Component):
         mesh = HybridMesh(HybridSpec.of(config))
         foot = HybridFoot(config)
         tag = hybrid_tag_layout(config)
+        fifo = DeepFIFO(shape=8 * config.beat_bytes, depth=STREAM_BEATS, protection=config.protection_of("fifos"))
         fetch_activation = OperandFetch(config, request=SlotRequest.activation(config), element_width=config.activation.bits)
         fetch_weight = OperandFetch(config, request=SlotRequest.weight(config), element_width=config.weight.bits)
         cluster_latency = OperandFetch.latency + mesh.cluster_latency
@@ -84,6 +87,7 @@ class HybridEngine(wiring.Component):
         m.submodules.preload = abort(preload)
         m.submodules.stream = abort(issuer)
         m.submodules.reader = abort(reader)
+        m.submodules.fifo = abort(fifo)
         m.submodules.mesh_results = abort(mesh_results)
         m.submodules.cluster_results = abort(cluster_results)
         m.submodules.foot = abort(foot)
@@ -97,7 +101,8 @@ class HybridEngine(wiring.Component):
         connect(m, preload=preload.request, fetch=fetch_weight.request)
         connect(m, stream=issuer.activation, fetch=fetch_activation.request)
         connect(m, fetch=fetch_activation.read, scratchpad=flipped(self.activation))
-        connect(m, engine=flipped(self.weight_stream), reader=reader.beats)
+        connect(m, load=flipped(self.weight_stream), fifo=fifo.i)
+        connect(m, fifo=fifo.o, reader=reader.beats)
         self._weight_port(m, fetch_weight, reader)
         self._control(m, preload, issuer, reader, mesh)
 

@@ -110,7 +110,7 @@ class HybridFoot(wiring.Component):
                 own = Array(self.scales[slot * config.hybrid_clusters + lane] for slot in range(slots))
                 scale = Mux(clusters, own[held_tag.index[:max(1, (slots - 1).bit_length())]], scale)
             m.d.comb += [block.sum.eq(sums[lane]), block.plain.eq(psums[lane]), block.scale.eq(scale),
-                         block.packed.eq(held_tag.packed), block.shifts.eq(held_tag.shifts)]
+                         block.of_block.eq(held_tag.packed), block.shifts.eq(held_tag.shifts)]
             scaled.append(block.o)
 
         # Fourth stage: rows. A lane is written by the mesh, or in its slot by its cluster.

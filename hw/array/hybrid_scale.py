@@ -27,7 +27,8 @@ class BlockScale(wiring.Component):
     -------
     sum : In(signed), plain : In(signed)
         Sum of a block, and psum of a plain tile.
-    scale : In(8), packed : In(1), shifts : In(1)
+    scale : In(8), of_block : In(1), shifts : In(1)
+        `of_block`: there is a scale.
     o : Out(signed(psum_width))
 
     Reference
@@ -45,7 +46,7 @@ class BlockScale(wiring.Component):
             "sum": In(signed(block_sum_width(config))),
             "plain": In(signed(mesh_psum_width(config))),
             "scale": In(8),
-            "packed": In(1),
+            "of_block": In(1),
             "shifts": In(1),
             "o": Out(signed(config.psum_width)),
         })
@@ -64,13 +65,13 @@ class BlockScale(wiring.Component):
         total = Signal(signed(block_sum_width(config)), reset_less=True)
         plain = Signal(signed(mesh_psum_width(config)), reset_less=True)
         scale = Signal(8, reset_less=True)
-        packed, shifts = Signal(reset_less=True), Signal(reset_less=True)
-        m.d.sync += [total.eq(self.sum), plain.eq(self.plain), scale.eq(self.scale), packed.eq(self.packed),
+        of_block, shifts = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [total.eq(self.sum), plain.eq(self.plain), scale.eq(self.scale), of_block.eq(self.of_block),
                      shifts.eq(self.shifts)]
 
         result = Signal(signed(config.psum_width))
         m.d.comb += result.eq(plain)
-        with m.If(packed):
+        with m.If(of_block):
             if self.factors_any:
                 m.d.comb += result.eq(total * scale)
             if self.shifts_any:

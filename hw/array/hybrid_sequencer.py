@@ -59,7 +59,7 @@ class HybridSequencer(wiring.Component):
         tile = self.o.p
         command = Signal(descriptor_layout(Unit.MATRIX))
         mode = Signal(range(len(self.shapes) + 1))
-        packed, streamed, clusters = Signal(), Signal(), Signal()
+        packed, streamed, clusters = Signal(name="is_packed"), Signal(), Signal()
         passes = Signal(range(largest_passes(config) + 1))
         m.d.comb += [
             mode.eq(command.mode),

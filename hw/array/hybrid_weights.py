@@ -149,11 +149,11 @@ class WeightReader(wiring.Component):
         if head == 1:
             m.d.comb += [block_scales.i.payload.eq(beat[:bits]), block_scales.i.valid.eq(valid)]
             return
-        before = Signal(bits - len(beat), reset_less=True)
+        earlier = Signal(bits - len(beat), reset_less=True)
         count = Signal(range(head))
-        m.d.comb += [block_scales.i.payload.eq(Cat(before, beat)), block_scales.i.valid.eq(valid & (count == head - 1))]
+        m.d.comb += [block_scales.i.payload.eq(Cat(earlier, beat)), block_scales.i.valid.eq(valid & (count == head - 1))]
         with m.If(valid):
-            m.d.sync += [before.eq(Cat(before, beat)[len(beat):]), count.eq(Mux(count == head - 1, 0, count + 1))]
+            m.d.sync += [earlier.eq(Cat(earlier, beat)[len(beat):]), count.eq(Mux(count == head - 1, 0, count + 1))]
 
     def _cut(self, m: Module, element_beats: StreamFIFO) -> None:
         """Cut the oldest beat into words."""

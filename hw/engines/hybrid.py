@@ -14,7 +14,7 @@ from hw.formats import format_named
 
 __all__ = [
     "COMMAND_LATENCY", "ELEMENT_BITS", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH", "MODE_STREAM", "OPERAND_LATENCY",
-    "PASS_ROWS", "RESULT_LATENCY", "WORDS_LATENCY", "WORD_BEATS", "BlockShape", "block_shape", "block_shapes",
+    "PASS_ROWS", "RESULT_LATENCY", "STREAM_BEATS", "WORDS_LATENCY", "WORD_BEATS", "BlockShape", "block_shape", "block_shapes",
     "block_sum_width", "cluster_slots", "clusters_last_output", "command_slots", "element_beats", "mesh_cycles",
     "mesh_psum_width", "record_bytes", "scale_beats", "scaled_width", "uses_clusters",
 ]
@@ -30,6 +30,7 @@ BLOCKS = (32, 64, 128)
 # Around the array.
 COMMAND_LATENCY = 3     # from the cycle in which a command is taken to the first in which a slot of its may be issued
 WORDS_LATENCY = 5       # from a packed command that is taken to its first words, besides beats of scales
+STREAM_BEATS = 64       # beats of the load unit's stream that wait in the engine
 WORD_BEATS = 8          # beats of elements that the weight reader reads ahead
 OPERAND_LATENCY = 2     # from the issue of a slot to the slot on the array's edge
 FOOT_LATENCY = 4        # from psums that leave the array to the row for the accumulator
@@ -194,4 +195,5 @@ HYBRID = EngineInfo(
     doc="N×N mesh whose first columns become matrix-vector clusters for one token; 4-bit weights in blocks with one scale",
     source="HSA, arXiv 2507.09010 (abstract only; the design is inferred)",
     model="hybrid",
-    check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns)
+    check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns,
+    weight_stream=True)

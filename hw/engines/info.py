@@ -27,6 +27,8 @@ class EngineInfo:
         Bits of a word on its way from the engine to the accumulator.
     peak_macs : callable
         Multiply-accumulates that a cycle issues at most.
+    weight_stream : bool
+        Takes packed weights from the load unit too (`load.stream`), past the scratchpad.
     """
 
     name: str
@@ -36,3 +38,4 @@ class EngineInfo:
     check: "Callable[[AcceleratorConfig], None]"
     psum_width: "Callable[[AcceleratorConfig], int]"
     peak_macs: "Callable[[AcceleratorConfig], int]"
+    weight_stream: bool = False

@@ -28,8 +28,12 @@ def block_layout(config: AcceleratorConfig) -> data.StructLayout:
     beat_log2 = ceil_log2(config.beat_bytes)
     return data.StructLayout({
         "dram_addr": 32, "dram_stride": 32, "rows": 16, "row_beats": 24 - beat_log2 + 1, "tail": beat_log2,
-        "addr": 24, "stride": 24, "transpose": 1, "unpack": 1,
+        "addr": 24, "stride": 24, "transpose": 1, "unpack": 1, **_stream_bit(config),
     })
+
+
+def _stream_bit(config: AcceleratorConfig) -> dict[str, int]:
+    return {"stream": 1} if config.weight_stream else {}
 
 
 def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -37,13 +41,14 @@ def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     Fields: `dram_addr` of its first beat; `wrapped`: that address lies beyond 32 bits; `length` in beats less one; `addr` and
     `stride` in the scratchpad; `tail`: valid bytes in its last beat, 0 for all; `transpose`, `unpack`; `row_end`: no more beats
-    of this row (of this column of beats, when transposed); `last` burst of the block. With residues of addresses also `check`,
-    `dram_addr` plus `length` modulo 3.
+    of this row (of this column of beats, when transposed); `last` burst of the block. With an engine that has a weight stream
+    also `stream`: the beats are for it. With residues of addresses also `check`, `dram_addr` plus `length` modulo 3.
     """
     check = {"check": ADDRESS_RESIDUE_BITS} if config.address_residue else {}
     return data.StructLayout({
         "dram_addr": 32, "wrapped": 1, "length": ceil_log2(max(2, config.burst_beats)), "addr": SCRATCHPAD_WIDTH, "stride": 24,
-        "tail": ceil_log2(config.beat_bytes), "transpose": 1, "unpack": 1, "row_end": 1, "last": 1, **check,
+        "tail": ceil_log2(config.beat_bytes), "transpose": 1, "unpack": 1, "row_end": 1, "last": 1,
+        **_stream_bit(config), **check,
     })
 
 
@@ -82,8 +87,9 @@ class BlockCheck(wiring.Component):
     descriptor : In(descriptor_layout(unit))
     block : Out(block_layout(config))
     fault : Out(1), report : Out(ErrorReport)
-        Set when the descriptor is impossible: BAD_SIZE for an empty block, MISALIGNED for an address or stride that is no
-        multiple of the beat; with the size or address in question, sizes first, then in the order of the fields.
+        Set when the descriptor is impossible: BAD_SIZE for an empty block, UNSUPPORTED for a stream that no engine takes or that
+        would be transposed or unpacked, MISALIGNED for an address or stride that is no multiple of the beat; with the size, the
+        bit or the address in question, in this order, and in that of the fields.
     """
 
     def __init__(self, config: AcceleratorConfig, unit: Unit):
@@ -111,6 +117,12 @@ class BlockCheck(wiring.Component):
             m.d.comb += self.block[name].eq(given[name])
 
         wrong = [(given[name] == 0, ErrorCause.BAD_SIZE, given[name]) for name in ("rows", "row_bytes")]
+        if self.unit == Unit.LOAD:
+            refused = given.stream
+            if self.config.weight_stream:
+                m.d.comb += self.block.stream.eq(given.stream)
+                refused = given.stream & (given.transpose | given.unpack)
+            wrong.append((refused, ErrorCause.UNSUPPORTED, given.stream))
         wrong += [((given[name] & (self.config.beat_bytes - 1)).any(), ErrorCause.MISALIGNED, given[name])
                   for name in ("dram_addr", "dram_stride", "addr", "stride")]
         for condition, cause, value in reversed(wrong):          # the last assignment wins, so the first fault does
@@ -161,7 +173,7 @@ class BurstSplitter(wiring.Component):
         fields = block_layout(config).members
         burst = self.o.payload
         position = data.StructLayout({"dram": ADDRESS_WIDTH + 1, "scratchpad": SCRATCHPAD_WIDTH})
-        kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose", "unpack")
+        kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose", "unpack", *_stream_bit(config))
 
         # Both walks are two loops. Plain: rows, and in them bursts. Transposed: columns, and in them single beats.
         active = Signal()
@@ -216,6 +228,7 @@ class BurstSplitter(wiring.Component):
             burst.tail.eq(Mux(Mux(block.transpose, outer_last, inner_last), block.tail, 0)),
             burst.transpose.eq(block.transpose),
             burst.unpack.eq(block.unpack),
+            *[burst[name].eq(block[name]) for name in _stream_bit(config)],
             burst.row_end.eq(inner_last),
             burst.last.eq(inner_last & outer_last),
             self.i.ready.eq(~waiting),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
 from hw.config import AcceleratorConfig, ceil_log2
@@ -30,15 +30,18 @@ class LoadUnit(wiring.Component):
     The scratchpad gets whole beats, zero past `row_bytes`. When transposed, zeros fill the lanes of rows that do not exist, and
     columns past `row_bytes` are not written.
 
+    With an engine that has a weight stream, beats of a command with `stream` go there, zero past `row_bytes`, and wait until they
+    are taken.
+
     An unpacked command makes two bytes of each, the low nibble first: a row has 2 · row_bytes in the scratchpad. A beat of the
     bus becomes two of the scratchpad, in two cycles, or one at the end of a row where half of it is enough. When transposed, a
     column of bytes leaves the transposer, and becomes two of nibbles, for two rows of the scratchpad.
 
     Errors, each reported when all older commands are done: BAD_SIZE (rows or row_bytes zero, with that size; or the block goes
-    beyond 32 bits of DRAM address, with the low bits of the first address beyond), MISALIGNED (dram_addr, dram_stride, addr or
-    stride is no multiple of the beat, with its value), SCRATCHPAD_RANGE (with the first address outside), BUS_READ (RRESP is not
-    OKAY, with the address of the beat). After an error or on `abort` no address is issued, the beats on their way are taken
-    and dropped, and then `busy` falls.
+    beyond 32 bits of DRAM address, with the low bits of the first address beyond), UNSUPPORTED (`stream`, see `BlockCheck`),
+    MISALIGNED (dram_addr, dram_stride, addr or stride is no multiple of the beat, with its value), SCRATCHPAD_RANGE (with the
+    first address outside), BUS_READ (RRESP is not OKAY, with the address of the beat). After an error or on `abort` no address
+    is issued, the beats on their way are taken and dropped, and then `busy` falls.
 
     Parameters
     ----------
@@ -50,6 +53,8 @@ class LoadUnit(wiring.Component):
     bus : Out(AxiReadPort)
         Id 0.
     write : Out(ScratchpadWritePort)
+    stream : Out(stream of bus_width)
+        To the engine, if it has a weight stream.
     beat : Out(1)
         A beat is taken from the bus in this cycle.
     """
@@ -62,6 +67,7 @@ class LoadUnit(wiring.Component):
             "unit": Out(UnitPort(Unit.LOAD)),
             "bus": Out(AxiReadPort(config.bus_width)),
             "write": Out(ScratchpadWritePort(config)),
+            **({"stream": Out(stream.Signature(config.bus_width))} if config.weight_stream else {}),
             "beat": Out(1),
         })
 
@@ -166,6 +172,7 @@ class LoadUnit(wiring.Component):
         written = Signal()
         tail = Signal(beat_log2)
         tail_written = Signal(beat_log2)
+        to_scratchpad: Value = ~burst.stream if config.weight_stream else C(1)
         half_is_enough = Signal()
         kept = Signal(config.beat_bytes)
         m.d.comb += [
@@ -191,16 +198,21 @@ class LoadUnit(wiring.Component):
                 unpack.eq(burst.unpack),
                 whole.eq(second | half_is_enough | ~unpack),
                 tail_written.eq(Mux(whole, Mux(unpack, tail << 1, tail), 0)),
-                placing.eq(plain),
+                placing.eq(plain & to_scratchpad),
             ]
+        kept_bits = Cat(bit.replicate(8) for bit in kept)
+        streamed: Value = C(0)
+        if config.weight_stream:
+            m.d.comb += [self.stream.valid.eq(plain & burst.stream), self.stream.payload.eq(straight & kept_bits)]
+            streamed = self.stream.valid & self.stream.ready
         m.d.comb += [
             kept.eq(first_bytes(tail_written, config.beat_bytes)),
             outside.eq(placing & (place.beyond != 0)),
             self.write.valid.eq(placing & ~outside),
             self.write.addr.eq(place.line),
-            self.write.data.eq((Mux(unpack, unpacked, straight) & Cat(bit.replicate(8) for bit in kept)).replicate(lanes)),
+            self.write.data.eq((Mux(unpack, unpacked, straight) & kept_bits).replicate(lanes)),
             self.write.mask.eq(((1 << config.beat_bytes) - 1) << place.offset),
-            written.eq(self.write.valid & self.write.ready),
+            written.eq((self.write.valid & self.write.ready) | streamed),
             transposer.o.ready.eq(Mux(turned.write, written & whole, ~transposer.bad & ~flush)),
             beat_taken.eq(Mux(burst.transpose & ~flush, transposer.i.valid & transposer.i.ready,
                               present & (flush | (plain & written & whole)))),

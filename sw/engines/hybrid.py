@@ -49,6 +49,7 @@ def hybrid_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> Weigh
     ConfigError
         If the config has no such mode.
     """
+    mode &= MODE_FORMAT
     if not mode:
         return plain_layout(config, mode, n, k)
     if not 0 < mode <= len(config.weight_formats):

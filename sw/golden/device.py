@@ -10,7 +10,7 @@ from hw.isa import SEMAPHORE_MAX, SEQUENCER, ErrorCause, Opcode, Unit
 from sw.device import DeviceHang, Result, device_error
 from sw.golden.array import matrix_model
 from sw.golden.pe import pe_model
-from sw.golden.refusal import Refusal
+from sw.golden.refusal import Refusal, Starved
 from sw.golden.sequencer import Event, Fault, mask_bits, run_sequencer
 from sw.golden.state import State
 from sw.golden.units import UNITS
@@ -66,7 +66,7 @@ class GoldenSession:
                 self._take(program, event, semaphores)
                 if event.unit is not None:
                     self.trace.append(event)
-                    self._execute(state, event)
+                    self._execute(state, event, program)
                 self._give(event, semaphores)
         except Fault as fault:
             raise device_error(error_text(program, fault.cause, fault.unit, fault.pc, fault.addr), cause=fault.cause, pc=fault.pc,
@@ -79,10 +79,15 @@ class GoldenSession:
         self._placed.clear()
 
     @staticmethod
-    def _execute(state: State, event: Event) -> None:
+    def _execute(state: State, event: Event, program: Program) -> None:
         assert event.unit is not None
         try:
             UNITS[event.unit](state, event.fields)
+        except Starved as starved:
+            kernel = program.kernel_at(event.pc)
+            raise DeviceHang(
+                f"kernel {kernel!r} of program {program.name!r} hangs: {event.opcode.name} at instruction {event.pc} waits for "
+                f"{starved}", cause=ErrorCause.WATCHDOG, pc=event.pc, addr=int(event.unit), kernel=kernel) from None
         except Refusal as refusal:
             raise Fault(refusal.cause, event.unit, event.pc, refusal.addr) from None
 

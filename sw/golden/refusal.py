@@ -2,7 +2,7 @@
 
 from hw.isa import ErrorCause
 
-__all__ = ["Refusal", "check_aligned", "check_inside"]
+__all__ = ["Refusal", "Starved", "check_aligned", "check_inside"]
 
 
 class Refusal(Exception):
@@ -18,6 +18,10 @@ class Refusal(Exception):
     def __init__(self, cause: ErrorCause, addr: int):
         super().__init__(f"{cause.name.lower()} at {addr:#x}")
         self.cause, self.addr = cause, addr
+
+
+class Starved(Exception):
+    """A command waits for what no command before it provides."""
 
 
 def check_aligned(value: int, step: int) -> None:

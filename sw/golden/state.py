@@ -1,7 +1,7 @@
 """The memories that commands work on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ class State:
         Row scalars of the vector unit, float32, shape (vector_rows,).
     counters : dict of str to int
         macs, bytes_written and saturations so far.
+    stream : ndarray
+        Bytes that the load unit has given to the engine, and no command has taken.
     """
 
     config: AcceleratorConfig
@@ -41,3 +43,4 @@ class State:
     accumulator: npt.NDArray[np.int64]
     rows: npt.NDArray[np.float32]
     counters: dict[str, int]
+    stream: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))

@@ -25,6 +25,8 @@ def _check_block(config: AcceleratorConfig, fields: Fields) -> None:
     for name in ("rows", "row_bytes"):
         if fields[name] == 0:
             raise Refusal(ErrorCause.BAD_SIZE, 0)
+    if fields.get("stream") and (not config.weight_stream or fields["transpose"] or fields["unpack"]):
+        raise Refusal(ErrorCause.UNSUPPORTED, 1)
     for name in ("dram_addr", "dram_stride", "addr", "stride"):
         check_aligned(fields[name], config.beat_bytes)
 
@@ -48,7 +50,7 @@ def _check_scratchpad(state: State, start: int, size: int) -> None:
 
 
 def run_load(state: State, fields: Fields) -> None:
-    """DRAM → scratchpad; whole beats, zero past the end of a row and, turned around, past the last row."""
+    """DRAM → scratchpad, or the engine's stream; whole beats, zero past the end of a row and, turned around, past the last row."""
     beat = state.config.beat_bytes
     _check_block(state.config, fields)
     rows, row_bytes, addr, stride = (fields[name] for name in ("rows", "row_bytes", "addr", "stride"))
@@ -64,6 +66,10 @@ def run_load(state: State, fields: Fields) -> None:
             row = np.stack([row & 15, row >> 4], axis=-1).reshape(*row.shape[:-1], -1)
         if turned is not None:
             turned[..., :columns, i] = row
+            continue
+        if fields["stream"]:
+            padding = np.zeros((*lead, width - columns), np.uint8)
+            state.stream = np.concatenate((state.stream, row, padding) if state.stream.size else (row, padding), axis=-1)
             continue
         place = addr + i * stride
         _check_scratchpad(state, place, width)

@@ -7,7 +7,7 @@ from hw.config import ceil_div
 from hw.engines.hybrid import MODE_FORMAT, MODE_STREAM, PASS_ROWS, BlockShape, block_shape
 from hw.isa import Dataflow, ErrorCause
 from sw.golden.array.operands import accumulator_rows, add_saturating, check_sizes, plain_weights, row_activations, slots
-from sw.golden.refusal import Refusal, check_aligned
+from sw.golden.refusal import Refusal, Starved, check_aligned
 from sw.golden.state import Fields, State
 
 __all__ = ["block_sums", "run_matrix", "scaled"]
@@ -53,12 +53,25 @@ def _records(state: State, fields: Fields, shape: BlockShape, blocks: int) -> tu
     head = ceil_div(columns, beat) * beat
     size = head + shape.block * columns // 2
     groups = ceil_div(fields["n"], columns)
-    records = np.moveaxis(slots(state, fields["weight_addr"], blocks, size, groups, fields["weight_tile_stride"], size), -2, 0)
+    if fields["mode"] & MODE_STREAM:
+        records = _taken(state, groups, blocks, size)
+    else:
+        records = slots(state, fields["weight_addr"], blocks, size, groups, fields["weight_tile_stride"], size)
+        records = np.moveaxis(records, -2, 0)
     scales = records[..., :columns].astype(np.int64)
     words = records[..., head:].reshape(*records.shape[:-1], shape.passes, columns, config.rows // 2)
     nibbles = np.stack((words & 15, words >> 4), axis=-1).reshape(*words.shape[:-1], config.rows).astype(np.int64)
     elements = np.swapaxes((nibbles ^ 8) - 8, -1, -2)                   # (groups, …, blocks, passes, rows, C)
     return elements.reshape(*elements.shape[:-4], -1, columns), scales
+
+
+def _taken(state: State, groups: int, blocks: int, size: int) -> Bytes:
+    """Take records (groups, …, blocks, size) from the load unit's stream."""
+    count = groups * blocks * size
+    if state.stream.shape[-1] < count:
+        raise Starved(f"{count - state.stream.shape[-1]} bytes of weights that no load before it streams")
+    taken, state.stream = state.stream[..., :count], state.stream[..., count:]
+    return np.moveaxis(taken.reshape(*taken.shape[:-1], groups, blocks, size), -3, 0)
 
 
 def _check(state: State, fields: Fields) -> None:

@@ -1,8 +1,8 @@
 """Rows of int8 in the scratchpad × weights that stream from DRAM → float32 rows in DRAM.
 
-For each tile of columns: its weights come in chunks of K through a ring, the engine accumulates, the vector unit scales the
-result by the columns' and the rows' scales, adds a bias or what was there (residual), or both, applies GELU, or turns pairs of
-tiles into SiLU(gate) · up.
+For each tile of columns: its weights come in chunks of K through a ring, or for one row past the scratchpad where the engine
+takes them (`config.weight_stream`), the engine accumulates, the vector unit scales the result by the columns' and the rows'
+scales, adds a bias or what was there (residual), or both, applies GELU, or turns pairs of tiles into SiLU(gate) · up.
 While the vector unit is at one tile the engine is at the next.
 """
 
@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.engines.hybrid import MODE_STREAM
 from hw.isa import Dataflow, Unit
 from sw.engines import weight_layout
 from sw.engines.runtime import WeightLayout
@@ -198,6 +199,8 @@ class _Emission:
         self.groups = Extent(dim="n", total=ceil_div(linear.n, config.columns), tile=linear.tile_n // config.columns)
         self.steps = Extent(dim="k", total=linear.k, tile=linear.chunk_k)
         self.step_bytes = Extent(dim="k", total=linear.layout.bytes_of(linear.k), tile=linear.layout.bytes_of(linear.chunk_k))
+        self.group_bytes = Extent(dim="n", total=linear.layout.size, tile=self.groups.tile * linear.layout.group_stride)
+        self.streams = linear.m == 1 and linear.layout.mode > 0 and config.weight_stream
         self.acc_stride = linear.m
         self.acc_slot = config.accumulator_rows // 2
         self.chunks = self.steps.count
@@ -237,9 +240,24 @@ class _Emission:
                          linear.chunk_k // config.rows * config.activation_slot_bytes)
             emitter.advance([self.steps, self.step_bytes])
 
-    def _tile(self) -> None:
-        """One tile of columns."""
-        emitter, linear = self.emitter, self.linear
+    def _stream(self) -> None:
+        """Let all weights of a tile go from DRAM into the engine, whose command waits for nothing but room for its results."""
+        emitter, linear, config = self.emitter, self.linear, self.config
+        emitter.put_extent("load.row_bytes", self.group_bytes)
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("tile"), "dram_stride": 0, "rows": 1, "addr": 0, "stride": 0,
+                                    "transpose": 0, "stream": 1})
+        emitter.set("load.stream", 0)
+        emitter.put_extent("matrix.n", self.columns)
+        emitter.command(Unit.MATRIX, {
+            "activation_addr": self.operand, "activation_stride": self.operand_stride,
+            "activation_tile_stride": config.activation_slot_bytes, "weight_addr": 0,
+            "weight_stride": linear.layout.weight_stride, "weight_tile_stride": 0, "acc_addr": emitter.reg("acc slot"),
+            "acc_tile_stride": self.acc_stride, "m": self.rows, "k": linear.k, "dataflow": int(Dataflow.WS), "accumulate": 0,
+            "serialize": 0, "mode": linear.layout.mode | MODE_STREAM}, [Semaphore.ACC_FREE], [Semaphore.ACC_FULL])
+
+    def _chunks(self) -> None:
+        """Multiply by the weights of a tile, a chunk after the other, through the scratchpad."""
+        emitter = self.emitter
         emitter.move(emitter.reg("chunk"), emitter.reg("tile"))
         emitter.set_register("operand", self.operand)
         emitter.start([self.steps, self.step_bytes])
@@ -249,6 +267,14 @@ class _Emission:
                 self._chunk(first=False, last=False)
         if self.chunks > 1:
             self._chunk(first=False, last=True)
+
+    def _tile(self) -> None:
+        """One tile of columns."""
+        emitter, linear = self.emitter, self.linear
+        if self.streams:
+            self._stream()
+        else:
+            self._chunks()
         emitter.set("load.dram_stride", linear.parameter_bytes if linear.bias else 0)
         emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scales"), "rows": linear.parameter_rows,
                                     "row_bytes": 4 * linear.tile_n, "addr": self._slot("scales"),
@@ -263,7 +289,12 @@ class _Emission:
         emitter.move(emitter.reg("tile"), emitter.reg("tile"), self.groups.tile * linear.layout.group_stride)
         emitter.move(emitter.reg("scales"), emitter.reg("scales"), 4 * linear.tile_n)
         emitter.move(emitter.reg("result"), emitter.reg("result"), 4 * linear.tile_n // (2 if linear.gated else 1))
-        emitter.advance([self.columns, self.groups, *self._stored])
+        emitter.advance(self._walked)
+
+    @property
+    def _walked(self) -> list[Extent]:
+        """What advances from tile to tile."""
+        return [self.columns, self.group_bytes if self.streams else self.groups, *self._stored]
 
     @property
     def _stored(self) -> list[Extent]:
@@ -348,7 +379,7 @@ class _Emission:
         """Emit all tiles, and wait for the last."""
         emitter, linear = self.emitter, self.linear
         rings = [f"{name} slot" for name, area in self.areas.items() if area.slots > 1]
-        extents = [self.columns, self.groups, *self._stored, self.steps, self.step_bytes]
+        extents = [*self._walked, self.steps, self.step_bytes]
         names = ["chunk", "tile", "scales", "result", "operand", "acc slot", *rings]
         with emitter.registers(*names), emitter.lending(extents):
             for name in ("acc slot", *rings):
@@ -357,7 +388,7 @@ class _Emission:
             emitter.move(emitter.reg("tile"), register, offset)
             emitter.move(emitter.reg("scales"), register, offset + linear.scales_offset)
             emitter.move(emitter.reg("result"), *self.output)
-            emitter.start([self.columns, self.groups, *self._stored])
+            emitter.start(self._walked)
             if self.statistics:
                 emitter.passes(no_statistics(self.rows, Int8(self.areas["out"].addr), amax=self.statistics.get("magnitude"),
                                              sums=self.statistics[self.sums] if self.sums else None))
