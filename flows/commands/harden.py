@@ -18,7 +18,15 @@ from flows.commands.common import (
     log,
     print_json,
 )
-from flows.commands.inject import add_fault_arguments, add_work_arguments, check_libraries, run_campaign, run_from, upset_rates
+from flows.commands.inject import (
+    add_fault_arguments,
+    add_work_arguments,
+    check_libraries,
+    check_workers,
+    run_campaign,
+    run_from,
+    upset_rates,
+)
 from flows.commands.inject_tables import fault_table, percent
 from flows.emit import emit
 from flows.fault.campaign.job import Job, open_job
@@ -156,9 +164,9 @@ def _checked(args: argparse.Namespace, config: AcceleratorConfig) -> tuple[str, 
     for name in mechanisms:
         if name not in REGISTER_MECHANISMS:
             raise ValueError(f"--mechanisms must be some of {', '.join(REGISTER_MECHANISMS)}, not {name!r}")
-    for name in ("faults", "workers"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    if args.faults < 1:
+        raise ValueError(f"--faults must be at least 1, not {args.faults}")
+    check_workers(args.workers)
     for name in ("spfm", "slack"):
         if not 0 <= getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 0 and less than 1, not {getattr(args, name)!r}")

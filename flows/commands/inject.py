@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,12 @@ from hw.config import AcceleratorConfig
 from sw.workloads import gemm_workload, workload_named
 
 __all__ = [
-    "RESULT_FILE", "add_arguments", "add_fault_arguments", "add_work_arguments", "campaign_folder", "check_libraries", "run",
-    "run_campaign", "run_from", "upset_rates",
+    "RESULT_FILE", "add_arguments", "add_fault_arguments", "add_work_arguments", "campaign_folder", "check_libraries",
+    "check_workers", "run", "run_campaign", "run_from", "upset_rates",
 ]
 
+MOST_WORKERS = 4
+"""Processes for each processor."""
 RESULT_FILE, REPORT_FILE = "result.json", "report.html"
 
 
@@ -112,8 +115,7 @@ def run(args: argparse.Namespace) -> bool:
     if args.faults is not None and args.faults < 1:
         raise ValueError(f"--faults must be at least 1, not {args.faults}")
     looks = Looks(target=args.ci) if args.ci is not None else None
-    if args.workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {args.workers}")
+    check_workers(args.workers)
     cells = cells_from(args)
     check_libraries()
     target, criterion = _array_or_program(args)
@@ -144,6 +146,13 @@ def _rates_from(args: argparse.Namespace, kind: Kind) -> Rates | None:
     if args.memory_fit is not None:
         raise ValueError(f"--memory-fit needs --fit with --kind {kind.name.lower()}")
     return None
+
+
+def check_workers(workers: int) -> None:
+    """Refuse numbers of processes that there cannot be, or that would only get into each other's way."""
+    most = MOST_WORKERS * (os.cpu_count() or 1)
+    if not 1 <= workers <= most:
+        raise ValueError(f"--workers must be between 1 and {most} on this machine, {MOST_WORKERS} a processor, not {workers}")
 
 
 def check_libraries() -> None:

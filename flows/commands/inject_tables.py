@@ -107,6 +107,8 @@ def _percent(rate: float | None, interval: Any = None) -> str:
 def show_safety(answer: dict[str, Any]) -> None:
     """Print the figures of ISO 26262."""
     iso = answer["iso26262"]
+    if iso["not_simulated"]:
+        console.print(escape(f"no fault has hit {'; '.join(iso['not_simulated'])}: all of their upsets count as dangerous below"))
     if iso["fit_per_mbit"] is None:
         lfm = "" if iso["lfm"] is None else f"; LFM {iso['lfm']:.3%}"
         console.print(f"ISO 26262: if all bits fail as often, SPFM {iso['spfm']:.3%}, at least {iso['spfm_low']:.3%}{lfm}; "

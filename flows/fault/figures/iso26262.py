@@ -92,6 +92,11 @@ class Structure:
     mechanism: bool = False
     latent: float = 0.0
 
+    @property
+    def unknown(self) -> bool:
+        """Whether no fault tells anything of it, so that the worst is assumed."""
+        return self.dangerous == 1 and self.interval == (0.0, 1.0)
+
     def fit(self, rates: Rates) -> float:
         """Return the FIT of its bits."""
         return self.bits / MBIT * (rates.memory if self.memory else rates.logic)

@@ -230,15 +230,17 @@ def _groups(results: Results) -> str:
 
 
 def _safety_card(iso: dict[str, Any]) -> str:
+    unknown = f" No fault has hit {'; '.join(iso['not_simulated'])}: the worst is assumed." if iso["not_simulated"] else ""
     if iso["fit_per_mbit"] is None:
         rows = [[words, f"{part['spfm']:.3%}", f"{part['spfm_low']:.3%}", "–" if part["lfm"] is None else f"{part['lfm']:.3%}"]
                 for words, part in (("flip-flops and gates", iso["logic"]), ("memories", iso["memory"]), ("together", iso))
                 if part is not None]
         return card(table(("", "SPFM", "SPFM at least", "LFM"), rows), title="ISO 26262, if all bits fail as often",
-                    note="There are no failure rates: how often such faults happen was not given (--fit).")
+                    note="There are no failure rates: how often such faults happen was not given (--fit)." + unknown)
     return card(_safety(iso), title="ISO 26262 by FIT per Mbit",
                 note="FIT per Mbit is an input. ASIL by SPFM and PMHF at the point estimates"
-                     + ("." if iso["lfm"] is not None else "; latent faults (LFM) have no meaning for upsets that pass."))
+                     + ("." if iso["lfm"] is not None else "; latent faults (LFM) have no meaning for upsets that pass.")
+                     + unknown)
 
 
 def _safety(iso: dict[str, Any]) -> str:

@@ -56,6 +56,7 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates | None,
                      **figures.to_json(rated=rated),
                      **{name: metrics(part, rates, permanent=permanent).to_json(rated=rated) if part else None
                         for name, part in parts.items()},
+                     "not_simulated": [structure.name for structure in structures if structure.unknown],
                      "mttf_hours": _finite(mean_time_to_failure(figures.residual_fit)) if rated else None,
                      "sweep": sweep(structures) if rated else []},
         "effective_sample_size": campaign.effective_sample_size,

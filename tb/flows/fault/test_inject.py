@@ -1,6 +1,7 @@
 """`heddle inject`: what it prints, keeps, resumes and refuses, on a small array."""
 
 import json
+import os
 import re
 import sys
 
@@ -121,7 +122,8 @@ def test_interrupted(capsys, tmp_path, monkeypatch):
     (("--kind", "bus"), r"--sites must match bus cells"),
     (("--faults", "0"), r"--faults must be at least 1, not 0"),
     (("--ci", "0.9"), r"--ci must be between 0 and 0\.5, not 0\.9"),
-    (("--workers", "0"), r"--workers must be at least 1, not 0"),
+    (("--workers", "0"), r"--workers must be between 1 and \d+ on this machine, 4 a processor, not 0"),
+    (("--workers", "99999"), r"--workers must be between 1 and \d+ on this machine, 4 a processor, not 99999"),
     (("--fit", "0"), r"FIT per Mbit of logic must be a positive number, not 0\.0"),
     (("--boost", "a"), r"--boost must be GLOB=FACTOR"),
     (("--boost", "a=2"), r"boosts need the method importance, not 'uniform'"),
@@ -189,7 +191,7 @@ def test_another_engine_finds_the_same(capsys, tmp_path):
 @pytest.mark.parametrize(("arguments", "said"), [
     (("--mechanisms", "parity,ecc"), "--mechanisms must be some of parity, dmr, tmr, not 'ecc'"),
     (("--faults", "0"), "--faults must be at least 1, not 0"),
-    (("--workers", "0"), "--workers must be at least 1, not 0"),
+    (("--workers", "0"), f"--workers must be between 1 and {4 * os.cpu_count()} on this machine, 4 a processor, not 0"),
     (("--spfm", "1.5"), "--spfm must be at least 0 and less than 1, not 1.5"),
     (("--slack", "1"), "--slack must be at least 0 and less than 1, not 1.0"),
     (("--fit", "-3"), "FIT per Mbit of logic must be a positive number, not -3.0"),

@@ -37,10 +37,10 @@ class Balanced(HTMLParser):
             assert self.open.pop() == tag
 
 
-def campaign(plan=None):
+def campaign(plan=None, faults=600):
     made = parts(plan or Plan(seed=1), phases=(np.arange(40) >= 10).astype(np.int64))
     run = Campaign(**made)
-    results = run.exhaust() if run.sampler.plan.method == "exhaustive" else run.sample(600)
+    results = run.exhaust() if run.sampler.plan.method == "exhaustive" else run.sample(faults)
     job = SimpleNamespace(**made, sites=made["engine"].sites, target=SimpleNamespace(name="toy"), identity={"target": "t"})
     return job, results, summary(job, run, results, Rates())
 
@@ -50,6 +50,17 @@ def test_figures_fit_a_narrow_terminal(capsys):
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["FIT/Mbit", "raw", "flip-flops", "memories", "all,", "95", "%", "ASIL"] in rows
     assert [row[0] for row in rows if row and row[0].isdecimal()] == [str(fit) for fit in SWEEP]
+
+
+def test_what_no_fault_has_hit_is_assumed_to_be_dangerous_and_said(capsys):
+    job, results, answer = campaign(faults=2)
+    unknown = answer["iso26262"]["not_simulated"]
+    assert len(unknown) >= 2
+    assert answer["iso26262"]["spfm"] < 1
+    show_safety(answer)
+    assert f"no fault has hit {'; '.join(unknown)}: all" in " ".join(capsys.readouterr().out.split())
+    assert f"No fault has hit {'; '.join(unknown)}: the worst is assumed." in campaign_page(job, results, answer, title="few")
+    assert campaign()[2]["iso26262"]["not_simulated"] == []
 
 
 def test_a_page_has_what_was_found():
