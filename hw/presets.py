@@ -1,5 +1,7 @@
 """Presets: configurations with a name, as data."""
 
+from typing import Any
+
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.plugins import Registry
@@ -13,7 +15,7 @@ _SHARED_EXPONENTS = ("mxint4", "int4-g32-int8")
 _SPARSE = ("2:4", "1:8", *_HIGHLIGHT, "sdq-7:8-1:8int8-6:8fp4")
 
 
-def _columns_of(engine: str, rows: int, columns: int, *formats: str, **more: int) -> AcceleratorConfig:
+def _columns_of(engine: str, rows: int, columns: int, *formats: str, **more: Any) -> AcceleratorConfig:
     """Return `columns` of `rows` MACs whose weights stay; lines hold what a token gives to the sparsest step."""
     return AcceleratorConfig(engine=engine, dataflows=("ws",), rows=rows, columns=columns, weight_formats=formats,
                              vector="transformer", vector_lanes=rows, accumulator_rows=1024, **more)

@@ -150,7 +150,7 @@ class DualSideCore(wiring.Component):
         (left, rows), (right, columns) = sides
         valid = Signal()
         m.d.sync += valid.eq(loaded)
-        products = []
+        products: list[list[Signal]] = []
         for i, a in enumerate(left):
             products.append([])
             for j, b in enumerate(right):
@@ -166,7 +166,7 @@ class DualSideCore(wiring.Component):
                 m.d.sync += [there.eq(inside & loaded), where.eq(lane)]
                 held.append((there, where))
             placed.append(held)
-        spread = []                     # for each lane of the left side, what it adds to each column
+        spread: list[list[Signal]] = []     # for each lane of the left side, what it adds to each column
         for i, of_lane in enumerate(products):
             spread.append([])
             for c, (there, where) in enumerate(placed[1]):
