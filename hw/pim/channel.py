@@ -73,6 +73,8 @@ class PimChannel(wiring.Component):
         `x`, `side`, `write`, `ready`, `entry`, `o` of `ComputePath`.
     idle : Out(1)
         Every job is done, and every result and every burst is written.
+    done : Out(1), stored : Out(1)
+        The oldest job that multiplies is done (`ComputePath`); the oldest that writes has given its last burst to the DRAM.
     range_error, nan_error : Out(1)
         See `ComputePath`.
     active, stall_row, stall_refresh, stall_credit, stall_hazard : Out(1)
@@ -92,7 +94,7 @@ class PimChannel(wiring.Component):
         self._depth = skid_depth(timing, config.interval)
         members = self._compute.signature.members
         self._passed = {"x": "x", "side": "side", "bias": "write", "ready": "ready", "entry": "entry", "o": "o",
-                        "range_error": "range_error", "nan_error": "nan_error"}
+                        "range_error": "range_error", "nan_error": "nan_error", "done": "done"}
         super().__init__({
             "job": In(stream.Signature(channel_job_layout(config))),
             "write": In(stream.Signature(write_burst_layout(config.streams, config.burst_bytes))),
@@ -100,8 +102,8 @@ class PimChannel(wiring.Component):
             "dram": Out(DramPort(streams=config.streams, burst_bytes=config.burst_bytes, sets=config.row_sets,
                                  rows=config.dram_rows, columns=timing.columns, phases=self.phases)),
             **{name: members[inner] for name, inner in self._passed.items()},
-            "idle": Out(1), "active": Out(1), "stall_row": Out(1), "stall_refresh": Out(1), "stall_credit": Out(1),
-            "stall_hazard": Out(1),
+            "idle": Out(1), "stored": Out(1), "active": Out(1), "stall_row": Out(1), "stall_refresh": Out(1),
+            "stall_credit": Out(1), "stall_hazard": Out(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -125,7 +127,8 @@ class PimChannel(wiring.Component):
             self.write.ready.eq(rows.write.ready),
             skid.valid.eq(self.dram.rvalid), skid.data.eq(self.dram.rdata), rows.credit.eq(skid.credit),
             rows.hold.eq(self.hold), self.slack.eq(rows.slack),
-            self.idle.eq(rows.idle & compute.idle), self.active.eq(compute.macs),
+            self.idle.eq(rows.idle & compute.idle), self.stored.eq(rows.stored),
+            self.active.eq(compute.macs),
             self.stall_row.eq(rows.stall_row), self.stall_refresh.eq(rows.stall_refresh),
             self.stall_credit.eq(rows.stall_credit), self.stall_hazard.eq(compute.stall_hazard),
         ]

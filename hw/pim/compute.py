@@ -73,6 +73,8 @@ class ComputePath(wiring.Component):
     write, ready, entry, o : see `OutputBuffer`
     idle : Out(1)
         Nothing is under way, and every result is written.
+    done : Out(1)
+        A job is done, the oldest one: it reads X no more, and what it has completed can be read.
     range_error, nan_error : Out(1)
         Sticky: a beat was dropped that would have read or written beyond a buffer, or gone on with the accumulation of another
         entry; a NaN was multiplied as an integer.
@@ -121,7 +123,7 @@ class ComputePath(wiring.Component):
             "side": In(wiring.Signature({"valid": Out(1), "index": Out(ceil_log2(self._sides)), "data": Out(_SIDE)})),
             "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": Out(1), "entry": In(entry), "o": Out(every),
-            "idle": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1), "stall_hazard": Out(1),
+            "idle": Out(1), "done": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1), "stall_hazard": Out(1),
         })
 
     def merge_cycles(self, groups: int, *, add: bool) -> int:
@@ -229,7 +231,19 @@ class ComputePath(wiring.Component):
             self.idle.eq(~jobs.o.valid & array.empty & ~array.valid & ~output.busy & ~merger.busy),
         ]
         m.d.sync += self.nan_error.eq(self.nan_error | array.invalid)
+        # A job of TREE is done when its last output is written, one of BCAST when its last beat is, or all is merged.
+        complete = _later(m, go & job_ends & ~job.bcast, "complete", self.latency_tree)
+        ended = _later(m, go & job_ends & job.bcast & ~job.last, "ended", self._reach)
+        merged = _later(m, merger.done, "merged", 1)
+        m.d.comb += self.done.eq(complete | ended | merged)
         return m
+
+
+def _later(m: Module, pulse: Value, name: str, cycles: int) -> Value:
+    """Return `pulse` some cycles later; a reset takes back what is on its way."""
+    line = Signal(cycles, name=name)
+    m.d.sync += line.eq(Cat(pulse, line))
+    return line[-1]
 
 
 def _side_memory(m: Module, path: ComputePath) -> Any:

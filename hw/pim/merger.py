@@ -33,7 +33,8 @@ class Merger(wiring.Component):
         Of group 0; number of the last group; accumulators of each that hold something, less one; onto what is there.
     empty : In(1)
         The array has neither a beat nor a step under way.
-    busy : Out(1)
+    busy : Out(1), done : Out(1)
+        Until the entries are written; the last one is in this cycle.
     step, step_a, step_b, step_to, step_a_on, step_b_on, step_outside, read : Out
         See `MacArray`.
     reads, writes : Out(1), at : Out
@@ -47,7 +48,7 @@ class Merger(wiring.Component):
         place, entry = ceil_log2(slots * groups), ceil_log2(entries)
         super().__init__({
             "start": In(1), "entry": In(entry), "last_group": In(ceil_log2(groups)), "filled": In(ceil_log2(slots)), "add": In(1),
-            "empty": In(1), "busy": Out(1),
+            "empty": In(1), "busy": Out(1), "done": Out(1),
             "step": Out(1), "step_a": Out(place), "step_b": Out(place), "step_to": Out(place),
             "step_a_on": Out(1), "step_b_on": Out(1), "step_outside": Out(1), "read": Out(place),
             "reads": Out(1), "writes": Out(1), "at": Out(entry),
@@ -103,6 +104,7 @@ class Merger(wiring.Component):
             with m.State("write"):
                 m.d.comb += [self.busy.eq(1), self.writes.eq(1)]
                 m.d.sync += group.eq(Mux(last, 0, group + 1))
+                m.d.comb += self.done.eq(last)
                 with m.If(last):
                     m.next = "idle"
         return m

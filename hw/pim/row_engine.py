@@ -57,8 +57,8 @@ class RowEngine(wiring.Component):
     hold : In(1)
         No refresh where it can be put off: a composite is under way.
     dram : Out(`DramPort`)
-    read : Out(1), wrote : Out(1)
-        A burst is read, written, in this cycle.
+    read : Out(1), wrote : Out(1), stored : Out(1)
+        A burst is read, written, the last one of a job written, in this cycle.
     idle : Out(1)
         No job.
     slack : Out
@@ -92,7 +92,7 @@ class RowEngine(wiring.Component):
             "credit": In(1), "hold": In(1),
             "dram": Out(DramPort(streams=streams, burst_bytes=timing.burst_bytes, sets=self.sets, rows=rows,
                                  columns=timing.columns, phases=phases)),
-            "read": Out(1), "wrote": Out(1), "idle": Out(1), "slack": Out(4),
+            "read": Out(1), "wrote": Out(1), "stored": Out(1), "idle": Out(1), "slack": Out(4),
             "stall_row": Out(1), "stall_refresh": Out(1), "stall_credit": Out(1),
         })
 
@@ -173,7 +173,8 @@ class RowEngine(wiring.Component):
         # The queue of jobs.
         pop = Signal()
         stays = [Mux(pop, valid[index + 1] if index + 1 < self.lookahead else 0, valid[index]) for index in range(self.lookahead)]
-        m.d.comb += [pop.eq(go & (first.bursts == 0)), self.i.ready.eq(~stays[-1]), self.idle.eq(~valid[0])]
+        m.d.comb += [pop.eq(go & (first.bursts == 0)), self.i.ready.eq(~stays[-1]), self.idle.eq(~valid[0]),
+                     self.stored.eq(pop & first.write)]
         with m.If(go):
             m.d.sync += [first.column.eq(first.column + 1), first.bursts.eq(first.bursts - 1), started.eq(~pop)]
         for index, slot in enumerate(slots):

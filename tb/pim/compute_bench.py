@@ -31,7 +31,7 @@ class ComputeBench:
         self.written: list[tuple[int, int, int]] = []
         self.jobs: list[dict[str, int]] = []
         self.beats: list[int] = []
-        self.drain_cycles = self.busy_cycles = self.mac_cycles = self.hazard_cycles = 0
+        self.done = self.drain_cycles = self.busy_cycles = self.mac_cycles = self.hazard_cycles = 0
         self.range_error = self.nan_error = 0
 
     def x(self, first: int, codes: Any) -> None:
@@ -79,15 +79,19 @@ class ComputeBench:
             ready = True
             left = len(self.beats)
             while left:
-                _, _, valid, taken, hazard = await ctx.tick().sample(
-                    path.weight.valid, path.weight.valid & path.weight.ready, path.stall_hazard)
+                _, _, valid, taken, hazard, done = await ctx.tick().sample(
+                    path.weight.valid, path.weight.valid & path.weight.ready, path.stall_hazard, path.done)
+                self.done += done
                 self.mac_cycles += taken
                 self.hazard_cycles += hazard
                 self.busy_cycles += valid
                 left -= taken
             while not ctx.get(path.idle):
+                self.done += ctx.get(path.done)
                 await ctx.tick()
                 self.drain_cycles += 1
+            self.done += ctx.get(path.done)
+            assert self.done == len(self.jobs)                  # the last one in the cycle in which all is idle
             for entry in range(entries):
                 ctx.set(path.entry, entry)
                 await ctx.tick()

@@ -23,11 +23,13 @@ class Channel:
     """A channel, its DRAM, and the jobs of a bench."""
 
     def __init__(self, config=SMALL, *, refresh=True):
-        self.config, self.dut, self.x_bits = config, PimChannel(config), operand_named(config.xtype).element.bits
+        self.config, self.dut = config, PimChannel(config)
+        self.x_bits = operand_named(config.xtype).element.bits
         self.model = DramModel(DramChannel(config.dram, interval=config.interval, rows=config.dram_rows, refresh=refresh),
                                streams=config.streams, phases=dram_phases(config))
-        self.jobs, self.writes, self.slices = [], [], []
-        self.counts = {"active": 0, "stall_row": 0, "stall_refresh": 0, "stall_credit": 0, "stall_hazard": 0}
+        self.jobs, self.writes, self.slices, self.sides = [], [], [], []
+        self.counts = dict.fromkeys(
+            ("active", "done", "stored", "stall_row", "stall_refresh", "stall_credit", "stall_hazard"), 0)
 
     def x(self, codes, first=0):
         """Put (rows, n) codes into slices from `first` on."""
@@ -57,10 +59,8 @@ class Channel:
         """Run, and return words (entries, lanes, rows)."""
         dut, config = self.dut, self.config
         found = np.zeros((entries, config.lanes, config.rows_x), np.uint32)
-        ready = False
 
         async def bench(ctx):
-            nonlocal ready
             for index, row, word in self.slices:
                 ctx.set(dut.x.slice, index)
                 ctx.set(dut.x.row, row)
@@ -68,7 +68,12 @@ class Channel:
                 ctx.set(dut.x.valid, 1)
                 await ctx.tick()
             ctx.set(dut.x.valid, 0)
-            ready = True
+            for index, zero_point, special in self.sides:
+                ctx.set(dut.side.index, index)
+                ctx.set(dut.side.data, {"zero_point": zero_point, "special": special})
+                ctx.set(dut.side.valid, 1)
+                await ctx.tick()
+            ctx.set(dut.side.valid, 0)
             await put_all(dut.job, self.jobs, seed=seed)(ctx)
             while not ctx.get(dut.idle):
                 await ctx.tick()
@@ -156,3 +161,69 @@ def test_gemm_takes_no_cycle_but_those_of_its_weights():
     assert channel.counts["active"] == law
     assert (reads[-1] + config.interval - reads[0]) // dram_phases(config) == law
     assert channel.counts["stall_credit"] == channel.counts["stall_hazard"] == 0
+
+
+def test_v_is_multiplied_with_tokens_appended_in_between():
+    """Attention's second half: rows of two sets, tokens written behind those that are there, and read at once."""
+    rng = np.random.default_rng(5)
+    brisk = dataclasses.replace(BYTES, n_acc_slots=4)
+    channel, config = Channel(brisk), brisk
+    tokens, head = 40, 32
+    values = rng.integers(-128, 128, (tokens, head), dtype=np.int8)
+    more = rng.integers(-128, 128, (8, head), dtype=np.int8)    # tokens that are appended, one burst each, then read too
+    p = rng.integers(0, 256, (config.rows_x, tokens + 8), dtype=np.uint8)
+    channel.x(np.pad(p, ((0, 0), (0, -p.shape[1] % config.lanes))))
+    place, per_row = [(2, 7, 0), (9, 7, 0)], config.dram.columns
+    for index in range(0, tokens, per_row):
+        channel.fill(place[index // per_row], values[index:index + per_row])
+    rest = tokens - per_row
+    channel.job((place[1][0], 7, rest), 8, data=more.view(np.uint8))
+    channel.job(place[0], per_row, bcast=1, entry=2, last=0)
+    channel.job(place[1], rest, bcast=1, x=per_row, entry=2, clr=0, last=0)
+    channel.job((place[1][0], 7, rest), 8, bcast=1, x=tokens, entry=2, clr=0)
+    found = channel.run(4).view(np.int32)[2:4]
+    expected = np.concatenate([values, more]).astype(np.int64).T @ p.view(np.int8).astype(np.int64).T
+    assert (found.reshape(head, config.rows_x) == expected).all()
+    assert channel.model.times(WR)
+    assert channel.counts["stored"] == 1
+    assert channel.counts["done"] == 3
+
+
+P3 = dataclasses.replace(SMALL, wtype="bitmod4", kvtype="p3-kv", xtype="float8_e4m3fn", ptype="float8_s0e4m4", acc="int32",
+                         lanes=32, k_tile=128, n_acc_slots=2, xbuf_entries=8, obuf_entries=32)
+
+
+def nibbles(codes):
+    return (codes[..., 0::2] | codes[..., 1::2] << 4).astype(np.uint8)
+
+
+def test_p3_reads_weights_k_and_v_each_its_way():
+    """W4A8KV4P8: a column serves two vectors; zero points of K by token, of V by token, special values by output."""
+    rng = np.random.default_rng(6)
+    channel, config = Channel(P3, refresh=False), P3
+    k, outputs, tokens = 64, 16, 16
+    weights, keys, values = (rng.integers(0, 16, shape, dtype=np.uint8) for shape in ((outputs, k), (tokens, k), (tokens, k)))
+    x = rng.integers(0, 256, (2, k), dtype=np.uint8)
+    x[x & 0x7F == 0x7F] = 0                                     # no NaN
+    p = rng.integers(0, 256, (2, config.lanes), dtype=np.uint8)
+    special, zeros = rng.integers(0, 4, outputs), rng.integers(0, 16, tokens)
+    channel.x(x)
+    channel.x(p, 2)
+    channel.sides = [(index, int(zeros[index]), int(special[index])) for index in range(16)]
+    channel.sides += [(2 * config.lanes + index, int(zeros[index]), 0) for index in range(16)]
+    for index, codes in enumerate((weights, keys, values)):
+        assert channel.fill((index, 1, 0), nibbles(codes)) == 16
+    channel.job((0, 1, 0), 16, period=0, entry=0)
+    channel.job((1, 1, 0), 16, period=0, entry=16, select=1)
+    channel.sides += [(16 + index, int(zeros[index]), 0) for index in range(16)]
+    channel.job((2, 1, 0), 16, bcast=1, period=0, entry=0, x=2 * config.lanes, select=2)
+    found = channel.run(32).view(np.int32)
+    linear, element = operand_named("bitmod4"), operand_named("float8_e4m3fn").element
+    table = np.array([[2 * (linear.specials[side] if code == linear.special_code else linear.element.value(code))
+                       for code in range(16)] for side in range(4)])
+    e4m3 = np.array([element.value(code) for code in range(256)]) * 2.0**11
+    s0e4m4 = np.array([operand_named("float8_s0e4m4").element.value(code) for code in range(256)]) * 2.0**19
+    by_output = np.stack([table[side][codes] for side, codes in zip(special, weights, strict=True)])
+    assert (found[16:, 0] == ((keys - zeros[:, None].astype(float)) @ e4m3[x].T)).all()
+    assert (found[2:16, 0] == (by_output @ e4m3[x].T)[2:]).all()
+    assert (found[:2].reshape(k, 2) == (s0e4m4[p[:, :tokens]] @ (values - zeros[:, None].astype(float))).T).all()
