@@ -48,7 +48,7 @@ __all__ = [
 
 COMMAND_BYTES = 8
 LOOP_DEPTH = 2
-MODIS = 8                   # MODIs of one loop at most
+MODIS = 4                   # MODIs of one loop at most
 
 
 def _field(name: str, width: int, doc: str) -> Field:
@@ -233,3 +233,4 @@ class PimErrorCause(IntEnum):
     TOKENS_RANGE = 10           # context beyond MAX_TOKENS
     GROUP_RANGE = 11            # a set of banks that there is not
     NO_END = 12                 # the list has no EOC
+    UNSUPPORTED = 13            # a command that this die has not got the unit for

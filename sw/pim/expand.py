@@ -78,6 +78,8 @@ def expand(words: Sequence[int], settings: Settings) -> Iterator[Command]:
     for index, opcode, fields in _walk(code, 0, len(code), {}, 0, settings):
         if left and opcode in _COMPOSITE_WITHOUT:
             raise CommandError(PimErrorCause.ILLEGAL_COMMAND, index, f"a composite must be without {opcode.name}")
+        if opcode in (PimOpcode.LOOP, PimOpcode.MODI):
+            continue
         if opcode is PimOpcode.HEADER:
             left, composite = fields["cnt"] + 1, composite + 1
             continue
@@ -111,25 +113,33 @@ Growth = dict[int, dict[str, int]]
 
 def _walk(code: list[int], start: int, end: int, growth: Growth, depth: int,
           settings: Settings) -> Iterator[tuple[int, PimOpcode, dict[str, int]]]:
-    """Yield the commands from `start` to `end`, fields advanced by `growth`; loops are run, MODIs carried out."""
+    """Yield the commands from `start` to `end`, fields advanced by `growth`; LOOP and MODI are carried out after they are."""
     modis: list[tuple[int, str, int]] = []
     at = start
     while at < end:
         opcode, fields = _grown(code, at, growth)
         if opcode is PimOpcode.MODI:
+            yield at, opcode, fields
+            if depth == LOOP_DEPTH:
+                raise CommandError(PimErrorCause.LOOP_RANGE, at, f"MODI must be for a loop, at most {LOOP_DEPTH} deep")
             if len(modis) == MODIS or fields["grp"] >= len(MODIFIABLE):
                 raise CommandError(PimErrorCause.LOOP_RANGE, at, f"a loop must have at most {MODIS} MODIs, of known fields")
             modis.append((fields["xidx"], MODIFIABLE[fields["grp"]], fields["row"]))
             at += 1
         elif opcode is PimOpcode.LOOP:
             body = fields["xidx"]
+            if fields["aidx"] >= len(SETTINGS):
+                raise CommandError(PimErrorCause.ILLEGAL_COMMAND, at,
+                                   f"register must be below {len(SETTINGS)}, not {fields['aidx']}")
+            yield at, opcode, fields
             _check_loop(at, end, depth, fields, modis)
             inner = {command: dict(of) for command, of in growth.items()}
+            for target, name, _ in modis:
+                inner.setdefault(at + 1 + target, {}).setdefault(name, 0)
             for _ in range(settings.registers[fields["aidx"]] + fields["row"]):
                 yield from _walk(code, at + 1, at + 1 + body, inner, depth + 1, settings)
                 for target, name, stride in modis:
-                    of = inner.setdefault(at + 1 + target, {})
-                    of[name] = of.get(name, 0) + stride
+                    inner[at + 1 + target][name] += stride
             modis = []
             at += 1 + body
         elif modis:
@@ -138,7 +148,7 @@ def _walk(code: list[int], start: int, end: int, growth: Growth, depth: int,
             yield at, opcode, fields
             at += 1
     if modis:
-        raise CommandError(PimErrorCause.LOOP_RANGE, end, "MODI must stand before a LOOP, not at the end")
+        raise CommandError(PimErrorCause.LOOP_RANGE, end - 1, "MODI must stand before a LOOP, not at the end")
 
 
 def _grown(code: list[int], at: int, growth: Growth) -> tuple[PimOpcode, dict[str, int]]:
@@ -147,10 +157,11 @@ def _grown(code: list[int], at: int, growth: Growth) -> tuple[PimOpcode, dict[st
     if found is None:
         raise CommandError(PimErrorCause.ILLEGAL_COMMAND, at, f"a word must be a command, not {code[at]:#018x}")
     opcode, fields = found
-    for name, more in growth.get(at, {}).items():
+    for name in growth.get(at, {}):
         if name not in fields:
             raise CommandError(PimErrorCause.ILLEGAL_COMMAND, at, f"a field that MODI advances must be one of {opcode.name}, "
                                                                   f"not {name!r}")
+    for name, more in growth.get(at, {}).items():
         fields[name] += more
         if not 0 <= fields[name] <= _MOST[name]:
             raise CommandError(PimErrorCause.FIELD_OVERFLOW, at,
@@ -167,5 +178,3 @@ def _check_loop(at: int, end: int, depth: int, fields: dict[str, int], modis: li
                            f"the body of a loop must be between 1 and {end - at - 1} commands, not {body}")
     if any(target >= body for target, _, _ in modis):
         raise CommandError(PimErrorCause.LOOP_RANGE, at, f"MODI must name one of the {body} commands of the body")
-    if fields["aidx"] >= len(SETTINGS):
-        raise CommandError(PimErrorCause.ILLEGAL_COMMAND, at, f"register must be below {len(SETTINGS)}, not {fields['aidx']}")
