@@ -1,0 +1,82 @@
+"""The hybrid engine in Verilator, operands never waiting: cycles of commands, utilization of its weight stream and of its array."""
+
+from typing import Any
+
+import numpy as np
+
+from flows.block_sim import BlockSim
+from hw.array import ENGINES
+from hw.config import AcceleratorConfig
+from hw.engines.hybrid import MODE_FORMAT, MODE_STREAM, command_slots, mesh_cycles, record_bytes
+from hw.isa import Unit
+from hw.ports import descriptor_layout
+from hw.presets import preset_named
+from sw.engines import engine_runtime
+
+__all__ = ["bandwidths", "engine_cycles", "rows"]
+
+_START = 4              # cycle in which the command is offered
+SCALE_SIM = {"ws": 108_288, "os": 38_304}       # 1×768×768 on 16×16, nothing overlapped
+
+
+def engine_cycles(sim: BlockSim, config: AcceleratorConfig, **fields: int) -> int:
+    """Return the cycles of one command from the one in which it is taken to `done`, both included; every read is granted."""
+    layout = descriptor_layout(Unit.MATRIX)
+    command = layout.const({"acc_tile_stride": 0, **fields}).as_bits()
+    limit = int(engine_runtime(config).timing(config).command(0, dict.fromkeys(layout.members, 0) | fields)) + 200
+    offered = np.arange(limit) == _START
+    inputs: dict[str, Any] = {
+        "unit__command__payload": command, "unit__command__valid": offered, "unit__abort": 0, "activation__ready": 1,
+        "activation__data": 0, "weight__ready": 1, "weight__data": 0}
+    if config.weight_stream:
+        inputs |= {"weight_stream__payload": 0, "weight_stream__valid": 1}
+    found = sim.run(inputs)
+    done = np.flatnonzero(found["unit__done"])
+    if len(done) != 1 or found["unit__error"].any():
+        raise RuntimeError(f"the command must be done once and without an error, not {len(done)} times")
+    return int(done[0]) - _START + 1
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return a row for each command: decode through the stream, prefill, and one token on the systolic presets."""
+    table: list[dict[str, Any]] = []
+    for size in (16, 32):
+        config = preset_named(f"hybrid-{size}x{size}")
+        sim = BlockSim(ENGINES["hybrid"](config), f"hybrid_{size}")
+        beat = config.beat_bytes
+        for n, k in ((768, 768), (1024, 1024), (2048, 2048)):
+            cycles = engine_cycles(sim, config, mode=1 | MODE_STREAM, m=1, n=n, k=k)
+            beats = command_slots(config, 1, 1, n, k)
+            assert beats * beat == n // size * k // 32 * record_bytes(config, 1)
+            table.append({"engine": f"hybrid-{size}x{size}", "command": f"1×{n}×{k} mxint4, clusters", "cycles": cycles,
+                          "beats": beats, "utilization": beats / cycles})
+        for tiles in (100, 200):
+            k = 128
+            n = tiles * size // (k // size)
+            cycles = engine_cycles(sim, config, mode=1 | MODE_STREAM, m=32, n=n, k=k)
+            table.append({"engine": f"hybrid-{size}x{size}", "command": f"32×{n}×{k} mxint4, mesh, {tiles} tiles",
+                          "cycles": cycles, "beats": mesh_cycles(size, tiles, 32), "utilization": tiles * 32 / cycles})
+        plain = preset_named(f"systolic-{size}x{size}")
+        systolic = BlockSim(ENGINES["systolic"](plain), f"systolic_{size}")
+        for dataflow in (0, 1):
+            cycles = engine_cycles(systolic, plain, m=1, n=768, k=768, dataflow=dataflow)
+            table.append({"engine": f"systolic-{size}x{size}", "command": f"1×768×768 int8, {('WS', 'OS')[dataflow]}",
+                          "cycles": cycles, "beats": 768 * 768 // plain.beat_bytes, "utilization": 768 * 768 / size**2 / cycles})
+    return table
+
+
+def bandwidths(parameters: int = 1_311_000_000, layers: int = 24, kilohertz: int = 500_000) -> list[dict[str, Any]]:
+    """Return tokens a second of a model whose weights are read once a token, bound by memory or by the clusters.
+
+    An estimate from the cycle law, weights only: of RetNet-1.3B as the specification counts it.
+    """
+    table = []
+    for name in ("hybrid-16x16", "hybrid-32x32"):
+        config = preset_named(name)
+        weight_bytes = parameters * record_bytes(config, 1 & MODE_FORMAT) / (config.columns * 32)
+        beats = weight_bytes / config.beat_bytes
+        for gigabytes in (12.8, 25.6, 51.2):
+            seconds = max(weight_bytes / (gigabytes * 1e9), beats / (kilohertz * 1e3))
+            table.append({"preset": name, "GB/s": gigabytes, "MB a token": weight_bytes / 1e6, "tokens/s": 1 / seconds,
+                          "bound by": "clusters" if beats / (kilohertz * 1e3) >= seconds else "memory"})
+    return table
