@@ -17,6 +17,7 @@ ENGINES: Registry[Callable[[AcceleratorConfig], Any]] = Registry("engines", {
     "systolic": SystolicEngine,
     "bitmod": BitmodEngine,
     "bitvert": BitvertEngine,
+    "stripes": BitvertEngine,
     "hybrid": HybridEngine,
     "hss": HssEngine,
     "stc": HssEngine,

@@ -4,24 +4,14 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
 
-from hw.array.bitvert_channel import WeightChannel, metadata_layout
-from hw.errors import ConfigError
+from hw.array.bitvert_channel import WeightChannel
+from hw.array.bitvert_drain import bitvert_array_members, put_out_rows
 from hw.pe.bitvert.pe import BitvertPE, multiples_layout, pe_control_layout
-from hw.pe.bitvert.sums import LANES, ActivationSums, sums_layout
+from hw.pe.bitvert.sums import ActivationSums, sums_layout
 from hw.share import shared
 
-__all__ = ["BitvertArray", "bitvert_step_layout"]
-
-
-def bitvert_step_layout(tag_width: int) -> data.StructLayout:
-    """Return the layout of what is known of a column besides its bits.
-
-    `first`, `second`: of its weights; `fresh`: it is the first column of a result; `last`: the last one, of whose result `rows`
-    rows are put out with the tag `tag`; `subtract`: of the constant (`bitvert_channel`).
-    """
-    return data.StructLayout({"first": 1, "second": 1, "fresh": 1, "last": 1, "subtract": 1, "rows": 9, "tag": tag_width})
+__all__ = ["BitvertArray"]
 
 
 class BitvertArray(wiring.Component):
@@ -69,23 +59,8 @@ class BitvertArray(wiring.Component):
     latency = 1 + BitvertPE.latency + 2
 
     def __init__(self, *, rows: int, columns: int, psum_width: int, tag_width: int = 0):
-        for name, value in (("rows", rows), ("columns", columns)):
-            if not 1 <= value <= 256:
-                raise ConfigError(f"BitvertArray.{name} must be between 1 and 256, not {value!r}")
         self.rows, self.columns, self.psum_width, self._tag_width = rows, columns, psum_width, tag_width
-        super().__init__({
-            "valid": In(1),
-            "step": In(bitvert_step_layout(tag_width)),
-            "bits": In(data.ArrayLayout(LANES, columns)),
-            "meta": In(data.ArrayLayout(metadata_layout, columns)),
-            "activations": In(data.ArrayLayout(data.ArrayLayout(signed(8), LANES), rows)),
-            "o_valid": Out(1),
-            "o_row": Out(range(rows)),
-            "o_last": Out(1),
-            "o_tag": Out(tag_width),
-            "o": Out(data.ArrayLayout(signed(psum_width), columns)),
-            "busy": Out(1),
-        })
+        super().__init__(bitvert_array_members(rows, columns, psum_width, tag_width))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -108,7 +83,11 @@ class BitvertArray(wiring.Component):
                              pe.total.eq(total)]
                 pes.append(pe)
             channels.append(pes)
-        self._drain(m, control, added, channels)
+        taken = Signal(self.step.shape(), reset_less=True)
+        with m.If(control.add & added.last):
+            m.d.sync += taken.eq(added)
+        draining = put_out_rows(m, self, control.take, taken, [[pe.result for pe in pes] for pes in channels])
+        m.d.comb += self.busy.eq(control.valid | control.add | control.take | draining)
         return m
 
     def _control(self, m: Module) -> tuple[data.View, data.View]:
@@ -137,20 +116,3 @@ class BitvertArray(wiring.Component):
             m.d.sync += [total.once.eq(once), total.thrice.eq(3 * once)]
             found.append((held, sums, total))
         return found
-
-    def _drain(self, m: Module, control: data.View, added: data.View, channels: list[list[BitvertPE]]) -> None:
-        """Put out the rows of a result that was taken."""
-        taken, drained = (Signal(self.step.shape(), name=name, reset_less=True) for name in ("taken", "drained"))
-        row, left = Signal(range(self.rows)), Signal(range(self.rows + 1))
-        with m.If(control.add & added.last):
-            m.d.sync += taken.eq(added)
-        with m.If(control.take):
-            m.d.sync += [drained.eq(taken), row.eq(0), left.eq(taken.rows)]
-        with m.Elif(left != 0):
-            m.d.sync += [row.eq(row + 1), left.eq(left - 1)]
-        picked = [Signal(signed(self.psum_width), name=f"picked_{c}", reset_less=True) for c in range(self.columns)]
-        m.d.sync += [self.o_valid.eq(left != 0), self.o_row.eq(row), self.o_last.eq(left == 1), self.o_tag.eq(drained.tag)]
-        for c, pes in enumerate(channels):
-            m.d.sync += picked[c].eq(Array(pe.result for pe in pes)[row])
-            m.d.comb += self.o[c].eq(picked[c])
-        m.d.comb += self.busy.eq(control.valid | control.add | control.take | (left != 0) | self.o_valid)

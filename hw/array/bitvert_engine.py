@@ -11,7 +11,9 @@ from hw.array.bitvert_channel import metadata_layout
 from hw.array.bitvert_planes import BitvertPlanes
 from hw.array.bitvert_rows import BitvertRows
 from hw.array.bitvert_walker import BitvertWalker, SlotKind, bitvert_tag_layout, read_layout
+from hw.array.stripes_array import StripesArray
 from hw.config import AcceleratorConfig
+from hw.engines.bitvert import bitvert_pace
 from hw.pe.bitvert.sums import LANES
 from hw.ports import engine_members
 
@@ -28,6 +30,8 @@ class BitvertEngine(wiring.Component):
     Weights of mode i are in `config.weight_formats[i - 1]`; `hw.engines.bitvert` says how they lie, and gives cycles. Sums are
     exact; K longer than `os_depth` is added up in the accumulator, which saturates. Rows beyond M are computed and not written,
     columns beyond N are written as zero, activations beyond K count as zero.
+
+    The engine "stripes" is the same with PEs of eight lanes that know no sparsity, what BitVert is measured against.
 
     Errors are precise: raised when all earlier commands are done, so the oldest command that is not done is at fault.
 
@@ -56,8 +60,9 @@ class BitvertEngine(wiring.Component):
         abort = ResetInserter(unit.abort)
         tag = bitvert_tag_layout(config)
         rows, walker = BitvertRows(config), BitvertWalker(config)
-        planes = BitvertPlanes(columns=config.columns)
-        array = BitvertArray(rows=config.rows, columns=config.columns, psum_width=config.psum_width, tag_width=tag.size)
+        planes = BitvertPlanes(columns=config.columns, pace=bitvert_pace(config))
+        kind = StripesArray if config.engine == "stripes" else BitvertArray
+        array = kind(rows=config.rows, columns=config.columns, psum_width=config.psum_width, tag_width=tag.size)
         for name, block in (("rows", rows), ("walker", walker), ("planes", planes), ("array", array)):
             m.submodules[name] = abort(block)
         connect(m, rows=rows.o, walker=walker.i)
@@ -97,7 +102,8 @@ class BitvertEngine(wiring.Component):
                 m.d.sync += [unit.error.eq(1), unit.report.eq(rows.report)]
         return m
 
-    def _columns(self, m: Module, walker: BitvertWalker, planes: BitvertPlanes, array: BitvertArray, rows: BitvertRows) -> Value:
+    def _columns(self, m: Module, walker: BitvertWalker, planes: BitvertPlanes, array: BitvertArray | StripesArray,
+                 rows: BitvertRows) -> Value:
         """From granted slots to columns at the array; return whether anything is on its way."""
         config, abort = self.config, self.unit.abort
         slot_bits = 8 * 2 * config.columns
@@ -139,6 +145,7 @@ class BitvertEngine(wiring.Component):
         with m.If(planes.o_valid):
             m.d.comb += [
                 array.step.eq(turned.step), array.step.first.eq(planes.first), array.step.second.eq(planes.second),
+                array.step.ends.eq(planes.ends),
                 array.step.fresh.eq(turned.step.fresh & planes.first), array.step.last.eq(turned.step.last & planes.ends),
                 array.bits.eq(planes.bits), rows.place.eq(turned.place), array.meta.eq(0),
             ]

@@ -14,7 +14,7 @@ _BITS = 8
 
 
 class BitvertPlanes(wiring.Component):
-    """Plain weights in, a slot of C a cycle; bit columns out, the sign's first, one a cycle for eight cycles.
+    """Plain weights in, a slot of C a cycle; eight bit columns out, the sign's first, one every `pace` cycles.
 
     The first column comes `latency` cycles after the last slot of its weights; meanwhile and while the others go out, the next 16
     slots come in.
@@ -23,6 +23,8 @@ class BitvertPlanes(wiring.Component):
     ----------
     columns : int
         C.
+    pace : int
+        1 or 2.
 
     Members
     -------
@@ -37,8 +39,8 @@ class BitvertPlanes(wiring.Component):
 
     latency = 2
 
-    def __init__(self, *, columns: int):
-        self.columns = columns
+    def __init__(self, *, columns: int, pace: int = 1):
+        self.columns, self._pace = columns, pace
         super().__init__({
             "valid": In(1), "lane": In(range(LANES)), "last": In(1), "weights": In(data.ArrayLayout(_BITS, columns)),
             "o_valid": Out(1), "first": Out(1), "second": Out(1), "ends": Out(1),
@@ -53,20 +55,23 @@ class BitvertPlanes(wiring.Component):
         gathered = [Signal(slot, name=f"gathered_{lane}", reset_less=True) for lane in range(LANES)]
         moving = [Signal(slot, name=f"moving_{lane}", reset_less=True) for lane in range(LANES)]
         full = Signal()
-        left = Signal(range(_BITS + 1))
+        left = Signal(range(_BITS * self._pace + 1))      # cycles
         m.d.sync += full.eq(self.valid & self.last)
+        shift = left[0] if self._pace == 2 else Const(1)
         for lane, (held, planes) in enumerate(zip(gathered, moving, strict=True)):
             with m.If(self.valid & (self.lane == lane)):
                 m.d.sync += held.eq(self.weights)
             for c in range(self.columns):
                 m.d.comb += self.bits[c][lane].eq(planes[c][_BITS - 1])
-                m.d.sync += planes[c].eq(Mux(full, held[c], planes[c] << 1))
+                m.d.sync += planes[c].eq(Mux(full, held[c], Mux(shift, planes[c] << 1, planes[c])))
         with m.If(full):
-            m.d.sync += left.eq(_BITS)
+            m.d.sync += left.eq(_BITS * self._pace)
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
         m.d.comb += [
-            self.o_valid.eq(left != 0), self.first.eq(left == _BITS), self.second.eq(left == _BITS - 1), self.ends.eq(left == 1),
+            self.o_valid.eq((left != 0) & ~left[0] if self._pace == 2 else left != 0),
+            self.first.eq(left == _BITS * self._pace), self.second.eq(left == (_BITS - 1) * self._pace),
+            self.ends.eq(left == self._pace),
             self.starts.eq(full), self.busy.eq(full | (left != 0)),
         ]
         return m

@@ -6,11 +6,11 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.array.bitvert_array import bitvert_step_layout
+from hw.array.bitvert_drain import bitvert_step_layout
 from hw.array.cursor import SlotCursor
 from hw.array.tile import advance, running_address
 from hw.config import AcceleratorConfig, ceil_log2
-from hw.engines.bitvert import PlanesFormat, bitvert_formats
+from hw.engines.bitvert import PlanesFormat, bitvert_formats, bitvert_pace
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
 from hw.pe.bitvert.sums import LANES
 from hw.ports import ErrorReport, ScratchpadReadPort, descriptor_layout
@@ -61,7 +61,8 @@ class BitvertWalker(wiring.Component):
 
     Packed weights: for every four passes a slot of metadata, then for each pass a slot for each column. Plain weights: a slot
     for each k of a pass; what comes behind them makes columns of these (`BitvertPlanes`), which takes 8 cycles. A read a cycle,
-    without a gap between passes and tiles; the next command is taken two cycles before its first read.
+    without a gap between passes and tiles (Stripes PEs take a column every other cycle); the next command is taken two cycles
+    before its first read.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ class BitvertWalker(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        self.formats = bitvert_formats(config)
+        self.formats, self._pace = bitvert_formats(config), bitvert_pace(config)
         macs = range(LANES * config.rows * config.columns + 1)
         super().__init__({
             "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
@@ -144,12 +145,16 @@ class BitvertWalker(wiring.Component):
             run_last.eq(tile_last | (run_left == 1)),
         ]
 
-        # When it may be read: a plain pass is still on its way 8 cycles later, and rows of a result leave one a cycle.
-        gap, draining = Signal(range(_PLAIN_COLUMNS + 1)), Signal(range(config.rows + _PLAIN_COLUMNS + 1))
-        turn = Mux(mode.plain, draining <= _PLAIN_COLUMNS, draining == 0)
+        # When it may be read: the columns of a plain pass are on their way for long, and rows of a result leave one a cycle.
+        plain_gap, plain_later = _PLAIN_COLUMNS * self._pace, (_PLAIN_COLUMNS - 1) * self._pace + 1
+        gap, draining = Signal(range(plain_gap + 1)), Signal(range(config.rows + plain_later + 1))
+        turn = Mux(mode.plain, draining <= plain_later, draining == 0)
+        held = Signal()                 # a column was read, and the array takes the next one in another cycle
+        m.d.sync += held.eq((self._pace > 1) & self.issue & (kind == SlotKind.COLUMN))
+        busy_planes = Mux(mode.plain, ends & (gap > 1), (kind == SlotKind.COLUMN) & (gap != 0))
         active = Signal()
         wanted = active & ~cursor.beyond & ~beyond_acc & ~self.halt
-        wait = ((first | ends | (kind == SlotKind.COLUMN)) & (gap != 0)) | (first & ~self.ready) | (ends & run_last & ~turn)
+        wait = (held & (kind == SlotKind.COLUMN)) | busy_planes | (first & ~self.ready) | (ends & run_last & ~turn)
         m.d.comb += [
             self.read.addr.eq(cursor.line),
             self.read.valid.eq(wanted & ~wait),
@@ -165,9 +170,9 @@ class BitvertWalker(wiring.Component):
             m.d.sync += draining.eq(draining - 1)
         with m.If(self.issue & ends):
             with m.If(mode.plain):
-                m.d.sync += gap.eq(_PLAIN_COLUMNS)
+                m.d.sync += gap.eq(plain_gap)
             with m.If(run_last):
-                m.d.sync += draining.eq(rows - 1 + Mux(mode.plain, _PLAIN_COLUMNS, 0))
+                m.d.sync += draining.eq(rows - 1 + Mux(mode.plain, plain_later, 0))
 
         self._describe(m, command, mode, kind, column, lane, record_pass, first, ends, run_last, tile_last, run_left, run_passes,
                        fresh_tile, rows, columns, acc, m_left, n_left, cursor)
@@ -241,7 +246,8 @@ class BitvertWalker(wiring.Component):
         m.d.comb += [
             o.kind.eq(kind), o.offset.eq(cursor.offset), o.lane.eq(lane), o.ends.eq(ends), o.described.eq(mode.metadata),
             o.group.eq(record_pass[1]), o.place.eq(self.chunk),
-            step.first.eq(first), step.second.eq(column == 1), step.fresh.eq(first & (run_left == run_passes)),
+            step.first.eq(first), step.second.eq(column == 1), step.ends.eq(ends),
+            step.fresh.eq(first & (run_left == run_passes)),
             step.last.eq(ends & run_last), step.subtract.eq(mode.subtract), step.rows.eq(rows),
             tag.addr.eq(acc.value), tag.columns.eq(columns), tag.accumulate.eq(command.accumulate | ~fresh_tile),
             tag.last.eq(tile_last & (m_left <= config.rows) & (n_left <= config.columns)),

@@ -1,7 +1,7 @@
 """Matrix engines as pure data: what each can be built with, and its cycle formulas, the one place where they stand."""
 
 from hw.engines.bitmod import BITMOD
-from hw.engines.bitvert import BITVERT
+from hw.engines.bitvert import BITVERT, STRIPES
 from hw.engines.hss import HSS, STC, TC
 from hw.engines.hybrid import HYBRID
 from hw.engines.info import EngineInfo
@@ -11,5 +11,5 @@ from hw.plugins import Registry
 __all__ = ["ENGINES", "EngineInfo"]
 
 ENGINES: Registry[EngineInfo] = Registry("engine_infos", {
-    info.name: info for info in (SYSTOLIC, BITMOD, BITVERT, HSS, STC, TC, HYBRID)})
+    info.name: info for info in (SYSTOLIC, BITMOD, BITVERT, STRIPES, HSS, STC, TC, HYBRID)})
 """Name of an engine, as `AcceleratorConfig.engine` gives it → what the frame knows of it; `hw.array.ENGINES` builds it."""

@@ -13,8 +13,8 @@ from hw.families import ColumnFormat, ScaledFormat
 from hw.formats import format_named
 
 __all__ = [
-    "BITVERT", "BITVERT_GROUP", "BITVERT_LANES", "BITVERT_RECORD", "PlanesFormat", "bitvert_command_cycles", "bitvert_formats",
-    "bitvert_paper_speedup", "bitvert_tile_cycles",
+    "BITVERT", "BITVERT_GROUP", "BITVERT_LANES", "BITVERT_RECORD", "STRIPES", "PlanesFormat", "bitvert_command_cycles",
+    "bitvert_formats", "bitvert_pace", "bitvert_paper_speedup", "bitvert_tile_cycles",
 ]
 
 BITVERT_LANES = 16      # k of a pass
@@ -78,6 +78,11 @@ def bitvert_formats(config: AcceleratorConfig) -> tuple[PlanesFormat, ...]:
     return tuple(_planes(name) for name in config.weight_formats)
 
 
+def bitvert_pace(config: AcceleratorConfig) -> int:
+    """Return the cycles of a bit column of 16 weights: Stripes PEs have eight lanes."""
+    return 2 if config.engine == "stripes" else 1
+
+
 def _check(config: AcceleratorConfig) -> None:
     for name in ("rows", "columns"):
         size = getattr(config, name)
@@ -100,7 +105,10 @@ def _check(config: AcceleratorConfig) -> None:
     if config.beat_bytes > 2 * config.columns:
         raise ConfigError(f"AcceleratorConfig.bus_width must be at most {16 * config.columns} for BitVert with {config.columns} "
                           f"columns, not {config.bus_width!r}")
-    bitvert_formats(config)
+    formats = bitvert_formats(config)
+    if config.engine == "stripes" and any(fmt.metadata for fmt in formats):
+        raise ConfigError("AcceleratorConfig.weight_formats must be ('int8',) or none for Stripes, not "
+                          f"{config.weight_formats!r}")
 
 
 def _psum_width(config: AcceleratorConfig) -> int:
@@ -117,23 +125,30 @@ BITVERT = EngineInfo(
     peak_macs=lambda config: BITVERT_LANES * config.rows * config.columns // min(
         (fmt.columns for fmt in bitvert_formats(config)), default=_PLAIN_COLUMNS))
 
+STRIPES = EngineInfo(
+    name="stripes",
+    doc="R×C bit-serial PEs of 8 weights without sparsity, 8 cycles each, in the frame of BitVert: its baseline",
+    source="Judd et al., Stripes, MICRO 2016",
+    model="bitvert",
+    check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns)
+
 
 def bitvert_tile_cycles(config: AcceleratorConfig, k: int, mode: int = 0) -> int:
     """Return the cycles of an R×C tile's weights, reads never refused: a cycle for each slot.
 
-    Packed: 8/6/4 a pass, and one of metadata for each 64 k. Plain: a cycle for each k, since a slot holds one.
+    Packed: 8/6/4 a pass, Stripes 16, and one of metadata for each 64 k. Plain: a cycle for each k, since a slot holds one.
     """
     if mode == 0:
         return k
     fmt = bitvert_formats(config)[mode - 1]
-    return ceil_div(k, BITVERT_LANES) * fmt.columns + fmt.metadata * ceil_div(k, BITVERT_RECORD)
+    return ceil_div(k, BITVERT_LANES) * fmt.columns * bitvert_pace(config) + fmt.metadata * ceil_div(k, BITVERT_RECORD)
 
 
 def bitvert_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, mode: int = 0, block: int = 0) -> int:
     """Return the cycles from one command to the next in an unbroken run of such commands, reads never refused.
 
     While a block of B bytes of each row is multiplied, the next one is read, a row a cycle; the longer one counts, and two cycles
-    a command. Exact where blocks are alike, else at most a block more or less.
+    a command, in one of which Stripes PEs end their last column. Exact where blocks are alike, else at most a block more or less.
 
     Parameters
     ----------
@@ -149,7 +164,7 @@ def bitvert_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, mo
         cycles += sum(max(bitvert_tile_cycles(config, after, mode) - bitvert_tile_cycles(config, before, mode), height)
                       for height in heights)
         before = after
-    return ceil_div(n, config.columns) * cycles + 2
+    return ceil_div(n, config.columns) * cycles + 2 - (bitvert_pace(config) > 1 and mode > 0)
 
 
 def bitvert_paper_speedup(columns: float) -> float:

@@ -8,16 +8,17 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["StripesPE", "stripes_control_layout"]
 
-stripes_control_layout = data.StructLayout({"valid": 1, "sign": 1, "add": 1, "fresh": 1, "take": 1})
-"""What all PEs are told. `valid`: a column comes; `sign`: it is the first of its weights. A cycle after the last one: `add` the
-products, to zero where `fresh`. A cycle later: `take` the sum for the result."""
+stripes_control_layout = data.StructLayout({
+    "valid": 1, "sign": 1, "first": 1, "double": 1, "add": 1, "fresh": 1, "take": 1})
+"""What all PEs are told. `valid`: a column comes; `sign`: of signs; `first`: products start with it, `double`: it is worth half
+of the one before. A cycle after the last one: `add` the products, to zero where `fresh`. A cycle later: `take` the sum."""
 
 
 class StripesPE(wiring.Component):
     """psum += Σ activation · weight, one bit of each weight a cycle, the sign first: 8 cycles for `lanes` weights.
 
     Products grow as 2p + Σ of the column's activations, so that there is no shifter; they are added to the sum `latency` cycles
-    after their last column came.
+    after their last column came. Columns of more weights than lanes come in parts, of which only the first doubles.
 
     Parameters
     ----------
@@ -58,11 +59,12 @@ class StripesPE(wiring.Component):
         while len(level) > 1:
             level = [a + b for a, b in zip(level[::2], level[1::2], strict=True)]
         column = Signal(level[0].shape())
-        products = Signal(signed(len(column) + 8), reset_less=True)
+        products = Signal(signed(len(column) + 9), reset_less=True)
+        before = Mux(self.control.first, 0, Mux(self.control.double, products << 1, products))
         psum = Signal(signed(self.psum_width), reset_less=True)
         m.d.comb += column.eq(level[0])
         with m.If(self.control.valid):
-            m.d.sync += products.eq(Mux(self.control.sign, -column, (products << 1) + column))
+            m.d.sync += products.eq(Mux(self.control.sign, before - column, before + column))
         with m.If(self.control.add):
             m.d.sync += psum.eq(Mux(self.control.fresh, 0, psum) + products)
         with m.If(self.control.take):

@@ -6,10 +6,10 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.plugins import Registry
-from sw.engines.hybrid import HYBRID
 from sw.engines.bitmod import BITMOD
 from sw.engines.bitvert import BITVERT
 from sw.engines.hss import HSS_RUNTIME
+from sw.engines.hybrid import HYBRID
 from sw.engines.runtime import EngineRuntime, WeightLayout
 from sw.engines.systolic import SYSTOLIC
 

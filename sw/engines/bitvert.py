@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.engines.bitvert import BITVERT_GROUP, BITVERT_LANES, BITVERT_RECORD, PlanesFormat, bitvert_formats
+from hw.engines.bitvert import BITVERT_GROUP, BITVERT_LANES, BITVERT_RECORD, PlanesFormat, bitvert_formats, bitvert_pace
 from hw.errors import ConfigError
 from hw.families import ColumnFormat
 from hw.formats import format_named
@@ -25,9 +25,8 @@ Floats = npt.NDArray[np.float32]
 _FIRST_READ = 2         # from the cycle in which a command is taken to its first activations
 _FIRST_SLOT = 4         # … and to its first weights
 _STORED = 3             # from the last read of a block to its first pass
-_PACKED_ROWS = 7        # from the last column of a result to the cycle before its first row is counted as done
-_PLAIN_ROWS = 15
-_PLAIN_GAP = 9          # cycles from the last slot of plain weights to the next such slot, or to a column
+_COLUMN = 2             # from the last slot of a result to its last column at the array; of plain weights one more to their first
+_ROWS = 5               # from there to `done`, less the result's rows
 
 
 # Weights ------------------------------------------------------------------------------------------------------------
@@ -113,9 +112,11 @@ class BitvertTiming:
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        self.formats = bitvert_formats(config)
+        self.formats, self.pace = bitvert_formats(config), bitvert_pace(config)
+        self.plain_later = 1 + 7 * self.pace        # what the last column of plain weights comes later than a packed one
         self.next = 0.0
         self.slot = 0.0             # when the next slot can be read
+        self.column = 0.0           # when the next one that is a column can
         self.read = 0.0             # when the next activations can be
         self.freed = (0.0, 0.0)     # when the bank of the block before the last is free, and that of the last
         self.plain_end = -100.0     # when the last slot of plain weights was read
@@ -140,22 +141,24 @@ class BitvertTiming:
                 if ends:
                     self.freed = self.freed[1], self.taken + 1
         self.next = self.read
-        return self.slot - 1 + (_PLAIN_ROWS if fmt is None else _PACKED_ROWS) + heights[-1]
+        latency = _COLUMN + _ROWS + (self.pace > 1) + (self.plain_later if fmt is None else 0)
+        return self.last + latency + heights[-1]
 
     def _pass(self, fmt: PlanesFormat | None, index: int, depth: int, ready: float, height: int, run_ends: bool) -> None:
         """Read the slots of a pass."""
         if fmt is None:
-            last = max(self.slot + depth - 1, ready, self.plain_end + _PLAIN_GAP)
-            last = max(last, self.drained - (_PLAIN_ROWS - _PACKED_ROWS)) if run_ends else last
+            last = max(self.slot + depth - 1, ready, self.plain_end + 8 * self.pace)
+            last = max(last, self.drained - self.plain_later) if run_ends else last
             self.taken = self.plain_end = last
         else:
             self.slot += fmt.metadata and index % (BITVERT_RECORD // BITVERT_LANES) == 0
-            self.taken = max(self.slot, ready, self.plain_end + _PLAIN_GAP)
-            last = self.taken + fmt.columns - 1
+            self.taken = max(self.slot, ready, self.plain_end + 8 * self.pace + 1, self.column)
+            last = self.taken + (fmt.columns - 1) * self.pace
             last = max(last, self.drained) if run_ends else last
-        self.slot = last + 1
+            self.column = last + self.pace
+        self.last, self.slot = last, last + 1
         if run_ends:
-            self.drained = last + height + (_PLAIN_ROWS - _PACKED_ROWS if fmt is None else 0)
+            self.drained = last + height + (self.plain_later if fmt is None else 0)
 
     def _passes(self, fields: Mapping[str, int]) -> list[tuple[int, bool, bool, bool]]:
         """Return the passes of a tile: k, whether it begins and ends a block of activations, whether it ends a run."""

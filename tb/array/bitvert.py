@@ -1,5 +1,6 @@
 """BitVert commands for benches: small configs, random commands that stay inside the memories, states of the golden model."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -10,12 +11,13 @@ from hw.isa import Dataflow
 from sw.golden.state import State
 from tb.array.engine import command_of
 
-__all__ = ["CONFIG", "FORMATS", "golden_state", "random_command", "weight_bytes"]
+__all__ = ["CONFIG", "FORMATS", "STRIPES", "golden_state", "random_command", "weight_bytes"]
 
 FORMATS = ("int8", "bbs-average-g32", "bbs-shift-g32")
 CONFIG = AcceleratorConfig(engine="bitvert", dataflows=("ws",), rows=2, columns=4, weight_formats=FORMATS, os_depth=64,
                            bus_width=64, vector_lanes=4, scratchpad_bytes=8192, scratchpad_banks=4, accumulator_rows=64)
 """2×4 PEs, lines of 16 bytes: one chunk of activations, two slots of columns."""
+STRIPES = dataclasses.replace(CONFIG, engine="stripes", weight_formats=("int8",))
 
 
 def golden_state(config: AcceleratorConfig, scratchpad: np.ndarray) -> State:

@@ -16,7 +16,7 @@ from hw.formats import format_named
 from hw.isa import Dataflow, ErrorCause
 from sw.golden.array.bitvert import matrix_weights, result_rows, run_matrix
 from sw.golden.refusal import Refusal
-from tb.array.bitvert import CONFIG, golden_state, random_command
+from tb.array.bitvert import CONFIG, STRIPES, golden_state, random_command
 from tb.array.engine import EngineBench, command_of, memory_image
 from tb.sim import put_one, simulate
 
@@ -32,11 +32,12 @@ def rows_of(config: AcceleratorConfig, commands: list[dict[str, int]],
 
 @pytest.mark.parametrize(("mode", "stall", "one_port", "config"), [
     (0, 0.0, False, CONFIG), (1, 0.0, False, CONFIG), (2, 0.0, True, CONFIG), (3, 0.4, False, CONFIG),
-    (None, 0.0, False, CONFIG), (None, 0.3, True, CONFIG), (None, 0.0, False, WIDE), (None, 0.2, False, WIDE)])
+    (1, 0.0, False, STRIPES), (None, 0.2, False, STRIPES), (None, 0.0, False, CONFIG), (None, 0.3, True, CONFIG),
+    (None, 0.0, False, WIDE), (None, 0.2, False, WIDE)])
 def test_random_commands(mode, stall, one_port, config):
     """Back to back, with pauses, operands stalled or in one bank, modes in turn: the same rows, all counters right."""
     rng = random.Random(7)
-    modes = [rng.randrange(4) for _ in range(8)] if mode is None else [mode] * 5
+    modes = [rng.randrange(len(config.weight_formats) + 1) for _ in range(8)] if mode is None else [mode] * 5
     commands = [random_command(config, rng, number, 100) for number in modes]
     scratchpad = memory_image(config, 7)
     dut = BitvertEngine(config)
@@ -103,6 +104,21 @@ def test_cycles(mode, m, n, k):
     command = command_of(m, n, k, Dataflow.WS, mode=mode, activation_stride=32, weight_stride=8)
     simulate(dut, bench.feed([command] * 4), background=[bench.memory, bench.record])
     assert set(np.diff(bench.done[1:])) == {bitvert_command_cycles(WIDE, m, n, k, mode)}
+
+
+def test_cycles_of_stripes():
+    """Twice the cycles of bit columns, since PEs have half the lanes; plain weights take what they take."""
+    dut = BitvertEngine(STRIPES)
+    bench = EngineBench(dut, memory_image(STRIPES, 1), lanes=16)
+
+    async def drive(ctx: Any) -> None:
+        for mode, cycles in ((1, 4 * 16), (0, 64)):
+            bench.done.clear()
+            command = command_of(2, 4, 64, Dataflow.WS, mode=mode, activation_stride=64, weight_stride=4)
+            await bench.feed([command] * 4)(ctx)
+            assert set(np.diff(bench.done[1:])) == {bitvert_command_cycles(STRIPES, 2, 4, 64, mode)} == {cycles + 2 - mode}
+
+    simulate(dut, drive, background=[bench.memory, bench.record])
 
 
 @pytest.mark.parametrize(("mode", "columns"), [(0, 16), (1, 8), (2, 6), (3, 4)])
@@ -241,6 +257,12 @@ def test_means_of_six_columns_do_not_fit_a_constant(monkeypatch):
     with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.weight_formats must average 5 columns at most for BitVert, not 6 "
                                           r"\('int8'\)$"):
         bitvert_formats(CONFIG)
+
+
+def test_stripes_knows_no_metadata():
+    with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.weight_formats must be \('int8',\) or none for Stripes, not "
+                                          r"\('bbs-shift-g32',\)$"):
+        dataclasses.replace(STRIPES, weight_formats=("bbs-shift-g32",))
 
 
 def test_what_the_frame_knows():

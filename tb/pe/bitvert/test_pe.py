@@ -149,8 +149,8 @@ def test_stripes(lanes):
             activations = rng.integers(-128, 128, (2, lanes)) if trial else np.full((2, lanes), -128)
             for index in range(16 + 2):
                 column, passed = index % 8, index // 8
-                ctx.set(dut.control, {"valid": index < 16, "sign": column == 0, "add": index in (8, 16), "fresh": index == 8,
-                                      "take": index == 17})
+                ctx.set(dut.control, {"valid": index < 16, "sign": column == 0, "first": column == 0, "double": 1,
+                                      "add": index in (8, 16), "fresh": index == 8, "take": index == 17})
                 if index < 16:
                     bits = (weights[passed] & 0xFF) >> (7 - column) & 1
                     ctx.set(dut.column, int((bits << np.arange(lanes)).sum()))

@@ -13,7 +13,7 @@ from hw.isa import Dataflow
 from sw.engines.bitvert import BITVERT, BitvertTiming, bitvert_stream
 from sw.formats import dequantize, quantize
 from sw.golden.array.bitvert import run_matrix
-from tb.array.bitvert import CONFIG, FORMATS, golden_state, random_command
+from tb.array.bitvert import CONFIG, FORMATS, STRIPES, golden_state, random_command
 from tb.array.engine import EngineBench, command_of, memory_image
 from tb.sim import simulate
 
@@ -71,13 +71,13 @@ def test_a_mode_that_there_is_not(mode):
         BITVERT.layout(CONFIG, mode, 8, 64)
 
 
-@pytest.mark.parametrize("config", [CONFIG, WIDE])
+@pytest.mark.parametrize("config", [CONFIG, WIDE, STRIPES])
 def test_predicted_cycles(config):
     """`done` of every command, alone and in a run, in the cycle that is predicted; operands in different banks."""
     rng = random.Random(4)
     commands = []
     for _ in range(16):
-        command = random_command(config, rng, rng.randrange(4), 110)
+        command = random_command(config, rng, rng.randrange(len(config.weight_formats) + 1), 110)
         size = config.scratchpad_bytes // 2
         commands.append(command | {
             "activation_addr": command["activation_addr"] % 512 // 16 * 16, "activation_stride": 16 * rng.randint(1, 6),
