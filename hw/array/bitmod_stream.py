@@ -74,7 +74,7 @@ class WeightStream(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.pieces = pieces = StreamFIFO(shape=self._entry, depth=_DEPTH)
+        m.submodules.pieces = pieces = StreamFIFO(shape=self._entry, depth=_DEPTH, protection=self.config.protection_of("fifos"))
         self._fetch(m, pieces)
         self._assemble(m, pieces)
         return m

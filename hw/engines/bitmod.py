@@ -133,6 +133,10 @@ def _check(config: AcceleratorConfig) -> None:
     if config.weight_format != "int8":
         raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for BitMoD (others are weight_formats), not "
                           f"{config.weight_format!r}")
+    mechanism = config.protection_of("engine.mesh")
+    if mechanism != "none":
+        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for BitMoD, which has no mesh, not "
+                          f"{mechanism!r}")
     bitmod_modes(config)
     piece = 2 * config.columns
     if config.line_bytes < piece:

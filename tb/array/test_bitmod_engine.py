@@ -159,6 +159,8 @@ def test_products_fit_a_psum() -> None:
      r"AcceleratorConfig\.dataflows must be \('ws',\) for BitMoD, whose operands lie so, not \('ws', 'os'\)"),
     ({"weight_format": "int4"},
      r"AcceleratorConfig\.weight_format must be 'int8' for BitMoD \(others are weight_formats\), not 'int4'"),
+    ({"protection": (("engine.*", "abft"),)},
+     r"AcceleratorConfig\.protection must ask 'none' of engine\.mesh for BitMoD, which has no mesh, not 'abft'"),
     ({"weight_formats": ("nf4-g128",)}, r"a format for BitMoD must have elements of int8, .* and no zero point, not 'nf4-g128'"),
     ({"weight_formats": ("bitmod4-g16", "bitmod4-g24")},
      r"a format for BitMoD must have groups of a multiple of 16, at most 4096, not 'bitmod4-g24'"),
