@@ -17,6 +17,7 @@ from benchmarks import (
     formats,
     fpga,
     hss,
+    hybrid,
     packing,
     prediction,
     simulation,
@@ -38,12 +39,14 @@ BENCHMARKS = {
     "bitmod": bitmod.rows,
     "hss": hss.areas,
     "hss_energy": hss.energies,
+    "hybrid": hybrid.rows,
+    "hybrid_bandwidth": hybrid.bandwidths,
     "formats": formats.rows,
     "packing": packing.rows,
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "bitmod", "hss", "checkpoint")
+_ASKED_FOR = ("fpga", "bitmod", "hss", "hybrid", "checkpoint")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 

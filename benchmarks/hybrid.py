@@ -1,5 +1,6 @@
-"""The hybrid engine in Verilator, operands never waiting: cycles of commands, utilization of its weight stream and of its array."""
+"""The hybrid engine in Verilator, operands never waiting: cycles of commands, utilization of weight stream and array."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from flows.block_sim import BlockSim
 from hw.array import ENGINES
 from hw.config import AcceleratorConfig
-from hw.engines.hybrid import MODE_FORMAT, MODE_STREAM, command_slots, mesh_cycles, record_bytes
+from hw.engines.hybrid import MODE_STREAM, command_slots, mesh_cycles, record_bytes
 from hw.isa import Unit
 from hw.ports import descriptor_layout
 from hw.presets import preset_named
@@ -71,12 +72,13 @@ def bandwidths(parameters: int = 1_311_000_000, layers: int = 24, kilohertz: int
     An estimate from the cycle law, weights only: of RetNet-1.3B as the specification counts it.
     """
     table = []
-    for name in ("hybrid-16x16", "hybrid-32x32"):
-        config = preset_named(name)
-        weight_bytes = parameters * record_bytes(config, 1 & MODE_FORMAT) / (config.columns * 32)
+    wide = replace(preset_named("hybrid-32x32"), bus_width=512, hybrid_clusters=4)
+    configs = {name: preset_named(name) for name in ("hybrid-16x16", "hybrid-32x32")} | {"32×32, bus 512, 4 clusters": wide}
+    for name, config in configs.items():
+        weight_bytes = parameters * record_bytes(config, 1) / (config.columns * 32)
         beats = weight_bytes / config.beat_bytes
         for gigabytes in (12.8, 25.6, 51.2):
             seconds = max(weight_bytes / (gigabytes * 1e9), beats / (kilohertz * 1e3))
-            table.append({"preset": name, "GB/s": gigabytes, "MB a token": weight_bytes / 1e6, "tokens/s": 1 / seconds,
+            table.append({"config": name, "GB/s": gigabytes, "MB a token": weight_bytes / 1e6, "tokens/s": 1 / seconds,
                           "bound by": "clusters" if beats / (kilohertz * 1e3) >= seconds else "memory"})
     return table

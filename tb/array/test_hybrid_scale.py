@@ -34,7 +34,8 @@ def test_every_scale(name: str, shifts: int) -> None:
     high = 1 << (block_sum_width(config) - 1)
     sums = np.concatenate(([0, 1, -1, high - 1, -high], rng.integers(-high, high, 7)))
     scales = np.arange(256)
-    vectors = [{"sum": int(x), "plain": 3, "scale": int(scale), "of_block": 1, "shifts": shifts} for scale in scales for x in sums]
+    always = {"plain": 3, "of_block": 1, "shifts": shifts}
+    vectors = [{"sum": int(x), "scale": int(scale), **always} for scale in scales for x in sums]
     expected = scaled(sums[None], scales[:, None], shifts=bool(shifts), guard_bits=config.guard_bits)
     assert results(config, vectors) == expected.ravel().tolist()
 
@@ -42,7 +43,8 @@ def test_every_scale(name: str, shifts: int) -> None:
 def test_halves_are_rounded_up_and_nothing_is_left_from_32_on() -> None:
     """By hand: G = 3; 5·8 = 40 and −5·8 = −40, moved by 4: 2.5 and −2.5."""
     config = HYBRID_CONFIGS["4-1"]
-    cases = {(5, 0): 40, (5, 3): 5, (5, 4): 3, (-5, 4): -2, (-5, 0): -40, (5, 31): 0, (-5, 31): 0, (5, 32): 0, (5, 255): 0, (-1, 5): 0}
+    cases = {(5, 0): 40, (5, 3): 5, (5, 4): 3, (-5, 4): -2, (-5, 0): -40, (-1, 5): 0, (5, 31): 0, (-5, 31): 0, (5, 32): 0,
+             (5, 255): 0}
     vectors = [{"sum": total, "plain": 9, "scale": scale, "of_block": 1, "shifts": 1} for total, scale in cases]
     assert results(config, vectors) == list(cases.values())
 
