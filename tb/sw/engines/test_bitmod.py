@@ -20,9 +20,13 @@ from sw.engines.bitmod import BITMOD, BitmodTiming, bitmod_stream
 from sw.formats import dequantize, quantize
 from sw.golden.arith.floating import decode
 from sw.golden.array.bitmod import product, run_matrix
+from sw.golden.device import GoldenDevice
 from sw.golden.refusal import Refusal
 from sw.golden.state import State
+from sw.kernels.case import random_case
+from sw.kernels.spec import GemmSpec
 from sw.layout import LayoutError
+from sw.runtime import compile_case, run_case
 from tb.array.engine import EngineBench, command_of, memory_image
 from tb.sim import simulate
 
@@ -123,6 +127,19 @@ def test_a_record() -> None:
     for name, pieces in (("int3-g16-int8", 4), ("bitmod3-g16", 4), ("int5-g16-int8", 6), ("int8-g16-int8", 9)):
         assert bitmod_stream(quantize(matrix, name), 4)[0].shape == (1, 1, pieces, 8)
         assert bitmod_mode(format_named(name)).pieces == pieces
+
+
+@pytest.mark.parametrize("weights", ["", *FORMATS])
+def test_gemm(weights: str) -> None:
+    """A program on the golden device, K cut between records, is the product with the matrix that the format stands for."""
+    case = random_case("gemm", GemmSpec(m=9, n=10, k=200, per_channel=True, b="packed", weights=weights), CONFIG.weight, 3)
+    program = compile_case(CONFIG, case)
+    found, result = run_case(GoldenDevice(CONFIG).open(program.memory_bytes), program, case)
+    matrix = dequantize(quantize(case.b.T, weights)).T if weights else case.b
+    expected = np.clip(case.a.astype(np.float64) @ matrix.astype(np.float64) * case.scale, -128, 127)
+    assert np.abs(found - expected).max() <= 0.5 + 1e-4
+    assert np.ptp(found.astype(int)) > 100
+    assert result.counters["macs"] == 9 * 10 * 200
 
 
 def test_layouts() -> None:
