@@ -54,8 +54,8 @@ def campaign_page(job: Job, results: Results, answer: dict[str, Any], *, title: 
     cards = [pair(card(_outcomes(answer), title="Outcomes"), card(_bars(results.by_unit()))),
              card(_die(results),
                   note="Area: of what can be hit alone, a bit of a flip-flop (or gate) as 6.75 NAND2, of a memory as in an SRAM "
-                  "macro; what lies between is not drawn. Colour: share of upsets that end in silent corruption or a hang. Point at a "
-                  "rectangle for its numbers.")]
+                  "macro; what lies between is not drawn. Colour: share of faults that end in silent corruption or a hang. Point "
+                  "at a rectangle for its numbers.")]
     mesh = _mesh(job, results)
     if mesh is not None:
         cards.append(card(mesh))
