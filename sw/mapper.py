@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.isa import DESCRIPTORS, Unit
+from sw.engines import engine_runtime
+from sw.engines.systolic import SYSTOLIC
 from sw.kernels.epilogue import epilogue_fields
 from sw.kernels.gemm import gemm_code
 from sw.kernels.plan import FIELD_LIMIT, Mapping, Plan, PlanError, make_plan
@@ -59,7 +62,9 @@ def _beats(config: AcceleratorConfig, tile: OperandTile) -> float:
 
 
 def _matrix_cycles(config: AcceleratorConfig, plan: Plan) -> float:
-    """Return the engine's cycles of a step, on average."""
+    """Return the engine's cycles of a step, on average; of other engines than the systolic one by its clock."""
+    if engine_runtime(config) is not SYSTOLIC:
+        return _timed_cycles(config, plan)
     spec, tile = plan.spec, plan.mapping.tile
     streamed, grouped = ("m", "k") if plan.mapping.dataflow == "ws" else ("k", "m")
 
@@ -74,6 +79,26 @@ def _matrix_cycles(config: AcceleratorConfig, plan: Plan) -> float:
         return whole / (plan.counts["m"] * plan.counts["n"] * plan.counts["k"])
     whole = summed("n", 1, config.columns) * summed(grouped, 1, config.rows) * summed(streamed, config.rows, 1)
     return whole / (plan.counts["m"] * plan.counts["n"] * plan.counts["k"])
+
+
+def _timed_cycles(config: AcceleratorConfig, plan: Plan) -> float:
+    """Return the cycles of a step in an unbroken run: those of a group of C outputs, times those of a tile."""
+    spec, tile, a, b = plan.spec, plan.mapping.tile, plan.tiles["a"], plan.tiles["b"]
+    apart = config.scratchpad_bytes - config.scratchpad_bank_bytes if plan.separate else 0
+    groups = ceil_div(spec.n, config.columns) / plan.counts["n"]
+    return groups * _group_cycles(config, min(tile.m, spec.m), min(tile.k, spec.k), b.mode, a.engine_stride, b.engine_stride,
+                                  apart)
+
+
+@lru_cache(maxsize=4096)
+def _group_cycles(config: AcceleratorConfig, m: int, k: int, mode: int, a_stride: int, b_stride: int, weight_addr: int) -> float:
+    """Return the cycles from one command for a group of C outputs to the next."""
+    fields = dict.fromkeys((field.name for field in DESCRIPTORS[Unit.MATRIX]), 0) | {
+        "m": m, "n": config.columns, "k": k, "mode": mode, "activation_stride": a_stride, "weight_addr": weight_addr,
+        "weight_stride": b_stride}
+    timing = engine_runtime(config).timing(config)
+    done = [timing.command(timing.next, fields) for _ in range(4)]
+    return done[3] - done[2]
 
 
 def estimate(config: AcceleratorConfig, plan: Plan, memory: MemoryModel | None = None) -> Estimate:

@@ -10,11 +10,12 @@ import pytest
 from hw.array.bitmod_engine import BitmodEngine
 from hw.config import AcceleratorConfig
 from hw.elements import FP16, FP32
-from hw.engines.bitmod import bitmod_mode
+from hw.engines.bitmod import bitmod_mode, bitmod_modes
 from hw.errors import ConfigError
 from hw.formats import FORMATS as FORMATS_BY_NAME
 from hw.formats import format_named
 from hw.isa import Dataflow
+from hw.presets import PRESETS
 from sw.engines import engine_runtime
 from sw.engines.bitmod import BITMOD, BitmodTiming, bitmod_stream
 from sw.formats import dequantize, quantize
@@ -24,8 +25,11 @@ from sw.golden.device import GoldenDevice
 from sw.golden.refusal import Refusal
 from sw.golden.state import State
 from sw.kernels.case import random_case
+from sw.kernels.gemm import gemm_code
 from sw.kernels.spec import GemmSpec
 from sw.layout import LayoutError
+from sw.mapper import choose_plan
+from sw.perf import predict_code
 from sw.runtime import compile_case, run_case
 from tb.array.engine import EngineBench, command_of, memory_image
 from tb.sim import simulate
@@ -140,6 +144,17 @@ def test_gemm(weights: str) -> None:
     assert np.abs(found - expected).max() <= 0.5 + 1e-4
     assert np.ptp(found.astype(int)) > 100
     assert result.counters["macs"] == 9 * 10 * 200
+
+
+@pytest.mark.parametrize("weights", ["", "bitmod4-g128", "int6-g128-int8"])
+def test_mappings_suit_the_engine(weights: str) -> None:
+    """K is cut into pieces that the array takes without waiting for its drain: a GEMM is its multiply-accumulates within 10 %."""
+    config = PRESETS["bitmod-16x16"]
+    spec = GemmSpec(m=64, n=256, k=384, per_channel=True, b="packed", weights=weights)
+    plan = choose_plan(config, spec)
+    cycles = predict_code(config, gemm_code(config, plan), {}).cycles
+    terms = bitmod_modes(config)[plan.tiles["b"].mode].terms
+    assert cycles <= 1.1 * 64 * 256 * 384 * terms / (4 * 16 * 16)
 
 
 def test_layouts() -> None:
