@@ -52,7 +52,7 @@ def rows() -> list[dict[str, Any]]:
             table.append({"engine": f"hybrid-{size}x{size}", "command": f"1×{n}×{k} mxint4, clusters", "cycles": cycles,
                           "beats": beats, "utilization": beats / cycles})
         for tiles in (100, 200):
-            k = 128
+            k = 4 * size
             n = tiles * size // (k // size)
             cycles = engine_cycles(sim, config, mode=1 | MODE_STREAM, m=32, n=n, k=k)
             table.append({"engine": f"hybrid-{size}x{size}", "command": f"32×{n}×{k} mxint4, mesh, {tiles} tiles",
