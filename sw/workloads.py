@@ -81,7 +81,8 @@ class Workload:
         weights = self.weights or default_weights(config)
         for name, spec in self.shapes:
             form = "rows" if spec.b == "transposed" and config.weight.bits != 8 else spec.b
-            packed = weights != config.weight_format and form == "packed" and spec.per_channel and spec.batch == 1
+            plain = weights == config.weight_format and weights not in config.weight_formats
+            packed = not plain and form == "packed" and spec.per_channel and spec.batch == 1
             yield name, replace(spec, b=form, weights=weights if packed else "")
 
 

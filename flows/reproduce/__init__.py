@@ -69,6 +69,10 @@ PAPERS: dict[str, Paper] = {
         doc="cycles of terms, groups and layers, bits of a weight, areas of PEs, quality of its formats",
         source="Chen et al., BitMoD, HPCA 2025 (arXiv 2411.11745), and its authors' simulator", module="flows.reproduce.bitmod",
         options=("model", "windows", "rtl", "liberty")),
+    "bbs": Paper(
+        doc="cycles of bit columns, compression, speedups over Stripes, area of a PE, quality of its formats",
+        source="Chen et al., BBS, MICRO 2024 (arXiv 2409.05227), and its authors' BitSim RTL", module="flows.reproduce.bbs",
+        options=("model", "windows", "rtl", "liberty")),
 }
 """Name → paper, in the order of `heddle reproduce --list`."""
 

@@ -1,0 +1,78 @@
+"""BBS beside its paper: what is quick holds, what is long is asked for, and what is measured is what the figures say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.reproduce import Options, bbs, rows_of
+from sw.evaluate import Evaluation
+
+
+def test_quick_rows_hold(monkeypatch):
+    monkeypatch.setattr(bbs, "_GROUPS", 300)
+    monkeypatch.setattr(bbs, "_frame", lambda options: iter(()))
+    rows = list(rows_of("bbs", Options()))
+    assert all(row.holds for row in rows)
+    assert sum(row.target is not None for row in rows) == 3 + 2 + 2 + 2 + 6
+    found = {row.quantity: row.ours for row in rows}
+    names = ("int8", "bbs-average-g32", "bbs-shift-g32", "Stripes")
+    assert [found[f"cycles of 16 weights, {name}"] for name in names] == [8, 6, 4, 16]
+    assert found["speedup over Stripes where computing binds, moderate: as our engine takes it"] == pytest.approx(3.2)
+    assert found["compression of int8 weights, moderate: in memory"] == pytest.approx(1.6)
+    assert all(row.note.startswith("not measured: give --") for row in rows if row.ours is None)
+    assert sum(row.ours is None for row in rows) == 3 + 5
+
+
+def test_a_wrong_formula_does_not_hold(monkeypatch):
+    monkeypatch.setattr(bbs, "bitvert_tile_cycles", lambda config, k, mode: k)
+    assert sum(not row.holds for row in bbs._cycles()) == 2
+
+
+def test_speedups_are_of_the_same_gemm(monkeypatch):
+    """More than the engine's lanes alone give, and no more than the columns; predicted without `--rtl`."""
+    monkeypatch.setattr(bbs, "_SHAPES", {"prefill": (32, 64, 256)})
+    rows = list(bbs._frame(Options()))
+    int8, average, shift, conservative, moderate = (row.ours for row in rows)
+    assert 1 < int8 < average < shift <= 4
+    assert int8 < conservative < average
+    assert int8 < moderate < shift
+    assert all("predicted" in row.note for row in rows)
+
+
+def test_a_gemm_that_the_rtl_gets_wrong(monkeypatch):
+    class Wrong:
+        match, replay, cycles, predicted_cycles = False, "file.replay", 1, 1
+
+    monkeypatch.setattr(bbs, "RtlDevice", lambda config: None)
+    monkeypatch.setattr(bbs, "measure", lambda *args, **more: type("Report", (), {"gemms": [Wrong]}))
+    with pytest.raises(ValueError, match=r"^a GEMM in int8 must come out of the RTL as of the golden model; see: heddle replay "
+                                         r"file\.replay$"):
+        list(bbs._frame(Options(rtl=True)))
+
+
+def test_quality_and_areas_are_relative(monkeypatch):
+    def evaluations(options: Options, plans: Any) -> dict[str, Evaluation]:
+        return {name: Evaluation(bits=2.0 + 0.5 * index, tokens=1, bits_per_weight=4, seconds=0)
+                for index, name in enumerate(plans)}
+
+    monkeypatch.setattr(bbs, "evaluations", evaluations)
+    areas = {"bitvert": 15, "stripes": 10, "bitvert array": 16, "stripes array": 12}
+    monkeypatch.setattr(bbs, "_pe_areas", lambda liberty: areas)
+    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [1.25, 1.5, 1.75]
+    ratio, *gains = [row.ours for row in bbs._areas(Options(liberty="generic"))]
+    assert ratio == 1.5
+    assert gains == pytest.approx([16 / 6.425 / 1.5, 16 / 6.425 * 0.75, 3.2 / 1.5, 3.2 * 0.75])
+
+
+def test_areas_in_nand2_equivalents(monkeypatch):
+    """PEs are synthesized, arrays at the size of one PE."""
+    found = {}
+
+    def synthesize(design: Any, *, top: str, options: Any) -> dict[str, Any]:
+        found[type(design).__name__] = options.flatten
+        return {"area": 1.0}
+
+    monkeypatch.setattr("flows.synth.asic.synthesize", synthesize)
+    assert bbs._pe_areas("generic") == dict.fromkeys(("bitvert", "stripes", "bitvert array", "stripes array"), 1.0)
+    assert found == {"BitvertPE": True, "StripesPE": True, "BitvertArray": False, "StripesArray": False}
