@@ -10,6 +10,7 @@ from rich.table import Table
 
 from benchmarks import (
     bitmod,
+    bitvert,
     checkpoint,
     decoder,
     emission,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "fault_injection": fault_injection.rows,
     "fpga": fpga.rows,
     "bitmod": bitmod.rows,
+    "bitvert": bitvert.rows,
     "hss": hss.areas,
     "hss_energy": hss.energies,
     "hybrid": hybrid.rows,
@@ -46,7 +48,7 @@ BENCHMARKS = {
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "bitmod", "hss", "hybrid", "checkpoint")
+_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hybrid", "checkpoint")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 

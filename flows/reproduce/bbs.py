@@ -103,7 +103,7 @@ def _compression() -> Iterator[Row]:
 def _errors() -> Iterator[Row]:
     """Yield mean squared errors of groups of 32 integers, normally distributed with a deviation of 30."""
     weights = np.rint(np.random.default_rng(0).normal(0, 30, (1, _GROUPS, 32))).clip(-127, 127).astype(np.int8)
-    note = "no figure of the paper; held against an independent model of the algorithms, {}, of a few hundred groups, within a tenth"
+    note = "no figure of the paper; held against an independent model of a few hundred groups, {}, within a tenth"
     for (method, pruned), expected in _ERRORS.items():
         named = format_named(f"bbs-{method}-g32")
         assert isinstance(named, ColumnFormat)
@@ -116,7 +116,8 @@ def _errors() -> Iterator[Row]:
         step = 1 << pruned
         rounded = np.rint(weights / step) * step
         yield Row(quantity=f"mean squared error without {pruned} columns, rounded", paper=None, grade="inferred",
-                  target=expected, ours=float(((rounded - weights) ** 2).mean()), tolerance=expected / 10, note=note.format(expected))
+                  target=expected, ours=float(((rounded - weights) ** 2).mean()), tolerance=expected / 10,
+                  note=note.format(expected))
 
 
 # Cycles of the whole accelerator --------------------------------------------------------------------------------------
@@ -143,7 +144,8 @@ def _frame(options: Options) -> Iterator[Row]:
         label = f"{phase} GEMM {'×'.join(map(str, shape))}"
         for name, found in cycles.items():
             yield Row(quantity=f"{label}, {name}: speedup over Stripes, equal PEs", paper=None, ours=base / found,
-                      grade="inferred", note=f"{_PRESET} and the same with Stripes PEs, bus included, doorbell to interrupt, {how}")
+                      grade="inferred",
+                      note=f"{_PRESET} and the same with Stripes PEs, bus included, doorbell to interrupt, {how}")
         for setting, (name, kept, _, whole) in _SETTINGS.items():
             yield Row(quantity=f"{label}, {setting}: speedup over Stripes, equal PEs", paper=whole, grade="found",
                       ours=base / (kept * cycles["int8"] + (1 - kept) * cycles[name]),
