@@ -181,6 +181,10 @@ def cells_from(args: argparse.Namespace) -> tuple[str, ...] | None:
 def _plan_from(args: argparse.Namespace) -> Plan:
     kind = kind_named(args.kind)
     duration = args.duration if args.duration is not None else DURATIONS.get(kind, 0)
+    if args.exhaustive and args.method != METHODS[0]:
+        raise ValueError(f"--method cannot go with --exhaustive, which draws everything, not {args.method}")
+    if args.index is not None and args.resume:
+        raise ValueError("--resume cannot go with --index, which keeps nothing")
     method = "exhaustive" if args.exhaustive else args.method
     return Plan(method=method, kind=kind, seed=args.seed, duration=duration, adjacent=args.adjacent,
                 boosts=boosts_from(args.boost))

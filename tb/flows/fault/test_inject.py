@@ -131,6 +131,8 @@ def test_interrupted(capsys, tmp_path, monkeypatch):
     (("--seed", "-1"), r"seed must be between 0 and 2\^64 - 1, not -1"),
     (("--resume",), r"--resume needs a folder with a campaign, not '.*'"),
     (("--set", "rows=2"), r"--array stands alone: it has no PRESET, --config or --set"),
+    (("--exhaustive", "--method", "stratified"), r"--method cannot go with --exhaustive, which draws everything, not stratified"),
+    (("--index", "1", "--resume"), r"--resume cannot go with --index, which keeps nothing"),
     (("--layer", "1"), r"--layer cannot go with --array"),
     (("--dataflow", "ws"), r"--dataflow cannot go with --array"),
     (("--tokens", "3"), r"--tokens needs --model"),
