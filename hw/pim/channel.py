@@ -6,11 +6,13 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.memory.fifo import StreamFIFO
 from hw.pim.compute import ComputePath, mac_job_layout
 from hw.pim.config import PimConfig
 from hw.pim.multiplier import operand_named
 from hw.pim.ports import DramPort, row_job_layout, write_burst_layout
 from hw.pim.row_engine import RowEngine
+from hw.pim.store_unit import StoreUnit, store_layout
 from hw.pim.weight_skid import WeightSkid, skid_depth
 
 __all__ = ["PimChannel", "channel_job_layout", "compute_path", "dram_phases"]
@@ -26,12 +28,14 @@ def dram_phases(config: PimConfig) -> int:
 def channel_job_layout(config: PimConfig) -> data.StructLayout:
     """Return the layout of a job of a channel: what the row engine reads, and what the compute path makes of it.
 
-    With `row.write` it is a write, of bursts that come by `write`, and `mac` means nothing; else `mac.bursts` equals
-    `row.bursts`.
+    With `row.write` it is a write, and `mac` means nothing: of bursts that come by `write`, or with `from_x` of slices of X, as
+    `store` says. Else `mac.bursts` equals `row.bursts`.
     """
     timing = config.dram
     return data.StructLayout({
         "row": row_job_layout(sets=config.row_sets, rows=config.dram_rows, columns=timing.columns),
+        "from_x": 1,
+        "store": store_layout(slices=config.xbuf_entries, beats=config.beats, most=timing.columns * config.beats),
         "mac": mac_job_layout(bursts=timing.columns, slices=config.xbuf_entries, lanes=config.lanes, entries=config.obuf_entries),
     })
 
@@ -65,7 +69,7 @@ class PimChannel(wiring.Component):
     -------
     job : In(stream of `channel_job_layout`)
     write : In(stream of `write_burst_layout`)
-        Bursts of the jobs that write.
+        Bursts of the jobs that write what does not come from X.
     hold : In(1), slack : Out(4)
         See `RowEngine`.
     dram : Out(`DramPort`)
@@ -73,8 +77,9 @@ class PimChannel(wiring.Component):
         `x`, `side`, `write`, `ready`, `entry`, `o` of `ComputePath`.
     idle : Out(1)
         Every job is done, and every result and every burst is written.
-    done : Out(1), stored : Out(1)
-        The oldest job that multiplies is done (`ComputePath`); the oldest that writes has given its last burst to the DRAM.
+    done : Out(1), copied : Out(1), stored : Out(1)
+        The oldest job that multiplies, or copies, is done (`ComputePath`); the oldest that writes has given its last burst to the
+        DRAM.
     range_error, nan_error : Out(1)
         See `ComputePath`.
     active, stall_row, stall_refresh, stall_credit, stall_hazard : Out(1)
@@ -91,10 +96,11 @@ class PimChannel(wiring.Component):
         timing = config.dram
         self.phases = dram_phases(config)
         self._compute = compute_path(config)
+        self.wide = self._compute.wide          # entries that take BCAST's results
         self._depth = skid_depth(timing, config.interval)
         members = self._compute.signature.members
         self._passed = {"x": "x", "side": "side", "bias": "write", "ready": "ready", "entry": "entry", "o": "o",
-                        "range_error": "range_error", "nan_error": "nan_error", "done": "done"}
+                        "nan_error": "nan_error", "done": "done", "copied": "copied"}
         super().__init__({
             "job": In(stream.Signature(channel_job_layout(config))),
             "write": In(stream.Signature(write_burst_layout(config.streams, config.burst_bytes))),
@@ -102,8 +108,8 @@ class PimChannel(wiring.Component):
             "dram": Out(DramPort(streams=config.streams, burst_bytes=config.burst_bytes, sets=config.row_sets,
                                  rows=config.dram_rows, columns=timing.columns, phases=self.phases)),
             **{name: members[inner] for name, inner in self._passed.items()},
-            "idle": Out(1), "stored": Out(1), "active": Out(1), "stall_row": Out(1), "stall_refresh": Out(1),
-            "stall_credit": Out(1), "stall_hazard": Out(1),
+            "idle": Out(1), "range_error": Out(1), "stored": Out(1), "active": Out(1), "stall_row": Out(1),
+            "stall_refresh": Out(1), "stall_credit": Out(1), "stall_hazard": Out(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -117,17 +123,33 @@ class PimChannel(wiring.Component):
         m.submodules.compute = compute = self._compute
         wiring.connect(m, rows.dram, wiring.flipped(self.dram))
         wiring.connect(m, producer=skid.o, consumer=compute.weight)
+        m.submodules.store = store = StoreUnit(
+            width=8 * config.burst_bytes * config.streams // config.beats, beats=config.beats, streams=config.streams,
+            burst_bytes=config.burst_bytes, slices=config.xbuf_entries, most=config.dram.columns * config.beats)
+        m.submodules.sources = sources = StreamFIFO(shape=1, depth=4)
         job, both = self.job.payload, Signal()
+        from_x = sources.o.p
+        # A store of elements that are no weights is dropped and reported.
+        foreign, dropped = Signal(), Signal()
+        m.d.comb += foreign.eq(job.row.write & job.from_x & (not compute.copies))
+        m.d.sync += dropped.eq(dropped | (foreign & self.job.valid))
         m.d.comb += [
-            # Neither of the two takes a job that the other does not.
-            both.eq(rows.i.ready & (compute.job.ready | job.row.write)),
-            self.job.ready.eq(both), rows.i.valid.eq(self.job.valid & both), rows.i.payload.eq(job.row),
+            # Neither takes a job that another one does not.
+            both.eq(~foreign & rows.i.ready
+                    & Mux(job.row.write, sources.i.ready & (~job.from_x | store.i.ready), compute.job.ready)),
+            sources.i.valid.eq(self.job.valid & both & job.row.write), sources.i.p.eq(job.from_x),
+            store.i.valid.eq(self.job.valid & both & job.row.write & job.from_x), store.i.p.eq(job.store),
+            compute.peek.eq(store.slice), store.data.eq(compute.peeked),
+            self.job.ready.eq(both | foreign), rows.i.valid.eq(self.job.valid & both), rows.i.payload.eq(job.row),
             compute.job.valid.eq(self.job.valid & both & ~job.row.write), compute.job.payload.eq(job.mac),
-            rows.write.valid.eq(self.write.valid), rows.write.payload.eq(self.write.payload),
-            self.write.ready.eq(rows.write.ready),
+            rows.write.valid.eq(sources.o.valid & Mux(from_x, store.o.valid, self.write.valid)),
+            rows.write.payload.eq(Mux(from_x, store.o.p, self.write.p)),
+            store.o.ready.eq(rows.write.ready & sources.o.valid & from_x),
+            self.write.ready.eq(rows.write.ready & sources.o.valid & ~from_x), sources.o.ready.eq(rows.stored),
+            self.range_error.eq(compute.range_error | dropped),
             skid.valid.eq(self.dram.rvalid), skid.data.eq(self.dram.rdata), rows.credit.eq(skid.credit),
             rows.hold.eq(self.hold), self.slack.eq(rows.slack),
-            self.idle.eq(rows.idle & compute.idle), self.stored.eq(rows.stored),
+            self.idle.eq(rows.idle & compute.idle & store.idle), self.stored.eq(rows.stored),
             self.active.eq(compute.macs),
             self.stall_row.eq(rows.stall_row), self.stall_refresh.eq(rows.stall_refresh),
             self.stall_credit.eq(rows.stall_credit), self.stall_hazard.eq(compute.stall_hazard),

@@ -5,10 +5,11 @@ unit and the host into the *I/O queue*, and what reads DRAM into the *compute qu
 order is kept where a buffer entry is shared (dynamic command scheduling), or always (without it). BARRIER drains both.
 
 What a MAC reads and where its results go. `k_bursts` is the register K_BURSTS. TREE: lanes lie along K. Burst j of the command
-is for output entry aidx + j div k_bursts and takes the X slices xidx + (j mod k_bursts)·beats and on: an output is done after
+is for output entry aidx + j div k_bursts and takes the X slices xidx + (j mod k_bursts)·beats and on: an output is complete after
 k_bursts bursts. BCAST: lanes lie along N. Burst j is for element xidx + j div k_bursts of X, and for the output entries
-aidx + (j mod k_bursts)·beats and on. With `clr` an entry's first burst of the command starts from zero, else it adds to what
-the entry has; with `last` the accumulators in rotation are merged when the command is done, and the entries may be read.
+aidx + (j mod k_bursts)·beats and on, which are complete at the end of the command. What is complete replaces what its entry has,
+with `clr`, else it is added. Without `last` what the command's last burst is for is not complete: the next MAC, of the same mode
+and entry and without `clr`, goes on with it.
 
 Sets of banks. `grp` names one of 16. Where there are more, rows from `PimConfig.dram_rows` on are rows of the next 16 sets.
 
@@ -63,8 +64,8 @@ COMMAND_FIELDS = (
     _field("col", 6, "first column of the DRAM row"),
     _field("row", 16, "DRAM row"),
     _field("grp", 4, "set of banks, or bundle"),
-    _field("last", 1, "the accumulation ends with this command"),
-    _field("clr", 1, "the accumulation starts with this command"),
+    _field("last", 1, "what the last burst is for is complete"),
+    _field("clr", 1, "results replace what their entries have"),
     _field("mode", 2, "a `MacMode`"),
     _field("op", 6, "operation"),
 )
@@ -202,7 +203,7 @@ class PimRegister(DocumentedEnum):
     R12 = 12, "free, for loops"
     R13 = 13, "free, for loops"
     R14 = 14, "free, for loops"
-    R15 = 15, "free, for loops"
+    OPERANDS = 15, "formats of MAC: 0 weights × activations, 1 K × queries, 2 V × softmax weights; 0 where all are the same"
 
 
 SETTINGS = {register.name.lower(): int(register) for register in PimRegister}

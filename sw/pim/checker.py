@@ -169,7 +169,10 @@ class _Checker:
                 self._hazards.append((command.index, f"{_said(entry)} is read while its accumulation is open"))
         self._written.update(work.writes)
         if command.opcode is PimOpcode.MAC:
-            (self._open.difference_update if command.fields["last"] else self._open.update)(work.writes)
+            tree = command.fields["mode"] == MacMode.TREE
+            self._open.difference_update(work.writes)
+            if not command.fields["last"]:
+                self._open.update(work.writes[-1:] if tree else work.writes)
         elif work.queue is Queue.IO:
             self._open.difference_update(work.writes)
 

@@ -37,16 +37,16 @@ class Accumulators:
         self._obuf, self._slots = obuf, slots
         self._open: dict[int, _Open] = {}
 
-    def add(self, entry: int, products: Floats, *, tree: bool, restart: bool) -> None:
+    def add(self, entry: int, products: Floats, *, tree: bool, restart: bool, replaces: bool) -> None:
         """Add a beat: (X, lanes) products, in TREE summed up first.
 
-        With `restart` a new accumulation begins that replaces what the entry has. Without, the open one goes on, or one begins
-        that is added to what the entry has.
+        With `restart`, or if none is open, a new accumulation begins; with `replaces` its result takes the place of what the
+        entry has, else it is added.
         """
         rows, lanes = products.shape
         if restart or entry not in self._open or self._open[entry].tree is not tree:
             shape = (rows, self._slots) if tree else (rows, lanes, self._slots)
-            self._open[entry] = _Open(np.zeros(shape, np.float32), 0, restart, tree)
+            self._open[entry] = _Open(np.zeros(shape, np.float32), 0, replaces, tree)
         accumulation = self._open[entry]
         accumulation.sums[..., accumulation.beats % self._slots] += pairwise_sum(products) if tree else products
         accumulation.beats += 1

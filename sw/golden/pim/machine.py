@@ -152,22 +152,25 @@ class PimMachine:
     def _mac(self, fields: dict[str, int], settings: Settings) -> None:
         period, beats, lanes = settings.of(PimRegister.K_BURSTS), self.config.beats, self.config.lanes
         bursts = self.read_row(fields["grp"], fields["row"])[fields["col"]:fields["col"] + fields["cnt"] + 1]
-        entries: dict[int, None] = {}
+        tree = fields["mode"] == MacMode.TREE
+        touched: dict[int, None] = {}
         for j, burst in enumerate(bursts):
             for beat, weights in enumerate(burst.reshape(beats, lanes)):
-                if fields["mode"] == MacMode.TREE:
+                if tree:
                     entry = fields["aidx"] + j // period
                     part = self.xbuf[fields["xidx"] + j % period * beats + beat]
                 else:
                     entry = fields["aidx"] + j % period * beats + beat
                     element = fields["xidx"] + j // period
                     part = self.xbuf[element // lanes, :, element % lanes, None]
-                restart = bool(fields["clr"]) and entry not in entries
-                entries[entry] = None
-                self._accumulators.add(entry, weights * part, tree=fields["mode"] == MacMode.TREE, restart=restart)
-        if fields["last"]:
-            for entry in entries:
+                restart = entry not in touched and (bool(fields["clr"]) or j >= period)
+                touched[entry] = None
+                self._accumulators.add(entry, weights * part, tree=tree, restart=restart, replaces=bool(fields["clr"]))
+            if tree and j % period == period - 1 and j < len(bursts) - 1:
                 self._accumulators.close(entry)
+        if fields["last"]:
+            for open_entry in list(touched)[-1:] if tree else touched:
+                self._accumulators.close(open_entry)
 
     def _bursts(self, opcode: PimOpcode, fields: dict[str, int]) -> None:
         beats, lanes = self.config.beats, self.config.lanes

@@ -42,13 +42,27 @@ def rows_of(entries):
 def test_a_tree_product_over_two_tiles_of_k():
     rng = np.random.default_rng(1)
     machine, w, x = PimMachine(TINY), halves(rng, 8, 128), halves(rng, 2, 128)
-    # Four bursts an output; K in two halves, each in a row of its own.
+    # Four bursts an output; K in two halves, each in a row of its own. The second half is added to what the first one has left.
     for half in range(2):
         machine.write_row(half, 5, w[:, 64 * half:64 * half + 64])
     machine.host_in.extend(slices(x))
-    macs = "mac row=5 cnt=15 clr\nmac row=5 grp=1 cnt=15 xidx=4 last\n"
+    macs = "mac row=5 cnt=15 clr last\nmac row=5 grp=1 cnt=15 xidx=4 last\n"
     machine.run(assemble(f"setm k_bursts, 2\nwrx cnt=7\n{macs}rdacc cnt=7\neoc"))
-    expected = tree_product(w, x, lanes=TINY.lanes, slots=TINY.n_acc_slots)
+    halves_of_k = [tree_product(w[:, part], x[:, part], lanes=TINY.lanes, slots=TINY.n_acc_slots)
+                   for part in (slice(0, 64), slice(64, 128))]
+    np.testing.assert_array_equal(np.array(machine.host_out)[:, :, 0], halves_of_k[0] + halves_of_k[1])
+
+
+def test_a_product_goes_on_in_the_next_command():
+    rng = np.random.default_rng(11)
+    machine, w, x = PimMachine(TINY), halves(rng, 3, 128), halves(rng, 2, 128)
+    machine.write_row(0, 0, w[:, :64])
+    machine.write_row(1, 0, w[2:, 64:])
+    machine.host_in.extend(slices(x))
+    # Three outputs of two bursts; the last of them goes on with two more.
+    machine.run(assemble("setm k_bursts, 2\nwrx cnt=7\nmac cnt=5 clr\nmac grp=1 cnt=1 xidx=4 aidx=2 last\nrdacc cnt=2\neoc"))
+    expected = tree_product(w[:, :64], x[:, :64], lanes=TINY.lanes, slots=TINY.n_acc_slots)
+    expected[2] = tree_product(w[2:], x, lanes=TINY.lanes, slots=TINY.n_acc_slots)
     np.testing.assert_array_equal(np.array(machine.host_out)[:, :, 0], expected)
 
 

@@ -1,0 +1,143 @@
+"""One pseudo-channel of a PIM with its control: a command list in, host words in and out, DRAM commands out."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+from amaranth.utils import ceil_log2
+
+from hw.config import ceil_div
+from hw.errors import ConfigError
+from hw.pim.channel import PimChannel
+from hw.pim.config import PimConfig
+from hw.pim.footprint import ENTRY_WIDTH, Footprint
+from hw.pim.io_unit import IO_OPCODES, IoUnit
+from hw.pim.isa import MacMode, PimErrorCause, PimOpcode
+from hw.pim.multiplier import operand_named
+from hw.pim.scoreboard import EntryKind, Scoreboard
+from hw.pim.sequencer import Sequencer, issued_layout
+
+__all__ = ["PimCore"]
+
+_SETS = 16                  # that `grp` names
+_DEPTH = 8                  # commands of each queue that are not done
+
+
+class PimCore(wiring.Component):
+    """Sequencer, scoreboard, I/O unit and channel.
+
+    It has the units for MAC, WRX, WRACC and RDACC; other commands of the queues stop a list with UNSUPPORTED. BCAST's results
+    go to the entries that have words for all lanes (`ComputePath.wide`).
+
+    Parameters
+    ----------
+    config : PimConfig
+    commands : int
+        Words of the list memory, a power of two.
+
+    Members
+    -------
+    write, go, busy, error, index : see `Sequencer`
+    host_in, host_out : streams of words, see `IoUnit`
+    dram : Out(`DramPort`)
+    active, stall_row, stall_refresh, stall_credit, stall_hazard : Out(1)
+        See `PimChannel`; hazards also of the scoreboard.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is none that can be built.
+    """
+
+    def __init__(self, config: PimConfig, *, commands: int = 256):
+        if config.row_sets > _SETS and config.dram_rows & (config.dram_rows - 1):
+            raise ConfigError(f"PimConfig.dram_rows must be a power of two with more than {_SETS} sets of banks, "
+                              f"not {config.dram_rows!r}")
+        self._config = config
+        self.channel = PimChannel(config)
+        self.wide = self.channel.wide
+        self._sequencer = Sequencer(commands=commands, heads=config.heads, opcodes=(PimOpcode.MAC, *IO_OPCODES))
+        self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
+                          slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide)
+        passed = self._sequencer.signature.members
+        word = self._io.signature.members
+        super().__init__({
+            **{name: passed[name] for name in ("write", "go", "busy", "error", "index")},
+            "host_in": word["host_in"], "host_out": word["host_out"], "dram": self.channel.signature.members["dram"],
+            "active": Out(1), "stall_row": Out(1), "stall_refresh": Out(1), "stall_credit": Out(1), "stall_hazard": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.sequencer = sequencer = self._sequencer
+        m.submodules.footprint = footprint = Footprint(config)
+        m.submodules.scoreboard = scoreboard = Scoreboard(shape=issued_layout(), width=ENTRY_WIDTH, depth=_DEPTH,
+                                                          dynamic=config.dcs)
+        m.submodules.io = io = self._io
+        m.submodules.channel = channel = self.channel
+        for name in ("write", "go", "busy", "error", "index"):
+            inner, outer = getattr(sequencer, name), getattr(self, name)
+            if name == "write":
+                wiring.connect(m, wiring.flipped(outer), inner)
+            else:
+                m.d.comb += inner.eq(outer) if name == "go" else outer.eq(inner)
+        wiring.connect(m, wiring.flipped(self.host_in), io.host_in)
+        wiring.connect(m, io.host_out, wiring.flipped(self.host_out))
+        wiring.connect(m, channel.dram, wiring.flipped(self.dram))
+        wiring.connect(m, io.x, channel.x)
+        wiring.connect(m, io.write, channel.bias)
+        given, into = sequencer.o, scoreboard.i
+        command = given.p.command
+        m.d.comb += [
+            io.ready.eq(channel.ready), channel.entry.eq(io.entry), Value.cast(io.o).eq(Value.cast(channel.o)),
+            footprint.i.eq(command), footprint.k_bursts.eq(given.p.k_bursts), footprint.head_slices.eq(1),
+            into.valid.eq(given.valid), given.ready.eq(into.ready), into.p.payload.eq(given.p),
+            into.p.compute.eq(footprint.compute), into.p.a.eq(footprint.a), into.p.b.eq(footprint.b),
+            sequencer.idle.eq(scoreboard.idle & channel.idle & ~io.busy), sequencer.spare.eq(channel.slack != 0),
+            channel.hold.eq(sequencer.hold),
+        ]
+        if config.row_sets > _SETS:         # rows beyond the last are of the next 16 sets
+            upper = scoreboard.o_compute.p.command.row[ceil_log2(config.dram_rows):]
+            m.d.comb += channel.job.p.row.set[ceil_log2(_SETS):].eq(upper)
+        self._refuse(m, sequencer, command, footprint, given.p.k_bursts)
+        mac, to_io = scoreboard.o_compute, scoreboard.o_io
+        fields, job = mac.p.command, channel.job.p
+        m.d.comb += [
+            channel.job.valid.eq(mac.valid), mac.ready.eq(channel.job.ready), scoreboard.done_compute.eq(channel.done),
+            job.row.set[:ceil_log2(_SETS)].eq(fields.grp), job.row.row.eq(fields.row), job.row.column.eq(fields.col),
+            job.row.bursts.eq(fields.cnt),
+            job.mac.bcast.eq(fields.mode == MacMode.BCAST), job.mac.select.eq(mac.p.operands), job.mac.bursts.eq(fields.cnt),
+            job.mac.period.eq(Mux(mac.p.k_bursts > config.dram.columns, config.dram.columns - 1, mac.p.k_bursts - 1)),
+            job.mac.x.eq(fields.xidx), job.mac.entry.eq(fields.aidx), job.mac.clr.eq(fields.clr), job.mac.last.eq(fields.last),
+            io.i.valid.eq(to_io.valid), to_io.ready.eq(io.i.ready), io.i.p.op.eq(to_io.p.command.op),
+            io.i.p.cnt.eq(to_io.p.command.cnt), scoreboard.done_io.eq(io.done),
+            io.i.p.first.eq(Mux(to_io.p.command.op == PimOpcode.WRX, to_io.p.command.xidx, to_io.p.command.aidx)),
+            self.active.eq(channel.active), self.stall_row.eq(channel.stall_row), self.stall_refresh.eq(channel.stall_refresh),
+            self.stall_credit.eq(channel.stall_credit), self.stall_hazard.eq(channel.stall_hazard | scoreboard.stall_hazard),
+        ]
+        return m
+
+    def _refuse(self, m: Module, sequencer: Sequencer, command: Any, footprint: Footprint, k_bursts: Value) -> None:
+        """Stop a command that would leave a buffer, a row or the banks."""
+        config = self._config
+        is_mac = command.op == PimOpcode.MAC
+
+        def beyond(kind: EntryKind, entries: int) -> Value:
+            return Cat((one.kind == kind) & (one.last >= entries) for one in (footprint.a, footprint.b)).any()
+
+        bcast = is_mac & (command.mode == MacMode.BCAST)
+        rules = (
+            (is_mac & (command.mode > MacMode.BCAST), PimErrorCause.ILLEGAL_COMMAND),
+            (is_mac & ((k_bursts == 0) | (k_bursts > 128)), PimErrorCause.HEAD_RANGE),
+            (is_mac & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
+            (is_mac & (command.row >= config.dram_rows * ceil_div(config.row_sets, _SETS)), PimErrorCause.ROW_RANGE),
+            (is_mac & (command.col + command.cnt >= config.dram.columns), PimErrorCause.COLUMN_RANGE),
+            (beyond(EntryKind.X, config.xbuf_entries), PimErrorCause.XBUF_RANGE),
+            (beyond(EntryKind.OUTPUT, config.obuf_entries), PimErrorCause.OBUF_RANGE),
+            (bcast & beyond(EntryKind.OUTPUT, self.wide), PimErrorCause.OBUF_RANGE),
+        )
+        for broken, cause in reversed(rules):
+            with m.If(broken):
+                m.d.comb += [sequencer.refuse.eq(1), sequencer.refuse_cause.eq(cause)]

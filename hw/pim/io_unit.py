@@ -1,0 +1,137 @@
+"""I/O unit of a PIM channel: host words → X buffer and output buffer, output buffer → host words."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hw.errors import ConfigError
+from hw.pim.isa import PimOpcode
+
+__all__ = ["IO_OPCODES", "IoUnit", "io_command_layout"]
+
+IO_OPCODES = (PimOpcode.WRX, PimOpcode.WRACC, PimOpcode.RDACC)
+_WORD = 32                  # bits of an accumulator
+
+
+def io_command_layout() -> data.StructLayout:
+    """Return the layout of a command: which of `IO_OPCODES`, entries less one, first slice or entry."""
+    return data.StructLayout({"op": 6, "cnt": 7, "first": 9})
+
+
+class IoUnit(wiring.Component):
+    """Carries out WRX, WRACC and RDACC, one after the other.
+
+    A host word is one row of a slice: lanes × `bits` bits. A slice is X words, an entry of the output buffer X · 32 / bits
+    words: row by row, lane 0 lowest. WRX takes a word a cycle; an entry takes one cycle for each word, and 3 more. Entries from
+    `wide` on have lane 0 only: of other lanes nothing is written, and zeros are read.
+
+    Parameters
+    ----------
+    bits : int
+        Of an element of X: 8, 16 or 32.
+    lanes, rows, slices, entries, wide : int
+        Of the two buffers.
+
+    Members
+    -------
+    i : In(stream of `io_command_layout`)
+    done : Out(1)
+        A command is done.
+    busy : Out(1)
+    host_in : In(stream of lanes × bits), host_out : Out(stream of lanes × bits)
+    x : Out, write : Out, ready : In(1), entry : Out, o : In
+        See `XBuffer` and `OutputBuffer`.
+
+    Raises
+    ------
+    ConfigError
+        If an entry is no whole number of words.
+    """
+
+    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int, entries: int, wide: int):
+        if bits not in (8, 16, 32) or lanes * bits % _WORD:
+            raise ConfigError(f"IoUnit.lanes must make a row of {bits}-bit elements a multiple of {_WORD} bits, not {lanes!r}")
+        self._bits, self._lanes, self._rows, self._wide = bits, lanes, rows, wide
+        entry = ceil_log2(entries)
+        every = data.ArrayLayout(data.ArrayLayout(_WORD, rows), lanes)
+        super().__init__({
+            "i": In(stream.Signature(io_command_layout())), "done": Out(1), "busy": Out(1),
+            "host_in": In(stream.Signature(lanes * bits)), "host_out": Out(stream.Signature(lanes * bits)),
+            "x": Out(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
+                                       "data": Out(data.ArrayLayout(bits, lanes))})),
+            "write": Out(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
+            "ready": In(1), "entry": Out(entry), "o": In(every),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        lanes, rows, width = self._lanes, self._rows, self._lanes * self._bits
+        words = rows * _WORD // self._bits                  # of an entry
+        place, left = Signal.like(self.i.p.first), Signal.like(self.i.p.cnt)
+        at = Signal(range(max(words, rows)))
+        held = Signal(words * width)                        # an entry, row by row
+        narrow = place >= self._wide
+        last_row, last_word = at == rows - 1, at == words - 1
+        m.d.comb += [
+            self.x.slice.eq(place), self.x.row.eq(at), Value.cast(self.x.data).eq(self.host_in.p), self.write.entry.eq(place),
+            self.write.lanes.eq(Mux(narrow, 1, (1 << lanes) - 1)), self.entry.eq(place), self.host_out.p.eq(held[:width]),
+        ]
+        for lane in range(lanes):
+            for row in range(rows):
+                m.d.comb += self.write.data[lane][row].eq(held.word_select(row * lanes + lane, _WORD))
+
+        def next_entry(state: str) -> None:
+            with m.If(left == 0):
+                m.d.comb += self.done.eq(1)
+                m.next = "rest"
+            with m.Else():
+                m.d.sync += [left.eq(left - 1), place.eq(place + 1), at.eq(0)]
+                m.next = state
+
+        with m.FSM(name="io") as machine:
+            with m.State("rest"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [place.eq(self.i.p.first), left.eq(self.i.p.cnt), at.eq(0)]
+                with m.If(self.i.valid):
+                    with m.Switch(self.i.p.op):
+                        with m.Case(PimOpcode.WRX):
+                            m.next = "slice"
+                        with m.Case(PimOpcode.WRACC):
+                            m.next = "gather"
+                        with m.Default():
+                            m.next = "read"
+            with m.State("slice"):
+                m.d.comb += [self.host_in.ready.eq(1), self.x.valid.eq(self.host_in.valid)]
+                with m.If(self.host_in.valid):
+                    m.d.sync += at.eq(at + 1)
+                    with m.If(last_row):
+                        next_entry("slice")
+            with m.State("gather"):
+                m.d.comb += self.host_in.ready.eq(1)
+                with m.If(self.host_in.valid):
+                    m.d.sync += [held.eq(Cat(held, self.host_in.p)[width:]), at.eq(at + 1)]
+                    with m.If(last_word):
+                        m.next = "write"
+            with m.State("write"):
+                m.d.comb += self.write.valid.eq(1)
+                with m.If(self.ready):
+                    next_entry("gather")
+            with m.State("read"):
+                m.next = "take"
+            with m.State("take"):
+                for lane in range(lanes):
+                    for row in range(rows):
+                        shown = self.o[lane][row] if lane == 0 else Mux(narrow, 0, self.o[lane][row])
+                        m.d.sync += held.word_select(row * lanes + lane, _WORD).eq(shown)
+                m.next = "send"
+            with m.State("send"):
+                m.d.comb += self.host_out.valid.eq(1)
+                with m.If(self.host_out.ready):
+                    m.d.sync += [held.eq(held >> width), at.eq(at + 1)]
+                    with m.If(last_word):
+                        next_entry("read")
+            m.d.comb += self.busy.eq(~machine.ongoing("rest"))
+        return m

@@ -1,0 +1,194 @@
+# amaranth: UnusedElaboratable=no
+"""A channel with its control on timing-checked DRAM: command lists against the golden machine, word by word."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hw.errors import ConfigError
+from hw.pim.channel import dram_phases
+from hw.pim.core import PimCore
+from hw.pim.io_unit import IoUnit
+from hw.pim.isa import PimErrorCause
+from hw.pim.presets import PIM_PRESETS
+from sw.golden.pim.machine import PimMachine
+from sw.pim.assembler import assemble
+from sw.pim.dram import DramChannel
+from tb.pim.dram_port import DramModel
+from tb.sim import check_stream, get_all, put_all, simulate
+
+SMALL = dataclasses.replace(PIM_PRESETS["pim-tiny"], streams=1, lanes=8, rows_x=2, k_tile=64, xbuf_entries=16, obuf_entries=32)
+HALF_WORDS = 2              # host words of a row of float32 lanes
+
+
+def host_words(slices):
+    """Return (n, X, lanes) slices as host words, as codes of float16."""
+    return [int.from_bytes(row.astype(np.float16).tobytes(), "little") for one in slices for row in one]
+
+
+def entry_words(entries):
+    """Return (n, X, lanes) float32 entries as host words."""
+    words = []
+    for one in entries:
+        data = one.astype(np.float32).tobytes()
+        words += [int.from_bytes(data[i:i + 16], "little") for i in range(0, len(data), 16)]
+    return words
+
+
+class Bench:
+    """A core and its DRAM, the golden machine beside it, and lists to run one after the other."""
+
+    def __init__(self, config):
+        self.config, self.dut, self.machine = config, PimCore(config, commands=64), PimMachine(config)
+        self.model = DramModel(DramChannel(config.dram, interval=config.interval, rows=config.dram_rows),
+                               streams=config.streams, phases=dram_phases(config))
+        self.lists, self.words, self.results = [], [], 0
+
+    def weights(self, grp, row, values):
+        self.machine.write_row(grp, row, values)
+        width = self.config.burst_bytes * self.config.streams
+        for column, burst in enumerate(values.astype(np.float16).reshape(-1).view(np.uint8).reshape(-1, width)):
+            self.model.fill(grp, row, column, burst)
+
+    def x(self, slices):
+        self.machine.host_in.extend(slices)
+        self.words += host_words(slices)
+
+    def bias(self, entries):
+        self.machine.host_in.extend(entries)
+        self.words += entry_words(entries)
+
+    def list(self, text, results=0):
+        """Add a list that leaves `results` entries; the golden machine runs it now, if it can."""
+        words = assemble(text)
+        self.results += results
+        before = len(self.machine.host_out)
+        if results:
+            self.machine.run(words)
+        self.lists.append((words, slice(before, before + results)))
+
+    def run(self, *, stall, seed):
+        """Run all lists; return of each its entries, (n, X, lanes), the golden ones, error, index, cycles and MAC beats."""
+        dut, config, out, outcomes, active = self.dut, self.config, [], [], 0
+
+        async def host(ctx):
+            for words, _ in self.lists:
+                for address, word in enumerate(words):
+                    ctx.set(dut.write.address, address)
+                    ctx.set(dut.write.data, int(word))
+                    ctx.set(dut.write.valid, 1)
+                    await ctx.tick()
+                ctx.set(dut.write.valid, 0)
+                ctx.set(dut.go, 1)
+                await ctx.tick()
+                ctx.set(dut.go, 0)
+                cycles, beats = 0, active
+                while ctx.get(dut.busy):
+                    await ctx.tick()
+                    cycles += 1
+                outcomes.append((PimErrorCause(ctx.get(dut.error)), ctx.get(dut.index), cycles, active - beats))
+
+        async def count(ctx):
+            nonlocal active
+            async for _, _, one in ctx.tick().sample(dut.active):
+                active += one
+
+        results = self.results * HALF_WORDS * config.rows_x
+        simulate(dut, host, get_all(dut.host_out, results, out, stall=stall, seed=seed + 1),
+                 background=[lambda ctx: self.model.serve(ctx, dut.dram), count, check_stream(dut.host_out),
+                             put_all(dut.host_in, self.words, stall=stall, seed=seed)], seed=seed, deadline=20_000)
+        found = np.frombuffer(b"".join(word.to_bytes(2 * config.lanes, "little") for word in out), np.float32)
+        found = found.reshape(-1, config.rows_x, config.lanes)
+        assert self.model.dram.violations.total() == 0
+        golden = np.array(self.machine.host_out)
+        return [(found[part], golden[part], *outcome) for (_, part), outcome in zip(self.lists, outcomes, strict=True)]
+
+
+def halves(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float16).astype(np.float32)
+
+
+PRODUCT = ("setm k_bursts, 4\nwrx cnt=7\nmodi 0, grp, 1\nmodi 0, aidx, 8\nloop 2, 1\nmac row=5 cnt=31 clr last\n"
+           "rdacc cnt=15\neoc")
+REFUSED = {
+    "nop\nmac grp=1 row=128\neoc": ("ROW_RANGE", 2), "mac col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
+    "wrx xidx=15 cnt=1\neoc": ("XBUF_RANGE", 1), "rdacc aidx=31 cnt=1\neoc": ("OBUF_RANGE", 1),
+    "mac mode=bcast aidx=15\neoc": ("OBUF_RANGE", 1), "mac mode=2\neoc": ("ILLEGAL_COMMAND", 1),
+    "sfo value=1\neoc": ("UNSUPPORTED", 1), "setm k_bursts, 0\nmac\neoc": ("HEAD_RANGE", 2),
+}
+
+
+def random_list(rng, bench):
+    """Add a list of products, loads and reads in any order, and what it takes from the host."""
+    text, results = "setm k_bursts, 2\nwracc cnt=15\nwrx cnt=15\n", 10
+    bench.bias(halves(rng, 16, 2, 8))
+    bench.x(halves(rng, 16, 2, 8))
+    for _ in range(8):
+        x, a, row, grp = int(rng.integers(0, 9)), int(rng.integers(0, 9)), int(rng.integers(0, 3)), int(rng.integers(0, 3))
+        place = f"row={row} grp={grp} aidx={a} last {rng.choice(['', 'clr'])}"
+        match int(rng.integers(0, 5)):
+            case 0:
+                text += f"wrx xidx={x} cnt=1\n"
+                bench.x(halves(rng, 2, 2, 8))
+            case 1:
+                text += f"rdacc aidx={a} cnt=1\n"
+                results += 2
+            case 2:
+                text += f"wracc aidx={a}\n"
+                bench.bias(halves(rng, 1, 2, 8))
+            case 3:
+                text += f"mac xidx={x} cnt={2 * int(rng.integers(1, 4)) - 1} {place}\n"
+            case _:
+                text += f"mac mode=bcast xidx={8 * x + 3} cnt=5 {place}\n"
+    bench.list(text + "rdacc cnt=9\neoc", results)
+
+
+def bench_of(*, dcs, lists, seed):
+    """Return a bench with weights, the product and random lists."""
+    rng = np.random.default_rng(seed)
+    bench = Bench(dataclasses.replace(SMALL, dcs=dcs))
+    for row in range(2):
+        bench.weights(row, 5, halves(rng, 8, 64))
+    for row in range(3):
+        for grp in range(3):
+            bench.weights(grp, row, halves(rng, 8, 16))
+    bench.x(halves(rng, 8, 2, 8))
+    bench.list(PRODUCT, 16)
+    for _ in range(lists):
+        random_list(rng, bench)
+    return bench
+
+
+def check(outcomes):
+    """Compare with the golden machine; entries of the product have lane 0 only, from 16 on."""
+    for found, golden, error, *_ in outcomes:
+        assert error is PimErrorCause.NONE
+        np.testing.assert_array_equal(found[:, :, 0], golden[:, :, 0])
+    for found, golden, *_ in outcomes[1:]:
+        np.testing.assert_array_equal(found, golden)
+
+
+def test_lists_leave_what_the_golden_machine_leaves_and_errors_stop_them():
+    bench = bench_of(dcs=True, lists=2, seed=1)
+    for text in REFUSED:
+        bench.list(f"setm k_bursts, 1\n{text}")
+    random_list(np.random.default_rng(2), bench)
+    outcomes = bench.run(stall=0.1, seed=1)
+    check([outcome for outcome in outcomes if len(outcome[0])])
+    assert outcomes[0][5] == 2 * 8 * 64 // 8            # every beat is multiplied once
+    assert outcomes[0][4] < 500
+    for (cause, index), (_, _, error, at, _, beats) in zip(REFUSED.values(), outcomes[3:-1], strict=True):
+        assert (error, at, beats) == (PimErrorCause[cause], index, 0)
+
+
+def test_without_dynamic_scheduling_the_results_are_the_same():
+    check(bench_of(dcs=False, lists=1, seed=3).run(stall=0.0, seed=3))
+
+
+def test_impossible_sizes_are_refused():
+    with pytest.raises(ConfigError, match=r"^PimConfig.dram_rows must be a power of two with more than 16 sets of banks, "
+                                          r"not 60$"):
+        PimCore(dataclasses.replace(SMALL, dram_rows=60))
+    with pytest.raises(ConfigError, match=r"^IoUnit.lanes must make a row of 16-bit elements a multiple of 32 bits, not 3$"):
+        IoUnit(bits=16, lanes=3, rows=1, slices=1, entries=1, wide=1)
