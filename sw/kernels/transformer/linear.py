@@ -117,11 +117,17 @@ class Linear:
         return 1 + self.bias + (self.bias and self.residual)
 
 
-def column_tile(config: AcceleratorConfig, m: int) -> int:
-    """Return the columns of a tile: a power of two whose rows fill at most half the accumulator."""
+def column_tile(config: AcceleratorConfig, m: int, weights: str = "") -> int:
+    """Return the columns of a tile: a power of two whose rows fill at most half the accumulator.
+
+    Where K can only be cut in long pieces, tiles are narrower, so that one's weights come while another's are multiplied.
+    """
+    record = weight_layout(config, config.columns, 1, weights).record_bytes
     tile = config.columns
     while 2 * tile <= LARGEST_TILE and m * ceil_div(2 * tile, config.columns) <= config.accumulator_rows // 2:
         tile *= 2
+    while tile > 2 * config.columns and tile // config.columns * record > config.scratchpad_bank_bytes // WEIGHT_SLOTS:
+        tile //= 2
     return tile
 
 
@@ -141,7 +147,7 @@ def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *,
     ConfigError
         If the config does not have this format.
     """
-    tile_n = gate_tile or column_tile(config, m)
+    tile_n = gate_tile or column_tile(config, m, weights)
     layout = weight_layout(config, n, k, weights)
     room = config.scratchpad_bank_bytes // WEIGHT_SLOTS // ceil_div(tile_n, config.columns)     # for a group's piece of a chunk
     chunk_k = layout.cut(room // layout.record_bytes * layout.record_k, config.rows)
@@ -201,6 +207,7 @@ class _Emission:
         self.step_bytes = Extent(dim="k", total=linear.layout.bytes_of(linear.k), tile=linear.layout.bytes_of(linear.chunk_k))
         self.group_bytes = Extent(dim="n", total=linear.layout.size, tile=self.groups.tile * linear.layout.group_stride)
         self.streams = linear.m == 1 and linear.layout.mode > 0 and config.weight_stream
+        self.walked = [self.columns, self.group_bytes if self.streams else self.groups, *self._stored]     # from tile to tile
         self.acc_stride = linear.m
         self.acc_slot = config.accumulator_rows // 2
         self.chunks = self.steps.count
@@ -223,16 +230,10 @@ class _Emission:
         emitter.put_extent("load.row_bytes", self.step_bytes)
         emitter.command(Unit.LOAD, {"addr": self._slot("weights"), "stride": stride, "transpose": 0},
                         [Semaphore.WEIGHTS_FREE], [Semaphore.WEIGHTS_FULL])
-        emitter.put_extent("matrix.n", self.columns)
-        emitter.put_extent("matrix.k", self.steps)
-        emitter.command(Unit.MATRIX, {
-            "activation_addr": (emitter.reg("operand"), 0), "activation_stride": self.operand_stride,
-            "activation_tile_stride": config.activation_slot_bytes, "weight_addr": self._slot("weights"),
-            "weight_stride": linear.layout.weight_stride, "weight_tile_stride": stride, "acc_addr": emitter.reg("acc slot"),
-            "acc_tile_stride": self.acc_stride, "m": self.rows, "dataflow": int(Dataflow.WS), "accumulate": int(not first),
-            "serialize": 0, "mode": linear.layout.mode,
-        }, [Semaphore.WEIGHTS_FULL, *([Semaphore.ACC_FREE] if first else [])],
-            [Semaphore.WEIGHTS_FREE, *([Semaphore.ACC_FULL] if last else [])])
+        self._multiply(self.steps, {"activation_addr": (emitter.reg("operand"), 0), "weight_addr": self._slot("weights"),
+                                    "weight_tile_stride": stride, "accumulate": int(not first), "mode": linear.layout.mode},
+                       [Semaphore.WEIGHTS_FULL, *([Semaphore.ACC_FREE] if first else [])],
+                       [Semaphore.WEIGHTS_FREE, *([Semaphore.ACC_FULL] if last else [])])
         self._ring("weights")
         if not last:
             emitter.move(emitter.reg("chunk"), emitter.reg("chunk"), self.step_bytes.tile)
@@ -242,18 +243,24 @@ class _Emission:
 
     def _stream(self) -> None:
         """Let all weights of a tile go from DRAM into the engine, whose command waits for nothing but room for its results."""
-        emitter, linear, config = self.emitter, self.linear, self.config
+        emitter, linear = self.emitter, self.linear
         emitter.put_extent("load.row_bytes", self.group_bytes)
         emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("tile"), "dram_stride": 0, "rows": 1, "addr": 0, "stride": 0,
                                     "transpose": 0, "stream": 1})
         emitter.set("load.stream", 0)
+        self._multiply(Extent(dim="", total=linear.k, tile=linear.k), {
+            "activation_addr": self.operand, "weight_addr": 0, "weight_tile_stride": 0, "accumulate": 0,
+            "mode": linear.layout.mode | MODE_STREAM}, [Semaphore.ACC_FREE], [Semaphore.ACC_FULL])
+
+    def _multiply(self, k: Extent, fields: dict[str, Operand], wait: list[Semaphore], signal: list[Semaphore]) -> None:
+        """Multiply by `k` inputs of the weights."""
+        emitter = self.emitter
         emitter.put_extent("matrix.n", self.columns)
+        emitter.put_extent("matrix.k", k)
         emitter.command(Unit.MATRIX, {
-            "activation_addr": self.operand, "activation_stride": self.operand_stride,
-            "activation_tile_stride": config.activation_slot_bytes, "weight_addr": 0,
-            "weight_stride": linear.layout.weight_stride, "weight_tile_stride": 0, "acc_addr": emitter.reg("acc slot"),
-            "acc_tile_stride": self.acc_stride, "m": self.rows, "k": linear.k, "dataflow": int(Dataflow.WS), "accumulate": 0,
-            "serialize": 0, "mode": linear.layout.mode | MODE_STREAM}, [Semaphore.ACC_FREE], [Semaphore.ACC_FULL])
+            **fields, "activation_stride": self.operand_stride, "activation_tile_stride": self.config.activation_slot_bytes,
+            "weight_stride": self.linear.layout.weight_stride, "acc_addr": emitter.reg("acc slot"),
+            "acc_tile_stride": self.acc_stride, "m": self.rows, "dataflow": int(Dataflow.WS), "serialize": 0}, wait, signal)
 
     def _chunks(self) -> None:
         """Multiply by the weights of a tile, a chunk after the other, through the scratchpad."""
@@ -289,12 +296,7 @@ class _Emission:
         emitter.move(emitter.reg("tile"), emitter.reg("tile"), self.groups.tile * linear.layout.group_stride)
         emitter.move(emitter.reg("scales"), emitter.reg("scales"), 4 * linear.tile_n)
         emitter.move(emitter.reg("result"), emitter.reg("result"), 4 * linear.tile_n // (2 if linear.gated else 1))
-        emitter.advance(self._walked)
-
-    @property
-    def _walked(self) -> list[Extent]:
-        """What advances from tile to tile."""
-        return [self.columns, self.group_bytes if self.streams else self.groups, *self._stored]
+        emitter.advance(self.walked)
 
     @property
     def _stored(self) -> list[Extent]:
@@ -379,7 +381,7 @@ class _Emission:
         """Emit all tiles, and wait for the last."""
         emitter, linear = self.emitter, self.linear
         rings = [f"{name} slot" for name, area in self.areas.items() if area.slots > 1]
-        extents = [*self._walked, self.steps, self.step_bytes]
+        extents = [*self.walked, self.steps, self.step_bytes]
         names = ["chunk", "tile", "scales", "result", "operand", "acc slot", *rings]
         with emitter.registers(*names), emitter.lending(extents):
             for name in ("acc slot", *rings):
@@ -388,7 +390,7 @@ class _Emission:
             emitter.move(emitter.reg("tile"), register, offset)
             emitter.move(emitter.reg("scales"), register, offset + linear.scales_offset)
             emitter.move(emitter.reg("result"), *self.output)
-            emitter.start(self._walked)
+            emitter.start(self.walked)
             if self.statistics:
                 emitter.passes(no_statistics(self.rows, Int8(self.areas["out"].addr), amax=self.statistics.get("magnitude"),
                                              sums=self.statistics[self.sums] if self.sums else None))
