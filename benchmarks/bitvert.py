@@ -23,6 +23,7 @@ PAPER_RATIO = 739.6 / 532.8
 _WIDTH, _SIDE = 24, 8
 _PES: dict[str, tuple[Callable[[], Any], float, float]] = {
     "Stripes, 8 lanes": (lambda: StripesPE(lanes=8, psum_width=_WIDTH), 1, 1),
+    "Stripes, 8 lanes, columns of 16 in two parts": (lambda: StripesPE(lanes=8, psum_width=_WIDTH, parts=2), 1, 1),
     "Stripes, 16 lanes": (lambda: StripesPE(lanes=16, psum_width=_WIDTH), 2, 2),
     "BitVert": (lambda: BitvertPE(psum_width=_WIDTH), 4, 2),
     "MAC int8 · int8 + int24": (

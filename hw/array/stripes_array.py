@@ -63,7 +63,7 @@ class StripesArray(wiring.Component):
             for lane in range(SUBGROUP):
                 m.d.comb += part[lane].eq(Mux(arrived, held[lane], held[SUBGROUP + lane]))
             for c in range(self.columns):
-                pe = StripesPE(lanes=SUBGROUP, psum_width=self.psum_width)
+                pe = StripesPE(lanes=SUBGROUP, psum_width=self.psum_width, parts=LANES // SUBGROUP)
                 m.submodules[f"pe_{r}_{c}"] = shared(platform, pe.module_name, pe)
                 m.d.comb += [pe.control.eq(control), pe.activations.eq(part),
                              pe.column.eq(Mux(arrived, bits[c][:SUBGROUP], bits[c][SUBGROUP:]))]

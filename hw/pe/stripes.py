@@ -18,13 +18,15 @@ class StripesPE(wiring.Component):
     """psum += Σ activation · weight, one bit of each weight a cycle, the sign first: 8 cycles for `lanes` weights.
 
     Products grow as 2p + Σ of the column's activations, so that there is no shifter; they are added to the sum `latency` cycles
-    after their last column came. Columns of more weights than lanes come in parts, of which only the first doubles.
+    after their last column came. Columns of more weights than lanes come in `parts`, of which only the first doubles.
 
     Parameters
     ----------
     lanes : int
         Weights of a column, a power of two.
     psum_width : int
+    parts : int
+        1, or 2 for columns of 2 · `lanes`; only then does `double` count.
 
     Members
     -------
@@ -39,8 +41,8 @@ class StripesPE(wiring.Component):
 
     latency = 2
 
-    def __init__(self, *, lanes: int = 8, psum_width: int):
-        self.lanes, self.psum_width = lanes, psum_width
+    def __init__(self, *, lanes: int = 8, psum_width: int, parts: int = 1):
+        self.lanes, self.psum_width, self.parts = lanes, psum_width, parts
         super().__init__({
             "control": In(stripes_control_layout),
             "column": In(lanes),
@@ -51,7 +53,7 @@ class StripesPE(wiring.Component):
     @property
     def module_name(self) -> str:
         """Verilog module name of the PE."""
-        return f"pe_stripes_l{self.lanes}_p{self.psum_width}"
+        return f"pe_stripes_l{self.lanes}x{self.parts}_p{self.psum_width}"
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -59,8 +61,9 @@ class StripesPE(wiring.Component):
         while len(level) > 1:
             level = [a + b for a, b in zip(level[::2], level[1::2], strict=True)]
         column = Signal(level[0].shape())
-        products = Signal(signed(len(column) + 9), reset_less=True)
-        before = Mux(self.control.first, 0, Mux(self.control.double, products << 1, products))
+        products = Signal(signed(len(column) + 7 + self.parts), reset_less=True)
+        doubled = products << 1 if self.parts == 1 else Mux(self.control.double, products << 1, products)
+        before = Mux(self.control.first, 0, doubled)
         psum = Signal(signed(self.psum_width), reset_less=True)
         m.d.comb += column.eq(level[0])
         with m.If(self.control.valid):
