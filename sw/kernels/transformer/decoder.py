@@ -129,7 +129,7 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
         If the config cannot run it.
     """
     room = round_up(context or model.context, CONTEXT_STEP)
-    gate_tile = column_tile(config, tokens)
+    gate_tile = column_tile(config, tokens, weight_format)
     shape = fitted_shape(config, model, tokens, gate_tile // 2, room, kv)
     linears = layer_linears(config, shape, gate_tile, weight_format)
     offsets, layer_bytes = {}, 0
