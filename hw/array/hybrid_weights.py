@@ -67,9 +67,10 @@ class WeightReader(wiring.Component):
         config = self.config
         beat_bits = 8 * config.beat_bytes
         blocks = _BLOCKS_IN_ARRAY + config.hybrid_clusters + WORD_BEATS // 2
-        m.submodules.jobs = jobs = StreamFIFO(shape=weight_job_layout(config), depth=_JOBS)
-        m.submodules.element_beats = element_beats = StreamFIFO(shape=beat_bits, depth=WORD_BEATS)
-        m.submodules.block_scales = block_scales = StreamFIFO(shape=8 * config.columns, depth=blocks)
+        protection = config.protection_of("fifos")
+        m.submodules.jobs = jobs = StreamFIFO(shape=weight_job_layout(config), depth=_JOBS, protection=protection)
+        m.submodules.element_beats = element_beats = StreamFIFO(shape=beat_bits, depth=WORD_BEATS, protection=protection)
+        m.submodules.block_scales = block_scales = StreamFIFO(shape=8 * config.columns, depth=blocks, protection=protection)
         m.d.comb += [
             jobs.i.payload.eq(self.job.payload), jobs.i.valid.eq(self.job.valid), self.job.ready.eq(jobs.i.ready),
             self.scales.eq(block_scales.o.payload), block_scales.o.ready.eq(self.scales_done),

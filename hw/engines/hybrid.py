@@ -167,6 +167,10 @@ def _check(config: AcceleratorConfig) -> None:
     must("weight_formats", 1 <= len(config.weight_formats) <= MODE_FORMAT, f"1 to {MODE_FORMAT} formats")
     for name in config.weight_formats:
         _check_format(config, name)
+    mechanism = config.protection_of("engine.mesh")
+    if mechanism != "none":
+        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does not "
+                          f"check itself, not {mechanism!r}")
     must("guard_bits", _psum_width(config) <= config.acc_width, "small enough for sums of 32 bits")
 
 

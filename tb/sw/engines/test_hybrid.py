@@ -82,6 +82,13 @@ def test_a_config_that_cannot_be_built_is_refused(change: dict, rule: str, given
         replace(HYBRID_CONFIGS["8-2"], **change)
 
 
+def test_a_mesh_that_checks_itself_is_refused() -> None:
+    text = ("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does not check itself, "
+            "not 'abft'")
+    with pytest.raises(ConfigError, match="^" + re.escape(text) + "$"):
+        replace(HYBRID_CONFIGS["8-2"], protection=(("engine.mesh", "abft"),))
+
+
 def test_a_mode_that_the_config_lacks_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^mode must be between 0 and 1 for this config, not 2$"):
         engine_runtime(HYBRID_CONFIGS["8-4"]).layout(HYBRID_CONFIGS["8-4"], 2, 8, 32)
