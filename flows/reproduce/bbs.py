@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from flows.measure import measure
 from flows.reproduce.options import Options
@@ -17,9 +19,12 @@ from hw.families import ColumnFormat
 from hw.formats import format_named
 from hw.presets import PRESETS
 from sw.engines import weight_layout
-from sw.formats.columns import decode_groups, encode_groups
+from sw.formats import dequantize, quantize
+from sw.formats.columns import decode_groups, encode_groups, sensitive_channels
+from sw.formats.rows import quantize_rows
 from sw.kernels.spec import GemmSpec
 from sw.models.llama_quantization import QuantizationPlan
+from sw.models.llama_weights import LAYER_TENSORS, LlamaCheckpoint
 from sw.workloads import Workload
 
 __all__ = ["rows"]
@@ -156,15 +161,31 @@ def _frame(options: Options) -> Iterator[Row]:
 # Quality ------------------------------------------------------------------------------------------------------------
 
 
+def _split(checkpoint: LlamaCheckpoint, name: str, kept: float) -> dict[tuple[int, str], npt.NDArray[np.float32]]:
+    """Return the matrices of all layers in a format, the most sensitive channels of the model in int8."""
+    matrices = {(index, part): getattr(checkpoint.layer(index), part)
+                for index in range(checkpoint.config.layers) for part in LAYER_TENSORS if not part.endswith("norm")}
+    chosen = sensitive_channels([quantize_rows(matrix)[1] for matrix in matrices.values()], kept)
+    split = {}
+    for (place, matrix), channels in zip(matrices.items(), chosen, strict=True):
+        split[place] = dequantize(quantize(matrix, name)).astype(np.float32)
+        split[place][channels] = dequantize(quantize(matrix[channels], "int8")) if len(channels) else split[place][channels]
+    return split
+
+
 def _quality(options: Options) -> Iterator[Row]:
-    note = "all channels, none kept at eight columns; the paper's losses are accuracies of other models"
+    note = "the paper's losses are accuracies of other models"
     quantities = {name: f"bits of a token over float's, weights {name}" for name in _COLUMNS}
+    quantities |= {setting: f"bits of a token over float's, {setting}: {kept:.0%} of the channels keep eight columns"
+                   for setting, (_, kept, _, _) in _SETTINGS.items()}
     if options.model is None:
         for quantity in quantities.values():
             yield not_asked(quantity, None, "inferred", "--model DIR", note)
         return
     plans = {name: QuantizationPlan.named(weights=name) for name in _COLUMNS}
-    found = evaluations(options, {"float32": QuantizationPlan(), **plans})
+    plans |= dict.fromkeys(("float32", *_SETTINGS), QuantizationPlan())
+    instead = {setting: partial(_split, name=name, kept=kept) for setting, (name, kept, _, _) in _SETTINGS.items()}
+    found = evaluations(options, plans, instead)
     for name, quantity in quantities.items():
         yield Row(quantity=quantity, paper=None, ours=found[name].bits / found["float32"].bits, grade="inferred", note=note)
 

@@ -1,23 +1,32 @@
 """What number formats cost a language model, for rows of a comparison."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from flows.reproduce.options import Options
 from flows.sparsity import Point, points, tasder_point, texts
 from sw.evaluate import Evaluation, Windows, evaluate
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
+from sw.models.llama_weights import LlamaCheckpoint
 
-__all__ = ["WINDOWS", "calibrated_points", "evaluations", "tasder"]
+__all__ = ["WINDOWS", "Instead", "calibrated_points", "evaluations", "tasder"]
 
 WINDOWS = 50
 _CALIBRATION = 32
 
+Instead = Callable[[LlamaCheckpoint], Mapping[tuple[int, str], npt.NDArray[np.float32]]]
+"""What makes other matrices, by (layer, part), of those of a checkpoint."""
 
-def evaluations(options: Options, plans: Mapping[str, QuantizationPlan]) -> dict[str, Evaluation]:
+
+def evaluations(options: Options, plans: Mapping[str, QuantizationPlan],
+                instead: Mapping[str, Instead] | None = None) -> dict[str, Evaluation]:
     """Return what each plan costs the model of `options`, by the same windows of the held-out text as `heddle eval`.
 
-    `Evaluation.bits` are the bits per byte of a model whose tokens are bytes.
+    `Evaluation.bits` are the bits per byte of a model whose tokens are bytes. `instead`: of a plan, what makes matrices that
+    replace those of the checkpoint before they are quantized.
 
     Raises
     ------
@@ -25,7 +34,8 @@ def evaluations(options: Options, plans: Mapping[str, QuantizationPlan]) -> dict
         If `options` has no model, or the model cannot be read or evaluated.
     """
     model, windows, _ = _texts(options)
-    return {name: evaluate(model.checkpoint, plan, windows) for name, plan in plans.items()}
+    changed = {name: make(model.checkpoint) for name, make in (instead or {}).items()}
+    return {name: evaluate(model.checkpoint, plan, windows, instead=changed.get(name)) for name, plan in plans.items()}
 
 
 def calibrated_points(options: Options, formats: Sequence[str], methods: Sequence[str]) -> list[Point]:

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.reproduce import Options, bbs, rows_of
 from sw.evaluate import Evaluation
+from sw.formats import dequantize, quantize
+from sw.models.llama import LlamaModel
 
 
 def test_quick_rows_hold(monkeypatch):
@@ -21,7 +24,7 @@ def test_quick_rows_hold(monkeypatch):
     assert found["speedup over Stripes where computing binds, moderate: as our engine takes it"] == pytest.approx(3.2)
     assert found["compression of int8 weights, moderate: in memory"] == pytest.approx(1.6)
     assert all(row.note.startswith("not measured: give --") for row in rows if row.ours is None)
-    assert sum(row.ours is None for row in rows) == 3 + 5
+    assert sum(row.ours is None for row in rows) == 5 + 5
 
 
 def test_a_wrong_formula_does_not_hold(monkeypatch):
@@ -52,17 +55,34 @@ def test_a_gemm_that_the_rtl_gets_wrong(monkeypatch):
 
 
 def test_quality_and_areas_are_relative(monkeypatch):
-    def evaluations(options: Options, plans: Any) -> dict[str, Evaluation]:
+    def evaluations(options: Options, plans: Any, instead: Any) -> dict[str, Evaluation]:
+        assert list(instead) == ["conservative", "moderate"]
         return {name: Evaluation(bits=2.0 + 0.5 * index, tokens=1, bits_per_weight=4, seconds=0)
-                for index, name in enumerate(plans)}
+                for index, name in enumerate(("float32", *(name for name in plans if name != "float32")))}
 
     monkeypatch.setattr(bbs, "evaluations", evaluations)
     areas = {"bitvert": 15, "stripes": 10, "bitvert array": 16, "stripes array": 12}
     monkeypatch.setattr(bbs, "_pe_areas", lambda liberty: areas)
-    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [1.25, 1.5, 1.75]
+    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [1.25, 1.5, 1.75, 2.0, 2.25]
     ratio, *gains = [row.ours for row in bbs._areas(Options(liberty="generic"))]
     assert ratio == 1.5
     assert gains == pytest.approx([16 / 6.425 / 1.5, 16 / 6.425 * 0.75, 3.2 / 1.5, 3.2 * 0.75])
+
+
+def test_split_keeps_the_channels_of_the_largest_scales():
+    """Those in int8, rounded up to 32 of a matrix; the others without columns."""
+    model = LlamaModel(Path("models/python-llama-1m"))
+    split = bbs._split(model.checkpoint, "bbs-shift-g32", 0.2)
+    assert len(split) == 5 * 7
+    kept = 0
+    for (layer, part), matrix in split.items():
+        given = getattr(model.checkpoint.layer(layer), part)
+        int8, bbs_ = (dequantize(quantize(given, name)).astype(np.float32) for name in ("int8", "bbs-shift-g32"))
+        whole = (matrix == int8).all(axis=1)
+        assert ((matrix == bbs_).all(axis=1) | whole).all()
+        assert whole.sum() % 32 == 0
+        kept += int(whole.sum())
+    assert 0.2 <= kept / sum(len(matrix) for matrix in split.values()) < 0.35
 
 
 def test_areas_in_nand2_equivalents(monkeypatch):
