@@ -169,8 +169,8 @@ def _check(config: AcceleratorConfig) -> None:
         _check_format(config, name)
     mechanism = config.protection_of("engine.mesh")
     if mechanism != "none":
-        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does not "
-                          f"check itself, not {mechanism!r}")
+        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does "
+                          f"not check itself, not {mechanism!r}")
     must("guard_bits", _psum_width(config) <= config.acc_width, "small enough for sums of 32 bits")
 
 

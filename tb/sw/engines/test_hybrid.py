@@ -83,8 +83,8 @@ def test_a_config_that_cannot_be_built_is_refused(change: dict, rule: str, given
 
 
 def test_a_mesh_that_checks_itself_is_refused() -> None:
-    text = ("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does not check itself, "
-            "not 'abft'")
+    text = ("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does not check "
+            "itself, not 'abft'")
     with pytest.raises(ConfigError, match="^" + re.escape(text) + "$"):
         replace(HYBRID_CONFIGS["8-2"], protection=(("engine.mesh", "abft"),))
 
