@@ -71,7 +71,7 @@ def test_quality_and_areas_are_relative(monkeypatch):
 
 def test_split_keeps_the_channels_of_the_largest_scales():
     """Those in int8, rounded up to 32 of a matrix; the others without columns."""
-    model = LlamaModel(Path("models/python-llama-1m"))
+    model = LlamaModel(Path(__file__).resolve().parents[3] / "models" / "python-llama-1m")
     split = bbs._split(model.checkpoint, "bbs-shift-g32", 0.2)
     assert len(split) == 5 * 7
     kept = 0
