@@ -25,10 +25,11 @@ def mac_job_layout(*, bursts: int, slices: int, lanes: int, entries: int) -> dat
 
     bcast: mode, else TREE; select: which formats, of those that the multipliers read; bursts: after the first; period: bursts,
     after the first, of one output (TREE) or one element of X (BCAST); x: first slice (TREE) or element (BCAST); entry: first
-    entry of the output buffer; clr, last: the accumulation starts, ends with this job.
+    entry of the output buffer; clr, last: the accumulation starts, ends with this job; copy: beat b goes into slice x + b of all
+    rows, nothing is multiplied, and of the rest only bursts and x count.
     """
     return data.StructLayout({"bcast": 1, "select": 2, "bursts": ceil_log2(bursts), "period": ceil_log2(bursts),
-                              "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1})
+                              "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1, "copy": 1})
 
 
 class ComputePath(wiring.Component):
@@ -73,8 +74,9 @@ class ComputePath(wiring.Component):
     write, ready, entry, o : see `OutputBuffer`
     idle : Out(1)
         Nothing is under way, and every result is written.
-    done : Out(1)
-        A job is done, the oldest one: it reads X no more, and what it has completed can be read.
+    done : Out(1), copied : Out(1)
+        A job is done, the oldest one: it reads X no more, and what it has completed can be read. Of copies, what it has written.
+    peek, peeked : see `XBuffer`
     range_error, nan_error : Out(1)
         Sticky: a beat was dropped that would have read or written beyond a buffer, or gone on with the accumulation of another
         entry; a NaN was multiplied as an integer.
@@ -91,6 +93,8 @@ class ComputePath(wiring.Component):
     Attributes
     ----------
     latency_tree : int
+    copies : bool
+        Elements of X are as wide as weights, so that slices can be copied; else a copy is a range error.
     """
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
@@ -106,6 +110,7 @@ class ComputePath(wiring.Component):
                                        "groups": groups, "entries": entries}
         self._output: dict[str, Any] = {"acc": acc, "lanes": lanes, "rows": rows, "entries": entries, "wide": wide}
         self._buffer: dict[str, Any] = {"bits": xs[0].element.bits, "lanes": lanes, "rows": rows, "slices": slices}
+        self.copies = weights[0].element.bits == xs[0].element.bits
         self.lanes, self.slots, self.groups, self.beats, self.bursts = lanes, slots, groups, beats, bursts
         self.slices, self.entries, self.wide, self._queue = slices, entries, wide, queue
         add = ADDER_LATENCY[acc]
@@ -123,7 +128,9 @@ class ComputePath(wiring.Component):
             "side": In(wiring.Signature({"valid": Out(1), "index": Out(ceil_log2(self._sides)), "data": Out(_SIDE)})),
             "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": Out(1), "entry": In(entry), "o": Out(every),
-            "idle": Out(1), "done": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1), "stall_hazard": Out(1),
+            "peek": In(ceil_log2(slices)), "peeked": Out(data.ArrayLayout(xs[0].element.bits, lanes)),
+            "idle": Out(1), "done": Out(1), "copied": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1),
+            "stall_hazard": Out(1),
         })
 
     def merge_cycles(self, groups: int, *, add: bool) -> int:
@@ -149,7 +156,7 @@ class ComputePath(wiring.Component):
         kept_slot, kept_wrapped = Signal(range(self.slots)), Signal()
         carried, carried_clr, carried_entry = Signal(), Signal(), Signal.like(job.entry)
         mode, begun = Signal(), Signal()
-        goes_on = ~begun & carried & ~job.clr & (mode == job.bcast)
+        goes_on = ~begun & carried & ~job.clr & (mode == job.bcast) & ~job.copy
         restarts = ~begun & ~goes_on
         slot, wrapped = Mux(restarts, 0, kept_slot), ~restarts & kept_wrapped
         clr, own_clr = Signal(), Signal()
@@ -158,13 +165,16 @@ class ComputePath(wiring.Component):
         m.d.comb += [
             burst_ends.eq(beat == self.beats - 1), period_ends.eq(burst_ends & (burst == job.period)),
             job_ends.eq(burst_ends & (bursts == job.bursts)),
-            closes.eq(Mux(job_ends, job.last, period_ends & ~job.bcast)),
+            closes.eq(Mux(job_ends, job.last, period_ends & ~job.bcast) & ~job.copy),
         ]
         element, entry = Signal(len(job.x) + 1), Signal(range(2 * self.entries + self.bursts * self.beats))
-        m.d.comb += [element.eq(job.x + Mux(job.bcast, turn, offset)), entry.eq(job.entry + Mux(job.bcast, offset, turn))]
-        inside = ~(goes_on & (carried_entry != job.entry)) & Mux(
+        position = Signal(range(self.bursts * self.beats))      # beat of the job
+        m.d.comb += [element.eq(job.x + Mux(job.copy, position, Mux(job.bcast, turn, offset))),
+                     entry.eq(job.entry + Mux(job.bcast, offset, turn))]
+        fits = ~(goes_on & (carried_entry != job.entry)) & Mux(
             job.bcast, (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups),
             (element < self.slices) & (entry < self.entries))
+        inside = Mux(job.copy, (element < self.slices) & self.copies, fits)
 
         # When a beat may go. An addition to an entry that a result is on its way to waits for that.
         recent = []
@@ -179,15 +189,18 @@ class ComputePath(wiring.Component):
         apart = (mode == job.bcast) | (array.empty & ~output.busy)
         offered = jobs.o.valid & self.weight.valid & ~merger.busy
         m.d.comb += [
-            go.eq(offered & apart & ~near), self.weight.ready.eq(go), self.stall_hazard.eq(self.weight.valid & ~go),
-            jobs.o.ready.eq(go & job_ends), self.macs.eq(go & inside),
+            go.eq(offered & Mux(job.copy, ~self.x.valid, apart & ~near)), self.weight.ready.eq(go),
+            self.stall_hazard.eq(self.weight.valid & ~go),
+            jobs.o.ready.eq(go & job_ends), self.macs.eq(go & inside & ~job.copy),
         ]
         with m.If(go):
-            m.d.sync += [mode.eq(job.bcast), begun.eq(~job_ends), beat.eq(Mux(burst_ends, 0, beat + 1)),
-                         offset.eq(Mux(period_ends | job_ends, 0, offset + 1)), kept_slot.eq(slot), kept_wrapped.eq(wrapped),
-                         own_clr.eq(clr), self.range_error.eq(self.range_error | ~inside)]
+            m.d.sync += [begun.eq(~job_ends), beat.eq(Mux(burst_ends, 0, beat + 1)), position.eq(Mux(job_ends, 0, position + 1)),
+                         offset.eq(Mux(period_ends | job_ends, 0, offset + 1)),
+                         self.range_error.eq(self.range_error | ~inside)]
             with m.If(burst_ends):
                 m.d.sync += [burst.eq(Mux(period_ends | job_ends, 0, burst + 1)), bursts.eq(Mux(job_ends, 0, bursts + 1))]
+        with m.If(go & ~job.copy):
+            m.d.sync += [mode.eq(job.bcast), kept_slot.eq(slot), kept_wrapped.eq(wrapped), own_clr.eq(clr)]
             with m.If(Mux(job.bcast, period_ends, 1)):
                 m.d.sync += [kept_slot.eq(slot + 1), kept_wrapped.eq(wrapped | (slot == self.slots - 1))]
             with m.If(period_ends):
@@ -204,11 +217,13 @@ class ComputePath(wiring.Component):
             x_buffer.bcast.eq(job.bcast), x_buffer.lane.eq(element[:ceil_log2(self.lanes)]),
             x_buffer.slice.eq(Mux(job.bcast, element[ceil_log2(self.lanes):], element)),
             sides.addr.eq(Mux(job.bcast, element, entry)),
+            x_buffer.copy.valid.eq(go & inside & job.copy), x_buffer.copy.slice.eq(element),
+            x_buffer.copy.data.as_value().eq(self.weight.payload), x_buffer.peek.eq(self.peek), self.peeked.eq(x_buffer.peeked),
             array.x.eq(x_buffer.o), array.zero_point.eq(sides.data.zero_point), array.special.eq(sides.data.special),
             *(getattr(x_buffer.write, name).eq(getattr(self.x, name)) for name in ("valid", "slice", "row", "data")),
         ]
         m.d.sync += [
-            array.valid.eq(go & inside), array.weight.eq(self.weight.payload), array.select.eq(job.select),
+            array.valid.eq(self.macs), array.weight.eq(self.weight.payload), array.select.eq(job.select),
             array.beat.bcast.eq(job.bcast), array.beat.slot.eq(slot), array.beat.group.eq(offset), array.beat.fresh.eq(~wrapped),
             array.beat.close.eq(closes), array.beat.filled.eq(Mux(wrapped, self.slots - 1, slot)), array.beat.entry.eq(entry),
             array.beat.add.eq(~clr),
@@ -228,22 +243,24 @@ class ComputePath(wiring.Component):
             output.write.entry.eq(Mux(merger.writes, merger.at, self.write.entry)),
             output.write.lanes.eq(Mux(merger.writes, ~Const(0, self.lanes), self.write.lanes)),
             output.write.data.eq(Mux(merger.writes, array.bcast.as_value(), self.write.data.as_value())),
-            self.idle.eq(~jobs.o.valid & array.empty & ~array.valid & ~output.busy & ~merger.busy),
         ]
         m.d.sync += self.nan_error.eq(self.nan_error | array.invalid)
         # A job of TREE is done when its last output is written, one of BCAST when its last beat is, or all is merged.
-        complete = _later(m, go & job_ends & ~job.bcast, "complete", self.latency_tree)
-        ended = _later(m, go & job_ends & job.bcast & ~job.last, "ended", self._reach)
+        complete = _later(m, go & job_ends & ~job.bcast & ~job.copy, "complete", self.latency_tree)
+        ended = _later(m, go & job_ends & job.bcast & ~job.last & ~job.copy, "ended", self._reach)
+        copied = _later(m, go & job_ends & job.copy, "copied", 1)
         merged = _later(m, merger.done, "merged", 1)
-        m.d.comb += self.done.eq(complete | ended | merged)
+        m.d.comb += [self.done.eq(complete[-1] | ended[-1] | merged[-1]), self.copied.eq(copied[-1]),
+                     self.idle.eq(~jobs.o.valid & array.empty & ~output.busy & ~merger.busy
+                                  & ~Cat(line[:-1] for line in (complete, ended)).any())]
         return m
 
 
-def _later(m: Module, pulse: Value, name: str, cycles: int) -> Value:
-    """Return `pulse` some cycles later; a reset takes back what is on its way."""
+def _later(m: Module, pulse: Value, name: str, cycles: int) -> Signal:
+    """Return `pulse` one cycle later up to `cycles` later, the latest on top; a reset takes back what is on its way."""
     line = Signal(cycles, name=name)
     m.d.sync += line.eq(Cat(pulse, line))
-    return line[-1]
+    return line
 
 
 def _side_memory(m: Module, path: ComputePath) -> Any:

@@ -13,7 +13,7 @@ __all__ = ["XBuffer"]
 
 
 class XBuffer(wiring.Component):
-    """Elements of the rows that share a weight. One slice is written (one row of it) and one read in every cycle.
+    """Elements of the rows that share a weight. One slice is written (one row of it, or all alike) and one read in every cycle.
 
     Parameters
     ----------
@@ -28,6 +28,10 @@ class XBuffer(wiring.Component):
     Members
     -------
     write : In({valid: 1, slice, row, data: lanes × bits})
+    copy : In({valid: 1, slice, data: lanes × bits})
+        Write this into all rows; not together with `write`.
+    peek : In, peeked : Out(lanes × bits)
+        Row 0 of that slice, in the next cycle.
     slice : In, lane : In, bcast : In(1)
         Read this slice; with `bcast` element `lane` of it.
     o : Out(rows × lanes × bits)
@@ -48,6 +52,8 @@ class XBuffer(wiring.Component):
         super().__init__({
             "write": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                           "data": Out(row)})),
+            "copy": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "data": Out(row)})),
+            "peek": In(ceil_log2(slices)), "peeked": Out(row),
             "slice": In(ceil_log2(slices)), "lane": In(ceil_log2(lanes)), "bcast": In(1), "o": Out(data.ArrayLayout(row, rows)),
         })
 
@@ -72,10 +78,14 @@ class XBuffer(wiring.Component):
             read = words.read_port(transparent_for=(write,))
             element = Signal(self._bits, name=f"element_{row}")
             m.d.comb += [
-                write.addr.eq(self.write.slice), write.data.eq(self.write.data),
-                write.en.eq(self.write.valid & (self.write.row == row)),
+                write.addr.eq(Mux(self.copy.valid, self.copy.slice, self.write.slice)),
+                write.data.eq(Mux(self.copy.valid, self.copy.data.as_value(), self.write.data.as_value())),
+                write.en.eq(self.copy.valid | (self.write.valid & (self.write.row == row))),
                 read.addr.eq(self.slice), read.en.eq(1),
                 element.eq(read.data.word_select(lane, self._bits)),
                 self.o[row].eq(Mux(bcast, element.replicate(self._lanes), read.data)),
             ]
+            if row == 0:
+                second = words.read_port(transparent_for=(write,))
+                m.d.comb += [second.addr.eq(self.peek), second.en.eq(1), self.peeked.eq(second.data)]
         return m

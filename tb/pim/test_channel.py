@@ -29,7 +29,7 @@ class Channel:
                                streams=config.streams, phases=dram_phases(config))
         self.jobs, self.writes, self.slices, self.sides = [], [], [], []
         self.counts = dict.fromkeys(
-            ("active", "done", "stored", "stall_row", "stall_refresh", "stall_credit", "stall_hazard"), 0)
+            ("active", "done", "copied", "stored", "stall_row", "stall_refresh", "stall_credit", "stall_hazard"), 0)
 
     def x(self, codes, first=0):
         """Put (rows, n) codes into slices from `first` on."""
@@ -48,14 +48,18 @@ class Channel:
 
     def job(self, place, bursts, **mac):
         index, row, column = place
-        first = {"set": index, "row": row, "column": column, "bursts": bursts - 1, "write": int("data" in mac)}
+        store = mac.pop("store", None)
+        first = {"set": index, "row": row, "column": column, "bursts": bursts - 1,
+                 "write": int("data" in mac or store is not None)}
         if "data" in mac:
             self.writes += [{"data": int.from_bytes(burst.tobytes(), "little"), "mask": (1 << self.config.streams) - 1}
                             for burst in mac.pop("data")]
-        second = {"bcast": 0, "select": 0, "bursts": bursts - 1, "period": 0, "x": 0, "entry": 0, "clr": 1, "last": 1, **mac}
-        self.jobs.append({"row": first, "mac": second})
+        second = {"bcast": 0, "select": 0, "bursts": bursts - 1, "period": 0, "x": 0, "entry": 0, "clr": 1, "last": 1,
+                  "copy": 0, **mac}
+        self.jobs.append({"row": first, "mac": second, "from_x": int(store is not None),
+                          **({"store": store} if store else {})})
 
-    def run(self, entries, *, seed=0, deadline=8000):
+    def run(self, entries, *, seed=0, deadline=8000, error=0):
         """Run, and return words (entries, lanes, rows)."""
         dut, config = self.dut, self.config
         found = np.zeros((entries, config.lanes, config.rows_x), np.uint32)
@@ -83,7 +87,7 @@ class Channel:
                 word = ctx.get(dut.o.as_value())
                 found[entry] = [[word >> 32 * (lane * config.rows_x + row) & 0xFFFFFFFF for row in range(config.rows_x)]
                                 for lane in range(config.lanes)]
-            assert not ctx.get(dut.range_error)
+            assert ctx.get(dut.range_error) == error
             assert not ctx.get(dut.nan_error)
 
         async def count(ctx):
@@ -227,3 +231,32 @@ def test_p3_reads_weights_k_and_v_each_its_way():
     assert (found[16:, 0] == ((keys - zeros[:, None].astype(float)) @ e4m3[x].T)).all()
     assert (found[2:16, 0] == (by_output @ e4m3[x].T)[2:]).all()
     assert (found[:2].reshape(k, 2) == (s0e4m4[p[:, :tokens]] @ (values - zeros[:, None].astype(float))).T).all()
+
+
+def test_slices_of_x_are_stored_and_read_back_into_x():
+    """KV append and copies: two slices make a burst, a store may begin in the middle of one; what was stored is multiplied."""
+    rng = np.random.default_rng(8)
+    channel, config = Channel(BYTES), BYTES
+    k = 6 * config.lanes
+    x = rng.integers(-128, 128, (config.rows_x, k), dtype=np.int8)
+    old = rng.integers(-128, 128, (4, 32), dtype=np.int8)
+    channel.x(x.view(np.uint8))
+    channel.fill((3, 2, 10), old)
+    channel.job((3, 2, 10), 2, store={"x": 1, "slices": 3, "beat": 0})         # slices 1 to 4: columns 10 and 11
+    channel.job((3, 2, 10), 2, copy=1, x=16)                                   # and back into all rows, from slice 16 on
+    channel.job((3, 2, 10), 2, period=1, x=16, entry=7)                        # the stored times themselves: no order but theirs
+    found = channel.run(8).view(np.int32)
+    stored = x[0, config.lanes:5 * config.lanes].astype(np.int64)
+    assert (channel.model.burst(3, 2, 10).view(np.int8) == stored[:32]).all()
+    assert (channel.model.burst(3, 2, 11).view(np.int8) == stored[32:]).all()
+    assert (channel.model.burst(3, 2, 12).view(np.int8) == old[2]).all()
+    assert (channel.counts["stored"], channel.counts["copied"], channel.counts["done"]) == (1, 1, 1)
+    assert (found[7, 0] == (stored * stored).sum()).all()
+
+
+def test_what_cannot_be_stored_or_copied_is_reported():
+    for job in ({"store": {"x": 0, "slices": 0, "beat": 0}}, {"copy": 1}):
+        channel = Channel(P3, refresh=False)
+        channel.job((0, 0, 0), 1, **job)
+        channel.run(1, error=1)
+        assert not channel.model.times(WR)

@@ -19,7 +19,8 @@ def path(wtype="float16", xtype="float16", acc="float32", **changes):
     return ComputePath(weights=(operand_named(wtype),), xs=(operand_named(xtype),), acc=acc, **sizes)
 
 
-def bench(**changes):
+def bench(rows=ROWS, **changes):
+    changes["rows"] = rows
     block = path(**changes)
     return ComputeBench(block, weight_bits=16, x_bits=16, rows=block._array["rows"])
 
@@ -32,8 +33,7 @@ def floats(words):
     return np.asarray(words, np.uint32).view(np.float32)
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.5])
-@pytest.mark.parametrize("k_beats", [2, 6, 16, 32])
+@pytest.mark.parametrize(("k_beats", "stall"), [(2, 0.0), (6, 0.5), (32, 0.0)])
 def test_tree(k_beats, stall):
     rng = np.random.default_rng(k_beats)
     system = bench(slices=32)
@@ -49,7 +49,7 @@ def test_tree(k_beats, stall):
         assert system.mac_cycles == outputs * k_beats >= system.busy_cycles - 1         # a beat in every cycle
 
 
-@pytest.mark.parametrize(("count", "groups"), [(1, 2), (5, 2), (8, 2), (19, 4), (40, 2)])
+@pytest.mark.parametrize(("count", "groups"), [(1, 2), (8, 2), (19, 4)])
 def test_bcast(count, groups):
     rng = np.random.default_rng(count)
     system = bench(bursts=128)
@@ -88,7 +88,7 @@ def test_an_accumulation_goes_on_in_the_next_job_until_the_last():
 
 
 def test_an_accumulation_that_goes_on_elsewhere_is_an_error():
-    system = bench()
+    system = bench(rows=1)
     zeros = np.zeros((2, LANES), int)
     system.mac(zeros, entry=3, last=0)
     system.mac(zeros, entry=4, clr=0)
@@ -120,16 +120,16 @@ def test_without_clr_results_are_added_to_what_is_there():
 
 
 def test_beats_beyond_a_buffer_are_dropped_and_reported():
-    system = bench()
+    system = bench(rows=1)
     ones = np.ones((1, 4 * LANES), np.float16).view(np.uint16)
-    system.x(14, np.repeat(ones[:, :2 * LANES], ROWS, axis=0))
-    system.written = [(entry, 1, pack([7, 8], 32)) for entry in range(16)]
+    system.x(14, ones[:, :2 * LANES])
+    system.written = [(entry, 1, pack([7], 32)) for entry in range(16)]
     system.mac(ones.reshape(-1, LANES), period=1, x=14, entry=1)                # slices 14 to 17 of 16
     found = system.run(16)
     assert system.range_error
-    assert found[[entry for entry in range(16) if entry != 1], 0].tolist() == [[7, 8]] * 15
-    fits = bench()
-    fits.x(14, np.repeat(ones[:, :2 * LANES], ROWS, axis=0))
+    assert found[[entry for entry in range(16) if entry != 1], 0].tolist() == [[7]] * 15
+    fits = bench(rows=1)
+    fits.x(14, ones[:, :2 * LANES])
     fits.mac(ones.reshape(-1, LANES)[:2], x=14, entry=15)
     assert (floats(fits.run(16))[15, 0] == 2 * LANES).all()
     assert not fits.range_error
@@ -138,7 +138,7 @@ def test_beats_beyond_a_buffer_are_dropped_and_reported():
 @pytest.mark.parametrize(("job", "shape"), [({"entry": 15, "period": 0}, 4), ({"entry": 7, "bcast": 1, "period": 0}, 2),
                                             ({"bcast": 1, "period": 2}, 6), ({"bcast": 1, "x": 63, "period": 0}, 4)])
 def test_every_range_is_checked(job, shape):
-    system = bench()
+    system = bench(rows=1)
     system.mac(np.zeros((shape, LANES), int), **job)
     system.run(1)
     assert system.range_error
