@@ -1,0 +1,85 @@
+# amaranth: UnusedElaboratable=no
+"""Online softmax of one row against the golden one: weights, maxima, sums and scale factors, word by word."""
+
+import numpy as np
+import pytest
+
+from hw.elements import BF16, ELEMENTS, FP16
+from hw.errors import ConfigError
+from hw.pim.online_softmax import OnlineSoftmax
+from sw.golden.pim.attention import Numerics, State, online_weights
+from tb.sim import simulate
+
+SCORES = 32
+
+
+def word(value):
+    return int(np.float32(value).view(np.uint32))
+
+
+def run(blocks, fmt):
+    """Run blocks (m, l, scores); return of each its weights, m, l, alpha and the cycles from start to done."""
+    dut = OnlineSoftmax(scores=SCORES, weight=fmt)
+    found, weights = [], {}
+
+    async def bench(ctx):
+        for m_old, l_old, scores in blocks:
+            weights.clear()
+            for at, score in enumerate(scores):
+                ctx.set(dut.write.at, at)
+                ctx.set(dut.write.data, word(score))
+                ctx.set(dut.write.valid, 1)
+                await ctx.tick()
+            ctx.set(dut.write.valid, 0)
+            for port, value in ((dut.m_old, word(m_old)), (dut.l_old, word(l_old)), (dut.count, len(scores)), (dut.start, 1)):
+                ctx.set(port, value)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            cycles = 1
+            while not ctx.get(dut.done):
+                await ctx.tick()
+                cycles += 1
+            await ctx.tick()
+            assert not ctx.get(dut.busy)
+            assert sorted(weights) == list(range(len(scores)))
+            found.append(([weights[at] for at in range(len(scores))], ctx.get(dut.m), ctx.get(dut.l), ctx.get(dut.alpha)))
+            assert cycles == 2 * len(scores) + dut.overhead
+
+    async def collect(ctx):
+        async for _, _, valid, at, data in ctx.tick().sample(dut.weight.valid, dut.weight.at, dut.weight.data):
+            if valid:
+                weights[at] = data
+
+    simulate(dut, bench, background=[collect], deadline=20_000)
+    return found
+
+
+@pytest.mark.parametrize("fmt", [FP16, BF16, ELEMENTS["float8_e4m3fn"]], ids=lambda fmt: fmt.name)
+def test_blocks_are_those_of_the_golden_model(fmt):
+    rng = np.random.default_rng(fmt.bits)
+    numerics = Numerics(lanes=1, slots=1, sm_lanes=1, ptype=fmt.name)
+    blocks, expected = [], []
+    for number in range(9):
+        count = [1, 2, 7, 8, 9, SCORES][number % 6]
+        scores = (rng.normal(size=(1, count)) * [1, 10, 100][number % 3]).astype(np.float32)
+        m_old = np.array([[-np.inf, 0.0, 30.0, scores.max()][number % 4]], np.float32)
+        l_old = np.array([0.0 if np.isneginf(m_old[0]) else abs(rng.normal()) * 20 + 1], np.float32)
+        state, weights = online_weights(numerics, State(m_old, l_old, np.ones((1, 1), np.float32)), scores)
+        blocks.append((m_old[0], l_old[0], scores[0]))
+        expected.append((weights[0], state))
+    for (weights, m, total, alpha), (golden, state) in zip(run(blocks, fmt), expected, strict=True):
+        bits = golden.astype({16: np.float16}.get(fmt.bits, np.float32) if fmt is FP16 else np.float32)
+        if fmt is FP16:
+            assert weights == [int(w) for w in bits.view(np.uint16)]
+        elif fmt is BF16:
+            assert weights == [int(w) >> 16 for w in bits.view(np.uint32)]
+        else:
+            assert [fmt.value(code) for code in weights] == [float(w) for w in golden]
+        assert m == word(state.maximum[0])
+        assert total == word(state.total[0])
+        assert alpha == word(state.output[0, 0])
+
+
+def test_no_scores_are_refused():
+    with pytest.raises(ConfigError, match=r"^OnlineSoftmax.scores must be at least 1, not 0$"):
+        OnlineSoftmax(scores=0, weight=FP16)
