@@ -11,10 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import add_json_argument, check_output_folder, console, log, print_json
-from flows.scatter import Point as Dot
-from flows.scatter import scatter_svg
 from flows.sparsity import FORMATS, Point, points, tasder_point, texts
-from hw.families import SparseFormat
+from flows.view.density import Dot, density_plot
+from hw.families import OutlierFormat, SeriesFormat, SparseFormat
 from hw.formats import format_named
 from sw.evaluate import Windows
 from sw.models.llama import LlamaModel
@@ -132,9 +131,24 @@ def _figure_key(answer: dict[str, Any]) -> tuple[str, str]:
 def _write(out: Path, answer: dict[str, Any]) -> None:
     (out / "sparsity.json").write_text(json.dumps(answer, indent=2) + "\n")
     key, label = _figure_key(answer)
-    dots = [Dot(name=row["label"], x=row["density"], y=row[key]) for row in answer["rows"]]
+    kinds: dict[str, list[Dot]] = {}
+    for row in answer["rows"]:
+        kinds.setdefault(_kind(row), []).append(Dot(name=row["name"], density=row["density"], figure=row[key]))
     title = f"{Path(answer['model']).resolve().name}: {answer['windows']} windows of {answer['context']} tokens"
-    (out / "sparsity.svg").write_text(scatter_svg(dots, title=title, x_label="density of the weights", y_label=label))
+    (out / "sparsity.svg").write_text(density_plot(kinds, title=title, y_label=label).to_text())
+
+
+def _kind(row: dict[str, Any]) -> str:
+    """Return under which heading a row is drawn."""
+    name = row["name"]
+    if "series" in row:
+        return "series for each matrix"
+    fmt = None if name == "float32" else format_named(name)
+    if isinstance(fmt, SparseFormat):
+        return f"patterns, {row['method']}"
+    if isinstance(fmt, OutlierFormat):
+        return "int8 outliers, FP4 inliers"
+    return "series" if isinstance(fmt, SeriesFormat) else "dense"
 
 
 def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:

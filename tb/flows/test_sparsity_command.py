@@ -74,9 +74,12 @@ def test_all_formats_are_from_dense_to_sparse_and_drawn(capsys, monkeypatch, tmp
         assert name in shown
     svg = ET.fromstring((tmp_path / "out" / "sparsity.svg").read_text())
     texts_ = [element.text or "" for element in svg.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"bits per byte", "density of the weights", "0.25", "0.5"} <= set(texts_)
-    for name in FORMATS:
-        assert any(label.startswith(f"{name} (") for label in texts_)
+    assert {"bits per byte", "density of the weights", "dense", "patterns, magnitude", "series", "int8 outliers, FP4 inliers",
+            "0.25", "0.5"} <= set(texts_)
+    tips = [element.text or "" for element in svg.iter("{http://www.w3.org/2000/svg}title")]
+    for row in answer["rows"]:
+        assert any(tip.startswith(f"{row['name']}, ") and f": {row['density']:.4g}, {row['bits_per_byte']:.4g}" in tip
+                   for tip in tips)
 
 
 def test_tasder(capsys, model):
