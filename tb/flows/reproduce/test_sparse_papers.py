@@ -1,5 +1,7 @@
 """Rows of `heddle reproduce highlight`, `tasd` and `sdq`: they hold, and options add what they say."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from flows.reproduce import PAPERS, Options, rows_of
@@ -106,3 +108,28 @@ def test_points_begin_with_the_model_itself(model):
 def test_options_of_the_papers():
     assert {name: set(PAPERS[name].options) for name in NAMES} == {
         "highlight": {"model", "windows", "rtl", "liberty"}, "tasd": {"model", "windows"}, "sdq": {"model", "windows"}}
+
+
+def test_simulation_compares_cycles_and_outputs(monkeypatch):
+    cycles = {"int8": 1000, "hss-4:4-2:4": 520, "hss-4:6-2:4": 400, "hss-4:8-2:4": 250}
+
+    def measured(workload, config, device):
+        assert device == ("simulated", config)
+        gemm = SimpleNamespace(cycles=cycles[workload.weights])
+        return SimpleNamespace(gemms=[gemm], match=workload.weights != "hss-4:6-2:4")
+
+    monkeypatch.setattr(highlight_module, "RtlDevice", lambda config: ("simulated", config))
+    monkeypatch.setattr(highlight_module, "measure", measured)
+    found = {row.quantity: row for row in rows_of("highlight", Options(rtl=True))}
+    assert [found[f"speedup of a GEMM of 256×64×768 in simulation, {name}"].ours for name in list(cycles)[1:]] == [
+        1000 / 520, 2.5, 4]
+    differ = found["formats whose outputs differ from the golden model"]
+    assert (differ.ours, differ.holds) == (1, False)
+    assert not any("--rtl" in row.note for row in found.values())
+
+
+def test_energy_and_delay_are_an_estimate_beside_the_published_mean():
+    row = rows_without_options("highlight")["energy-delay product of dense over sparse, geometric mean"]
+    assert (row.paper, row.target) == (6.4, None)
+    assert 3 < row.ours < 6
+    assert "an estimate" in row.note
