@@ -36,11 +36,11 @@ class ComputePath(wiring.Component):
     """X buffer, MAC array and output buffer, and the control that takes a beat of weights in every cycle.
 
     TREE: beat b of a period meets slice x + b; a period is one output, entry + period. BCAST: every beat of a period meets the
-    same element, x + period, and is for entry + beat. An output of TREE is complete at the end of its period, but the last one
-    of a job, like all of BCAST, only with `last`: without, the next job goes on with its accumulators, if it is of the same mode
-    and first entry and does not `clr`. An accumulation that `clr` has begun replaces what its entry has, else it is added. Beats
-    wait where a rule of the array or the output buffer asks for it: modes do not meet in the array, additions to one entry keep
-    their distance.
+    same element, x + period, and is for entry + beat; a job has whole periods. An output of TREE is complete at the end of its
+    period, but the last one of a job, like all of BCAST, only with `last`: without, the next job goes on with its accumulators,
+    if it is of the same mode and first entry and does not `clr`. An accumulation that `clr` has begun replaces what its entry
+    has, else it is added. Beats wait where a rule of the array or the output buffer asks for it: modes do not meet in the array,
+    additions to one entry keep their distance.
 
     A beat is one cycle; an output of TREE can be read from the output buffer `latency_tree` cycles after the cycle in which its
     last beat was taken. A BCAST accumulation is merged in the `merge_cycles` after that of its last beat, in which no beat is
@@ -78,8 +78,8 @@ class ComputePath(wiring.Component):
         A job is done, the oldest one: it reads X no more, and what it has completed can be read. Of copies, what it has written.
     peek, peeked : see `XBuffer`
     range_error, nan_error : Out(1)
-        Sticky: a beat was dropped that would have read or written beyond a buffer, or gone on with the accumulation of another
-        entry; a NaN was multiplied as an integer.
+        Sticky: a beat was dropped that would have read or written beyond a buffer, gone on with the accumulation of another
+        entry, or ended a BCAST job within a period; a NaN was multiplied as an integer.
     macs : Out(1)
         A beat enters the array.
     stall_hazard : Out(1)
@@ -172,7 +172,8 @@ class ComputePath(wiring.Component):
         m.d.comb += [element.eq(job.x + Mux(job.copy, position, Mux(job.bcast, turn, offset))),
                      entry.eq(job.entry + Mux(job.bcast, offset, turn))]
         fits = ~(goes_on & (carried_entry != job.entry)) & Mux(
-            job.bcast, (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups),
+            job.bcast,
+            (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups) & (period_ends | ~job_ends),
             (element < self.slices) & (entry < self.entries))
         inside = Mux(job.copy, (element < self.slices) & self.copies, fits)
 

@@ -136,7 +136,8 @@ def test_beats_beyond_a_buffer_are_dropped_and_reported():
 
 
 @pytest.mark.parametrize(("job", "shape"), [({"entry": 15, "period": 0}, 4), ({"entry": 7, "bcast": 1, "period": 0}, 2),
-                                            ({"bcast": 1, "period": 2}, 6), ({"bcast": 1, "x": 63, "period": 0}, 4)])
+                                            ({"bcast": 1, "period": 2}, 6), ({"bcast": 1, "x": 63, "period": 0}, 4),
+                                            ({"bcast": 1, "period": 1}, 6)])
 def test_every_range_is_checked(job, shape):
     system = bench(rows=1)
     system.mac(np.zeros((shape, LANES), int), **job)
