@@ -4,8 +4,8 @@ from amaranth import *
 from amaranth.lib import data
 
 from hw.config import AcceleratorConfig
+from hw.engines.bitvert import bitvert_piece_bytes
 from hw.isa import Dataflow, ErrorCause
-from hw.pe.bitvert.sums import LANES
 
 __all__ = ["bitvert_rules"]
 
@@ -21,7 +21,7 @@ def bitvert_rules(config: AcceleratorConfig, command: data.View) -> list[tuple[V
     ]
     plain = command.mode == 0
     for name in ("activation_addr", "activation_stride"):
-        rules.append(((command[name] & (LANES - 1)) != 0, ErrorCause.MISALIGNED, command[name]))
+        rules.append(((command[name] & (bitvert_piece_bytes(config) - 1)) != 0, ErrorCause.MISALIGNED, command[name]))
     for name in ("weight_addr", "weight_stride", "weight_tile_stride"):
         broken = (command[name] & (plain_slot - 1)) != 0
         if name == "weight_stride":

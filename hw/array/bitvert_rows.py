@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.array.bitvert_check import bitvert_rules
 from hw.array.tile import advance, running_address
 from hw.config import AcceleratorConfig, ceil_log2
+from hw.engines.bitvert import bitvert_piece_bytes
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
 from hw.pe.bitvert.sums import LANES
 from hw.ports import ErrorReport, ScratchpadReadPort, descriptor_layout
@@ -20,8 +21,9 @@ class BitvertRows(wiring.Component):
     """Checks commands, hands them on, and keeps the activations of R rows ahead of the weights, in two banks of a line a row.
 
     A round reads one block of each valid row, a read a cycle, in the order of the walker's tiles: n-group → m-group → K. A block
-    is a line, or as much of one as addresses and stride are multiples of; of 16 bytes, a chunk, at least. A bank is filled again
-    as soon as its last chunk is taken. The next command is taken when all rounds are read, while the walker is still at work.
+    is a line, or as much of one as addresses and stride are multiples of. Of blocks of less than a chunk, 16 bytes, a bank takes
+    several. It is filled again as soon as its last chunk is taken. The next command is taken when all rounds are read, while the
+    walker is still at work.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ class BitvertRows(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        self.chunks = config.line_bytes // LANES
+        self.chunks, self._piece = config.line_bytes // LANES, bitvert_piece_bytes(config)
         place = range(2 * self.chunks)
         super().__init__({
             "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
@@ -72,10 +74,12 @@ class BitvertRows(wiring.Component):
         row = Signal(range(config.rows))
         first_block = Signal()
         size = Signal(range(config.line_bytes + 1))                     # bytes of a block
+        position = Signal(range(LANES))                                 # of a block that is less than a chunk, in its chunk
         bank, claimed, filled = Signal(), Signal(2), Signal(2)
         counts = [Signal(range(self.chunks + 1), name=f"count_{index}") for index in range(2)]
         arriving, writing = Signal(), Signal()
 
+        ends_bank = (position + size >= LANES) | (k_left <= size)
         last_row = (row == config.rows - 1) | (row == m_left - 1)
         beyond = row_addr.overflow | (row_addr.value >= config.scratchpad_bytes)
         next_row = advance(row_addr, command.activation_stride)
@@ -100,8 +104,8 @@ class BitvertRows(wiring.Component):
                 m.d.sync += [m_left.eq(command.m), n_left.eq(command.n), k_left.eq(command.k), row.eq(0), first_block.eq(1),
                              self.o.valid.eq(1)]
                 aligned = command.activation_addr | command.activation_stride
-                m.d.sync += size.eq(LANES)
-                for log2 in range(ceil_log2(LANES) + 1, ceil_log2(config.line_bytes) + 1):
+                m.d.sync += [size.eq(self._piece), position.eq(0)]
+                for log2 in range(ceil_log2(self._piece) + 1, ceil_log2(config.line_bytes) + 1):
                     with m.If(aligned[:log2] == 0):
                         m.d.sync += size.eq(1 << log2)
                 m.next = "READ"
@@ -118,14 +122,17 @@ class BitvertRows(wiring.Component):
                 with m.Elif(granted):
                     m.d.sync += [row.eq(row + 1), row_addr.eq(next_row)]
                     with m.If(last_row):
-                        m.d.sync += [row.eq(0), bank.eq(~bank), claimed.bit_select(bank, 1).eq(1)]
+                        m.d.sync += [row.eq(0), position.eq(position + size)]
+                        with m.If(ends_bank):
+                            m.d.sync += [bank.eq(~bank), claimed.bit_select(bank, 1).eq(1), position.eq(0)]
                         self._next_block(m, command, k_left, m_left, n_left, block_addr, row_addr, next_row, first_block, size)
             with m.State("FAULT"):
                 m.d.comb += self.fault.eq(~arriving & ~writing)
         idle = Signal()
         m.d.comb += [idle.eq(self.i.ready & ~arriving & ~writing & ~self.o.valid), self.busy.eq(~idle)]
 
-        self._store(m, granted, last_row, row, bank, row_addr, size, k_left, arriving, writing, filled, counts)
+        self._store(m, granted, last_row & ends_bank, row, bank, row_addr, position, size, k_left, arriving, writing, filled,
+                    counts)
         self._hand_out(m, claimed, filled, counts)
         return m
 
@@ -151,28 +158,28 @@ class BitvertRows(wiring.Component):
             with m.Else():
                 m.next = "IDLE"
 
-    def _store(self, m: Module, granted: Value, last_row: Value, row: Signal, bank: Signal, row_addr: data.View, size: Signal,
-               k_left: Signal, arriving: Signal, writing: Signal, filled: Signal, counts: list[Signal]) -> None:
+    def _store(self, m: Module, granted: Value, last: Value, row: Signal, bank: Signal, row_addr: data.View, position: Signal,
+               size: Signal, k_left: Signal, arriving: Signal, writing: Signal, filled: Signal, counts: list[Signal]) -> None:
         """Put a block that was read into its row: a cycle to arrive, one to be masked, one to be written."""
-        config, bits = self.config, 8 * LANES
-        described = data.StructLayout({"row": range(config.rows), "bank": 1, "last": 1, "chunk": range(self.chunks),
-                                       "bytes": range(config.line_bytes + 1)})
+        config, bits, pieces = self.config, 8 * LANES, self.config.line_bytes // self._piece
+        described = data.StructLayout({"row": range(config.rows), "bank": 1, "last": 1, "turn": range(pieces),
+                                       "position": range(LANES), "bytes": range(config.line_bytes + 1)})
         first, second = Signal(described, reset_less=True), Signal(described, reset_less=True)
         line = Signal(8 * config.line_bytes, reset_less=True)
         valid_bytes = Signal(range(config.line_bytes + 1))
         m.d.comb += valid_bytes.eq(Mux(k_left < size, k_left, size))
         m.d.sync += [arriving.eq(granted), writing.eq(arriving), second.eq(first)]
         with m.If(granted):
-            m.d.sync += [first.row.eq(row), first.bank.eq(bank), first.last.eq(last_row), first.bytes.eq(valid_bytes),
-                         first.chunk.eq(row_addr.value[ceil_log2(LANES):ceil_log2(config.line_bytes)])]
-        shifted = Signal(8 * config.line_bytes)
-        m.d.comb += shifted.eq(self.read.data)
-        with m.Switch(first.chunk):
-            for chunk in range(1, self.chunks):
-                with m.Case(chunk):
-                    m.d.comb += shifted.eq(self.read.data[chunk * bits:])
+            m.d.sync += [first.row.eq(row), first.bank.eq(bank), first.last.eq(last), first.bytes.eq(valid_bytes),
+                         first.position.eq(position), first.turn.eq((row_addr.value - position) >> ceil_log2(self._piece))]
+        turned = Signal(8 * config.line_bytes)
+        with m.Switch(first.turn):
+            for turn in range(pieces):
+                with m.Case(turn):
+                    m.d.comb += turned.eq(self.read.data.rotate_right(turn * 8 * self._piece))
         for index in range(config.line_bytes):
-            m.d.sync += line[8 * index:8 * index + 8].eq(Mux(index < first.bytes, shifted[8 * index:8 * index + 8], 0))
+            valid = index < first.position + first.bytes
+            m.d.sync += line[8 * index:8 * index + 8].eq(Mux(valid, turned[8 * index:8 * index + 8], 0))
 
         places: list[list[Signal]] = []
         for place in range(2 * self.chunks):
@@ -180,7 +187,11 @@ class BitvertRows(wiring.Component):
             held = [Signal(bits, name=f"row_{r}_{place}", reset_less=True) for r in range(config.rows)]
             for r, register in enumerate(held):
                 with m.If(writing & (second.row == r) & (second.bank == place // self.chunks)):
-                    m.d.sync += register.eq(part)
+                    # What a block before has put into the chunk stays.
+                    kept = range(0, LANES if place % self.chunks == 0 else 1, self._piece)
+                    for low, high in zip(kept, (*kept[1:], LANES), strict=True):
+                        with m.If(second.position <= low):
+                            m.d.sync += register[8 * low:8 * high].eq(part[8 * low:8 * high])
             places.append(held)
         with m.If(writing & second.last):
             m.d.sync += filled.bit_select(second.bank, 1).eq(1)

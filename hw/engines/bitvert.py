@@ -14,7 +14,7 @@ from hw.formats import format_named
 
 __all__ = [
     "BITVERT", "BITVERT_GROUP", "BITVERT_LANES", "BITVERT_RECORD", "STRIPES", "PlanesFormat", "bitvert_command_cycles",
-    "bitvert_formats", "bitvert_pace", "bitvert_paper_speedup", "bitvert_tile_cycles",
+    "bitvert_formats", "bitvert_pace", "bitvert_paper_speedup", "bitvert_piece_bytes", "bitvert_tile_cycles",
 ]
 
 BITVERT_LANES = 16      # k of a pass
@@ -76,6 +76,11 @@ def bitvert_formats(config: AcceleratorConfig) -> tuple[PlanesFormat, ...]:
         If the engine cannot read one of `config.weight_formats`.
     """
     return tuple(_planes(name) for name in config.weight_formats)
+
+
+def bitvert_piece_bytes(config: AcceleratorConfig) -> int:
+    """Return what addresses and strides of activations must be multiples of: a slot of R, but no more than a pass."""
+    return min(BITVERT_LANES, config.activation_slot_bytes)
 
 
 def bitvert_pace(config: AcceleratorConfig) -> int:

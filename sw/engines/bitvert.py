@@ -132,11 +132,11 @@ class BitvertTiming:
         heights = [config.rows] * (m // config.rows) + [m % config.rows] * (m % config.rows > 0)
         for height in heights * ceil_div(fields["n"], config.columns):
             ready = 0.0
-            for index, (depth, begins, ends, run_ends) in enumerate(passes):
-                if begins:
-                    self.read = max(self.read, self.freed[0]) + height
+            for index, (depth, blocks, ends, run_ends) in enumerate(passes):
+                if blocks:
+                    self.read = max(self.read, self.freed[0]) + height * blocks
                     ready = self.read - 1 + _STORED
-                    self.slot += height if shared else 0
+                    self.slot += height * blocks if shared else 0
                 self._pass(fmt, index, depth, ready, height, run_ends)
                 if ends:
                     self.freed = self.freed[1], self.taken + 1
@@ -160,15 +160,16 @@ class BitvertTiming:
         if run_ends:
             self.drained = last + height + (self.plain_later if fmt is None else 0)
 
-    def _passes(self, fields: Mapping[str, int]) -> list[tuple[int, bool, bool, bool]]:
-        """Return the passes of a tile: k, whether it begins and ends a block of activations, whether it ends a run."""
+    def _passes(self, fields: Mapping[str, int]) -> list[tuple[int, int, bool, bool]]:
+        """Return the passes of a tile: k, blocks of activations that it waits for, whether it ends a bank, and a run."""
         k, size = fields["k"], self.config.line_bytes
         while (fields["activation_addr"] | fields["activation_stride"]) % size:
             size //= 2
         found = []
         for start in range(0, k, BITVERT_LANES):
             end = min(start + BITVERT_LANES, k)
-            found.append((end - start, start % size == 0, end % size == 0 or end == k,
+            blocks = int(start % size == 0) if size >= BITVERT_LANES else ceil_div(end - start, size)
+            found.append((end - start, blocks, end % size == 0 or end == k,
                           end % self.config.os_depth == 0 or end == k))
         return found
 

@@ -40,9 +40,11 @@ def random_command(config: AcceleratorConfig, rng: random.Random, mode: int, k_m
                for largest in (2 * config.rows + 1, 2 * config.columns + 1, k_most))
     fields = command_of(m, n, k, Dataflow.WS, accumulate=rng.randrange(2), mode=mode)
     size, groups = config.scratchpad_bytes, ceil_div(n, config.columns)
-    stride = rng.choice((16, 32, config.line_bytes)) * rng.randint(0, size // 2 // (config.line_bytes * max(1, m - 1)) // 4)
-    spare = (size - k - (m - 1) * stride) // BITVERT_LANES
-    fields |= {"activation_stride": stride, "activation_addr": rng.randint(0, spare) * BITVERT_LANES,
+    most = size // 2 // (config.line_bytes * max(1, m - 1)) // 4
+    stride = rng.choice((config.rows, 8, 16, 32, config.line_bytes)) * rng.randint(0, most)
+    spare = (size - k - (m - 1) * stride) // BITVERT_LANES - 1
+    fields |= {"activation_stride": stride,
+               "activation_addr": rng.randint(0, spare) * BITVERT_LANES + rng.choice((0, 0, config.rows)),
                "activation_tile_stride": rng.randrange(1 << 24)}
     if mode:
         slot, span = 2 * config.columns, weight_bytes(config, mode, k)

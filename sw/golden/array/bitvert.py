@@ -31,7 +31,7 @@ def _check(config: AcceleratorConfig, fields: Fields) -> None:
         raise Refusal(ErrorCause.UNSUPPORTED, fields["mode"])
     assert Dataflow.WS == 0
     for name in ("activation_addr", "activation_stride"):
-        check_aligned(fields[name], _PASS)
+        check_aligned(fields[name], min(_PASS, config.activation_slot_bytes))
     packed = fields["mode"] > 0
     slot = 2 * config.columns if packed else config.weight_slot_bytes
     check_aligned(fields["weight_addr"], slot)

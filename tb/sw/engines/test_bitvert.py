@@ -80,7 +80,8 @@ def test_predicted_cycles(config):
         command = random_command(config, rng, rng.randrange(len(config.weight_formats) + 1), 110)
         size = config.scratchpad_bytes // 2
         commands.append(command | {
-            "activation_addr": command["activation_addr"] % 512 // 16 * 16, "activation_stride": 16 * rng.randint(1, 6),
+            "activation_addr": command["activation_addr"] % 512,
+            "activation_stride": rng.choice((2, 8, 16, 16, 32)) * rng.randint(1, 6),
             "weight_addr": size, "weight_tile_stride": 0, "weight_stride": command["weight_stride"] % 64 // 8 * 8})
     dut = BitvertEngine(config)
     bench = EngineBench(dut, memory_image(config, 1), lanes=16)
