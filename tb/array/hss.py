@@ -122,7 +122,6 @@ class HssBench(EngineBench):
     def __init__(self, *args: Any, **named: Any):
         super().__init__(*args, **named)
         self.counted: list[tuple[int, int]] = []
-        self.issued: list[int] = []
 
     async def record(self, ctx: Any) -> None:
         dut = self.dut

@@ -8,10 +8,11 @@ import pytest
 
 from hw.array.dual_side import DualSideCore
 from hw.errors import ConfigError
+from sw.sparsity.cores import DSTC_TILE, dstc_cycles
 from tb.sim import simulate
 
 DEPTH = 12
-SHAPES = [(8, (2, 4)), (8, (4, 8)), (4, (1, 1))]
+SHAPES = [(8, (2, 4)), (8, (4, 8)), (4, (1, 1)), (32, (8, 16))]
 
 
 def law(left: np.ndarray, right: np.ndarray, lanes: tuple[int, int]) -> int:
@@ -54,7 +55,10 @@ async def sums_of(ctx: Any, dut: DualSideCore) -> list[list[int]]:
 
 @pytest.mark.parametrize(("tile", "lanes"), SHAPES)
 def test_products_and_cycles(tile: int, lanes: tuple[int, int]) -> None:
-    """At every pair of densities: the sums are the product, the cycles the law's and 5; runs without `clear` add up."""
+    """At every pair of densities: the sums are the product, the cycles the law's and 5; runs without `clear` add up.
+
+    The last shape is that of DSTC.
+    """
     rng = np.random.default_rng(1)
     dut = DualSideCore(tile=tile, lanes=lanes, depth=DEPTH)
 
@@ -66,6 +70,8 @@ def test_products_and_cycles(tile: int, lanes: tuple[int, int]) -> None:
                            for density, shape in zip(densities, ((tile, DEPTH), (DEPTH, tile)), strict=True))
             empty += sum(not a.any() or not b.any() for a, b in zip(left.T, right, strict=True))
             expected = law(left, right, lanes)
+            if tile == DSTC_TILE:
+                assert expected == dstc_cycles(left != 0, right != 0)
             assert await multiply(ctx, dut, left, right) == (expected + dut.latency if expected else 1)
             total += left @ right
             assert await sums_of(ctx, dut) == total.tolist()
