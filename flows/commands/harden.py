@@ -264,7 +264,7 @@ def _show(answer: dict[str, Any]) -> None:
     for group in sorted(chosen, key=lambda group: -group["fit"])[:_SHOWN]:
         table.add_row(escape(group["group"]), group["mechanism"], f"{group['bits']:,}", f"{group['fit']:.3g}",
                       f"{group['area']:,.0f}")
-    console.print(table)
+    console.print(table if chosen else "no register group is protected: the target holds without")
     if answer["mesh"] != NONE:
         console.print(f"the array checks itself: {answer['mesh']}")
     low, high = answer["predicted_fit_ci95"]

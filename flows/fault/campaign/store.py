@@ -133,8 +133,8 @@ class Store:
         for part in _PARTS:
             if before.get(part) != identity.get(part):
                 was, now = (json.dumps(side.get(part), sort_keys=True) for side in (before, identity))
-                raise StoreError(f"--resume must go on with the same campaign, but its {part} has changed from {_short(was)} to "
-                                 f"{_short(now)}: start another one in another folder")
+                raise StoreError(f"--resume must go on with the campaign in {str(self.folder)!r}, but its {part} has changed "
+                                 f"from {_short(was)} to {_short(now)}: start another one in another folder")
 
     def _read(self) -> npt.NDArray[Any]:
         files = sorted((self.folder / FAULTS).glob("*.parquet"))

@@ -80,6 +80,8 @@ def _pareto(answer: dict[str, Any], base: float | None) -> Any:
 
 
 def _chosen(chosen: list[dict[str, Any]]) -> str:
+    if not chosen:
+        return "<p>Nothing: the target holds without.</p>"
     rows = [[group["group"], group["mechanism"], f"{group['bits']:,}", f"{group['fit']:.4g}", f"{group['area']:,.0f}"]
             for group in sorted(chosen, key=lambda group: -group["fit"])[:_ROWS]]
     more = f"<p>{len(chosen) - _ROWS} more in result.json.</p>" if len(chosen) > _ROWS else ""

@@ -87,7 +87,7 @@ def test_resumed(capsys, tmp_path):
     fresh = answer_of(capsys, *ARRAY, "--faults", "300", "-o", str(tmp_path / "fresh"))
     assert fresh["outcomes"] == more["outcomes"]
     assert main([*ARRAY, "--faults", "10", "--seed", "1", "-o", folder, "--resume"]) == 2
-    assert re.match(r"heddle: --resume must go on with the same campaign, but its target has changed from .* to .*: start "
+    assert re.match(r"heddle: --resume must go on with the campaign in '.*', but its target has changed from .* to .*: start "
                     r"another one in another folder\n", capsys.readouterr().err)
 
 

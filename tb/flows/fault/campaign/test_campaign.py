@@ -252,10 +252,10 @@ def test_a_folder_that_cannot_take_it(tmp_path):
     with pytest.raises(StoreError, match=r"^-o must be a folder without a campaign, not '.*': add --resume to go on with "
                                          r"that one$"):
         Store(tmp_path, identity())
-    with pytest.raises(StoreError, match=r'^--resume must go on with the same campaign, but its design has changed from "d" to '
+    with pytest.raises(StoreError, match=r'^--resume must go on with the campaign in .*, but its design has changed from "d" to '
                                          r'"e": start another one in another folder$'):
         Store(tmp_path, identity(design="e"), resume=True)
-    with pytest.raises(StoreError, match=r"^--resume must go on with the same campaign, but its plan has changed from .*…"):
+    with pytest.raises(StoreError, match=r"^--resume must go on with the campaign in .*, but its plan has changed from .*…"):
         Store(tmp_path, identity(plan=Plan(seed=8).to_json()), resume=True)
     (tmp_path / "campaign.json").write_text("{")
     with pytest.raises(StoreError, match=r"^--resume needs a readable campaign\.json, not '.*': Expecting"):

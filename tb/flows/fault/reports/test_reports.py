@@ -126,3 +126,4 @@ def test_a_page_of_a_hardening():
                  "memories, array (abft)"):
         assert text in page, text
     assert "area added, NAND2" in harden_page({**answer, "areas": {}}, title="t")
+    assert "Nothing: the target holds without." in harden_page({**answer, "groups": groups[:1]}, title="t")
