@@ -10,6 +10,7 @@ from hw.engines.hybrid import (
     COMMAND_LATENCY,
     FOOT_LATENCY,
     MODE_FORMAT,
+    MODE_STREAM,
     OPERAND_LATENCY,
     PASS_ROWS,
     RESULT_LATENCY,
@@ -171,9 +172,24 @@ class HybridTiming:
             first_load = max(at + COMMAND_LATENCY, self.stream_start)
             first_rows, last_rows = min(k, size), (k - 1) % size + 1
         start = max(self.streamed, first_load + first_rows)
-        self.streamed = self.mesh_end = start + slots - max(m, first_rows) + m
+        waits = self._turns(fields, min(m, size)) if not fields["mode"] & MODE_STREAM else 0
+        self.streamed = self.mesh_end = start + slots + (tiles - 1) * waits - max(m, first_rows) + m
         self.stream_start = self.streamed - m
-        return min(2, tiles), max(m, last_rows)
+        return min(2, tiles), max(m, last_rows) + waits
+
+    def _turns(self, fields: Mapping[str, int], m: int) -> int:
+        """Return the cycles of a tile of `m` tokens in which weights wait for activations of the same scratchpad bank."""
+        config, k, bank = self.config, fields["k"], self.config.scratchpad_bank_bytes
+        index, groups = fields["mode"] & MODE_FORMAT, ceil_div(fields["n"], self.config.columns)
+        reads, last = min(k, config.rows), (k - 1) * fields["weight_stride"]
+        if index:
+            passes = block_shape(config, index).passes
+            reads = ceil_div(record_bytes(config, index) // config.beat_bytes, passes)
+            last = hybrid_layout(config, index, fields["n"], k).bytes_of(k) - 1
+        places = [(fields["activation_addr"], (fields["m"] - 1) * fields["activation_stride"] + k - 1),
+                  (fields["weight_addr"], last + (groups - 1) * fields["weight_tile_stride"])]
+        (first, first_end), (second, second_end) = ((addr // bank, (addr + size) // bank) for addr, size in places)
+        return max(0, m + reads - max(m, config.rows)) if first <= second_end and second <= first_end else 0
 
 
 HYBRID = EngineRuntime(timing=HybridTiming, layout=hybrid_layout, pack=pack_hybrid)

@@ -15,6 +15,7 @@ PROGRAM = Program(name="named", config_digest="0" * 12, code=np.zeros(1, np.uint
     (Unit.LOAD, {"dram_addr": 4100, "rows": 3, "row_bytes": 20}, "weights, 3 × 20 B"),
     (Unit.LOAD, {"dram_addr": 64, "rows": 1, "row_bytes": 16, "transpose": 1}, "0x40, 1 × 16 B, transposed"),
     (Unit.LOAD, {"rows": 2, "row_bytes": 8, "transpose": 1, "unpack": 1}, "0x0, 2 × 8 B, unpacked, transposed"),
+    (Unit.LOAD, {"rows": 1, "row_bytes": 64, "stream": 1}, "0x0, 1 × 64 B, streamed"),
     (Unit.STORE, {"dram_addr": 4352, "rows": 1, "row_bytes": 16}, "0x1100, 1 × 16 B"),
     (Unit.MATRIX, {"m": 2, "n": 3, "k": 4, "dataflow": 1, "accumulate": 1}, "2×3×4 OS, accumulate"),
     (Unit.MATRIX, {"m": 2, "n": 3, "k": 4}, "2×3×4 WS"),

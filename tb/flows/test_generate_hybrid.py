@@ -1,0 +1,33 @@
+"""`heddle generate` on the RTL of a hybrid engine: packed weights on mesh and clusters, past the scratchpad for one token."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from flows.cli import main
+from hw.presets import preset_named
+from tb.array.hybrid import SMALL_HYBRID
+from tb.sw.llamas import write_llama
+
+CONFIG = replace(preset_named("systolic-8x8"), **SMALL_HYBRID | {"scratchpad_bytes": 1 << 16, "accumulator_rows": 512},
+                 weight_formats=("mxint4", "int4-g32-int8"))
+MODEL = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+         "num_hidden_layers": 1, "max_position_embeddings": 48}
+
+
+@pytest.mark.xdist_group("hybrid-8x8")
+@pytest.mark.parametrize(("weights", "more"), [
+    ("mxint4", ()), ("int4-g32-int8", ("--stall", "0.3", "--memory-latency", "90")), ("int8", ())])
+def test_the_rtl_makes_the_golden_tokens(capsys, tmp_path, weights, more):
+    """Memory after every run is compared; cycles are near those predicted unless memory stalls."""
+    (tmp_path / "config.json").write_text(CONFIG.to_json())
+    model = write_llama(tmp_path / "model", **MODEL)
+    request = ["--prompt", "def f(x):", "--tokens", "3", "--chunk", "8", "--weights", weights, "--json", *more]
+    assert main(["generate", "--config", str(tmp_path / "config.json"), "--model", str(model), *request]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["match"] is True
+    assert len(answer["tokens"]) == 3
+    if not more:
+        assert answer["prefill_cycles"] == pytest.approx(answer["predicted_prefill_cycles"], rel=0.1)
+        assert answer["cycles_per_token"] == pytest.approx(answer["predicted_cycles_per_token"], rel=0.05)
