@@ -8,19 +8,22 @@ from amaranth.lib.wiring import Out
 from amaranth.utils import ceil_log2
 
 from hw.config import ceil_div
+from hw.elements import FloatFormat
 from hw.errors import ConfigError
 from hw.pim.channel import PimChannel
 from hw.pim.config import PimConfig
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
 from hw.pim.io_unit import IO_OPCODES, IoUnit
-from hw.pim.isa import MacMode, PimErrorCause, PimOpcode
+from hw.pim.isa import HEAD_SETTINGS, IMMEDIATE_LOW, IMMEDIATE_WIDTH, MacMode, PimErrorCause, PimOpcode
 from hw.pim.multiplier import operand_named
 from hw.pim.scoreboard import EntryKind, Scoreboard
 from hw.pim.sequencer import Sequencer, issued_layout
+from hw.pim.softmax_unit import SOFTMAX_OPCODES, SoftmaxUnit
 
 __all__ = ["PimCore"]
 
 _SETS = 16                  # that `grp` names
+_OUTPUT = HEAD_SETTINGS.index("output")
 _DEPTH = 8                  # commands of each queue that are not done
 
 
@@ -41,6 +44,8 @@ class PimCore(wiring.Component):
     write, go, busy, error, index : see `Sequencer`
     host_in, host_out : streams of words, see `IoUnit`
     dram : Out(`DramPort`)
+    softmax_misuse : Out(1)
+        See `SoftmaxUnit`.
     active, stall_row, stall_refresh, stall_credit, stall_hazard : Out(1)
         See `PimChannel`; hazards also of the scoreboard.
 
@@ -57,7 +62,9 @@ class PimCore(wiring.Component):
         self._config = config
         self.channel = PimChannel(config)
         self.wide = self.channel.wide
-        self._sequencer = Sequencer(commands=commands, heads=config.heads, opcodes=(PimOpcode.MAC, *IO_OPCODES))
+        self._softmax = self._softmax_unit(config) if config.sm_lanes == 1 and config.ptype == config.xtype else None
+        self._sequencer = Sequencer(commands=commands, heads=config.heads,
+                                    opcodes=(PimOpcode.MAC, *IO_OPCODES, *(SOFTMAX_OPCODES if self._softmax else ())))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
                           slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide)
         passed = self._sequencer.signature.members
@@ -65,8 +72,17 @@ class PimCore(wiring.Component):
         super().__init__({
             **{name: passed[name] for name in ("write", "go", "busy", "error", "index")},
             "host_in": word["host_in"], "host_out": word["host_out"], "dram": self.channel.signature.members["dram"],
+            "softmax_misuse": Out(1),
             "active": Out(1), "stall_row": Out(1), "stall_refresh": Out(1), "stall_credit": Out(1), "stall_hazard": Out(1),
         })
+
+    @staticmethod
+    def _softmax_unit(config: PimConfig) -> SoftmaxUnit:
+        element = operand_named(config.xtype).element
+        if not isinstance(element, FloatFormat):
+            raise ConfigError(f"PimConfig.ptype must be a floating-point format, not {config.ptype!r}")
+        return SoftmaxUnit(weight=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
+                           entries=config.obuf_entries, heads=config.heads, scores=config.k_tile)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -86,23 +102,25 @@ class PimCore(wiring.Component):
         wiring.connect(m, wiring.flipped(self.host_in), io.host_in)
         wiring.connect(m, io.host_out, wiring.flipped(self.host_out))
         wiring.connect(m, channel.dram, wiring.flipped(self.dram))
-        wiring.connect(m, io.x, channel.x)
-        wiring.connect(m, io.write, channel.bias)
         given, into = sequencer.o, scoreboard.i
+        outputs = Array(Signal(8, name=f"output_{head}") for head in range(1 << ceil_log2(config.heads)))
+        with m.If(sequencer.head.valid & (sequencer.head.setting == _OUTPUT)):
+            m.d.sync += outputs[sequencer.head.head[:ceil_log2(config.heads)]].eq(sequencer.head.value)
         command = given.p.command
         m.d.comb += [
-            io.ready.eq(channel.ready), channel.entry.eq(io.entry), Value.cast(io.o).eq(Value.cast(channel.o)),
-            footprint.i.eq(command), footprint.k_bursts.eq(given.p.k_bursts), footprint.head_slices.eq(1),
+            footprint.i.eq(command), footprint.k_bursts.eq(given.p.k_bursts), footprint.head_slices.eq(_slices(config, given.p)),
+            footprint.output.eq(outputs[command.aidx[:ceil_log2(config.heads)]]),
             into.valid.eq(given.valid), given.ready.eq(into.ready), into.p.payload.eq(given.p),
             into.p.compute.eq(footprint.compute), into.p.a.eq(footprint.a), into.p.b.eq(footprint.b),
-            sequencer.idle.eq(scoreboard.idle & channel.idle & ~io.busy), sequencer.spare.eq(channel.slack != 0),
+            sequencer.idle.eq(scoreboard.idle & channel.idle), sequencer.spare.eq(channel.slack != 0),
             channel.hold.eq(sequencer.hold),
         ]
         if config.row_sets > _SETS:         # rows beyond the last are of the next 16 sets
             upper = scoreboard.o_compute.p.command.row[ceil_log2(config.dram_rows):]
             m.d.comb += channel.job.p.row.set[ceil_log2(_SETS):].eq(upper)
         self._refuse(m, sequencer, command, footprint, given.p.k_bursts)
-        mac, to_io = scoreboard.o_compute, scoreboard.o_io
+        mac = scoreboard.o_compute
+        self._io_queue(m, scoreboard, io, outputs)
         fields, job = mac.p.command, channel.job.p
         m.d.comb += [
             channel.job.valid.eq(mac.valid), mac.ready.eq(channel.job.ready), scoreboard.done_compute.eq(channel.done),
@@ -111,13 +129,43 @@ class PimCore(wiring.Component):
             job.mac.bcast.eq(fields.mode == MacMode.BCAST), job.mac.select.eq(mac.p.operands), job.mac.bursts.eq(fields.cnt),
             job.mac.period.eq(Mux(mac.p.k_bursts > config.dram.columns, config.dram.columns - 1, mac.p.k_bursts - 1)),
             job.mac.x.eq(fields.xidx), job.mac.entry.eq(fields.aidx), job.mac.clr.eq(fields.clr), job.mac.last.eq(fields.last),
-            io.i.valid.eq(to_io.valid), to_io.ready.eq(io.i.ready), io.i.p.op.eq(to_io.p.command.op),
-            io.i.p.cnt.eq(to_io.p.command.cnt), scoreboard.done_io.eq(io.done),
-            io.i.p.first.eq(Mux(to_io.p.command.op == PimOpcode.WRX, to_io.p.command.xidx, to_io.p.command.aidx)),
             self.active.eq(channel.active), self.stall_row.eq(channel.stall_row), self.stall_refresh.eq(channel.stall_refresh),
             self.stall_credit.eq(channel.stall_credit), self.stall_hazard.eq(channel.stall_hazard | scoreboard.stall_hazard),
         ]
         return m
+
+    def _io_queue(self, m: Module, scoreboard: Scoreboard, io: IoUnit, outputs: Array) -> None:
+        """Carry out the I/O queue by the unit that its first command is for; they take turns at the buffers."""
+        config, channel, sequencer, softmax = self._config, self.channel, self._sequencer, self._softmax
+        first, fields = scoreboard.o_io, scoreboard.o_io.p.command
+        of_softmax = Cat(fields.op == op for op in SOFTMAX_OPCODES).any() if softmax else C(0)
+        busy = io.busy | softmax.busy if softmax else io.busy
+        m.d.comb += [
+            io.i.valid.eq(first.valid & ~of_softmax & ~busy), io.i.p.op.eq(fields.op), io.i.p.cnt.eq(fields.cnt),
+            io.i.p.first.eq(Mux(fields.op == PimOpcode.WRX, fields.xidx, fields.aidx)), first.ready.eq(~busy),
+            scoreboard.done_io.eq(io.done), io.ready.eq(channel.ready), Value.cast(io.o).eq(Value.cast(channel.o)),
+        ]
+        users: list[tuple[Any, Value]] = [(io, C(1))] if softmax is None else [(io, ~softmax.busy), (softmax, softmax.busy)]
+        for unit, uses in users:
+            with m.If(uses):
+                m.d.comb += [channel.entry.eq(unit.entry)]
+                for name, port in (("x", channel.x), ("write", channel.bias)):
+                    m.d.comb += [Value.cast(getattr(port, member)).eq(Value.cast(getattr(getattr(unit, name), member)))
+                                 for member in port.signature.members]
+        if softmax is None:
+            return
+        m.submodules.softmax = softmax
+        head = Mux(fields.op == PimOpcode.MVS, fields.xidx, fields.aidx)
+        m.d.comb += [
+            softmax.i.valid.eq(first.valid & of_softmax & ~busy), softmax.i.p.op.eq(fields.op), softmax.i.p.cnt.eq(fields.cnt),
+            softmax.i.p.entry.eq(fields.aidx), softmax.i.p.slice.eq(fields.xidx), softmax.i.p.head.eq(head),
+            softmax.i.p.count.eq(Value.cast(fields)[IMMEDIATE_LOW:]), softmax.i.p.scale.eq(first.p.scale),
+            softmax.i.p.output.eq(outputs[head[:ceil_log2(config.heads)]]), softmax.i.p.entries.eq(_slices(config, first.p)),
+            scoreboard.done_io.eq(io.done | softmax.done), softmax.ready.eq(channel.ready),
+            Value.cast(softmax.o).eq(Value.cast(channel.o)), self.softmax_misuse.eq(softmax.misuse),
+            softmax.clear.valid.eq(sequencer.head.valid & (sequencer.head.setting == _OUTPUT)),
+            softmax.clear.head.eq(sequencer.head.head),
+        ]
 
     def _refuse(self, m: Module, sequencer: Sequencer, command: Any, footprint: Footprint, k_bursts: Value) -> None:
         """Stop a command that would leave a buffer, a row or the banks."""
@@ -128,7 +176,13 @@ class PimCore(wiring.Component):
             return Cat((one.kind == kind) & (one.last >= entries) for one in (footprint.a, footprint.b)).any()
 
         bcast = is_mac & (command.mode == MacMode.BCAST)
+        block = Value.cast(command)[IMMEDIATE_LOW:IMMEDIATE_LOW + IMMEDIATE_WIDTH]
+        of_head = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG)).any()
         rules = (
+            ((command.op == PimOpcode.MRG) & (command.aidx != command.xidx), PimErrorCause.UNSUPPORTED),
+            (of_head & (command.aidx >= config.heads), PimErrorCause.HEAD_RANGE),
+            ((command.op == PimOpcode.MVS) & (command.xidx >= config.heads), PimErrorCause.HEAD_RANGE),
+            ((command.op == PimOpcode.SFO) & ((block == 0) | (block > config.k_tile)), PimErrorCause.TOKENS_RANGE),
             (is_mac & (command.mode > MacMode.BCAST), PimErrorCause.ILLEGAL_COMMAND),
             (is_mac & ((k_bursts == 0) | (k_bursts > 128)), PimErrorCause.HEAD_RANGE),
             (is_mac & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
@@ -141,3 +195,8 @@ class PimCore(wiring.Component):
         for broken, cause in reversed(rules):
             with m.If(broken):
                 m.d.comb += [sequencer.refuse.eq(1), sequencer.refuse_cause.eq(cause)]
+
+
+def _slices(config: PimConfig, issued: Any) -> Value:
+    """Return the slices of a head's elements."""
+    return (issued.head_dim + config.lanes - 1) >> ceil_log2(config.lanes)

@@ -60,8 +60,8 @@ class Bench:
         self.words += entry_words(entries)
 
     def list(self, text, results=0):
-        """Add a list that leaves `results` entries; the golden machine runs it now, if it can."""
-        words = assemble(text)
+        """Add a list, text or words, that leaves `results` entries; the golden machine runs it now, if it can."""
+        words = assemble(text) if isinstance(text, str) else text
         self.results += results
         before = len(self.machine.host_out)
         if results:
@@ -70,7 +70,7 @@ class Bench:
 
     def run(self, *, stall, seed):
         """Run all lists; return of each its entries, (n, X, lanes), the golden ones, error, index, cycles and MAC beats."""
-        dut, config, out, outcomes, active = self.dut, self.config, [], [], 0
+        dut, config, out, outcomes, misuse, active = self.dut, self.config, [], [], [], 0
 
         async def host(ctx):
             for words, _ in self.lists:
@@ -87,6 +87,7 @@ class Bench:
                 while ctx.get(dut.busy):
                     await ctx.tick()
                     cycles += 1
+                misuse.append(1) if ctx.get(dut.softmax_misuse) else None
                 outcomes.append((PimErrorCause(ctx.get(dut.error)), ctx.get(dut.index), cycles, active - beats))
 
         async def count(ctx):
@@ -101,6 +102,7 @@ class Bench:
         found = np.frombuffer(b"".join(word.to_bytes(2 * config.lanes, "little") for word in out), np.float32)
         found = found.reshape(-1, config.rows_x, config.lanes)
         assert self.model.dram.violations.total() == 0
+        assert not misuse
         golden = np.array(self.machine.host_out)
         return [(found[part], golden[part], *outcome) for (_, part), outcome in zip(self.lists, outcomes, strict=True)]
 
