@@ -14,9 +14,9 @@ __all__ = ["SerialScale"]
 class SerialScale(wiring.Component):
     """Sum times scale, one bit of the scale a cycle, the highest first: o = i · scale, exact.
 
-    `start` takes `i`. In `bits` cycles after it with `step` high, the first of them with `first` too, `scale_bit` is one bit of the
-    scale; in the cycle after the last one `o` is there, and it stays until a step later than the next `first`. The next start
-    may come with the last bit, so that groups of `bits` cycles follow each other without a gap.
+    `start` takes `i`. In `bits` cycles after it with `step` high, the first of them with `first` too, `scale_bit` is one bit of
+    the scale; in the cycle after the last one `o` is there, and it stays until a step later than the next `first`. The next
+    start may come with the last bit, so that groups of `bits` cycles follow each other without a gap.
 
     Parameters
     ----------

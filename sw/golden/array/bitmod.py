@@ -125,9 +125,8 @@ def _value_table(mode: BitmodMode) -> Doubles:
 
 
 def _read(scratchpad: Bytes, addr: int, count: int, stride: int, size: int) -> Bytes:
-    """Return pieces of the scratchpad, (…, count, size); any byte beyond its end reads as zero."""
-    places = addr + np.arange(count)[:, None] * stride + np.arange(size)
-    return scratchpad[..., np.minimum(places, scratchpad.shape[-1] - 1)]
+    """Return pieces of the scratchpad, all inside it, (…, count, size)."""
+    return scratchpad[..., addr + np.arange(count)[:, None] * stride + np.arange(size)]
 
 
 def _activations(scratchpad: Bytes, fields: Fields) -> Doubles:
