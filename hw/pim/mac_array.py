@@ -226,7 +226,7 @@ class MacArray(wiring.Component):
         filled = Signal.like(summed[1].filled, name=f"filled_{row}")
         m.d.sync += filled.eq(summed[1].filled)
         for index, word in enumerate(tree):
-            values.append(Mux(filled >= index, word, zero))
+            values.append(Mux(filled >= index, word, zero) if index else word)
         level = 0
         while len(values) > 1:
             level += 1

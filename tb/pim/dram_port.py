@@ -1,6 +1,6 @@
-"""The DRAM model behind a `DramPort`, for benches in Amaranth's simulator."""
+"""The DRAM model behind a `DramPort`, for benches in Amaranth's simulator and in others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,11 @@ import numpy as np
 from hw.pim.timing_tables import DramCommand
 from sw.pim.dram import DramChannel
 
-__all__ = ["DramModel", "Issued"]
+__all__ = ["COLUMN_MEMBERS", "ROW_MEMBERS", "DramModel", "Issued"]
+
+ROW_MEMBERS = ("row_valid", "row_op", "row_set", "row_bank", "row_whole", "row_row", "row_phase")
+COLUMN_MEMBERS = ("col_valid", "col_op", "col_set", "col_column", "col_phase", "wdata", "wmask")
+"""Members of a `DramPort`, as `DramModel.step` takes their values."""
 
 
 class Issued(NamedTuple):
@@ -60,23 +64,28 @@ class DramModel:
         """Return when any of `commands` was issued."""
         return [issued.at for issued in self.log if issued.command in commands]
 
+    def step(self, row: Sequence[int], column: Sequence[int]) -> int | None:
+        """Take what the port says in one cycle, the members in order; return the burst of the next cycle, or None."""
+        start = self.cycle * self.phases
+        commands = [*self._row(start, *row), *self._column(start, *column)]
+        for issued, banks, more in sorted(commands, key=lambda item: item[0].at):
+            self.log.append(issued)
+            self.dram.command(issued.at, issued.command, banks, **more)
+        self.cycle += 1
+        self.dram.check_deadline(self.cycle * self.phases)
+        if not self.dram.returned or self.dram.returned[0][0] > self.cycle * self.phases:
+            return None
+        _, _, bursts = self.dram.returned.popleft()
+        return int.from_bytes(bursts.tobytes(), "little")
+
     async def serve(self, ctx: Any, port: Any) -> None:
-        """Run as a background testbench."""
-        row = (port.row_valid, port.row_op, port.row_set, port.row_bank, port.row_whole, port.row_row, port.row_phase)
-        column = (port.col_valid, port.col_op, port.col_set, port.col_column, port.col_phase, port.wdata, port.wmask)
+        """Run as a background testbench of Amaranth's simulator."""
+        row, column = ([getattr(port, name) for name in names] for names in (ROW_MEMBERS, COLUMN_MEMBERS))
         async for _, _, *values in ctx.tick().sample(*row, *column):
-            start = self.cycle * self.phases
-            commands = [*self._row(start, *values[:len(row)]), *self._column(start, *values[len(row):])]
-            for issued, banks, more in sorted(commands, key=lambda item: item[0].at):
-                self.log.append(issued)
-                self.dram.command(issued.at, issued.command, banks, **more)
-            self.cycle += 1
-            self.dram.check_deadline(self.cycle * self.phases)
-            arrived = bool(self.dram.returned) and self.dram.returned[0][0] <= self.cycle * self.phases
-            ctx.set(port.rvalid, arrived)
-            if arrived:
-                _, _, bursts = self.dram.returned.popleft()
-                ctx.set(port.rdata, int.from_bytes(bursts.tobytes(), "little"))
+            burst = self.step(values[:len(row)], values[len(row):])
+            ctx.set(port.rvalid, burst is not None)
+            if burst is not None:
+                ctx.set(port.rdata, burst)
 
     def _row(self, start: int, valid: int, op: int, index: int, bank: int, whole: int, row: int, phase: int) -> Iterator[Any]:
         if valid:
