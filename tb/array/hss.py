@@ -117,17 +117,22 @@ class HssBench(EngineBench):
     ----------
     counted : list of (macs, macs_gated)
         Of each row, in order.
+    fetched : int
+        Lines of activations that were read.
     """
 
     def __init__(self, *args: Any, **named: Any):
         super().__init__(*args, **named)
         self.counted: list[tuple[int, int]] = []
+        self.fetched = 0
 
     async def record(self, ctx: Any) -> None:
         dut = self.dut
         watched = (dut.unit.command.valid, dut.unit.command.ready, dut.unit.done, dut.unit.error, dut.active, dut.macs,
-                   dut.macs_gated, dut.acc.valid, dut.acc.addr, dut.acc.accumulate, dut.acc.data)
-        async for _, _, valid, ready, done, error, active, macs, gated, *acc in ctx.tick().sample(*watched):
+                   dut.macs_gated, dut.activation.valid & dut.activation.ready, dut.acc.valid, dut.acc.addr, dut.acc.accumulate,
+                   dut.acc.data)
+        async for _, _, valid, ready, done, error, active, macs, gated, fetched, *acc in ctx.tick().sample(*watched):
+            self.fetched += fetched
             if valid and ready:
                 self.taken.append(self.cycle)
             if done:

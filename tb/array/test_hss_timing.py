@@ -13,7 +13,7 @@ from hw.array.hss_column import HssColumn
 from hw.array.hss_sequencer import HssSequencer
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines import hss as laws
-from hw.engines.hss import hss_command_cycles, hss_command_latency, hss_granule, hss_modes, hss_record_slots
+from hw.engines.hss import hss_command_cycles, hss_command_latency, hss_fetches, hss_granule, hss_modes, hss_record_slots
 from hw.memory.vfmu import VariableFetch
 from sw.engines.hss import HssTiming
 from tb.array.hss import ALL, SDQ, HssBench, config_of, place
@@ -81,7 +81,7 @@ def test_speedup_is_that_of_the_pattern() -> None:
 
 
 def test_latency_of_a_command_alone() -> None:
-    """`hss_command_latency`, also for several pieces of tokens, and with plain weights a short last step; so does the clock."""
+    """`hss_command_latency`, also for several pieces of tokens, and plain weights with a short last step; lines are read once."""
     config = config_of("hss-4:8-2:4", "hss-4:5-2:3", SDQ, accumulator_rows=256, scratchpad_bytes=1 << 16)
     rng = np.random.default_rng(3)
     scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
@@ -103,6 +103,7 @@ def test_latency_of_a_command_alone() -> None:
     for (mode, m, n, k), command, taken, done in zip(sizes, commands, bench.taken, bench.done, strict=True):
         assert done - taken == hss_command_latency(config, m, n, k, mode), command
         assert HssTiming(config).command(taken, command) == done, command
+    assert bench.fetched == sum(hss_fetches(config, m, n, k, mode) for mode, m, n, k in sizes)
 
 
 def test_prediction_of_a_run() -> None:
@@ -115,6 +116,7 @@ def test_prediction_of_a_run() -> None:
         command, _, free = place(config, mode, m, n, k, rng, scratchpad, weight_addr=free)
         commands.append(command)
         commands.append(commands[-1] | {"activation_addr": 20, "activation_stride": 32})
+        commands.append(commands[-1] | {"activation_addr": 0, "activation_stride": 20})     # rows begin here and there
     bench = run(config, commands, scratchpad)
     timing = HssTiming(config)
     for command, taken, done in zip(commands, bench.taken, bench.done, strict=True):
