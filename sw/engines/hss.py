@@ -61,13 +61,15 @@ class HssTiming:
         groups = ceil_div(fields["n"], config.columns)
         before = self.stream_start
         lines = config.line_bytes
-        # A row that begins in the middle of a line: its first slice may take two reads.
-        late = fields["activation_addr"] % lines + min(k, hss_granule(config, mode)) > lines
+        # Rows that begin in the middle of a line: the first slice of each that crosses it takes two reads.
+        begins = (fields["activation_addr"] + np.arange(fields["m"]) * fields["activation_stride"]) % lines
+        late = begins + min(k, hss_granule(config, mode)) > lines
         shared = self._same_bank(fields, mode_slots=sum(loads))
         tokens, load = [], []
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
+            twice = int(np.count_nonzero(late[number * most:number * most + piece]))
             for step, slots in enumerate(loads):
-                tokens.append(piece * (2 if late and step == 0 else 1))
+                tokens.append(piece + (twice if step == 0 else 0))
                 reads = min(piece, ceil_div(piece * hss_granule(config, mode), lines)) if shared else 0
                 load.append(slots + reads)
         costs = np.maximum(tokens, np.roll(load, -1))               # from the start of a tile to that of the next one
