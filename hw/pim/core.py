@@ -78,9 +78,8 @@ class PimCore(wiring.Component):
 
     @staticmethod
     def _softmax_unit(config: PimConfig) -> SoftmaxUnit:
-        element = operand_named(config.xtype).element
-        if not isinstance(element, FloatFormat):
-            raise ConfigError(f"PimConfig.ptype must be a floating-point format, not {config.ptype!r}")
+        element = operand_named(config.ptype).element
+        assert isinstance(element, FloatFormat)             # of `PROBABILITY_TYPES`
         return SoftmaxUnit(weight=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
                            entries=config.obuf_entries, heads=config.heads, scores=config.k_tile)
 

@@ -40,7 +40,8 @@ class Report:
     longest : Fraction
         Of a composite.
     hazards : tuple of (int, str)
-        Command and text: a buffer entry that is read though nothing was written, or read while its accumulation is open.
+        Command and text: a buffer entry that is read though nothing was written, or read while its accumulation is open;
+        scores that wait and are not those that the softmax is told to take.
     """
 
     commands: int
@@ -91,6 +92,7 @@ class _Checker:
         self._written: set[Entry] = set()
         self._open: set[Entry] = set()
         self._hazards: list[tuple[int, str]] = []
+        self._waiting = (0, 0)              # head and number of the scores that wait
 
     def command(self, command: Command) -> None:
         self._count += 1
@@ -161,6 +163,7 @@ class _Checker:
                 most = getattr(self.config, name)
                 if number >= most:
                     self._refuse(cause, command, f"entries must be below {most} ({name}), not {number}")
+        self._scores(command)
         softmax = command.opcode in (PimOpcode.SFO, PimOpcode.MRG)
         for entry in work.reads:
             if entry not in self._written and not softmax:
@@ -175,6 +178,20 @@ class _Checker:
                 self._open.update(work.writes[-1:] if tree else work.writes)
         elif work.queue is Queue.IO:
             self._open.difference_update(work.writes)
+
+    def _scores(self, command: Command) -> None:
+        """Follow the scores that wait: hardware has those of one head, and takes all at once."""
+        head, count = self._waiting
+        if command.opcode is PimOpcode.MVS:
+            if count and head != command.fields["xidx"]:
+                self._hazards.append((command.index, f"scores of head {head} wait, others come"))
+                count = 0
+            self._waiting = command.fields["xidx"], count + command.fields["cnt"] + 1
+        elif command.opcode in (PimOpcode.SFM, PimOpcode.SFO):
+            if (head, count) != (command.fields["aidx"], command.fields["value"]):
+                told = f"{command.fields['value']} of head {command.fields['aidx']}"
+                self._hazards.append((command.index, f"{count} scores of head {head} wait, not {told}"))
+            self._waiting = head, 0
 
     def _time(self, command: Command) -> None:
         if command.composite != self._composite:

@@ -6,12 +6,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from hw.elements import FP16
 from hw.errors import ConfigError
 from hw.pim.channel import dram_phases
 from hw.pim.core import PimCore
 from hw.pim.io_unit import IoUnit
 from hw.pim.isa import PimErrorCause
 from hw.pim.presets import PIM_PRESETS
+from hw.pim.softmax_unit import SoftmaxUnit
 from sw.golden.pim.machine import PimMachine
 from sw.pim.assembler import assemble
 from sw.pim.dram import DramChannel
@@ -192,5 +194,7 @@ def test_impossible_sizes_are_refused():
     with pytest.raises(ConfigError, match=r"^PimConfig.dram_rows must be a power of two with more than 16 sets of banks, "
                                           r"not 60$"):
         PimCore(dataclasses.replace(SMALL, dram_rows=60))
+    with pytest.raises(ConfigError, match=r"^SoftmaxUnit.heads must be at least 1, not 0$"):
+        SoftmaxUnit(weight=FP16, lanes=8, rows=2, slices=4, entries=4, heads=0, scores=8)
     with pytest.raises(ConfigError, match=r"^IoUnit.lanes must make a row of 16-bit elements a multiple of 32 bits, not 3$"):
         IoUnit(bits=16, lanes=3, rows=1, slices=1, entries=1, wide=1)

@@ -94,6 +94,8 @@ def test_a_list_that_runs_too_long_is_refused():
     ("wrx cnt=1\nmac clr\nmac last\nrdacc", []),
     ("mvx aidx=1", ["softmax of head 1 is read, but nothing was written"]),
     ("wrx cnt=1\nmac clr last\nmvs xidx=1\nsfo aidx=1 value=1\nmvx aidx=1", []),
+    ("wrx cnt=1\nmac clr last\nmvs xidx=1\nsfo aidx=1 value=2", ["1 scores of head 1 wait, not 2 of head 1"]),
+    ("wrx cnt=1\nmac clr last\nmvs xidx=1\nmvs xidx=2\nsfo aidx=2 value=1", ["scores of head 1 wait, others come"]),
 ])
 def test_hazards_are_named(text, hazards):
     report = check(TINY, assemble(f"setm k_bursts, 1\n{text}\neoc"))
