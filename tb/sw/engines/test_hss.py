@@ -14,8 +14,10 @@ from sw.engines import engine_runtime, pack_weights, weight_layout
 from sw.engines.hss import hss_layout, pack_sparse
 from sw.engines.hss_records import PatternError, compress, sdq_group_bytes
 from sw.formats import dequantize, quantize
+from sw.formats.series import decompose
 from sw.golden.array.hss import fp4_activations, result_rows, run_matrix
 from sw.golden.state import State
+from tb.array.engine import command_of
 from tb.array.hss import ALL, SDQ, config_of, place, random_sdq
 
 CONFIG = config_of("2:4", "1:4", "1:8", "2:8", *ALL, SDQ, scratchpad_bytes=1 << 15)
@@ -239,8 +241,8 @@ def test_formats_that_the_engine_does_not_take(name: str) -> None:
     ({"weight_format": "int4"},
      "AcceleratorConfig.weight_format must be 'int8' for structured sparsity (others are weight_formats), not 'int4'"),
     ({"bus_width": 128},
-     "AcceleratorConfig.bus_width must make lines of at least 32 bytes for structured sparsity (the inputs of a step), "
-     "not of 16"),
+     ("AcceleratorConfig.bus_width must make lines of at least 32 bytes for structured sparsity (the inputs of a step), "
+     "not of 16")),
     ({"engine": "stc"},
      "AcceleratorConfig.weight_formats must be dense, 2:4 or 1:4, not 'hss-4:8-2:4': others are for engine 'hss'"),
     ({"engine": "tc"}, "AcceleratorConfig.weight_formats must be dense, not 'hss-4:8-2:4': others are for engine 'hss'"),
@@ -253,3 +255,27 @@ def test_impossible_configs(fields: dict[str, Any], text: str) -> None:
 def test_a_mode_that_the_config_lacks() -> None:
     with pytest.raises(ConfigError, match=r"^mode must be below 2 for this config, not 2$"):
         hss_layout(config_of("2:4"), 2, 4, 16)
+
+
+@pytest.mark.parametrize("terms", [((2, 4), (1, 8)), ((2, 8), (1, 8)), ((1, 8), (1, 8)), ((1, 4), (2, 4))])
+def test_a_decomposed_matrix_is_a_command_for_each_term(terms: tuple[tuple[int, int], ...]) -> None:
+    """TASD: what decomposition gives packs into the modes of its patterns; products added are A · (W − what is dropped)."""
+    rng = np.random.default_rng(9)
+    m, n, k = 4, 3, 80
+    w = rng.integers(-128, 128, (n, k)).astype(np.int8)
+    parts, dropped = decompose(w, terms)
+    assert dropped.any()
+    scratchpad = np.zeros(CONFIG.scratchpad_bytes, np.uint8)
+    a = rng.integers(-128, 128, (m, k)).astype(np.int8)
+    scratchpad[:m * k] = a.ravel().view(np.uint8)
+    state, free = state_of(CONFIG, scratchpad), 512
+    for index, ((keep, of), part) in enumerate(zip(terms, parts, strict=True)):
+        layout = weight_layout(CONFIG, n, k, f"{keep}:{of}")
+        data = pack_sparse(CONFIG, layout, part)
+        scratchpad[free:free + data.size] = data
+        run_matrix(state, command_of(m, n, k, 0, mode=layout.mode, activation_stride=k, weight_addr=free, acc_tile_stride=m,
+                                     weight_stride=layout.weight_stride, weight_tile_stride=layout.group_stride,
+                                     accumulate=int(index > 0)))
+        free += data.size
+    found = np.concatenate([state.accumulator[:m], state.accumulator[m:2 * m]], axis=1)[:, :n]
+    assert (found == a.astype(np.int64) @ (w.astype(np.int64) - dropped).T).all()
