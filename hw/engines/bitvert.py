@@ -100,6 +100,10 @@ def _check(config: AcceleratorConfig) -> None:
     if config.weight_format != "int8":
         raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for BitVert (others are weight_formats), not "
                           f"{config.weight_format!r}")
+    mechanism = config.protection_of("engine.mesh")
+    if mechanism != "none":
+        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for BitVert, which has no mesh, not "
+                          f"{mechanism!r}")
     if config.os_depth % BITVERT_RECORD:
         raise ConfigError(f"AcceleratorConfig.os_depth must be a multiple of {BITVERT_RECORD} for BitVert, not "
                           f"{config.os_depth!r}")

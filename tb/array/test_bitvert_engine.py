@@ -237,6 +237,8 @@ def test_abort_in_the_middle():
      r"AcceleratorConfig\.dataflows must be \('ws',\) for BitVert, whose operands lie so, not \('ws', 'os'\)"),
     ({"weight_format": "int4"},
      r"AcceleratorConfig\.weight_format must be 'int8' for BitVert \(others are weight_formats\), not 'int4'"),
+    ({"protection": (("engine.mesh", "abft"),)},
+     r"AcceleratorConfig\.protection must ask 'none' of engine\.mesh for BitVert, which has no mesh, not 'abft'"),
     ({"os_depth": 100}, r"AcceleratorConfig\.os_depth must be a multiple of 64 for BitVert, not 100"),
     ({"vector_lanes": 1}, (r"AcceleratorConfig\.bus_width must make lines of at least 16 bytes for BitVert \(16 activations, "
                            r"and 2 bytes for each column\), not of 8")),
