@@ -18,7 +18,7 @@ _TITLES = {
     "hw": "Tops", "hw/arith": "Arithmetic", "hw/arith/decode": "Decoders of number formats", "hw/pe": "Processing elements",
     "hw/pe/bitmod": "BitMoD processing element and its parts",
     "hw/array": "Matrix engines", "hw/memory": "Memory", "hw/vector": "Vector unit", "hw/control": "Control",
-    "hw/protect": "Protection", "hw/bridge": "Boards",
+    "hw/token": "Units beside a token's stream", "hw/protect": "Protection", "hw/bridge": "Boards",
 }
 _INTRODUCTION = f"""*Generated from the docstrings and imports of `hw/` and `tb/` by `make docs`; edit those.*
 

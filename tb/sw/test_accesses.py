@@ -9,6 +9,7 @@ from hw.config import AcceleratorConfig
 from hw.isa import DESCRIPTORS, Unit
 from sw.accesses import SharedMemory, accesses
 from sw.golden.state import State
+from tb.array.hybrid import HYBRID_CONFIGS
 from tb.sw.configs import CONFIGS
 from tb.sw.schedules import RUN
 from tb.vector.commands import VectorSpace, random_vector_command
@@ -17,6 +18,7 @@ BYTES = 1 << 15         # of scratchpad and DRAM
 SPACE = VectorSpace(inputs=(0, 4096, 8192), output=16384, area_bytes=4096, acc=0, acc_rows=64, row=0, rows=16, longest=16)
 NAMES = ("systolic-4x4", "systolic-16x16", "3x5-bus64", "w4-5x7", "12x6", "bus512")
 TESTED = {name: replace(CONFIGS[name], scratchpad_bytes=BYTES) for name in NAMES}
+TESTED["hybrid"] = replace(HYBRID_CONFIGS["8-2"], scratchpad_bytes=BYTES)
 TESTED["transformer"] = AcceleratorConfig(rows=8, columns=16, vector_lanes=4, vector="transformer", vector_rows=64)
 
 
@@ -25,17 +27,20 @@ def random_block(rng, config):
     rows, row_bytes, transpose, unpack = (int(rng.integers(*limits)) for limits in ((1, 30), (1, 90), (0, 2), (0, 2)))
     return {"dram_addr": beat * int(rng.integers(0, 20)), "dram_stride": beat * int(rng.integers(0, 7)), "rows": rows,
             "row_bytes": row_bytes, "addr": beat * int(rng.integers(0, 20)),
-            "stride": beat * int(rng.integers(0, min(4, BYTES // beat // 400))), "transpose": transpose, "unpack": unpack}
+            "stride": beat * int(rng.integers(0, min(4, BYTES // beat // 400))), "transpose": transpose, "unpack": unpack,
+            "stream": int(config.weight_stream and not transpose and not unpack and rng.integers(2))}
 
 
 def random_matrix(rng, config):
     m, n, k = (int(rng.integers(1, 20)) for _ in range(3))
     fields = {"m": m, "n": n, "k": k, "acc_addr": int(rng.integers(0, 10)), "acc_tile_stride": int(rng.integers(0, 10)),
-              "accumulate": int(rng.integers(0, 2)), "serialize": 0,
+              "accumulate": int(rng.integers(0, 2)), "serialize": 0, "mode": int(rng.integers(len(config.weight_formats) + 1)),
               "dataflow": int(config.dataflows[rng.integers(len(config.dataflows))] == "os")}
     for name, slot, first in (("activation", config.activation_slot_bytes, 0), ("weight", config.weight_slot_bytes, BYTES // 2)):
         fields |= {f"{name}_addr": first + slot * int(rng.integers(0, 9)), f"{name}_stride": slot * int(rng.integers(0, 9)),
                    f"{name}_tile_stride": slot * int(rng.integers(0, 30))}
+    if config.engine != "systolic":         # rows of activations are in one piece
+        fields["activation_tile_stride"] = config.activation_slot_bytes
     return fields
 
 
