@@ -15,9 +15,11 @@ from hw.pim.config import PimConfig
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
 from hw.pim.io_unit import IO_OPCODES, IoUnit
 from hw.pim.isa import HEAD_SETTINGS, IMMEDIATE_LOW, IMMEDIATE_WIDTH, MacMode, PimErrorCause, PimOpcode
+from hw.pim.job_maker import COMPUTE_OPCODES, JobMaker, placed_layout
+from hw.pim.kv_place import KvPlace
 from hw.pim.multiplier import operand_named
 from hw.pim.scoreboard import EntryKind, Scoreboard
-from hw.pim.sequencer import Sequencer, issued_layout
+from hw.pim.sequencer import Sequencer
 from hw.pim.softmax_unit import SOFTMAX_OPCODES, SoftmaxUnit
 
 __all__ = ["PimCore"]
@@ -63,8 +65,9 @@ class PimCore(wiring.Component):
         self.channel = PimChannel(config)
         self.wide = self.channel.wide
         self._softmax = self._softmax_unit(config) if config.sm_lanes == 1 and config.ptype == config.xtype else None
+        compute = COMPUTE_OPCODES if operand_named(config.xtype).element.bits == config.weight_bits else (PimOpcode.MAC,)
         self._sequencer = Sequencer(commands=commands, heads=config.heads,
-                                    opcodes=(PimOpcode.MAC, *IO_OPCODES, *(SOFTMAX_OPCODES if self._softmax else ())))
+                                    opcodes=(*compute, *IO_OPCODES, *(SOFTMAX_OPCODES if self._softmax else ())))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
                           slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide)
         passed = self._sequencer.signature.members
@@ -88,7 +91,7 @@ class PimCore(wiring.Component):
         config = self._config
         m.submodules.sequencer = sequencer = self._sequencer
         m.submodules.footprint = footprint = Footprint(config)
-        m.submodules.scoreboard = scoreboard = Scoreboard(shape=issued_layout(), width=ENTRY_WIDTH, depth=_DEPTH,
+        m.submodules.scoreboard = scoreboard = Scoreboard(shape=placed_layout(), width=ENTRY_WIDTH, depth=_DEPTH,
                                                           dynamic=config.dcs)
         m.submodules.io = io = self._io
         m.submodules.channel = channel = self.channel
@@ -102,41 +105,38 @@ class PimCore(wiring.Component):
         wiring.connect(m, io.host_out, wiring.flipped(self.host_out))
         wiring.connect(m, channel.dram, wiring.flipped(self.dram))
         given, into = sequencer.o, scoreboard.i
-        outputs = Array(Signal(8, name=f"output_{head}") for head in range(1 << ceil_log2(config.heads)))
-        with m.If(sequencer.head.valid & (sequencer.head.setting == _OUTPUT)):
-            m.d.sync += outputs[sequencer.head.head[:ceil_log2(config.heads)]].eq(sequencer.head.value)
-        command = given.p.command
+        command, slices = given.p.command, _slices(config, given.p)
+        m.submodules.place = place = KvPlace(config)
+        wiring.connect(m, sequencer.head, place.setting)
         m.d.comb += [
-            footprint.i.eq(command), footprint.k_bursts.eq(given.p.k_bursts), footprint.head_slices.eq(_slices(config, given.p)),
-            footprint.output.eq(outputs[command.aidx[:ceil_log2(config.heads)]]),
-            into.valid.eq(given.valid), given.ready.eq(into.ready), into.p.payload.eq(given.p),
+            footprint.i.eq(command), footprint.k_bursts.eq(given.p.k_bursts), footprint.head_slices.eq(slices),
+            footprint.output.eq(place.output), place.head.eq(command.aidx), place.value.eq(command.clr), place.slices.eq(slices),
+            place.max_tokens.eq(given.p.max_tokens),
+            place.append.eq(given.valid & given.ready & (command.op == PimOpcode.KVAP)),
+            into.valid.eq(given.valid), given.ready.eq(into.ready), into.p.payload.issued.eq(given.p),
+            *(getattr(into.p.payload, name).eq(getattr(place, name)) for name in ("set", "row", "column", "beat")),
+            into.p.payload.slices.eq(slices),
             into.p.compute.eq(footprint.compute), into.p.a.eq(footprint.a), into.p.b.eq(footprint.b),
             sequencer.idle.eq(scoreboard.idle & channel.idle), sequencer.spare.eq(channel.slack != 0),
             channel.hold.eq(sequencer.hold),
         ]
-        if config.row_sets > _SETS:         # rows beyond the last are of the next 16 sets
-            upper = scoreboard.o_compute.p.command.row[ceil_log2(config.dram_rows):]
-            m.d.comb += channel.job.p.row.set[ceil_log2(_SETS):].eq(upper)
-        self._refuse(m, sequencer, command, footprint, given.p.k_bursts)
-        mac = scoreboard.o_compute
-        self._io_queue(m, scoreboard, io, outputs)
-        fields, job = mac.p.command, channel.job.p
+        self._refuse(m, sequencer, command, footprint, place, given.p)
+        m.submodules.jobs = jobs = JobMaker(config)
+        wiring.connect(m, scoreboard.o_compute, jobs.i)
+        wiring.connect(m, jobs.job, channel.job)
+        self._io_queue(m, scoreboard, io)
         m.d.comb += [
-            channel.job.valid.eq(mac.valid), mac.ready.eq(channel.job.ready), scoreboard.done_compute.eq(channel.done),
-            job.row.set[:ceil_log2(_SETS)].eq(fields.grp), job.row.row.eq(fields.row), job.row.column.eq(fields.col),
-            job.row.bursts.eq(fields.cnt),
-            job.mac.bcast.eq(fields.mode == MacMode.BCAST), job.mac.select.eq(mac.p.operands), job.mac.bursts.eq(fields.cnt),
-            job.mac.period.eq(Mux(mac.p.k_bursts > config.dram.columns, config.dram.columns - 1, mac.p.k_bursts - 1)),
-            job.mac.x.eq(fields.xidx), job.mac.entry.eq(fields.aidx), job.mac.clr.eq(fields.clr), job.mac.last.eq(fields.last),
+            jobs.multiplied.eq(channel.done), jobs.copied.eq(channel.copied), jobs.stored.eq(channel.stored),
+            scoreboard.done_compute.eq(jobs.done),
             self.active.eq(channel.active), self.stall_row.eq(channel.stall_row), self.stall_refresh.eq(channel.stall_refresh),
             self.stall_credit.eq(channel.stall_credit), self.stall_hazard.eq(channel.stall_hazard | scoreboard.stall_hazard),
         ]
         return m
 
-    def _io_queue(self, m: Module, scoreboard: Scoreboard, io: IoUnit, outputs: Array) -> None:
+    def _io_queue(self, m: Module, scoreboard: Scoreboard, io: IoUnit) -> None:
         """Carry out the I/O queue by the unit that its first command is for; they take turns at the buffers."""
         config, channel, sequencer, softmax = self._config, self.channel, self._sequencer, self._softmax
-        first, fields = scoreboard.o_io, scoreboard.o_io.p.command
+        first, issued, fields = scoreboard.o_io, scoreboard.o_io.p.issued, scoreboard.o_io.p.issued.command
         of_softmax = Cat(fields.op == op for op in SOFTMAX_OPCODES).any() if softmax else C(0)
         busy = io.busy | softmax.busy if softmax else io.busy
         m.d.comb += [
@@ -154,39 +154,46 @@ class PimCore(wiring.Component):
         if softmax is None:
             return
         m.submodules.softmax = softmax
+        outputs = Array(Signal(8, name=f"output_{head}") for head in range(1 << ceil_log2(config.heads)))
+        with m.If(sequencer.head.valid & (sequencer.head.setting == _OUTPUT)):
+            m.d.sync += outputs[sequencer.head.head[:ceil_log2(config.heads)]].eq(sequencer.head.value)
         head = Mux(fields.op == PimOpcode.MVS, fields.xidx, fields.aidx)
         m.d.comb += [
             softmax.i.valid.eq(first.valid & of_softmax & ~busy), softmax.i.p.op.eq(fields.op), softmax.i.p.cnt.eq(fields.cnt),
             softmax.i.p.entry.eq(fields.aidx), softmax.i.p.slice.eq(fields.xidx), softmax.i.p.head.eq(head),
-            softmax.i.p.count.eq(Value.cast(fields)[IMMEDIATE_LOW:]), softmax.i.p.scale.eq(first.p.scale),
-            softmax.i.p.output.eq(outputs[head[:ceil_log2(config.heads)]]), softmax.i.p.entries.eq(_slices(config, first.p)),
+            softmax.i.p.count.eq(Value.cast(fields)[IMMEDIATE_LOW:]), softmax.i.p.scale.eq(issued.scale),
+            softmax.i.p.output.eq(outputs[head[:ceil_log2(config.heads)]]), softmax.i.p.entries.eq(_slices(config, issued)),
             scoreboard.done_io.eq(io.done | softmax.done), softmax.ready.eq(channel.ready),
             Value.cast(softmax.o).eq(Value.cast(channel.o)), self.softmax_misuse.eq(softmax.misuse),
             softmax.clear.valid.eq(sequencer.head.valid & (sequencer.head.setting == _OUTPUT)),
             softmax.clear.head.eq(sequencer.head.head),
         ]
 
-    def _refuse(self, m: Module, sequencer: Sequencer, command: Any, footprint: Footprint, k_bursts: Value) -> None:
+    def _refuse(self, m: Module, sequencer: Sequencer, command: Any, footprint: Footprint, place: KvPlace, issued: Any) -> None:
         """Stop a command that would leave a buffer, a row or the banks."""
         config = self._config
-        is_mac = command.op == PimOpcode.MAC
+        is_mac, appends, k_bursts = command.op == PimOpcode.MAC, command.op == PimOpcode.KVAP, issued.k_bursts
+        of_row = Cat(command.op == op for op in (PimOpcode.MAC, PimOpcode.RDCP, PimOpcode.WRCP)).any()
 
         def beyond(kind: EntryKind, entries: int) -> Value:
             return Cat((one.kind == kind) & (one.last >= entries) for one in (footprint.a, footprint.b)).any()
 
         bcast = is_mac & (command.mode == MacMode.BCAST)
         block = Value.cast(command)[IMMEDIATE_LOW:IMMEDIATE_LOW + IMMEDIATE_WIDTH]
-        of_head = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG)).any()
+        of_head = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG, PimOpcode.KVAP)).any()
         rules = (
             ((command.op == PimOpcode.MRG) & (command.aidx != command.xidx), PimErrorCause.UNSUPPORTED),
             (of_head & (command.aidx >= config.heads), PimErrorCause.HEAD_RANGE),
             ((command.op == PimOpcode.MVS) & (command.xidx >= config.heads), PimErrorCause.HEAD_RANGE),
             ((command.op == PimOpcode.SFO) & ((block == 0) | (block > config.k_tile)), PimErrorCause.TOKENS_RANGE),
+            (appends & (place.odd | (issued.head_dim % config.lanes != 0)), PimErrorCause.HEAD_RANGE),
+            (appends & place.full, PimErrorCause.TOKENS_RANGE),
+            (appends & place.beyond, PimErrorCause.ROW_RANGE),
             (is_mac & (command.mode > MacMode.BCAST), PimErrorCause.ILLEGAL_COMMAND),
             (is_mac & ((k_bursts == 0) | (k_bursts > 128)), PimErrorCause.HEAD_RANGE),
-            (is_mac & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
-            (is_mac & (command.row >= config.dram_rows * ceil_div(config.row_sets, _SETS)), PimErrorCause.ROW_RANGE),
-            (is_mac & (command.col + command.cnt >= config.dram.columns), PimErrorCause.COLUMN_RANGE),
+            (of_row & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
+            (of_row & (command.row >= config.dram_rows * ceil_div(config.row_sets, _SETS)), PimErrorCause.ROW_RANGE),
+            (of_row & (command.col + command.cnt >= config.dram.columns), PimErrorCause.COLUMN_RANGE),
             (beyond(EntryKind.X, config.xbuf_entries), PimErrorCause.XBUF_RANGE),
             (beyond(EntryKind.OUTPUT, config.obuf_entries), PimErrorCause.OBUF_RANGE),
             (bcast & beyond(EntryKind.OUTPUT, self.wide), PimErrorCause.OBUF_RANGE),

@@ -33,7 +33,8 @@ _NO_COMPOSITE = (PimOpcode.LOOP, PimOpcode.MODI, PimOpcode.HEADER, PimOpcode.BAR
 
 def issued_layout() -> data.StructLayout:
     """Return the layout of a command that is given out: its fields, and the settings that hold for it."""
-    return data.StructLayout({"command": command_layout(), "k_bursts": 8, "head_dim": 16, "scale": 32, "operands": 2})
+    return data.StructLayout({"command": command_layout(), "k_bursts": 8, "head_dim": 16, "scale": 32, "operands": 2,
+                              "max_tokens": 32})
 
 
 def _mask(opcode: PimOpcode) -> int:
@@ -135,7 +136,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             loops.bound.eq(bound), self.o.p.command.eq(command), self.o.p.k_bursts.eq(registers[PimRegister.K_BURSTS]),
             self.o.p.head_dim.eq(registers[PimRegister.HEAD_DIM]), self.o.p.scale.eq(registers[PimRegister.SCALE]),
-            self.o.p.operands.eq(registers[PimRegister.OPERANDS]),
+            self.o.p.operands.eq(registers[PimRegister.OPERANDS]), self.o.p.max_tokens.eq(registers[PimRegister.MAX_TOKENS]),
             self.head.head.eq(command.aidx), self.head.setting.eq(command.grp), self.head.value.eq(value),
         ]
         of_register = (op == PimOpcode.SETM) | (op == PimOpcode.LOOP)

@@ -1,0 +1,86 @@
+"""Compute commands as jobs of the channel, and their ends in order."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hw.pim.channel import channel_job_layout
+from hw.pim.config import PimConfig
+from hw.pim.isa import MacMode, PimOpcode
+from hw.pim.sequencer import issued_layout
+
+__all__ = ["COMPUTE_OPCODES", "JobMaker", "placed_layout"]
+
+COMPUTE_OPCODES = (PimOpcode.MAC, PimOpcode.RDCP, PimOpcode.WRCP, PimOpcode.KVAP)
+_SETS_LOG2 = 4              # of the sets that `grp` names
+
+
+def placed_layout() -> data.StructLayout:
+    """Return the layout of a command with the place of its token: set, row, column, and beat of the burst; of KVAP only."""
+    return data.StructLayout({"issued": issued_layout(), "set": _SETS_LOG2, "row": 16, "column": 8, "beat": 8, "slices": 10})
+
+
+class JobMaker(wiring.Component):
+    """Makes channel jobs of MAC, RDCP, WRCP and KVAP.
+
+    Jobs that multiply, that copy to X and that store from X end by ports of their own; a job of another kind than the one
+    before waits until all are done, so that `done` is of the oldest.
+
+    Parameters
+    ----------
+    config : PimConfig
+
+    Members
+    -------
+    i : In(stream of `placed_layout`)
+    job : Out(stream of `channel_job_layout`)
+    multiplied, copied, stored : In(1)
+        `done`, `copied`, `stored` of `PimChannel`.
+    done : Out(1)
+        The oldest job is done.
+    """
+
+    def __init__(self, config: PimConfig):
+        self._config = config
+        super().__init__({"i": In(stream.Signature(placed_layout())), "job": Out(stream.Signature(channel_job_layout(config))),
+                          "multiplied": In(1), "copied": In(1), "stored": In(1), "done": Out(1)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        fields, issued, job = self.i.p.issued.command, self.i.p.issued, self.job.p
+        kind, last_kind, under_way = Signal(2), Signal(2), Signal(4)
+        goes = Signal()
+        m.d.comb += [
+            self.done.eq(self.multiplied | self.copied | self.stored),
+            goes.eq((under_way == 0) | (kind == last_kind)), self.job.valid.eq(self.i.valid & goes),
+            self.i.ready.eq(self.job.ready & goes),
+        ]
+        m.d.sync += under_way.eq(under_way + (self.job.valid & self.job.ready) - self.done)
+        with m.If(self.job.valid & self.job.ready):
+            m.d.sync += last_kind.eq(kind)
+        beats_log2, bursts = ceil_log2(config.beats), Signal(range(config.dram.columns + 1))
+        m.d.comb += [
+            bursts.eq(fields.cnt), job.row.column.eq(fields.col), job.row.row.eq(fields.row), job.row.bursts.eq(bursts),
+            job.row.set[:_SETS_LOG2].eq(fields.grp), job.mac.bcast.eq(fields.mode == MacMode.BCAST),
+            job.mac.select.eq(issued.operands), job.mac.bursts.eq(fields.cnt), job.mac.x.eq(fields.xidx),
+            job.mac.period.eq(Mux(issued.k_bursts > config.dram.columns, config.dram.columns - 1, issued.k_bursts - 1)),
+            job.mac.entry.eq(fields.aidx), job.mac.clr.eq(fields.clr), job.mac.last.eq(fields.last), job.store.x.eq(fields.xidx),
+            job.store.slices.eq(((fields.cnt + 1) << beats_log2) - 1),
+        ]
+        if config.row_sets > 1 << _SETS_LOG2:           # rows beyond the last are of the next 16 sets
+            m.d.comb += job.row.set[_SETS_LOG2:].eq(fields.row[ceil_log2(config.dram_rows):])
+        with m.Switch(fields.op):
+            with m.Case(PimOpcode.RDCP):
+                m.d.comb += [kind.eq(1), job.mac.copy.eq(1)]
+            with m.Case(PimOpcode.WRCP):
+                m.d.comb += [kind.eq(2), job.row.write.eq(1), job.from_x.eq(1)]
+            with m.Case(PimOpcode.KVAP):
+                m.d.comb += [kind.eq(2), job.row.write.eq(1), job.from_x.eq(1), job.row.set.eq(self.i.p.set),
+                             job.row.row.eq(self.i.p.row), job.row.column.eq(self.i.p.column), job.store.beat.eq(self.i.p.beat),
+                             job.store.slices.eq(self.i.p.slices - 1),
+                             bursts.eq((self.i.p.beat + self.i.p.slices - 1) >> beats_log2)]
+        return m

@@ -1,0 +1,80 @@
+"""Where the next token of a head goes: rows of its K and V, and how many tokens are there."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hw.pim.config import PimConfig
+from hw.pim.isa import HEAD_SETTINGS
+
+__all__ = ["KvPlace"]
+
+_ROW_WIDTH = 16
+_TOKEN_WIDTH = 24
+
+
+class KvPlace(wiring.Component):
+    """Keeps of every head what SETH has set, and counts its tokens.
+
+    Tokens lie one after the other, in bursts of all streams; rows of all sets of banks in turn, then the next row. A token is a
+    power of two of slices, at most a row.
+
+    Parameters
+    ----------
+    config : PimConfig
+
+    Members
+    -------
+    setting : In({valid: 1, head: 8, setting: 4, value: 32})
+    head : In(8), value : In(1)
+        Whose next token: its K, or with `value` its V.
+    slices : In(10)
+        Of a token.
+    max_tokens : In(32)
+    append : In(1)
+        With `value`: there is one token more.
+    set, row, column, beat : Out
+    full : Out(1), beyond : Out(1), odd : Out(1)
+        There are `max_tokens`; the row is none of the memory; `slices` are no power of two or more than a row.
+    output : Out(8)
+        First entry of the head's output.
+    """
+
+    def __init__(self, config: PimConfig):
+        self._config = config
+        super().__init__({
+            "setting": In(wiring.Signature({"valid": Out(1), "head": Out(8), "setting": Out(4), "value": Out(32)})),
+            "head": In(8), "value": In(1), "slices": In(10), "max_tokens": In(32), "append": In(1),
+            "set": Out(4), "row": Out(_ROW_WIDTH), "column": Out(8), "beat": Out(8),
+            "full": Out(1), "beyond": Out(1), "odd": Out(1), "output": Out(8),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        width = ceil_log2(config.heads)
+        kept = {name: Array(Signal(bits, name=f"{name}_{head}") for head in range(1 << width)) for name, bits in zip(
+            HEAD_SETTINGS, (_ROW_WIDTH, _ROW_WIDTH, _TOKEN_WIDTH, 8), strict=True)}
+        head = self.head[:width]
+        tokens = kept["tokens"][head]
+        for number, name in enumerate(HEAD_SETTINGS):
+            with m.If(self.setting.valid & (self.setting.setting == number)):
+                m.d.sync += kept[name][self.setting.head[:width]].eq(self.setting.value)
+        with m.If(self.append & self.value):
+            m.d.sync += kept["tokens"][head].eq(tokens + 1)
+        row_slices = config.dram.columns * config.beats
+        sets_log2 = min(4, ceil_log2(config.row_sets))
+        position, number = Signal(_TOKEN_WIDTH + 10), Signal(_TOKEN_WIDTH + 10)
+        total = Signal(_TOKEN_WIDTH + 10)
+        m.d.comb += [
+            position.eq(tokens * self.slices), number.eq(position >> ceil_log2(row_slices)), self.set.eq(number[:sets_log2]),
+            total.eq((number >> sets_log2) + Mux(self.value, kept["v_row"][head], kept["k_row"][head])), self.row.eq(total),
+            self.column.eq(position[:ceil_log2(row_slices)] >> ceil_log2(config.beats)),
+            self.beat.eq(position[:ceil_log2(config.beats)]), self.output.eq(kept["output"][head]),
+            self.full.eq(tokens >= self.max_tokens), self.beyond.eq(total >= config.dram_rows),
+            self.odd.eq((self.slices == 0) | ((self.slices & (self.slices - 1)) != 0) | (self.slices > row_slices)),
+        ]
+        return m
