@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memories", choices=("none", "parity", "secded"), default="secded",
                         help="what memories get; stated apart (default: %(default)s)")
     parser.add_argument("--mesh", choices=("auto", *_MESHES), default="auto",
-                        help="how the array checks itself; auto: abft or not, whichever costs less (default: %(default)s)")
+                        help="how the array checks itself; auto: abft (of a systolic array) or not, whichever costs less "
+                             "(default: %(default)s)")
     parser.add_argument("--faults", type=int, default=100_000, metavar="N",
                         help="of each campaign, at least (default: %(default)s); each register group gets 400 or more")
     parser.add_argument("--no-synthesis", action="store_true",
@@ -139,7 +140,8 @@ def _tried(args: argparse.Namespace, config: AcceleratorConfig, plan: Plan, rate
         If none does.
     """
     found, refused = [], []
-    for mesh in (NONE, "abft") if args.mesh == "auto" else (args.mesh,):
+    automatic = (NONE, "abft") if config.engine == "systolic" else (NONE,)      # others cannot check themselves
+    for mesh in automatic if args.mesh == "auto" else (args.mesh,):
         base: Rules = (*memories, *(((_MESH, mesh),) if mesh != NONE else ()))
         guarded = dataclasses.replace(config, protection=base)
         name = "base" if mesh == NONE else f"base-{mesh}"

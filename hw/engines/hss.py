@@ -175,6 +175,10 @@ def _check(config: AcceleratorConfig) -> None:
     if config.weight_format != "int8":
         raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for structured sparsity (others are weight_formats), "
                           f"not {config.weight_format!r}")
+    mechanism = config.protection_of("engine.mesh")
+    if mechanism != "none":
+        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for structured sparsity, whose columns "
+                          f"do not check themselves, not {mechanism!r}")
     granule = max(hss_granule(config, mode) for mode in hss_modes(config))
     if config.line_bytes < granule:
         raise ConfigError(f"AcceleratorConfig.bus_width must make lines of at least {granule} bytes for structured sparsity (the "

@@ -61,6 +61,16 @@ def test_a_rule_must_match_something() -> None:
             check_matched((rule,), registers, blocks)
 
 
+@pytest.mark.parametrize("engine", sorted({config.engine for config in PRESETS.values()}))
+def test_only_an_array_that_can_check_itself_is_asked_to(engine: str) -> None:
+    config = next(config for config in PRESETS.values() if config.engine == engine)
+    if engine == "systolic":
+        assert dataclasses.replace(config, protection=(("engine.mesh", "abft"),)).protection_of("engine.mesh") == "abft"
+        return
+    with pytest.raises(ConfigError, match=r"^AcceleratorConfig\.protection must ask 'none' of engine\.mesh for .*, not 'abft'$"):
+        dataclasses.replace(config, protection=(("engine.mesh", "abft"),))
+
+
 def test_the_command_line_takes_rules(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "systolic-4x4", "--device", "golden", "--gemm", "4,4,4", "--json"]
     assert main([*arguments, "--set", "protection=*:tmr,scratchpad:secded"]) == 0
