@@ -59,7 +59,8 @@ class PimChannel(wiring.Component):
     """Jobs in; weights from the DRAM through the MACs into the output buffer.
 
     A job goes to the row engine and to the compute path at once, so rows are opened while earlier bursts are multiplied. The skid
-    has room for every burst that is on its way.
+    has room for every burst that is on its way. A job that writes is taken when what was multiplied before is done, and the next
+    one that multiplies when what comes from X has been read: so jobs are done in their order, whatever they do.
 
     Parameters
     ----------
@@ -80,6 +81,8 @@ class PimChannel(wiring.Component):
     done : Out(1), copied : Out(1), stored : Out(1)
         The oldest job that multiplies, or copies, is done (`ComputePath`); the oldest that writes has given its last burst to the
         DRAM.
+    finished : Out(1)
+        Any of these: the oldest job is done.
     range_error, nan_error : Out(1)
         See `ComputePath`.
     active, stall_row, stall_refresh, stall_credit, stall_hazard : Out(1)
@@ -108,7 +111,7 @@ class PimChannel(wiring.Component):
             "dram": Out(DramPort(streams=config.streams, burst_bytes=config.burst_bytes, sets=config.row_sets,
                                  rows=config.dram_rows, columns=timing.columns, phases=self.phases)),
             **{name: members[inner] for name, inner in self._passed.items()},
-            "idle": Out(1), "range_error": Out(1), "stored": Out(1), "active": Out(1), "stall_row": Out(1),
+            "idle": Out(1), "range_error": Out(1), "stored": Out(1), "finished": Out(1), "active": Out(1), "stall_row": Out(1),
             "stall_refresh": Out(1), "stall_credit": Out(1), "stall_hazard": Out(1),
         })
 
@@ -135,8 +138,8 @@ class PimChannel(wiring.Component):
         m.d.sync += dropped.eq(dropped | (foreign & self.job.valid))
         m.d.comb += [
             # Neither takes a job that another one does not.
-            both.eq(~foreign & rows.i.ready
-                    & Mux(job.row.write, sources.i.ready & (~job.from_x | store.i.ready), compute.job.ready)),
+            both.eq(~foreign & rows.i.ready & Mux(job.row.write, sources.i.ready & compute.idle & (~job.from_x | store.i.ready),
+                                                  compute.job.ready & store.idle)),
             sources.i.valid.eq(self.job.valid & both & job.row.write), sources.i.p.eq(job.from_x),
             store.i.valid.eq(self.job.valid & both & job.row.write & job.from_x), store.i.p.eq(job.store),
             compute.peek.eq(store.slice), store.data.eq(compute.peeked),
@@ -150,6 +153,7 @@ class PimChannel(wiring.Component):
             skid.valid.eq(self.dram.rvalid), skid.data.eq(self.dram.rdata), rows.credit.eq(skid.credit),
             rows.hold.eq(self.hold), self.slack.eq(rows.slack),
             self.idle.eq(rows.idle & compute.idle & store.idle), self.stored.eq(rows.stored),
+            self.finished.eq(compute.done | compute.copied | rows.stored),
             self.active.eq(compute.macs),
             self.stall_row.eq(rows.stall_row), self.stall_refresh.eq(rows.stall_refresh),
             self.stall_credit.eq(rows.stall_credit), self.stall_hazard.eq(compute.stall_hazard),

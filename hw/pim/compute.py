@@ -75,7 +75,8 @@ class ComputePath(wiring.Component):
     idle : Out(1)
         Nothing is under way, and every result is written.
     done : Out(1), copied : Out(1)
-        A job is done, the oldest one: it reads X no more, and what it has completed can be read. Of copies, what it has written.
+        A job is done, the oldest one: it reads X no more, and what it has completed can be read. Of copies, what it has written:
+        a copy begins when every job before it is done.
     peek, peeked : see `XBuffer`
     range_error, nan_error : Out(1)
         Sticky: a beat was dropped that would have read or written beyond a buffer, gone on with the accumulation of another
@@ -188,9 +189,10 @@ class ComputePath(wiring.Component):
             latest = (valid, place)
         near = closes & ~job.bcast & ~clr & Cat(recent).any()
         apart = (mode == job.bcast) | (array.empty & ~output.busy)
+        quiet = Signal()                                        # every job before is done
         offered = jobs.o.valid & self.weight.valid & ~merger.busy
         m.d.comb += [
-            go.eq(offered & Mux(job.copy, ~self.x.valid, apart & ~near)), self.weight.ready.eq(go),
+            go.eq(offered & Mux(job.copy, ~self.x.valid & quiet, apart & ~near)), self.weight.ready.eq(go),
             self.stall_hazard.eq(self.weight.valid & ~go),
             jobs.o.ready.eq(go & job_ends), self.macs.eq(go & inside & ~job.copy),
         ]
@@ -251,9 +253,10 @@ class ComputePath(wiring.Component):
         ended = _later(m, go & job_ends & job.bcast & ~job.last & ~job.copy, "ended", self._reach)
         copied = _later(m, go & job_ends & job.copy, "copied", 1)
         merged = _later(m, merger.done, "merged", 1)
-        m.d.comb += [self.done.eq(complete[-1] | ended[-1] | merged[-1]), self.copied.eq(copied[-1]),
-                     self.idle.eq(~jobs.o.valid & array.empty & ~output.busy & ~merger.busy
-                                  & ~Cat(line[:-1] for line in (complete, ended)).any())]
+        m.d.comb += [
+            self.done.eq(complete[-1] | ended[-1] | merged[-1]), self.copied.eq(copied[-1]), self.idle.eq(~jobs.o.valid & quiet),
+            quiet.eq(array.empty & ~output.busy & ~merger.busy & ~Cat(line[:-1] for line in (complete, ended)).any()),
+        ]
         return m
 
 

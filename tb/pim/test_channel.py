@@ -28,8 +28,9 @@ class Channel:
         self.model = DramModel(DramChannel(config.dram, interval=config.interval, rows=config.dram_rows, refresh=refresh),
                                streams=config.streams, phases=dram_phases(config))
         self.jobs, self.writes, self.slices, self.sides = [], [], [], []
+        self.order = []
         self.counts = dict.fromkeys(
-            ("active", "done", "copied", "stored", "stall_row", "stall_refresh", "stall_credit", "stall_hazard"), 0)
+            ("active", "done", "copied", "stored", "finished", "stall_row", "stall_refresh", "stall_credit", "stall_hazard"), 0)
 
     def x(self, codes, first=0):
         """Put (rows, n) codes into slices from `first` on."""
@@ -95,6 +96,8 @@ class Channel:
             async for _, _, *values in ctx.tick().sample(*ports):
                 for name, value in zip(self.counts, values, strict=True):
                     self.counts[name] += value
+                    if value and name in ("done", "copied", "stored"):
+                        self.order.append(name)
 
         benches = [bench, *([put_all(dut.write, self.writes)] if self.writes else [])]
         simulate(dut, *benches, background=[lambda ctx: self.model.serve(ctx, dut.dram), count, check_stream(dut.job)],
@@ -242,15 +245,19 @@ def test_slices_of_x_are_stored_and_read_back_into_x():
     old = rng.integers(-128, 128, (4, 32), dtype=np.int8)
     channel.x(x.view(np.uint8))
     channel.fill((3, 2, 10), old)
+    channel.job((3, 2, 20), 1, entry=1)                                        # something that is under way
     channel.job((3, 2, 10), 2, store={"x": 1, "slices": 3, "beat": 0})         # slices 1 to 4: columns 10 and 11
     channel.job((3, 2, 10), 2, copy=1, x=16)                                   # and back into all rows, from slice 16 on
     channel.job((3, 2, 10), 2, period=1, x=16, entry=7)                        # the stored times themselves: no order but theirs
+    channel.job((3, 2, 13), 1, store={"x": 16, "slices": 1, "beat": 0})        # what was copied is stored
     found = channel.run(8).view(np.int32)
     stored = x[0, config.lanes:5 * config.lanes].astype(np.int64)
     assert (channel.model.burst(3, 2, 10).view(np.int8) == stored[:32]).all()
     assert (channel.model.burst(3, 2, 11).view(np.int8) == stored[32:]).all()
     assert (channel.model.burst(3, 2, 12).view(np.int8) == old[2]).all()
-    assert (channel.counts["stored"], channel.counts["copied"], channel.counts["done"]) == (1, 1, 1)
+    assert (channel.model.burst(3, 2, 13).view(np.int8) == stored[:32]).all()
+    assert channel.order == ["done", "stored", "copied", "done", "stored"]
+    assert channel.counts["finished"] == 5
     assert (found[7, 0] == (stored * stored).sum()).all()
 
 
