@@ -16,6 +16,14 @@ def model(tmp_path):
     return write_llama(tmp_path / "model")
 
 
+@pytest.fixture(autouse=True)
+def small_text(monkeypatch):
+    """Files of a few hundred bytes instead of Python's library."""
+    files = {name: b"def %d(x):\n    return x + 1\n" % number * 40 for number, name in enumerate("abcdef")}
+    for place in ("flows.sparsity.documents", "flows.commands.eval.documents"):
+        monkeypatch.setattr(place, lambda: (files, dict(list(files.items())[:2])))
+
+
 def test_it_is_what_eval_says(model, capsys):
     found = evaluations(Options(model=model, windows=3), {"exact": QuantizationPlan(),
                                                           "2:4": QuantizationPlan.named(weights="2:4")})
