@@ -12,8 +12,8 @@ from hw.pim.isa import HEAD_SETTINGS
 
 __all__ = ["KvPlace"]
 
-_ROW_WIDTH = 16
-_TOKEN_WIDTH = 24
+_WIDTH = 32                 # of what SETH sets
+_OUTPUT_WIDTH = 10          # an entry that is none stays one that is none
 
 
 class KvPlace(wiring.Component):
@@ -39,7 +39,7 @@ class KvPlace(wiring.Component):
     set, row, column, beat : Out
     full : Out(1), beyond : Out(1), odd : Out(1)
         There are `max_tokens`; the row is none of the memory; `slices` are no power of two or more than a row.
-    output : Out(8)
+    output : Out(10)
         First entry of the head's output.
     """
 
@@ -48,8 +48,8 @@ class KvPlace(wiring.Component):
         super().__init__({
             "setting": In(wiring.Signature({"valid": Out(1), "head": Out(8), "setting": Out(4), "value": Out(32)})),
             "head": In(8), "value": In(1), "slices": In(10), "max_tokens": In(32), "append": In(1),
-            "set": Out(4), "row": Out(_ROW_WIDTH), "column": Out(8), "beat": Out(8),
-            "full": Out(1), "beyond": Out(1), "odd": Out(1), "output": Out(8),
+            "set": Out(4), "row": Out(16), "column": Out(8), "beat": Out(8),
+            "full": Out(1), "beyond": Out(1), "odd": Out(1), "output": Out(_OUTPUT_WIDTH),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -57,18 +57,19 @@ class KvPlace(wiring.Component):
         config = self._config
         width = ceil_log2(config.heads)
         kept = {name: Array(Signal(bits, name=f"{name}_{head}") for head in range(1 << width)) for name, bits in zip(
-            HEAD_SETTINGS, (_ROW_WIDTH, _ROW_WIDTH, _TOKEN_WIDTH, 8), strict=True)}
+            HEAD_SETTINGS, (_WIDTH, _WIDTH, _WIDTH, _OUTPUT_WIDTH), strict=True)}
         head = self.head[:width]
         tokens = kept["tokens"][head]
         for number, name in enumerate(HEAD_SETTINGS):
             with m.If(self.setting.valid & (self.setting.setting == number)):
-                m.d.sync += kept[name][self.setting.head[:width]].eq(self.setting.value)
+                value, most = self.setting.value, (1 << _OUTPUT_WIDTH) - 1
+                value = Mux(value > most, most, value) if name == "output" else value
+                m.d.sync += kept[name][self.setting.head[:width]].eq(value)
         with m.If(self.append & self.value):
             m.d.sync += kept["tokens"][head].eq(tokens + 1)
         row_slices = config.dram.columns * config.beats
         sets_log2 = min(4, ceil_log2(config.row_sets))
-        position, number = Signal(_TOKEN_WIDTH + 10), Signal(_TOKEN_WIDTH + 10)
-        total = Signal(_TOKEN_WIDTH + 10)
+        position, number, total = (Signal(_WIDTH + 12, name=name) for name in ("position", "number", "total"))
         m.d.comb += [
             position.eq(tokens * self.slices), number.eq(position >> ceil_log2(row_slices)), self.set.eq(number[:sets_log2]),
             total.eq((number >> sets_log2) + Mux(self.value, kept["v_row"][head], kept["k_row"][head])), self.row.eq(total),
