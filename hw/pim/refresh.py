@@ -19,8 +19,8 @@ class Refresher(wiring.Component):
     """Refreshes ranks as a whole, or with `same_bank` sets of banks, bank by bank.
 
     Each of these units owes one refresh more every REFI, one unit after the other. A unit that owes one is refreshed when no job
-    in the queue is for it, so that it costs nothing; and also with jobs once it owes 4, or with `hold` 8, the most that the
-    DRAM allows, at the end of a job. Its rows are closed first; a refresh of all banks takes RFC, one bank by bank
+    in the queue is for it, so that it costs nothing; and also with jobs once it owes 4, at the end of a job. With `hold` it is
+    only once it owes 8, the most that the DRAM allows. Its rows are closed first; a refresh of all banks takes RFC, one bank by bank
     (streams − 1)·RREFD + RFCSB.
 
     Parameters
@@ -93,7 +93,7 @@ class Refresher(wiring.Component):
             its = slice(index * each, (index + 1) * each)
             m.d.comb += [
                 urgent[index].eq(count >= Mux(self.hold, most, _PATIENCE)),
-                free[index].eq((count != 0) & ~self.in_use[its].any()),
+                free[index].eq((count != 0) & ~self.in_use[its].any() & ~self.hold),
                 forced[index].eq(urgent[index] & ~self.busy[its].any()),
                 self.wanted[its].eq(urgent[index].replicate(each)),
             ]
