@@ -182,11 +182,14 @@ class PimCore(wiring.Component):
         block = Value.cast(command)[IMMEDIATE_LOW:IMMEDIATE_LOW + IMMEDIATE_WIDTH]
         of_head = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG, PimOpcode.KVAP)).any()
         of_output = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MRG)).any()
+        ways = len({(config.wtype, config.xtype), (config.kvtype, config.xtype), (config.kvtype, config.ptype)})
         rules = (
             ((command.op == PimOpcode.MRG) & (command.aidx != command.xidx), PimErrorCause.UNSUPPORTED),
             (of_head & (command.aidx >= config.heads), PimErrorCause.HEAD_RANGE),
             ((command.op == PimOpcode.MVS) & (command.xidx >= config.heads), PimErrorCause.HEAD_RANGE),
             ((command.op == PimOpcode.SFO) & ((block == 0) | (block > config.k_tile)), PimErrorCause.TOKENS_RANGE),
+            (of_output & (place.slices == 0), PimErrorCause.HEAD_RANGE),
+            (is_mac & (issued.operands > (2 if ways > 1 else 0)), PimErrorCause.ILLEGAL_COMMAND),
             (of_output & (place.output + place.slices > self.wide), PimErrorCause.OBUF_RANGE),
             (appends & (place.odd | (issued.head_dim % config.lanes != 0)), PimErrorCause.HEAD_RANGE),
             (appends & place.full, PimErrorCause.TOKENS_RANGE),

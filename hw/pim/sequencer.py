@@ -49,6 +49,11 @@ def _bits(name: str) -> int:
     return ((1 << _WIDTHS[name]) - 1) << _LOWS[name]
 
 
+def _fitting(value: Value, width: int) -> Value:
+    """Return a setting, or 0, which none of them may be, if it is too large."""
+    return Mux(value[width:] != 0, 0, value)
+
+
 class Sequencer(wiring.Component):
     """Fetches commands from its list memory, runs loops and settings, and offers the others, in order.
 
@@ -134,9 +139,11 @@ class Sequencer(wiring.Component):
         bound = registers[command.aidx[:4]] + command.row
         body_fits = (command.xidx != 0) & (pc + command.xidx <= Mux(loops.inside, loops.end, last_pc))
         m.d.comb += [
-            loops.bound.eq(bound), self.o.p.command.eq(command), self.o.p.k_bursts.eq(registers[PimRegister.K_BURSTS]),
-            self.o.p.head_dim.eq(registers[PimRegister.HEAD_DIM]), self.o.p.scale.eq(registers[PimRegister.SCALE]),
-            self.o.p.operands.eq(registers[PimRegister.OPERANDS]), self.o.p.max_tokens.eq(registers[PimRegister.MAX_TOKENS]),
+            loops.bound.eq(bound), self.o.p.command.eq(command),
+            self.o.p.k_bursts.eq(_fitting(registers[PimRegister.K_BURSTS], 8)),
+            self.o.p.head_dim.eq(_fitting(registers[PimRegister.HEAD_DIM], 16)),
+            self.o.p.operands.eq(Mux(registers[PimRegister.OPERANDS] > 3, 3, registers[PimRegister.OPERANDS])),
+            self.o.p.scale.eq(registers[PimRegister.SCALE]), self.o.p.max_tokens.eq(registers[PimRegister.MAX_TOKENS]),
             self.head.head.eq(command.aidx), self.head.setting.eq(command.grp), self.head.value.eq(value),
         ]
         of_register = (op == PimOpcode.SETM) | (op == PimOpcode.LOOP)

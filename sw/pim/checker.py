@@ -136,6 +136,7 @@ class _Checker:
         head_rows = config.dram_rows * config.row_sets // 2
         limits = {
             PimRegister.K_BURSTS: (1, 128), PimRegister.GROUP: (1, config.rows_x), PimRegister.HEAD_DIM: (1, config.k_tile),
+            PimRegister.OPERANDS: (0, 2 if len({config.wtype, config.kvtype}) + len({config.xtype, config.ptype}) > 2 else 0),
             PimRegister.MAX_TOKENS: (0, head_rows * config.row_bytes * 8 // config.kv_bits),
         }
         register = PimRegister(command.fields["aidx"])

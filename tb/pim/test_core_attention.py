@@ -20,6 +20,7 @@ COPIES = ("setm k_bursts, 1\nwrx cnt=3\nwrcp grp=3 row=60 col=4 cnt=1\nrdcp grp=
 REFUSED = {
     "mrg aidx=1 xidx=2": "UNSUPPORTED", "sfo aidx=1 value=65": "TOKENS_RANGE", "mvs xidx=4": "HEAD_RANGE", "kvap": "HEAD_RANGE",
     "setm head_dim, 16\nkvap": "TOKENS_RANGE", "setm head_dim, 16\nsetm max_tokens, 9\nseth k_row, 0, 64\nkvap": "ROW_RANGE",
+    "sfo aidx=1 value=1": "HEAD_RANGE", "setm k_bursts, 257\nmac": "HEAD_RANGE", "setm operands, 4\nmac": "ILLEGAL_COMMAND",
     "wrcp col=31 cnt=1": "COLUMN_RANGE", "setm head_dim, 16\nseth output, 1, 15\nmrg aidx=1 xidx=1": "OBUF_RANGE",
 }
 

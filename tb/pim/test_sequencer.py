@@ -83,8 +83,9 @@ def expected(words):
             if one.opcode is PimOpcode.SETH:
                 heads.append((one.fields["aidx"], one.fields["grp"], one.fields["value"]))
             if one.opcode in QUEUED:
-                issued.append((command(one.opcode, **one.fields), settings.of(PimRegister.K_BURSTS) & 255,
-                               settings.of(PimRegister.HEAD_DIM) & 0xFFFF, settings.of(PimRegister.SCALE)))
+                k_bursts, head_dim = settings.of(PimRegister.K_BURSTS), settings.of(PimRegister.HEAD_DIM)
+                issued.append((command(one.opcode, **one.fields), k_bursts if k_bursts < 1 << 8 else 0,
+                               head_dim if head_dim < 1 << 16 else 0, settings.of(PimRegister.SCALE)))
     except CommandError as problem:
         return issued, heads, problem.cause, problem.index
     return issued, heads, PimErrorCause.NONE, 0

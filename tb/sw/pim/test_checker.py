@@ -56,6 +56,7 @@ def test_what_holds_no_row_may_take_longer_than_a_refresh_interval():
     ("mrg aidx=1 xidx=9", "HEAD_RANGE", "head must be below 4, not 9"),
     ("setm group, 3", "HEAD_RANGE", "GROUP must be between 1 and 2, not 3"),
     ("setm k_bursts, 0", "HEAD_RANGE", "K_BURSTS must be between 1 and 128, not 0"),
+    ("setm operands, 1", "HEAD_RANGE", "OPERANDS must be between 0 and 0, not 1"),
     ("setm max_tokens, 600000", "TOKENS_RANGE", "MAX_TOKENS must be between 0 and 524288, not 600000"),
     ("setm head_dim, 65", "HEAD_RANGE", "HEAD_DIM must be between 1 and 64, not 65"),
     ("af mode=3 cnt=0\naf mode=0 xidx=8", "XBUF_RANGE", r"entries must be below 8 \(xbuf_entries\), not 8"),
