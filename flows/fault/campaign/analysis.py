@@ -44,6 +44,11 @@ class Lifetimes:
     cycles : int
         Of the run without faults.
     accesses : mapping of memory path to Accesses
+
+    Raises
+    ------
+    ValueError
+        If an access comes after the run.
     """
 
     def __init__(self, words: Words, cycles: int, accesses: Mapping[str, Accesses]):
@@ -57,6 +62,9 @@ class Lifetimes:
             mine = np.flatnonzero(words.memory & (paths == path))
             if not len(mine):
                 continue
+            if len(found.cycles) and found.cycles.max() >= cycles:
+                raise ValueError(f"accesses to {path} must be in the run's {cycles} cycles, not in cycle "
+                                 f"{int(found.cycles.max())}")
             depth = int(max([words.addresses[mine].max(), *found.addresses, *found.kept])) + 1
             self._key[mine] = base + words.addresses[mine]
             # Of several accesses in one cycle a read comes first: it still sees the flip.

@@ -48,6 +48,12 @@ def test_alive_is_what_somebody_sees(seed):
     assert 0 < seen.mean() < 1
 
 
+def test_accesses_after_the_run_are_refused():
+    late = Accesses(cycles=np.array([3, CYCLES]), addresses=np.array([0, 1]), reads=np.array([True, True]), kept=np.array([0]))
+    with pytest.raises(ValueError, match=rf"^accesses to dut\.memory must be in the run's {CYCLES} cycles, not in cycle 40$"):
+        Lifetimes(words(), CYCLES, {"dut.memory": late})
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_live_cycles_are_counted_by_label(seed):
     accesses, seen = random_run(seed)

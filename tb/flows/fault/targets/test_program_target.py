@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from amaranth.hdl import Shape
 
+from flows.fault.campaign.job import open_job
+from flows.fault.campaign.plan import Plan
 from flows.fault.engines.lanes.lanes_engine import LanesEngine
 from flows.fault.engines.verilator_engine import VerilatorEngine
 from flows.fault.netlist.sites import sites_of
@@ -101,6 +103,15 @@ def test_lanes_and_verilator_agree():
     assert_same(outcomes, other.run(faults), faults, one.sites)
     assert {Outcome.MASKED, Outcome.DETECTED_BENIGN, Outcome.DUE, Outcome.SDC, Outcome.PROTOCOL, Outcome.HANG} <= set(
         outcomes["outcome"])
+
+
+def test_what_the_access_trace_proves_to_be_masked_is_masked():
+    job = open_job(target(), Plan(seed=5), engine="lanes", cells=("memory",))
+    faults = job.sampler.faults(job.sampler.indices(0, 0, 20_000))
+    alive = job.lifetimes.alive(job.words.rows_of(faults["site"]), faults["cycle"].astype(np.int64))
+    assert 0.5 < (~alive).mean() < 1
+    assert not job.engine.run(faults[~alive])["outcome"].any()
+    assert job.engine.run(faults[alive])["outcome"].any()
 
 
 def outcome_of(path, bit, cycle, *, address=0, kind=Kind.SEU, duration=1):

@@ -189,6 +189,10 @@ def test_the_access_trace_says_when_words_are_read_and_written():
         machine.edge()
     assert sorted(map(tuple, trace.tolist())) == sorted(expected)
     assert {kind for _, _, kind in expected} == {0, 1, 2}
+    ended = engine(observed=(), memory=True, done="done")           # clocked on to the deadline, but the run is over
+    assert ended.golden_cycles < CYCLES < ended.deadline
+    assert sorted(map(tuple, ended.access_trace()[memory_path()].tolist())) == sorted(
+        row for row in expected if row[1] < ended.golden_cycles)
 
 
 def test_a_fault_after_the_run_is_refused():
