@@ -36,7 +36,7 @@ class DramPort(wiring.Signature):
     -------
     row_valid, row_op, row_set, row_bank, row_whole, row_row, row_phase : Out
         A row command (`DramCommand`): ACT or ACTM opens row `row_row` of set `row_set`; PRE closes the rows of the set, or with
-        `row_whole` those of its rank; REF is for the set's rank, REFSB for bank `row_bank` of the set.
+        `row_whole` those of its rank; REFSB is for bank `row_bank` of the set, REF for the rank of that bank.
     col_valid, col_op, col_set, col_column, col_phase : Out
         A column command: RD, MAC or WR of one burst of each bank of the set.
     wdata, wmask : Out

@@ -20,8 +20,8 @@ class Refresher(wiring.Component):
 
     Each of these units owes one refresh more every REFI, one unit after the other. A unit that owes one is refreshed when no job
     in the queue is for it, so that it costs nothing; and also with jobs once it owes 4, at the end of a job. With `hold` it is
-    only once it owes 8, the most that the DRAM allows. Its rows are closed first; a refresh of all banks takes RFC, one bank by bank
-    (streams − 1)·RREFD + RFCSB.
+    only once it owes 8, the most that the DRAM allows. Its rows are closed first; a refresh of all banks takes RFC, one bank by
+    bank (streams − 1)·RREFD + RFCSB.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Refresher(wiring.Component):
     wanted : Out(sets)
         Will be refreshed at the end of the job: no row need be opened ahead.
     command, op, set, bank, whole, last : Out
-        A row command in this cycle, if `command`; it goes before any other. `last`: with REFSB, of the set's last bank.
+        A row command in this cycle, if `command`; it goes before any other. `last` of a unit.
     slack : Out(4)
         Refreshes that can still be put off, by the unit that owes most.
     """
@@ -63,7 +63,9 @@ class Refresher(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         t, phases = self._timing, self._phases
-        units = self._sets if self._same_bank else t.ranks
+        units = self._sets if self._same_bank else min(t.ranks, self._sets)
+        steps = self._streams if self._same_bank else t.ranks // units      # commands that a unit takes, each for other banks
+        apart_banks = 1 if self._same_bank else t.all_banks // t.ranks
         each = self._sets // units
         most = POSTPONED_REFRESHES
 
@@ -107,15 +109,15 @@ class Refresher(wiring.Component):
         members = Signal(self._sets)
         for index in range(units):
             m.d.comb += members[index * each:(index + 1) * each].eq((unit == index).replicate(each))
-        bank = Signal(range(self._streams))
+        step_now = Signal(range(steps))
         apart = Signal(range(t.rrefd + phases))
-        last_bank = bank == self._streams - 1 if self._same_bank else C(1, 1)
+        last_step = step_now == steps - 1
         m.d.sync += apart.eq(Mux(apart > phases, apart - phases, 0))
-        m.d.comb += [self.set.eq(unit * each), self.whole.eq(not self._same_bank)]
+        m.d.comb += [self.set.eq(unit * each), self.whole.eq(not self._same_bank and units == t.ranks)]
         with m.FSM(name="refresh"):
             with m.State("idle"):
                 with m.If(candidates.any()):
-                    m.d.sync += [unit.eq(picked), bank.eq(0)]
+                    m.d.sync += [unit.eq(picked), step_now.eq(0)]
                     m.next = "close"
             with m.State("close"):
                 m.d.comb += [self.blocks.eq(members), self.op.eq(DramCommand.PRE)]
@@ -127,12 +129,12 @@ class Refresher(wiring.Component):
             with m.State("refresh"):
                 m.d.comb += [
                     self.blocks.eq(members), self.op.eq(DramCommand.REFSB if self._same_bank else DramCommand.REF),
-                    self.bank.eq(bank), self.last.eq(last_bank),
+                    self.bank.eq(step_now * apart_banks if steps > 1 else 0), self.last.eq(last_step),
                     self.command.eq(((self.settled & members) == members) & (apart == 0)),
                 ]
                 with m.If(self.command):
-                    m.d.sync += [bank.eq(bank + 1), apart.eq(t.rrefd)]
-                    with m.If(last_bank):
+                    m.d.sync += [step_now.eq(step_now + 1), apart.eq(t.rrefd)]
+                    with m.If(last_step):
                         m.d.comb += done.eq(1)
                         m.next = "idle"
         return m

@@ -75,7 +75,7 @@ class RowEngine(wiring.Component):
     def __init__(self, *, timing: DramTiming, interval: int, streams: int, phases: int, rows: int, credits: int,
                  lookahead: int = 3, same_bank: bool = False):
         closest = min(timing.rcd_mac, timing.rcd_write, timing.rp, timing.rtp_l, timing.ras, interval)
-        for name, value, low, high in (("streams", streams, 1, timing.all_banks // timing.ranks), ("phases", phases, 1, closest),
+        for name, value, low, high in (("streams", streams, 1, timing.all_banks), ("phases", phases, 1, closest),
                                        ("rows", rows, 1, 1 << 16), ("credits", credits, 1, 256), ("lookahead", lookahead, 1, 8)):
             if not low <= value <= high:
                 raise ConfigError(f"RowEngine.{name} must be between {low} and {high}, not {value!r}")

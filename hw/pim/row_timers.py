@@ -34,7 +34,8 @@ class RowTimers(wiring.Component):
     Members
     -------
     row_cmd, row_op, row_set, row_row, row_phase, whole, last : In
-        The row command of this cycle; `whole`: for all sets of the rank; `last`: with REFSB, of the last bank of the set.
+        The row command of this cycle; `whole`: for all sets of the rank; `last`: the last refresh of the set or
+        rank.
     read, wrote, col_set, col_phase : In
         The column command of this cycle.
     open : Out(sets)
@@ -95,7 +96,7 @@ class RowTimers(wiring.Component):
         with m.Else():
             m.d.sync += [read.eq(after(read, phases)), write.eq(after(write, phases))]
 
-        ranks = t.ranks
+        ranks = min(t.ranks, self._sets)        # a set may be all banks of all ranks
         per_rank = self._sets // ranks
         rank = Signal(range(ranks))
         for number in range(1, ranks):
@@ -139,11 +140,10 @@ class RowTimers(wiring.Component):
                         ]
                     with m.Case(DramCommand.PRE):
                         m.d.sync += [is_open.eq(0), to_act.eq(_later(to_act, since + t.rp, phases))]
-                    with m.Case(DramCommand.REF):
-                        m.d.sync += to_act.eq(since + t.rfc - phases)
-                    with m.Case(DramCommand.REFSB):
-                        with m.If(self.last):
-                            m.d.sync += to_act.eq(since + refresh_bank(t) - phases)
+                    for refresh, clocks in ((DramCommand.REF, t.rfc), (DramCommand.REFSB, refresh_bank(t))):
+                        with m.Case(refresh):
+                            with m.If(self.last):
+                                m.d.sync += to_act.eq(since + clocks - phases)
         return m
 
 

@@ -95,7 +95,7 @@ class DramModel:
             if command is DramCommand.REFSB:
                 banks = [banks[bank]]
             elif whole or command is DramCommand.REF:
-                first = banks[0] // rank * rank
+                first = banks[bank] // rank * rank
                 banks = list(range(first, first + rank))
             yield Issued(start + phase, command, index, row), banks, {"row": row}
 
