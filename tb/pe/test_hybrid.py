@@ -56,7 +56,8 @@ def test_any_slots(lanes: int, cluster: bool) -> None:
 
 
 @pytest.mark.parametrize(("change", "text"), [
-    ({"lanes": 0}, "lanes must be at least 1, not 0"), ({"psum_width": 15}, "psum_width must be at least 16 (a product), not 15")])
+    ({"lanes": 0}, "lanes must be at least 1, not 0"),
+    ({"psum_width": 15}, "psum_width must be at least 16 (a product), not 15")])
 def test_impossible_parameters(change: dict[str, int], text: str) -> None:
     with pytest.raises(ConfigError, match="^" + re.escape(f"HybridPE.{text}") + "$"):
         HybridPE(**(SIZES | {"lanes": 2, "cluster": True} | change))

@@ -10,10 +10,13 @@ from hw.engines.hybrid import clusters_last_output, command_slots, mesh_cycles, 
 from hw.errors import ConfigError
 from hw.isa import DESCRIPTORS, Unit
 from hw.presets import preset_named
+from sw.assembler import assemble
+from sw.device import DeviceHang
 from sw.engines import engine_runtime, pack_weights, weight_layout
 from sw.engines.hybrid import lost_blocks
 from sw.generate import CompiledModel
 from sw.golden.device import GoldenDevice
+from sw.program import Program
 from tb.array.hybrid import HYBRID_CONFIGS, SMALL_HYBRID
 from tb.sw.decoders import MODEL, logits_of, random_weights, reference
 
@@ -100,6 +103,16 @@ def test_bytes_of_weights_are_those_of_the_formula(block: int, bits: float) -> N
     config = replace(BIG, weight_formats=(f"mxint4-b{block}",))
     assert weight_layout(config, 2048, 5632, f"mxint4-b{block}").size * 8 == 2048 * 5632 * bits
     assert record_bytes(config, 1) * 8 == 32 * block * bits
+
+
+def test_a_program_that_waits_for_weights_that_nothing_streams_hangs() -> None:
+    config = HYBRID_CONFIGS["8-2"]
+    code = assemble("set matrix.m, 1\nset matrix.n, 8\nset matrix.k, 32\nset matrix.mode, 65\nmatrix\nhalt")
+    program = Program(name="hungry", config_digest=config.digest(), code=code, code_addr=0, regions=(), kernels=((0, "only"),))
+    text = ("kernel 'only' of program 'hungry' hangs: MATRIX at instruction 4 waits for 136 bytes of weights that no load before "
+            "it streams")
+    with pytest.raises(DeviceHang, match=f"^{text}$"):
+        GoldenDevice(config).open(1 << 12).run(program)
 
 
 def matrix_fields(m: int, n: int, k: int) -> dict[str, int]:
