@@ -50,7 +50,7 @@ def _check_scratchpad(state: State, start: int, size: int) -> None:
 
 
 def run_load(state: State, fields: Fields) -> None:
-    """DRAM → scratchpad, or the engine's stream; whole beats, zero past the end of a row and, turned around, past the last row."""
+    """DRAM → scratchpad, or engine; whole beats, zero past the end of a row and, turned around, past the last row."""
     beat = state.config.beat_bytes
     _check_block(state.config, fields)
     rows, row_bytes, addr, stride = (fields[name] for name in ("rows", "row_bytes", "addr", "stride"))
