@@ -72,7 +72,7 @@ class Row:
             return True
         if isinstance(self.ours, str) or isinstance(self.target, str):
             return self.ours == self.target
-        return abs(self.ours - self.target) <= self.tolerance
+        return bool(abs(self.ours - self.target) <= self.tolerance)         # numpy's floats are floats, its bool is no bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; what must be met only where something must."""

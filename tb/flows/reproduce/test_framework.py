@@ -5,6 +5,7 @@ import json
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from flows.cli import main
@@ -57,6 +58,14 @@ def test_a_row_holds_if_it_is_what_it_must_be(paper_value, ours, target, toleran
 def test_rows_that_would_be_misread(fields, error, text):
     with pytest.raises(error, match=f"^{text}$"):
         Row(**{"quantity": "q", "paper": 1, "ours": 1, "grade": "found", **fields})
+
+
+def test_numbers_of_numpy_are_json():
+    row = Row(quantity="q", paper=None, ours=np.float64(2.5), grade="derived", target=np.float64(2.5))
+    assert row.holds is True
+    assert json.loads(json.dumps(row.to_dict()))["ours"] == 2.5
+    with pytest.raises(TypeError, match=r"^Row\.ours must be an int, float, str or None, not int64 \(q\)$"):
+        Row(quantity="q", paper=None, ours=np.int64(2), grade="derived")
 
 
 def test_what_was_not_asked_for():

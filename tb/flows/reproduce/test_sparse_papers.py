@@ -1,9 +1,11 @@
 """Rows of `heddle reproduce highlight`, `tasd` and `sdq`: they hold, and options add what they say."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
+from flows.cli import main
 from flows.reproduce import PAPERS, Options, rows_of
 from flows.reproduce import highlight as highlight_module
 from flows.reproduce.quality import calibrated_points, tasder
@@ -26,6 +28,14 @@ def small_text(monkeypatch):
 
 def rows_without_options(name):
     return {row.quantity: row for row in rows_of(name, Options())}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_json(name, capsys):
+    assert main(["reproduce", name, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["held"] is True
+    assert [row["quantity"] for row in answer["rows"]] == list(rows_without_options(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
