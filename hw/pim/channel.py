@@ -12,7 +12,7 @@ from hw.pim.config import PimConfig
 from hw.pim.multiplier import operand_named
 from hw.pim.ports import DramPort, row_job_layout, write_burst_layout
 from hw.pim.row_engine import RowEngine
-from hw.pim.store_unit import StoreUnit, store_layout
+from hw.pim.store_unit import PimStoreUnit, store_layout
 from hw.pim.weight_skid import WeightSkid, skid_depth
 
 __all__ = ["PimChannel", "channel_job_layout", "compute_path", "dram_phases"]
@@ -126,7 +126,7 @@ class PimChannel(wiring.Component):
         m.submodules.compute = compute = self._compute
         wiring.connect(m, rows.dram, wiring.flipped(self.dram))
         wiring.connect(m, producer=skid.o, consumer=compute.weight)
-        m.submodules.store = store = StoreUnit(
+        m.submodules.store = store = PimStoreUnit(
             width=8 * config.burst_bytes * config.streams // config.beats, beats=config.beats, streams=config.streams,
             burst_bytes=config.burst_bytes, slices=config.xbuf_entries, most=config.dram.columns * config.beats)
         m.submodules.sources = sources = StreamFIFO(shape=1, depth=4)

@@ -19,7 +19,7 @@ from hw.pim.job_maker import COMPUTE_OPCODES, JobMaker, placed_layout
 from hw.pim.kv_place import KvPlace
 from hw.pim.multiplier import operand_named
 from hw.pim.scoreboard import EntryKind, Scoreboard
-from hw.pim.sequencer import Sequencer
+from hw.pim.sequencer import PimSequencer
 from hw.pim.softmax_unit import SOFTMAX_OPCODES, SoftmaxUnit
 
 __all__ = ["PimCore"]
@@ -43,7 +43,7 @@ class PimCore(wiring.Component):
 
     Members
     -------
-    write, go, busy, error, index : see `Sequencer`
+    write, go, busy, error, index : see `PimSequencer`
     host_in, host_out : streams of words, see `IoUnit`
     dram : Out(`DramPort`)
     softmax_misuse : Out(1)
@@ -66,7 +66,7 @@ class PimCore(wiring.Component):
         self.wide = self.channel.wide
         self._softmax = self._softmax_unit(config) if config.sm_lanes == 1 and config.ptype == config.xtype else None
         compute = COMPUTE_OPCODES if operand_named(config.xtype).element.bits == config.weight_bits else (PimOpcode.MAC,)
-        self._sequencer = Sequencer(commands=commands, heads=config.heads,
+        self._sequencer = PimSequencer(commands=commands, heads=config.heads,
                                     opcodes=(*compute, *IO_OPCODES, *(SOFTMAX_OPCODES if self._softmax else ())))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
                           slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide)
@@ -169,7 +169,8 @@ class PimCore(wiring.Component):
             softmax.clear.head.eq(sequencer.head.head),
         ]
 
-    def _refuse(self, m: Module, sequencer: Sequencer, command: Any, footprint: Footprint, place: KvPlace, issued: Any) -> None:
+    def _refuse(self, m: Module, sequencer: PimSequencer, command: Any, footprint: Footprint, place: KvPlace,
+                issued: Any) -> None:
         """Stop a command that would leave a buffer, a row or the banks."""
         config = self._config
         is_mac, appends, k_bursts = command.op == PimOpcode.MAC, command.op == PimOpcode.KVAP, issued.k_bursts

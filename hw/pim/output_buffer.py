@@ -16,7 +16,7 @@ __all__ = ["OutputBuffer"]
 
 
 class OutputBuffer(wiring.Component):
-    """`entries` entries; the first `wide` of them have words for all lanes, the others for lane 0 alone, where TREE's outputs go.
+    """So many `entries`; the first `wide` of them have words for all lanes, the others for lane 0 alone, where TREE's outputs go.
 
     A result of TREE is added to its entry, or to +0, and written `latency` cycles later, one a cycle. So two results for one
     entry, the second of which is added to it, must be `latency` + 1 cycles apart.

@@ -24,7 +24,7 @@ from hw.pim.isa import (
 )
 from hw.pim.loops import Loops
 
-__all__ = ["Sequencer", "issued_layout"]
+__all__ = ["PimSequencer", "issued_layout"]
 
 _LOWS = {field.name: sum(f.width for f in COMMAND_FIELDS[:i]) for i, field in enumerate(COMMAND_FIELDS)}
 _WIDTHS = {field.name: field.width for field in COMMAND_FIELDS}
@@ -54,7 +54,7 @@ def _fitting(value: Value, width: int) -> Value:
     return Mux(value[width:] != 0, 0, value)
 
 
-class Sequencer(wiring.Component):
+class PimSequencer(wiring.Component):
     """Fetches commands from its list memory, runs loops and settings, and offers the others, in order.
 
     A command takes 3 cycles at least: one to fetch, one to decode, one to advance. BARRIER, SYNC, EOC and SETH wait until `idle`.
@@ -96,7 +96,7 @@ class Sequencer(wiring.Component):
 
     def __init__(self, *, commands: int, heads: int, opcodes: tuple[PimOpcode, ...]):
         if commands < 4 or commands & (commands - 1):
-            raise ConfigError(f"Sequencer.commands must be a power of two of at least 4, not {commands!r}")
+            raise ConfigError(f"PimSequencer.commands must be a power of two of at least 4, not {commands!r}")
         self._commands, self._heads, self._opcodes = commands, heads, opcodes
         address, cause = ceil_log2(commands), ceil_log2(len(PimErrorCause))
         super().__init__({

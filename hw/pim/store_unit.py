@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from hw.errors import ConfigError
 from hw.pim.ports import write_burst_layout
 
-__all__ = ["StoreUnit", "store_layout"]
+__all__ = ["PimStoreUnit", "store_layout"]
 
 
 def store_layout(*, slices: int, beats: int, most: int) -> data.StructLayout:
@@ -18,7 +18,7 @@ def store_layout(*, slices: int, beats: int, most: int) -> data.StructLayout:
     return data.StructLayout({"x": ceil_log2(slices), "slices": ceil_log2(most), "beat": ceil_log2(beats)})
 
 
-class StoreUnit(wiring.Component):
+class PimStoreUnit(wiring.Component):
     """Reads slices of row 0 of X, and makes bursts of them: slice after slice fills beat after beat, in the order in which MACs
     will get them.
 
@@ -53,7 +53,7 @@ class StoreUnit(wiring.Component):
 
     def __init__(self, *, width: int, beats: int, streams: int, burst_bytes: int, slices: int, most: int):
         if beats * width != 8 * burst_bytes * streams or (streams % beats and beats % streams):
-            raise ConfigError(f"StoreUnit.beats must divide a burst ({streams} streams of {burst_bytes} bytes) into slices of "
+            raise ConfigError(f"PimStoreUnit.beats must divide a burst ({streams} streams of {burst_bytes} bytes) into slices of "
                               f"{width} bits, not {beats!r}")
         self._width, self._beats, self._streams = width, beats, streams
         super().__init__({

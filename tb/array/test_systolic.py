@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hw.engines import ENGINES as INFOS
 from hw.array import ENGINES
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig
+from hw.engines import ENGINES as INFOS
 from hw.errors import ConfigError
 from hw.isa import Dataflow
 from hw.pe import PE_TYPES

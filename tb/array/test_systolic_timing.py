@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from hw.engines import systolic as engines
 from hw.array.operand import OperandFetch
 from hw.array.sequencer import TileSequencer
 from hw.array.systolic import SystolicEngine
 from hw.config import AcceleratorConfig, ceil_div
+from hw.engines import systolic as engines
 from hw.engines.systolic import matrix_command_cycles, matrix_command_latency
 from hw.isa import Dataflow
 from hw.pe import PE_TYPES

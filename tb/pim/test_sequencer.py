@@ -9,7 +9,7 @@ from amaranth.hdl import Value
 
 from hw.errors import ConfigError
 from hw.pim.isa import MODIFIABLE, OPCODES, PimErrorCause, PimOpcode, PimRegister, Queue
-from hw.pim.sequencer import Sequencer
+from hw.pim.sequencer import PimSequencer
 from sw.pim.assembler import assemble, command, decode
 from sw.pim.expand import CommandError, Settings, expand
 from tb.sim import check_stream, simulate
@@ -20,7 +20,7 @@ QUEUED = tuple(opcode for opcode, info in OPCODES.items() if info.queue is not Q
 
 def run(words, *, opcodes=QUEUED, stall=0.0, seed=0, refuse=None, deadline=20_000):
     """Return what is given out (word, K_BURSTS, HEAD_DIM, SCALE, whether `hold`), heads' settings, error and index."""
-    dut = Sequencer(commands=COMMANDS, heads=4, opcodes=opcodes)
+    dut = PimSequencer(commands=COMMANDS, heads=4, opcodes=opcodes)
     rng = random.Random(seed)
     issued, heads = [], []
     under_way = 0
@@ -188,8 +188,8 @@ def test_what_is_not_built_or_refused_stops_the_list():
 
 @pytest.mark.parametrize("commands", [0, 2, 48])
 def test_an_impossible_memory_is_refused(commands):
-    with pytest.raises(ConfigError, match=rf"^Sequencer.commands must be a power of two of at least 4, not {commands}$"):
-        Sequencer(commands=commands, heads=1, opcodes=QUEUED)
+    with pytest.raises(ConfigError, match=rf"^PimSequencer.commands must be a power of two of at least 4, not {commands}$"):
+        PimSequencer(commands=commands, heads=1, opcodes=QUEUED)
 
 
 def test_random_words_stop():
