@@ -11,6 +11,7 @@ from hw.array.bitmod_lines import LineBuffer
 from hw.array.bitmod_steps import BitmodSteps, bitmod_tag_layout
 from hw.array.bitmod_stream import WeightStream
 from hw.array.bitmod_tiles import BitmodTiles
+from hw.array.commands import stop_at, take_commands
 from hw.config import AcceleratorConfig
 from hw.elements import ELEMENTS
 from hw.engines.bitmod import bitmod_modes
@@ -97,7 +98,7 @@ class BitmodEngine(wiring.Component):
                 with m.Case(number):
                     m.d.comb += [step.precision.eq(PRECISIONS[info.precision]), step.special_set.eq(sets.index(info.specials))]
         taken = array.i.valid & array.i.ready
-        closed = unit.error | unit.abort
+        closed = take_commands(m, unit, tiles.i)
         m.d.comb += [
             array.i.valid.eq(steps.loaded & ~steps.beyond & lines.valid & weights.valid & ~closed),
             steps.step.eq(taken), lines.step.eq(taken), weights.step.eq(taken), lines.halt.eq(closed), weights.halt.eq(closed),
@@ -120,10 +121,7 @@ class BitmodEngine(wiring.Component):
         ]
         ends = self.acc.valid & (array.o_row == results.rows - 1) & array.o.last & results.last
         m.d.sync += unit.done.eq(ends & ~unit.abort)
-        m.d.comb += [
-            tiles.i.p.eq(unit.command.p), tiles.i.valid.eq(unit.command.valid & ~closed),
-            unit.command.ready.eq(tiles.i.ready & ~closed), unit.busy.eq(tiles.busy | steps.loaded | array.busy | unit.done),
-        ]
+        m.d.comb += unit.busy.eq(tiles.busy | steps.loaded | array.busy | unit.done)
         self._faults(m, tiles, steps, lines, weights, array)
         return m
 
@@ -140,7 +138,6 @@ class BitmodEngine(wiring.Component):
     def _faults(self, m: Module, tiles: BitmodTiles, steps: BitmodSteps, lines: LineBuffer, weights: WeightStream,
                 array: BitmodArray) -> None:
         """Report the first fault once everything before it is done."""
-        unit = self.unit
         fault, report = Signal(), Signal(ErrorReport)
         m.d.comb += report.cause.eq(ErrorCause.SCRATCHPAD_RANGE)
         with m.If(~steps.loaded):
@@ -151,7 +148,4 @@ class BitmodEngine(wiring.Component):
             m.d.comb += [fault.eq(lines.fault), report.addr.eq(lines.addr)]
         with m.Else():
             m.d.comb += [fault.eq(weights.fault & ~weights.valid), report.addr.eq(weights.addr)]
-        with m.If(unit.abort):
-            m.d.sync += unit.error.eq(0)
-        with m.Elif(fault & ~array.busy & ~unit.done & ~unit.error):
-            m.d.sync += [unit.error.eq(1), unit.report.eq(report)]
+        stop_at(m, self.unit, fault & ~array.busy & ~self.unit.done, report)

@@ -6,9 +6,10 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.array.commands import misaligned, packed_rules, refuse
 from hw.array.tile import running_address
 from hw.config import AcceleratorConfig, ceil_log2
-from hw.isa import DESCRIPTORS, Dataflow, ErrorCause, Unit
+from hw.isa import DESCRIPTORS, ErrorCause, Unit
 from hw.ports import ErrorReport, descriptor_layout
 
 __all__ = ["BitmodTiles", "bitmod_mode_width", "bitmod_tile_layout", "moved"]
@@ -137,17 +138,10 @@ class BitmodTiles(wiring.Component):
         """Go to FAULT with a report where the command cannot be done; the first rule that is broken is the one reported."""
         config = self.config
         slot, piece = config.weight_slot_bytes, 2 * config.columns
-        rules = [((command.m == 0) | (command.n == 0) | (command.k == 0), ErrorCause.BAD_SIZE, Const(0)),
-                 (command.dataflow != Dataflow.WS, ErrorCause.UNSUPPORTED, command.dataflow),
-                 (command.serialize, ErrorCause.UNSUPPORTED, command.serialize),
-                 (command.mode > len(config.weight_formats), ErrorCause.UNSUPPORTED, command.mode)]
+        rules = [*packed_rules(command), (command.mode > len(config.weight_formats), ErrorCause.UNSUPPORTED, command.mode)]
         for part in ("addr", "stride", "tile_stride"):
-            value = command[f"activation_{part}"]
-            rules.append(((value & (config.activation_slot_bytes - 1)) != 0, ErrorCause.MISALIGNED, value))
+            rules.append(misaligned(command[f"activation_{part}"], config.activation_slot_bytes))
         for part in ("addr", "stride", "tile_stride"):
             value = command[f"weight_{part}"]
             rules.append(((value & Mux(command.mode == 0, slot - 1, piece - 1)) != 0, ErrorCause.MISALIGNED, value))
-        for broken, cause, value in reversed(rules):        # the last assignment wins, so the first rule does
-            with m.If(broken):
-                m.d.sync += [self.report.cause.eq(cause), self.report.addr.eq(value)]
-                m.next = "FAULT"
+        refuse(m, rules, self.report)

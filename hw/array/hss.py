@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import connect, flipped
 
+from hw.array.commands import stop_at, take_commands
 from hw.array.hss_column import HssColumn
 from hw.array.hss_former import BlockFormer
 from hw.array.hss_fp4 import Fp4Quantizer
@@ -94,10 +95,9 @@ class HssEngine(wiring.Component):
             self.active.eq(results.valid_out),
         ]
 
-        closed = unit.error | unit.abort
+        closed = take_commands(m, unit, sequencer.i)
         m.d.comb += [
-            sequencer.i.p.eq(unit.command.p), sequencer.i.valid.eq(unit.command.valid & ~closed),
-            unit.command.ready.eq(sequencer.i.ready & ~closed), loader.halt.eq(closed), streamer.halt.eq(closed),
+            loader.halt.eq(closed), streamer.halt.eq(closed),
             unit.busy.eq(sequencer.busy | loader.loaded | streamer.loaded | ~results.empty | unit.done),
         ]
         m.d.sync += unit.done.eq(results.valid_out & results.tag_out.last & ~unit.abort)
@@ -174,7 +174,6 @@ class HssEngine(wiring.Component):
     def _errors(self, m: Module, sequencer: HssSequencer, loader: HssLoader, streamer: HssStreamer,
                 results: ResultPipeline) -> None:
         """Stop at the first fault once everything older is done."""
-        unit = self.unit
         fault, report = Signal(), Signal(ErrorReport)
         with m.If(streamer.loaded):
             m.d.comb += [fault.eq(streamer.fault), report.eq(streamer.report)]
@@ -182,7 +181,4 @@ class HssEngine(wiring.Component):
             m.d.comb += [fault.eq(loader.fault), report.eq(loader.report)]
         with m.Else():
             m.d.comb += [fault.eq(sequencer.fault), report.eq(sequencer.report)]
-        with m.If(unit.abort):
-            m.d.sync += unit.error.eq(0)
-        with m.Elif(fault & results.empty & ~unit.error):
-            m.d.sync += [unit.error.eq(1), unit.report.eq(report)]
+        stop_at(m, self.unit, fault & results.empty, report)

@@ -6,10 +6,11 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.array.commands import misaligned, packed_rules, refuse
 from hw.array.tile import running_address
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.engines.hss import hss_granule, hss_modes, hss_tokens
-from hw.isa import DESCRIPTORS, Dataflow, ErrorCause, Unit
+from hw.isa import DESCRIPTORS, ErrorCause, Unit
 from hw.ports import ErrorReport, descriptor_layout
 
 __all__ = ["HssSequencer", "hss_tile_layout"]
@@ -158,18 +159,10 @@ class HssSequencer(wiring.Component):
     def _check(self, m: Module, command: Any) -> None:
         """Go to FAULT with a report where the command cannot be done; the first rule that is broken is the one reported."""
         config = self.config
-        rules = [
-            ((command.m == 0) | (command.n == 0) | (command.k == 0), ErrorCause.BAD_SIZE, Const(0)),
-            (command.dataflow != Dataflow.WS, ErrorCause.UNSUPPORTED, command.dataflow),
-            (command.mode >= len(hss_modes(config)), ErrorCause.UNSUPPORTED, command.mode),
-            (command.serialize, ErrorCause.UNSUPPORTED, command.serialize),
-        ]
-        for value in (command[f"weight_{part}"] for part in ("addr", "stride", "tile_stride")):
-            rules.append(((value & (config.weight_slot_bytes - 1)) != 0, ErrorCause.MISALIGNED, value))
-        for broken, cause, value in reversed(rules):        # the last assignment wins, so the first rule does
-            with m.If(broken):
-                m.d.sync += [self.report.cause.eq(cause), self.report.addr.eq(value)]
-                m.next = "FAULT"
+        rules = [*packed_rules(command), (command.mode >= len(hss_modes(config)), ErrorCause.UNSUPPORTED, command.mode)]
+        for part in ("addr", "stride", "tile_stride"):
+            rules.append(misaligned(command[f"weight_{part}"], config.weight_slot_bytes))
+        refuse(m, rules, self.report)
 
 
 def _moved(address: Any, step: Value) -> Value:

@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, connect, flipped
 
+from hw.array.commands import stop_at, take_commands
 from hw.array.hybrid_foot import HybridFoot
 from hw.array.hybrid_mesh import HybridMesh, hybrid_slot_layout
 from hw.array.hybrid_preload import HybridPreload
@@ -177,11 +178,8 @@ class HybridEngine(wiring.Component):
               done: Value) -> None:
         """Take commands, report them done, stop at the first fault once everything older is done."""
         unit = self.unit
-        closed = unit.error | unit.abort
+        take_commands(m, unit, tiles.i)
         m.d.comb += [
-            tiles.i.p.eq(unit.command.p),
-            tiles.i.valid.eq(unit.command.valid & ~closed),
-            unit.command.ready.eq(tiles.i.ready & ~closed),
             preload.halt.eq(unit.error),
             issuer.halt.eq(unit.error),
             unit.busy.eq(tiles.busy | preload.loaded | issuer.loaded | ~empty | unit.done),
@@ -196,7 +194,4 @@ class HybridEngine(wiring.Component):
             m.d.comb += [fault.eq(preload.fault), report.eq(preload.report)]
         with m.Else():
             m.d.comb += [fault.eq(tiles.fault), report.eq(tiles.report)]
-        with m.If(unit.abort):
-            m.d.sync += unit.error.eq(0)
-        with m.Elif(fault & empty & ~unit.error):
-            m.d.sync += [unit.error.eq(1), unit.report.eq(report)]
+        stop_at(m, unit, fault & empty, report)

@@ -6,11 +6,12 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.array.commands import misaligned, packed_rules, refuse
 from hw.array.hybrid_tile import hybrid_tile_layout, largest_passes, weight_job_layout
 from hw.array.tile import advance
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.engines.hybrid import MODE_FORMAT, MODE_MESH, MODE_STREAM, PASS_ROWS, block_shapes, element_beats
-from hw.isa import Dataflow, ErrorCause, Unit
+from hw.isa import ErrorCause, Unit
 from hw.ports import ErrorReport, descriptor_layout
 
 __all__ = ["HybridSequencer"]
@@ -201,22 +202,17 @@ class HybridSequencer(wiring.Component):
             in_pieces = (command.m > PASS_ROWS) & (self._of_mode(
                 command.mode[:(len(self.shapes)).bit_length()], 0, [int(shape.passes > 1) for shape in self.shapes]) != 0)
         rules = [
-            ((command.m == 0) | (command.n == 0) | (command.k == 0), ErrorCause.BAD_SIZE, Const(0)),
-            (command.dataflow != Dataflow.WS, ErrorCause.UNSUPPORTED, command.dataflow),
-            (command.serialize, ErrorCause.UNSUPPORTED, command.serialize),
+            *packed_rules(command),
             ((format_index > len(self.shapes)) | (~packed & (command.mode != 0)) | (streamed & in_pieces),
              ErrorCause.UNSUPPORTED, command.mode),
         ]
         plain_slot, beat = config.weight_slot_bytes - 1, config.beat_bytes - 1
         for name in ("activation_addr", "activation_stride"):
-            rules.append(((command[name] & (config.activation_slot_bytes - 1)) != 0, ErrorCause.MISALIGNED, command[name]))
+            rules.append(misaligned(command[name], config.activation_slot_bytes))
         for name in ("weight_addr", "weight_stride", "weight_tile_stride"):
             wrong = ~packed & ((command[name] & plain_slot) != 0)
             if name != "weight_stride":
                 wrong = wrong | (packed & ~streamed & ((command[name] & beat) != 0))
             rules.append((wrong, ErrorCause.MISALIGNED, command[name]))
         m.d.comb += legal.eq(~Cat(broken for broken, _, _ in rules).any())
-        for broken, cause, value in reversed(rules):        # the last assignment wins, so the first rule does
-            with m.If(broken):
-                m.d.sync += [self.report.cause.eq(cause), self.report.addr.eq(value)]
-                m.next = "FAULT"
+        refuse(m, rules, self.report)

@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.array.commands import misaligned, refuse, size_rule
 from hw.array.tile import advance, is_os, tile_layout
 from hw.config import AcceleratorConfig
 from hw.isa import Dataflow, ErrorCause, Unit
@@ -152,15 +153,11 @@ class TileSequencer(wiring.Component):
             if dataflow.name.lower() not in config.dataflows:
                 unknown = command.dataflow == dataflow
         rules = [
-            ((command.m == 0) | (command.n == 0) | (command.k == 0), ErrorCause.BAD_SIZE, Const(0)),
+            size_rule(command),
             (unknown, ErrorCause.UNSUPPORTED, command.dataflow),
             (command.mode != 0, ErrorCause.UNSUPPORTED, command.mode),
         ]
         for operand, slot_bytes in (("activation", config.activation_slot_bytes), ("weight", config.weight_slot_bytes)):
             for part in ("addr", "stride", "tile_stride"):
-                value = command[f"{operand}_{part}"]
-                rules.append(((value & (slot_bytes - 1)) != 0, ErrorCause.MISALIGNED, value))
-        for broken, cause, value in reversed(rules):        # the last assignment wins, so the first rule does
-            with m.If(broken):
-                m.d.sync += [self.report.cause.eq(cause), self.report.addr.eq(value)]
-                m.next = "FAULT"
+                rules.append(misaligned(command[f"{operand}_{part}"], slot_bytes))
+        refuse(m, rules, self.report)

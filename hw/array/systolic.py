@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
+from hw.array.commands import stop_at, take_commands
 from hw.array.drain import DrainSequencer
 from hw.array.guarded_mesh import GuardedMesh
 from hw.array.mesh import Mesh, mesh_control_layout
@@ -159,11 +160,8 @@ class SystolicEngine(wiring.Component):
               results: ResultPipeline) -> None:
         """Take commands, report them done, stop at the first fault once everything older is done."""
         unit = self.unit
-        closed = unit.error | unit.abort
+        take_commands(m, unit, tiles.i)
         m.d.comb += [
-            tiles.i.p.eq(unit.command.p),
-            tiles.i.valid.eq(unit.command.valid & ~closed),
-            unit.command.ready.eq(tiles.i.ready & ~closed),
             preload.halt.eq(unit.error),
             stream.halt.eq(unit.error),
             unit.busy.eq(tiles.busy | preload.loaded | stream.loaded | (drain.left != 0) | ~results.empty | unit.done),
@@ -180,10 +178,7 @@ class SystolicEngine(wiring.Component):
             m.d.comb += [fault.eq(preload.fault), report.eq(preload.report)]
         with m.Else():
             m.d.comb += [fault.eq(tiles.fault), report.eq(tiles.report)]
-        with m.If(unit.abort):
-            m.d.sync += unit.error.eq(0)
-        with m.Elif(fault & results.empty & ~unit.error):
-            m.d.sync += [unit.error.eq(1), unit.report.eq(report)]
+        stop_at(m, unit, fault & results.empty, report)
 
 
 def _request(source: Any, sink: Any) -> list:

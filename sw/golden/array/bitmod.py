@@ -10,9 +10,9 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig, ceil_div
 from hw.elements import FP32, Element, FloatFormat
 from hw.engines.bitmod import BitmodMode, bitmod_block_bytes, bitmod_modes
-from hw.isa import Dataflow, ErrorCause
+from hw.isa import ErrorCause
 from sw.golden.arith.floating import encode, float_add
-from sw.golden.array.operands import accumulator_rows, add_saturating, check_sizes
+from sw.golden.array.operands import accumulator_rows, add_saturating, check_packed
 from sw.golden.pe.bitmod import GUARD, PRECISIONS, group_sums, weight_value
 from sw.golden.refusal import Refusal, check_aligned
 from sw.golden.state import Fields, State
@@ -215,11 +215,7 @@ def check_bitmod(config: AcceleratorConfig, fields: Fields) -> None:
     Refusal
         Of several faults the one that the engine reports.
     """
-    check_sizes(fields)
-    if fields["dataflow"] != Dataflow.WS:
-        raise Refusal(ErrorCause.UNSUPPORTED, fields["dataflow"])
-    if fields["serialize"]:
-        raise Refusal(ErrorCause.UNSUPPORTED, fields["serialize"])
+    check_packed(fields)
     if fields["mode"] > len(config.weight_formats):
         raise Refusal(ErrorCause.UNSUPPORTED, fields["mode"])
     steps = {"activation": config.activation_slot_bytes,

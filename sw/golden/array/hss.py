@@ -10,9 +10,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines.hss import HssMode, hss_granule, hss_modes, hss_record_slots, hss_tokens
-from hw.isa import Dataflow, ErrorCause
+from hw.isa import ErrorCause
 from sw.golden.array.hss_records import bad_coordinates, dense_weights
-from sw.golden.array.operands import add_saturating, check_sizes
+from sw.golden.array.operands import add_saturating, check_packed
 from sw.golden.refusal import Refusal, check_aligned
 from sw.golden.state import Fields, State
 
@@ -111,12 +111,9 @@ def result_rows(config: AcceleratorConfig, command: Mapping[str, int],
 def run_matrix(state: State, fields: Fields) -> None:
     """Scratchpad × scratchpad → accumulator, a step of K after the other; every addition saturates to acc_width."""
     config = state.config
-    check_sizes(fields)
-    for value, refused in ((fields["dataflow"], fields["dataflow"] != Dataflow.WS),
-                           (fields["mode"], fields["mode"] > len(config.weight_formats)),
-                           (fields["serialize"], fields["serialize"])):
-        if refused:
-            raise Refusal(ErrorCause.UNSUPPORTED, value)
+    check_packed(fields)
+    if fields["mode"] > len(config.weight_formats):
+        raise Refusal(ErrorCause.UNSUPPORTED, fields["mode"])
     for part in ("addr", "stride", "tile_stride"):
         check_aligned(fields[f"weight_{part}"], config.weight_slot_bytes)
     geometry = _Geometry.of(config, fields)

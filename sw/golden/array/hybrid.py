@@ -5,8 +5,8 @@ import numpy.typing as npt
 
 from hw.config import ceil_div
 from hw.engines.hybrid import MODE_FORMAT, MODE_STREAM, PASS_ROWS, BlockShape, block_shape
-from hw.isa import Dataflow, ErrorCause
-from sw.golden.array.operands import accumulator_rows, add_saturating, check_sizes, plain_weights, row_activations, slots
+from hw.isa import ErrorCause
+from sw.golden.array.operands import accumulator_rows, add_saturating, check_packed, plain_weights, row_activations, slots
 from sw.golden.refusal import Refusal, Starved, check_aligned
 from sw.golden.state import Fields, State
 
@@ -77,10 +77,7 @@ def _taken(state: State, groups: int, blocks: int, size: int) -> Bytes:
 def _check(state: State, fields: Fields) -> None:
     config, mode = state.config, fields["mode"]
     index = mode & MODE_FORMAT
-    check_sizes(fields)
-    for name in ("dataflow", "serialize"):
-        if fields[name] != (Dataflow.WS if name == "dataflow" else 0):
-            raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
+    check_packed(fields)
     pieces = 0 < index <= len(config.weight_formats) and fields["m"] > PASS_ROWS and block_shape(config, index).passes > 1
     if index > len(config.weight_formats) or (mode and not index) or (mode & MODE_STREAM and pieces):
         raise Refusal(ErrorCause.UNSUPPORTED, mode)

@@ -5,17 +5,27 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from hw.config import ceil_div
-from hw.isa import ErrorCause
+from hw.isa import Dataflow, ErrorCause
 from sw.golden.refusal import Refusal, check_inside
 from sw.golden.state import Fields, State
 
-__all__ = ["accumulator_rows", "add_saturating", "check_sizes", "elements", "plain_weights", "row_activations", "slots"]
+__all__ = [
+    "accumulator_rows", "add_saturating", "check_packed", "check_sizes", "elements", "plain_weights", "row_activations", "slots",
+]
 
 
 def check_sizes(fields: Fields) -> None:
     """Refuse a command without rows, columns or steps."""
     if 0 in (fields["m"], fields["n"], fields["k"]):
         raise Refusal(ErrorCause.BAD_SIZE, 0)
+
+
+def check_packed(fields: Fields) -> None:
+    """Refuse what engines of one dataflow refuse first: no size, another dataflow, `serialize`."""
+    check_sizes(fields)
+    for name, only in (("dataflow", Dataflow.WS), ("serialize", 0)):
+        if fields[name] != only:
+            raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
 
 
 def slots(state: State, addr: int, steps: int, stride: int, groups: int, tile_stride: int, slot: int) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,55 @@
+"""What all matrix engines do with commands: take them, refuse those that cannot be, stop at the first fault."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data
+
+from hw.isa import Dataflow, ErrorCause
+
+__all__ = ["Rule", "misaligned", "packed_rules", "refuse", "size_rule", "stop_at", "take_commands"]
+
+Rule = tuple[Any, ErrorCause, Any]
+"""(broken, cause, value to report)."""
+
+
+def take_commands(m: Module, unit: Any, first: Any) -> Value:
+    """Hand the unit's commands to the stream `first`, but after an error and during `abort`; return whether that is so."""
+    closed = unit.error | unit.abort
+    m.d.comb += [
+        first.p.eq(unit.command.p), first.valid.eq(unit.command.valid & ~closed), unit.command.ready.eq(first.ready & ~closed),
+    ]
+    return closed
+
+
+def stop_at(m: Module, unit: Any, fault: Any, report: Any) -> None:
+    """Raise the unit's error at a fault of the oldest command that is not done; `abort` clears it."""
+    with m.If(unit.abort):
+        m.d.sync += unit.error.eq(0)
+    with m.Elif(fault & ~unit.error):
+        m.d.sync += [unit.error.eq(1), unit.report.eq(report)]
+
+
+def size_rule(command: data.View) -> Rule:
+    """Return the rule that nothing is empty."""
+    return (command.m == 0) | (command.n == 0) | (command.k == 0), ErrorCause.BAD_SIZE, Const(0)
+
+
+def packed_rules(command: data.View) -> list[Rule]:
+    """Return the rules of engines that have one dataflow and nothing to serialize."""
+    return [size_rule(command), (command.dataflow != Dataflow.WS, ErrorCause.UNSUPPORTED, command.dataflow),
+            (command.serialize, ErrorCause.UNSUPPORTED, command.serialize)]
+
+
+def misaligned(value: Value, step: int) -> Rule:
+    """Return the rule that an address or a stride is a multiple of a power of two."""
+    return (value & (step - 1)) != 0, ErrorCause.MISALIGNED, value
+
+
+def refuse(m: Module, rules: Iterable[Rule], report: Any) -> None:
+    """Within a state of a machine: go to FAULT where a rule is broken; the first such one is reported."""
+    for broken, cause, value in reversed(list(rules)):      # the last assignment wins, so the first rule does
+        with m.If(broken):
+            m.d.sync += [report.cause.eq(cause), report.addr.eq(value)]
+            m.next = "FAULT"
