@@ -14,6 +14,7 @@ def synthesized(monkeypatch):
 
     def synthesize(design, *, top, options):
         asked.append((type(design).__name__, options.liberty))
+        design._MustUse__used = True        # Amaranth would warn that it was never elaborated
         return {"area": 100 * len(design.shape.modes) if isinstance(design, HssColumn) else 7}
 
     monkeypatch.setattr(highlight, "synthesize", synthesize)
