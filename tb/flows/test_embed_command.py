@@ -92,7 +92,7 @@ def test_the_rtl_is_exact(capsys, model):
 
 def test_minilm_is_the_default(capsys, monkeypatch):
     """The model of the installed package, up to where it would be compiled."""
-    def compiled(config, model, weights, chunk):
+    def compiled(config, model, weights, chunk, weight_format):
         assert (model.layers, model.hidden, weights.words.shape) == (6, 384, (30522, 384))
         raise ValueError("seen")
 
