@@ -11,7 +11,7 @@ template <class W> static W mix(W x) {
     return x ^ (x >> 16u);
 }
 
-static V distance(V a, V b) { return (V)((SV)a < (SV)b) & (b - a) | (V)((SV)a >= (SV)b) & (a - b); }
+static V distance(V a, V b) { return ((V)((SV)a < (SV)b) & (b - a)) | ((V)((SV)a >= (SV)b) & (a - b)); }
 
 void Stepper::observe(Vector& v) {
     for (u32 w : dense_ ? watch_words_ : touched_) {
@@ -47,7 +47,7 @@ void Stepper::compare(Vector& v, u32 w) {
         const V here = (V)(difference != 0u);
         const V error = distance(sext(got, o.width), sext(same<V>(golden), o.width)) & here;
         is.wrong -= here;
-        is.largest = (V)(is.largest > error) & is.largest | (V)(is.largest <= error) & error;
+        is.largest = ((V)(is.largest > error) & is.largest) | ((V)(is.largest <= error) & error);
         const u32 where = mix(golden_.cycle * 0x9E3779B1u + row + 1);
         is.hash_low += mix(difference ^ where) & here;
         is.hash_high += mix(difference + (where ^ 0x5BD1E995u)) & here;

@@ -102,6 +102,7 @@ class Campaign:
         Makes the same engine in another process; needed for more than one worker, and then picklable.
     words : Words
     lifetimes : Lifetimes
+        Of upsets; faults of other kinds are all taken to matter.
     sampler : Sampler
     store : Store or None
         Where rows are kept, and those of earlier runs are; None keeps them in memory alone.
@@ -149,7 +150,10 @@ class Campaign:
         if wrong.any():
             raise StoreError(f"rows that a campaign goes on from must be of its plan, not what {int(wrong.sum()):,} of "
                              f"{len(earlier):,} say: files in the folder have been changed")
-        self._rows, self._done = [earlier], np.sort(earlier["index"])
+        if self.sampler.plan.kind not in UPSETS:        # what stays, or comes again, outlives a write
+            self.lifetimes = Lifetimes(self.words, self.sampler.population.cycles, {})
+        self._done = np.sort(earlier["index"])
+        self._rows = [earlier[self._alive(earlier)]]    # an engine without an access trace may have left more
         strata = len(self.sampler.sizes)
         self._next, self._live = [0] * strata, [0] * strata     # next place of each stratum; faults drawn that may matter
         self._kept = np.zeros(strata, np.int64)     # places of each stratum to go through at least: up to the last earlier row
@@ -294,9 +298,7 @@ class Campaign:
         end = int(min(limit, first + _DRAWS))
         indices = self.sampler.indices(stratum, first, end)
         faults = self.sampler.faults(indices)
-        alive = np.ones(len(faults), bool)
-        if self.lifetimes.known and self.sampler.plan.kind in UPSETS:
-            alive = self.lifetimes.alive(self.words.rows_of(faults["site"]), faults["cycle"].astype(np.int64))
+        alive = self._alive(faults)
         earlier = int(alive[:max(0, int(self._kept[stratum]) - first)].sum())
         lacking = max(target - self._live[stratum], earlier)
         chosen = np.flatnonzero(alive)[:lacking]
@@ -310,6 +312,12 @@ class Campaign:
         for name in FAULT.names or ():
             rows[name] = faults[name][chosen]
         return rows
+
+    def _alive(self, faults: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return which faults the analysis cannot prove to be masked."""
+        if not self.lifetimes.known or not len(faults):
+            return np.ones(len(faults), bool)
+        return self.lifetimes.alive(self.words.rows_of(faults["site"]), faults["cycle"].astype(np.int64))
 
     def _take(self, rows: npt.NDArray[Any], outcomes: npt.NDArray[Any], seconds: float, cpu_seconds: float) -> None:
         for name in OUTCOME.names or ():

@@ -15,7 +15,7 @@ from flows.fault.campaign.plan import Plan
 from flows.fault.campaign.population import Population
 from flows.fault.campaign.sampler import Sampler
 from flows.fault.campaign.words import Words, words_of
-from flows.fault.engines.engine import Engine
+from flows.fault.engines.engine import PLACES, Engine
 from flows.fault.netlist.sites import SiteError, Sites, sites_of
 from flows.fault.records import Kind
 from flows.fault.targets.target import Target
@@ -126,11 +126,15 @@ def open_job(target: Target, plan: Plan, *, engine: str, glob: str = "*", cells:
     Raises
     ------
     SiteError
-        If there are no such sites.
+        If there are no such sites, or faults of this kind cannot hit such cells.
     TargetError
         If the run without faults fails.
     """
     cells = cells or CELLS[plan.kind]
+    legal, kind = PLACES[plan.kind], plan.kind.name.lower()
+    for cell in cells:
+        if cell not in legal:
+            raise SiteError(f"--cells must be {' or '.join(legal)} with --kind {kind}, not {cell!r}")
     sites = sites_of(target, gates="gate" in cells) if factory is None else None
     chosen = chosen_sites(sites, glob, cells) if sites is not None else None      # before anything is built
     factory = factory or EngineFactory(engine, target, "gate" in cells)

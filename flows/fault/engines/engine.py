@@ -9,12 +9,13 @@ from flows.fault.netlist.sites import KINDS, Sites
 from flows.fault.records import FAULT, Kind
 from flows.fault.targets.target import Target, TargetError
 
-__all__ = ["Engine", "FaultError", "check_faults", "check_golden"]
+__all__ = ["PLACES", "Engine", "FaultError", "check_faults", "check_golden"]
 
-_PLACES = {
+PLACES = {
     Kind.SEU: ("ff", "memory"), Kind.MBU: ("ff", "memory"), Kind.INTERMITTENT: ("ff", "memory"), Kind.SET: ("gate",),
     Kind.STUCK0: ("ff", "memory", "gate"), Kind.STUCK1: ("ff", "memory", "gate"), Kind.BUS: ("bus",),
 }
+"""What a kind of fault can hit."""
 _LASTING = (Kind.SET, Kind.INTERMITTENT, Kind.BUS)
 
 
@@ -77,7 +78,7 @@ def check_faults(faults: npt.NDArray[Any], sites: Sites, cycles: int | None = No
     widths = sites.table["width"][faults["site"]].astype(np.uint64)
     refuse(faults["mask"].astype(np.uint64) >> widths != 0, "mask", "within the bits of its site")
     places = sites.table["kind"][faults["site"]]
-    for kind, legal in _PLACES.items():
+    for kind, legal in PLACES.items():
         chosen = faults["kind"] == kind
         refuse(chosen & ~np.isin(places, [KINDS.index(place) for place in legal]), "site",
                f"a {' or '.join(legal)} for kind {kind.name}")

@@ -36,7 +36,7 @@ def summary(job: Job, campaign: Campaign, results: Results, rates: Rates | None,
     rated = rates is not None
     figures = metrics(structures, rates, permanent=permanent)
     parts = {name: [s for s in structures if s.memory == memory] for name, memory in (("logic", False), ("memory", True))}
-    exact = Results(job.words, job.lifetimes, job.sampler, results.rows, confidence=campaign.confidence,
+    exact = Results(job.words, campaign.lifetimes, job.sampler, results.rows, confidence=campaign.confidence,
                     of=clopper_pearson).total()
     return {
         "faults": simulated, "masked_by_analysis": campaign.masked_by_analysis, **counts,

@@ -118,6 +118,8 @@ def test_interrupted(capsys, tmp_path, monkeypatch):
     (("--sites", "mesh.row_0.pe_0.psum_outt"), r"sites must match something: .* near: .*psum_out"),
     (("--sites", "mesh*", "--cells", "memory"), r"--sites must match memory cells, and 'mesh\*' matches none of these"),
     (("--cells", "ff,flop"), r"--cells must be some of ff, memory, gate, bus, not 'flop'"),
+    (("--kind", "set", "--cells", "gate,ff"), r"--cells must be gate with --kind set, not 'ff'"),
+    (("--cells", "bus"), r"--cells must be ff or memory with --kind seu, not 'bus'"),
     (("--kind", "flip"), r"--kind must be one of seu, mbu, set, stuck0, stuck1, intermittent, bus, not 'flip'"),
     (("--kind", "bus"), r"--sites must match bus cells"),
     (("--faults", "0"), r"--faults must be at least 1, not 0"),

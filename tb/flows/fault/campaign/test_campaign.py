@@ -163,10 +163,26 @@ def test_an_mbu_campaign_counts():
     assert whole.total().bits == STAGES * WIDTH
 
 
-def test_a_permanent_fault_of_a_memory_is_not_proven_masked():
-    campaign = Campaign(**parts(Plan(kind=Kind.STUCK1), "dut.bank*"))
-    campaign.sample(300)
+@pytest.mark.parametrize("kind", [Kind.STUCK1, Kind.INTERMITTENT])
+def test_what_outlives_a_write_is_not_proven_masked(kind):
+    campaign = Campaign(**parts(Plan(kind=kind, duration=4), "dut.bank*"))
+    results = campaign.sample(300)
     assert campaign.masked_by_analysis == 0
+    total, silent = results.total(), np.count_nonzero(results.rows["outcome"] == Outcome.SDC)
+    assert total.live == 1
+    assert total.rates["sdc"] == pytest.approx(silent / 300)
+
+
+def test_an_engine_without_a_trace_goes_on(tmp_path):
+    """What it has simulated and the trace proves to be masked is not counted twice when one with a trace goes on."""
+    rates = []
+    for trace, faults in ((True, 400), (False, 500), (True, 500)):
+        with Store(tmp_path, identity(), resume=bool(rates)) as store:
+            rates.append(Campaign(**parts(trace=trace), store=store).sample(faults).total())
+    assert rates[1].live == 1
+    assert rates[1].faults > rates[0].faults == 400
+    assert rates[2].faults >= 400
+    assert rates[2].rates["sdc"] == pytest.approx(rates[1].rates["sdc"], abs=0.05)
 
 
 def test_workers_find_the_same():
