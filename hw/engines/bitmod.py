@@ -8,7 +8,7 @@ from math import ceil
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
 from hw.elements import ELEMENTS
-from hw.engines.info import EngineInfo
+from hw.engines.info import EngineInfo, check_frame
 from hw.errors import ConfigError
 from hw.families import Format, ScaledFormat
 from hw.formats import format_named
@@ -127,16 +127,7 @@ def _check(config: AcceleratorConfig) -> None:
         if size & size - 1 or size < least:
             raise ConfigError(f"AcceleratorConfig.{name} must be a power of two for BitMoD, at least {least} (nearest: "
                               f"{max(least, ceil_power_of_two(size))}), not {size!r}")
-    if config.dataflows != ("ws",):
-        raise ConfigError("AcceleratorConfig.dataflows must be ('ws',) for BitMoD, whose operands lie so, not "
-                          f"{config.dataflows!r}")
-    if config.weight_format != "int8":
-        raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for BitMoD (others are weight_formats), not "
-                          f"{config.weight_format!r}")
-    mechanism = config.protection_of("engine.mesh")
-    if mechanism != "none":
-        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for BitMoD, which has no mesh, not "
-                          f"{mechanism!r}")
+    check_frame(config, "BitMoD", dataflow="whose operands lie so", mesh="which has no mesh")
     bitmod_modes(config)
     piece = 2 * config.columns
     if config.line_bytes < piece:

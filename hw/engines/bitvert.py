@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_log2, ceil_power_of_two
 from hw.elements import Integer
-from hw.engines.info import EngineInfo
+from hw.engines.info import EngineInfo, check_frame
 from hw.errors import ConfigError
 from hw.families import ColumnFormat, ScaledFormat
 from hw.formats import format_named
@@ -94,16 +94,7 @@ def _check(config: AcceleratorConfig) -> None:
         if size & size - 1:
             raise ConfigError(f"AcceleratorConfig.{name} must be a power of two for BitVert (nearest: "
                               f"{ceil_power_of_two(size)}), not {size!r}")
-    if config.dataflows != ("ws",):
-        raise ConfigError("AcceleratorConfig.dataflows must be ('ws',) for BitVert, whose operands lie so, not "
-                          f"{config.dataflows!r}")
-    if config.weight_format != "int8":
-        raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for BitVert (others are weight_formats), not "
-                          f"{config.weight_format!r}")
-    mechanism = config.protection_of("engine.mesh")
-    if mechanism != "none":
-        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for BitVert, which has no mesh, not "
-                          f"{mechanism!r}")
+    check_frame(config, "BitVert", dataflow="whose operands lie so", mesh="which has no mesh")
     if config.os_depth % BITVERT_RECORD:
         raise ConfigError(f"AcceleratorConfig.os_depth must be a multiple of {BITVERT_RECORD} for BitVert, not "
                           f"{config.os_depth!r}")

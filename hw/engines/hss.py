@@ -7,7 +7,7 @@ what a mode keeps of H1 blocks of H0 values of each group.
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
-from hw.engines.info import EngineInfo
+from hw.engines.info import EngineInfo, check_frame
 from hw.errors import ConfigError
 from hw.families import Format, OutlierFormat, SparseFormat
 from hw.formats import format_named
@@ -169,16 +169,7 @@ def _check(config: AcceleratorConfig) -> None:
     if rows & rows - 1 or rows < GROUP:
         raise ConfigError(f"AcceleratorConfig.rows must be a power of two for structured sparsity, at least {GROUP} (nearest: "
                           f"{max(GROUP, ceil_power_of_two(rows))}), not {rows!r}")
-    if config.dataflows != ("ws",):
-        raise ConfigError("AcceleratorConfig.dataflows must be ('ws',) for structured sparsity, whose weights stay, not "
-                          f"{config.dataflows!r}")
-    if config.weight_format != "int8":
-        raise ConfigError("AcceleratorConfig.weight_format must be 'int8' for structured sparsity (others are weight_formats), "
-                          f"not {config.weight_format!r}")
-    mechanism = config.protection_of("engine.mesh")
-    if mechanism != "none":
-        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for structured sparsity, whose columns "
-                          f"do not check themselves, not {mechanism!r}")
+    check_frame(config, "structured sparsity", dataflow="whose weights stay", mesh="whose columns do not check themselves")
     granule = max(hss_granule(config, mode) for mode in hss_modes(config))
     if config.line_bytes < granule:
         raise ConfigError(f"AcceleratorConfig.bus_width must make lines of at least {granule} bytes for structured sparsity (the "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_log2
 from hw.elements import Integer
-from hw.engines.info import EngineInfo
+from hw.engines.info import EngineInfo, check_frame
 from hw.errors import ConfigError
 from hw.families import ScaledFormat
 from hw.formats import format_named
@@ -155,8 +155,7 @@ def _check(config: AcceleratorConfig) -> None:
     must("columns", config.columns == config.rows, f"rows ({config.rows})")
     must("rows", _power_of_two(config.rows) and 4 <= config.rows <= 64, "a power of two between 4 and 64")
     must("pe", config.pe == "mac", "'mac'")
-    must("dataflows", config.dataflows == ("ws",), "('ws',)")
-    must("weight_format", config.weight_format == "int8", "'int8'")
+    check_frame(config, "the hybrid engine", dataflow="which has no other", mesh="whose mesh does not check itself")
     must("acc_width", config.acc_width == 32, "32")
     must("hybrid_clusters", _power_of_two(config.hybrid_clusters) and config.hybrid_clusters <= config.columns // 2,
          f"a power of two up to half of the columns ({config.columns})")
@@ -167,10 +166,6 @@ def _check(config: AcceleratorConfig) -> None:
     must("weight_formats", 1 <= len(config.weight_formats) <= MODE_FORMAT, f"1 to {MODE_FORMAT} formats")
     for name in config.weight_formats:
         _check_format(config, name)
-    mechanism = config.protection_of("engine.mesh")
-    if mechanism != "none":
-        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does "
-                          f"not check itself, not {mechanism!r}")
     must("guard_bits", _psum_width(config) <= config.acc_width, "small enough for sums of 32 bits")
 
 

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hw.errors import ConfigError
+
 if TYPE_CHECKING:
     from hw.config import AcceleratorConfig
 
-__all__ = ["EngineInfo"]
+__all__ = ["EngineInfo", "check_frame"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,3 +41,28 @@ class EngineInfo:
     psum_width: "Callable[[AcceleratorConfig], int]"
     peak_macs: "Callable[[AcceleratorConfig], int]"
     weight_stream: bool = False
+
+
+def check_frame(config: "AcceleratorConfig", engine: str, *, dataflow: str, mesh: str) -> None:
+    """Check what engines with formats of their own ask alike: weight-stationary, plain weights of int8, an unchecked array.
+
+    Parameters
+    ----------
+    engine : str
+        How errors name the engine.
+    dataflow, mesh : str
+        Why there is no other dataflow, and why its array cannot check itself: clauses that follow the engine's name.
+
+    Raises
+    ------
+    ConfigError
+        If the config asks for anything else.
+    """
+    if config.dataflows != ("ws",):
+        raise ConfigError(f"AcceleratorConfig.dataflows must be ('ws',) for {engine}, {dataflow}, not {config.dataflows!r}")
+    if config.weight_format != "int8":
+        raise ConfigError(f"AcceleratorConfig.weight_format must be 'int8' for {engine} (others are weight_formats), not "
+                          f"{config.weight_format!r}")
+    mechanism = config.protection_of("engine.mesh")
+    if mechanism != "none":
+        raise ConfigError(f"AcceleratorConfig.protection must ask 'none' of engine.mesh for {engine}, {mesh}, not {mechanism!r}")

@@ -68,8 +68,6 @@ FORMATS = "mxint4 or int4-g…-int8, in blocks of 32, 64, 128 and of whole tiles
 @pytest.mark.parametrize(("change", "rule", "given"), [
     ({"columns": 16}, "columns must be rows (8)", "16"),
     ({"rows": 12, "columns": 12, "vector_lanes": 12}, "rows must be a power of two between 4 and 64", "12"),
-    ({"dataflows": ("ws", "os")}, "dataflows must be ('ws',)", "('ws', 'os')"),
-    ({"weight_format": "int4"}, "weight_format must be 'int8'", "'int4'"),
     ({"acc_width": 24}, "acc_width must be 32", "24"),
     ({"hybrid_clusters": 3}, "hybrid_clusters must be a power of two up to half of the columns (8)", "3"),
     ({"hybrid_clusters": 4}, "hybrid_clusters must be at most 2 (words of 4 bytes in a beat of 64 bits)", "4"),
@@ -85,11 +83,15 @@ def test_a_config_that_cannot_be_built_is_refused(change: dict, rule: str, given
         replace(HYBRID_CONFIGS["8-2"], **change)
 
 
-def test_a_mesh_that_checks_itself_is_refused() -> None:
-    text = ("AcceleratorConfig.protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does not check "
-            "itself, not 'abft'")
-    with pytest.raises(ConfigError, match="^" + re.escape(text) + "$"):
-        replace(HYBRID_CONFIGS["8-2"], protection=(("engine.mesh", "abft"),))
+@pytest.mark.parametrize(("change", "text"), [
+    ({"dataflows": ("ws", "os")}, "dataflows must be ('ws',) for the hybrid engine, which has no other, not ('ws', 'os')"),
+    ({"weight_format": "int4"}, "weight_format must be 'int8' for the hybrid engine (others are weight_formats), not 'int4'"),
+    ({"protection": (("engine.mesh", "abft"),)},
+     "protection must ask 'none' of engine.mesh for the hybrid engine, whose mesh does not check itself, not 'abft'"),
+])
+def test_what_no_engine_of_packed_weights_has_is_refused(change: dict, text: str) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(f"AcceleratorConfig.{text}") + "$"):
+        replace(HYBRID_CONFIGS["8-2"], **change)
 
 
 def test_a_mode_that_the_config_lacks_is_refused() -> None:
