@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.measure import measure
+from flows.reproduce.gemm import SHAPES, gemm_cycles, how
 from flows.reproduce.options import Options
 from flows.reproduce.quality import evaluations
 from flows.reproduce.row import Row, not_asked
-from flows.rtl_device import RtlDevice
 from hw.config import AcceleratorConfig
 from hw.engines.bitvert import BITVERT_LANES, BITVERT_RECORD, bitvert_formats, bitvert_paper_speedup, bitvert_tile_cycles
 from hw.families import ColumnFormat
@@ -22,10 +21,8 @@ from sw.engines import weight_layout
 from sw.formats import dequantize, quantize
 from sw.formats.columns import decode_groups, encode_groups, sensitive_channels
 from sw.formats.rows import quantize_rows
-from sw.kernels.spec import GemmSpec
 from sw.models.llama_quantization import QuantizationPlan
 from sw.models.llama_weights import LAYER_TENSORS, LlamaCheckpoint
-from sw.workloads import Workload
 
 __all__ = ["rows"]
 
@@ -35,7 +32,6 @@ _SETTINGS = {                       # format, share of channels that keep eight 
     "moderate": ("bbs-shift-g32", 0.2, 1.66, 3.03),
 }
 _COLUMNS = {"int8": 8, "bbs-average-g32": 6, "bbs-shift-g32": 4}
-_SHAPES = {"prefill": (128, 768, 768), "decode": (1, 768, 768)}         # M, N, K
 _PE_RATIO = 739.6 / 532.8                                               # BitVert to Stripes, 28 nm, 800 MHz
 _ERRORS = {("average", 2): 1.03, ("shift", 2): 0.72, ("average", 4): 15.2, ("shift", 4): 9.0}
 _ROUNDED = {2: 1.49, 4: 21.3}
@@ -133,37 +129,26 @@ def _errors() -> Iterator[Row]:
 # Cycles of the whole accelerator --------------------------------------------------------------------------------------
 
 
-def _gemm(config: AcceleratorConfig, weights: str, shape: tuple[int, int, int], rtl: bool) -> int:
-    """Return the cycles of a GEMM from doorbell to interrupt, predicted or on the RTL, held against the golden device."""
-    m, n, k = shape
-    workload = Workload(name="layer", doc="one GEMM", weights=weights,
-                        shapes=(("layer", GemmSpec(m=m, n=n, k=k, per_channel=True, b="packed")),))
-    gemm = measure(workload, config, RtlDevice(config) if rtl else None, dataflow="ws").gemms[0]
-    if gemm.match is False:
-        raise ValueError(f"a GEMM in {weights} must come out of the RTL as of the golden model; see: heddle replay {gemm.replay}")
-    return gemm.cycles if rtl else gemm.predicted_cycles
-
-
 def _frame(options: Options) -> Iterator[Row]:
     """Yield what the engine gains over Stripes of as many PEs, in the same accelerator."""
     config = PRESETS[_PRESET]
-    how = "simulated" if options.rtl else "predicted (with --rtl: simulated)"
-    for phase, shape in _SHAPES.items():
-        base, macs = (_gemm(other, "int8", shape, options.rtl) for other in (_stripes(config), _macs(config)))
-        cycles = {name: _gemm(config, name, shape, options.rtl) for name in _COLUMNS}
+    source = how(options.rtl)
+    for phase, shape in SHAPES.items():
+        base, macs = (gemm_cycles(other, "int8", shape, rtl=options.rtl) for other in (_stripes(config), _macs(config)))
+        cycles = {name: gemm_cycles(config, name, shape, rtl=options.rtl) for name in _COLUMNS}
         label = f"{phase} GEMM {'×'.join(map(str, shape))}"
         for name, found in cycles.items():
             yield Row(quantity=f"{label}, {name}: speedup over Stripes, equal PEs", paper=None, ours=base / found,
                       grade="inferred",
-                      note=f"{_PRESET} and the same with Stripes PEs, bus included, doorbell to interrupt, {how}")
+                      note=f"{_PRESET} and the same with Stripes PEs, bus included, doorbell to interrupt, {source}")
         for setting, (name, kept, _, whole) in _SETTINGS.items():
             mixed = kept * cycles["int8"] + (1 - kept) * cycles[name]
             yield Row(quantity=f"{label}, {setting}: speedup over int8 MACs, equal PEs", paper=None, ours=macs / mixed,
-                      grade="inferred", note=f"of the channels' shares of this GEMM; the systolic engine of 16×32 PEs, {how}")
+                      grade="inferred", note=f"of the channels' shares of this GEMM; the systolic engine of 16×32 PEs, {source}")
             yield Row(quantity=f"{label}, {setting}: speedup over Stripes, equal PEs", paper=whole, grade="found",
                       ours=base / mixed,
                       note="the paper's is a mean of whole vision and language models with DDR3; ours of the channels' shares of "
-                      f"this GEMM, {how}")
+                      f"this GEMM, {source}")
 
 
 # Quality ------------------------------------------------------------------------------------------------------------

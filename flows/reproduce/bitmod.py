@@ -5,18 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows.measure import measure
+from flows.reproduce.gemm import SHAPES, gemm_cycles, how
 from flows.reproduce.options import Options
 from flows.reproduce.quality import evaluations
 from flows.reproduce.row import Row, not_asked
-from flows.rtl_device import RtlDevice
-from hw.config import AcceleratorConfig
 from hw.engines.bitmod import BITMOD_TERMS, bitmod_cycles, bitmod_paper_layer
 from hw.presets import PRESETS
 from sw.engines import weight_layout
-from sw.kernels.spec import GemmSpec
 from sw.models.llama_quantization import QuantizationPlan
-from sw.workloads import Workload
 
 __all__ = ["rows"]
 
@@ -60,7 +56,6 @@ _LINEAR = {_LOSSLESS: 1_351_884_800, _LOSSY: 905_125_888}      # of Llama-2-7B, 
 _SAME_ATTENTION = {"prefill": ("Phi-2", "Llama-2-7B", "Llama-2-13B"),
                    "decode": ("OPT-1.3B", "Phi-2", "Llama-2-7B", "Llama-2-13B")}
 _BASELINE, _PRESET = "systolic-16x16", "bitmod-16x16"
-_SHAPES = {"prefill": (128, 768, 768), "decode": (1, 768, 768)}                     # M, N, K
 _FORMATS = ("bitmod4-g128", "bitmod3-g128", "int6-g128-int8")
 _PE_RATIO = 1507.7 / 1968.7                                                        # BitMoD to FP16, 28 nm, 1 GHz
 _ENCODERS = 2419 / 99_509                                                          # of a tile
@@ -130,28 +125,16 @@ def _storage() -> Iterator[Row]:
 # Cycles of the whole accelerator --------------------------------------------------------------------------------------
 
 
-def _cycles(config: AcceleratorConfig, weights: str, shape: tuple[int, int, int], rtl: bool) -> int:
-    """Return the cycles of a GEMM from doorbell to interrupt, predicted or on the RTL, held against the golden device."""
-    m, n, k = shape
-    workload = Workload(name="layer", doc="one GEMM", weights=weights,
-                        shapes=(("layer", GemmSpec(m=m, n=n, k=k, per_channel=True, b="packed")),))
-    device = RtlDevice(config) if rtl else None
-    gemm = measure(workload, config, device, dataflow="ws").gemms[0]
-    if gemm.match is False:
-        raise ValueError(f"a GEMM in {weights} must come out of the RTL as of the golden model; see: heddle replay {gemm.replay}")
-    return gemm.cycles if rtl else gemm.predicted_cycles
-
-
 def _frame(options: Options) -> Iterator[Row]:
     """Yield what the engine gains over the bit-parallel int8 array of as many rows and columns, in the same accelerator."""
-    how = "simulated" if options.rtl else "predicted (with --rtl: simulated)"
-    for phase, shape in _SHAPES.items():
-        base = _cycles(PRESETS[_BASELINE], "int8", shape, options.rtl)
+    source = how(options.rtl)
+    for phase, shape in SHAPES.items():
+        base = gemm_cycles(PRESETS[_BASELINE], "int8", shape, rtl=options.rtl)
         for weights in ("int8", *_FORMATS):
-            ours = base / _cycles(PRESETS[_PRESET], weights, shape, options.rtl)
+            ours = base / gemm_cycles(PRESETS[_PRESET], weights, shape, rtl=options.rtl)
             yield Row(quantity=f"{phase} GEMM {'×'.join(map(str, shape))}, {weights}: speedup over int8 MACs, equal PEs",
                       paper=None, ours=ours, grade="inferred",
-                      note=f"{_PRESET} over {_BASELINE}, doorbell to interrupt, {how}; 4/T at most where computing binds, "
+                      note=f"{_PRESET} over {_BASELINE}, doorbell to interrupt, {source}; 4/T at most where computing binds, "
                       "where the bus does the ratio of bits at most")
 
 

@@ -72,7 +72,7 @@ def _decode(config: AcceleratorConfig) -> Iterator[Row]:
               ("systolic-16x16, int8", _cycles(systolic, m=1, n=768, k=768), "inferred"))
     for name, cycles, grade in others:
         yield Row(quantity=f"1×768×768 over {name}", paper=None, ours=round(cycles / ours, 2), grade=grade,
-                  note=f"{cycles} to {ours} cycles, the engine alone")
+                  note=f"{cycles} to {ours} cycles, the engine alone, predicted")
 
 
 def _rotary_error() -> float:

@@ -41,7 +41,7 @@ def test_bits_of_a_weight() -> None:
 
 def test_speedups_are_of_the_same_gemm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between 1 and 4/T where computing binds; predicted without `--rtl`."""
-    monkeypatch.setattr(bitmod, "_SHAPES", {"prefill": (32, 64, 256)})
+    monkeypatch.setattr(bitmod, "SHAPES", {"prefill": (32, 64, 256)})
     rows = {row.quantity.split(", ")[1].split(":")[0]: row for row in bitmod._frame(Options())}
     assert list(rows) == ["int8", "bitmod4-g128", "bitmod3-g128", "int6-g128-int8"]
     assert 1 < rows["int6-g128-int8"].ours < rows["bitmod4-g128"].ours <= 2
