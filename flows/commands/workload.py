@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from flows.commands.common import log
 from flows.native_sim import MemoryTiming
 from hw.config import AcceleratorConfig
+from sw.engines import known_weights
 from sw.mapper import choose_plan
 from sw.perf import MemoryModel
 from sw.workloads import Workload, gemm_workload, workload_named
@@ -73,7 +74,7 @@ def request_from(args: argparse.Namespace, config: AcceleratorConfig) -> Request
         legal = ', '.join(config.dataflows)
         raise ValueError(f"--dataflow must be auto or one of {legal} for this config, not {args.dataflow!r}")
     if args.weights is not None:
-        known = (config.weight_format, *config.weight_formats)
+        known = known_weights(config)
         if args.weights not in known:
             raise ValueError(f"--weights must be one of {', '.join(known)} for this config, not {args.weights!r}")
         if workload.runner is not None:

@@ -13,7 +13,7 @@ from sw.engines.hybrid import HYBRID
 from sw.engines.runtime import EngineRuntime, WeightLayout
 from sw.engines.systolic import SYSTOLIC
 
-__all__ = ["ENGINES", "default_weights", "engine_runtime", "pack_weights", "weight_layout"]
+__all__ = ["ENGINES", "default_weights", "engine_runtime", "known_weights", "pack_weights", "weight_layout"]
 
 ENGINES: Registry[EngineRuntime] = Registry("engine_runtimes", {
     "systolic": SYSTOLIC,
@@ -45,6 +45,11 @@ def default_weights(config: AcceleratorConfig) -> str:
     return config.weight_formats[0] if config.weight_formats else config.weight_format
 
 
+def known_weights(config: AcceleratorConfig) -> tuple[str, ...]:
+    """Return the formats that constant weights can have, each once: plain ones, then the config's packed ones."""
+    return tuple(dict.fromkeys((config.weight_format, *config.weight_formats)))
+
+
 def weight_layout(config: AcceleratorConfig, n: int, k: int, weights: str = "") -> WeightLayout:
     """Return how constant weights (N, K) lie for the engine of `config`.
 
@@ -58,7 +63,7 @@ def weight_layout(config: AcceleratorConfig, n: int, k: int, weights: str = "") 
     ConfigError
         If the config does not have this format, or a chunk of such weights would not start at a beat.
     """
-    known = (config.weight_format, *config.weight_formats)
+    known = known_weights(config)
     if weights and weights not in known:
         raise ConfigError(f"weights must be in one of {', '.join(known)} for this config, not {weights!r}")
     mode = config.weight_formats.index(weights) + 1 if weights in config.weight_formats else 0

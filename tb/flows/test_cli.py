@@ -96,6 +96,8 @@ def test_a_config_from_a_file_and_single_fields_change_the_run(capsys, tmp_path)
      r"--dataflow must be auto or one of ws for this config, not 'os'"),
     (["run", "systolic-4x4", "--gemm", "4,4,4", "--weights", "mxint4-b32"],
      r"--weights must be one of int8 for this config, not 'mxint4-b32'"),
+    (["run", "bitvert-8x8", "--gemm", "4,4,4", "--weights", "mxint4-b32"],
+     r"--weights must be one of int8, bbs-shift-g32, bbs-average-g32 for this config, not 'mxint4-b32'"),
     (["run", "systolic-4x4", "--workload", "minilm-layer", "--weights", "int8"],
      r"--weights needs a workload on random data; minilm-layer brings its own, plain weights"),
     (["run", "systolic-4x4", "--gemm", "8,8,8", "--memory-latency", "0"], r"MemoryTiming\.latency must be .*, not 0"),
