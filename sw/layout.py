@@ -70,11 +70,6 @@ class MatrixLayout:
         """Shape of the array: (batch, rows, columns)."""
         return self.batch, self.rows, self.columns
 
-    @property
-    def row_positions(self) -> int:
-        """Row positions of a matrix, padding included: whole groups where groups are padded."""
-        return self.rows if self.row_slot == self.row_group else ceil_div(self.rows, self.row_group) * self.row_slot
-
     def row_position(self, row: int) -> int:
         """Return where row `row` lies, counted in rows of the padded matrix."""
         return row // self.row_group * self.row_slot + row % self.row_group

@@ -9,10 +9,10 @@ from amaranth.lib.wiring import In, Out
 from hw.config import ceil_log2
 from hw.memory.fifo import StreamFIFO
 
-__all__ = ["SparsePe"]
+__all__ = ["SparsePE"]
 
 
-class SparsePe(wiring.Component):
+class SparsePE(wiring.Component):
     """One MAC a cycle, for pairs of an activation and a weight of its channel that are both not zero, and for nothing else.
 
         activations ─▶ drop those without weights ─▶ FIFO ─▶ weights of its channel, one a cycle ─▶ product ─▶ psum

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hw.pe.sparse import SparsePe
+from hw.pe.sparse import SparsePE
 from sw.sparsity.cores import eyeriss_pe_cycles
 from tb.sim import put_one, simulate
 
 CHANNELS, OUTPUTS = 16, 12
 
 
-async def load(ctx: Any, dut: SparsePe, w: np.ndarray) -> None:
+async def load(ctx: Any, dut: SparsePE, w: np.ndarray) -> None:
     """Write weights (outputs, channels), compressed by channel."""
     place = 0
     ctx.set(dut.write_en, 1)
@@ -43,7 +43,7 @@ def test_cycles_are_pairs_of_non_zeros(weight_density: float, activation_density
     w[:, [3, 9]] = 0                                # channels that have no weight, and cost nothing
     w[0] *= -1
     a = np.where(rng.random((6, CHANNELS)) < activation_density, rng.integers(-128, 0, (6, CHANNELS)), 0)
-    dut = SparsePe(channels=CHANNELS, outputs=OUTPUTS, weights=OUTPUTS * CHANNELS)
+    dut = SparsePE(channels=CHANNELS, outputs=OUTPUTS, weights=OUTPUTS * CHANNELS)
     issued: list[int] = []
     sums: list[int] = []
 
@@ -77,7 +77,7 @@ def test_cycles_are_pairs_of_non_zeros(weight_density: float, activation_density
 
 def test_channels_without_weights_leave_nothing() -> None:
     """Only activations of empty channels: taken, one a cycle, and no MAC is issued."""
-    dut = SparsePe(channels=4, outputs=2, weights=4)
+    dut = SparsePE(channels=4, outputs=2, weights=4)
 
     async def drive(ctx: Any) -> None:
         for _ in range(40):

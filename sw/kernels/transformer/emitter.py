@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from hw.isa import REGISTERS, Unit
+from hw.isa import Unit
 from sw.kernels.emitter import Emitter
 from sw.kernels.passes.command import Operand, Pass
 from sw.kernels.tiles import Extent
@@ -45,11 +45,6 @@ class StreamEmitter(Emitter):
         else:
             register, imm = value if isinstance(value, tuple) else (value, 0)
             self.move(self.reg(purpose), register, imm)
-
-    @property
-    def free_registers(self) -> int:
-        """Registers that nothing holds."""
-        return REGISTERS - 1 - len(set(self._registers.values()))
 
     # Descriptors ----------------------------------------------------------------------------------------------
 
