@@ -110,7 +110,7 @@ def test_a_flipped_register(session, gemm):
 
 
 def test_flipped_memories(session, gemm):
-    """Words of scratchpad and accumulator, found as what a wash changes, at any time of a run."""
+    """Words of scratchpad and accumulator, found as what a wash changes and then the product, at any time of a run."""
     program, operands, expected = gemm
     session.sim.reset()
     before = session.sim.snapshot()
@@ -119,10 +119,13 @@ def test_flipped_memories(session, gemm):
     changed = np.flatnonzero(before.state != after.state)
     words = changed[3 * len(changed) // 10:-(len(changed) // 10)]   # what is at either end may be something else
     assert len(words) > 1000
+    run_gemm(session, program, SPEC, **operands, scale=0.01)
+    words = np.intersect1d(words, np.flatnonzero(after.state != session.sim.snapshot().state))
+    assert len(words) > 40
     retrying, rng, repeated = RetryingSession(CONFIG, session, retries=1), np.random.default_rng(1), 0
     for _ in range(FLIPS):
         session.flip = int(rng.integers(1, 330)), int(rng.choice(words)), int(rng.integers(8))
         made, found = run_gemm(retrying, program, SPEC, **operands, scale=0.01)
         assert np.array_equal(made, expected)
         repeated += found.counters["retries"]
-    assert repeated
+    assert repeated > 2
