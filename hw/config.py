@@ -209,6 +209,11 @@ class AcceleratorConfig:
         return ENGINES.get(self.engine)
 
     @property
+    def lane_rows(self) -> bool:
+        """Whether columns of a result may go to different accumulator rows."""
+        return self.engine_info is not None and self.engine_info.lane_rows(self)
+
+    @property
     def engine_model(self) -> str:
         """Engine as which this one behaves, of those that golden models and runtime know; "" if it is not registered."""
         return self.engine_info.model if self.engine_info is not None else ""

@@ -177,8 +177,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "even": {"ties": "even"},
     "away": {"ties": "away"},
     "down": {"ties": "down"},
+    "1of2": {"one_of": 2},
+    "1of4": {"one_of": 4},
+    "1of8": {"one_of": 8},
 }
-"""Option in a name → what it changes in a `ScaledFormat`."""
+"""Option in a name → what it changes in a `ScaledFormat`, or `one_of` in a `ColumnFormat`."""
 
 _HSS_NAME = re.compile(r"hss-(\d+):(\d+)-(\d+):(\d+)")
 _SERIES_NAME = re.compile(r"tasd-(\d+):(\d+)(?:\+(\d+):(\d+))?(?:\+(\d+):(\d+))?")
@@ -241,9 +244,12 @@ def _changed(fmt: Format, options: list[str], name: str) -> Format:
         if clash := [other for other in options[:place] if OPTIONS[other].keys() & OPTIONS[option].keys()]:
             raise ConfigError(f"options in a format's name must be about different things, not {clash[0]!r} and {option!r} "
                               f"({name!r})")
-        if not isinstance(fmt, ScaledFormat) or fmt.scale_rule == "none":
-            raise ConfigError(f"{fmt.family} takes no options in its name, not {option!r} ({name!r})")
         change = OPTIONS[option]
+        if isinstance(fmt, ColumnFormat) and "one_of" in change:
+            fmt = dataclasses.replace(fmt, **change, options=(*fmt.options, option))
+            continue
+        if not isinstance(fmt, ScaledFormat) or fmt.scale_rule == "none" or "one_of" in change:
+            raise ConfigError(f"{fmt.family} takes no options in its name, not {option!r} ({name!r})")
         if "scale" in change and (fmt.scale not in (FP16, BF16, FP32) or not isinstance(fmt.scale, FloatFormat)):
             raise ConfigError(f"{fmt.name} has no float scale that {option!r} could replace: give a group size first ({name!r})")
         if "scale_rule" in change and fmt.scale != _E8M0:

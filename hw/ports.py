@@ -113,15 +113,19 @@ class AccumulatorWritePort(wiring.Signature):
         0 overwrite, 1 add.
     data : Out(C × signed(psum_width))
         One psum for each column.
+    offset : Out(C × row index), only with `config.lane_rows`
+        What each column's row is beyond `addr`, modulo the accumulator's rows.
     """
 
     def __init__(self, config: AcceleratorConfig):
-        super().__init__({
+        rows = ceil_log2(config.accumulator_rows)
+        members = {
             "valid": Out(1),
-            "addr": Out(ceil_log2(config.accumulator_rows)),
+            "addr": Out(rows),
             "accumulate": Out(1),
             "data": Out(data.ArrayLayout(signed(config.psum_width), config.columns)),
-        })
+        }
+        super().__init__(members | ({"offset": Out(data.ArrayLayout(rows, config.columns))} if config.lane_rows else {}))
 
 
 class AccumulatorReadPort(wiring.Signature):

@@ -13,6 +13,7 @@ from hw.control.controller import Controller
 from hw.errors import ConfigError
 from hw.memory.accumulator import Accumulator
 from hw.memory.arbiter import ReadArbiter
+from hw.memory.lane_accumulator import LaneAccumulator
 from hw.memory.load import LoadUnit
 from hw.memory.scratchpad import Scratchpad
 from hw.memory.store import StoreUnit
@@ -79,7 +80,7 @@ class Accelerator(wiring.Component):
         m.submodules.load = load = LoadUnit(config)
         m.submodules.store = store = StoreUnit(config)
         m.submodules.arbiter = arbiter = ReadArbiter(config)
-        m.submodules.accumulator = accumulator = Accumulator(config)
+        m.submodules.accumulator = accumulator = (LaneAccumulator if config.lane_rows else Accumulator)(config)
         m.submodules.engine = engine = ENGINES[config.engine](config)
         m.submodules.vector = vector = VectorUnit(config)
         readers = (engine.activation, engine.weight, *vector.reads, store.read)

@@ -58,6 +58,8 @@ class BitvertEngine(wiring.Component):
         m = Module()
         config, unit = self.config, self.unit
         abort = ResetInserter(unit.abort)
+        # The last four choices: results of one are still on their way when the next ones come.
+        self._choices = [Signal(3 * config.columns, name=f"choice_{index}", reset_less=True) for index in range(4)]
         tag = bitvert_tag_layout(config)
         rows, walker = BitvertRows(config), BitvertWalker(config)
         planes = BitvertPlanes(columns=config.columns, pace=bitvert_pace(config))
@@ -82,6 +84,8 @@ class BitvertEngine(wiring.Component):
             self.acc.accumulate.eq(results.accumulate),
             *(self.acc.data[c].eq(Mux(c < results.columns, array.o[c], 0)) for c in range(config.columns)),
         ]
+        if config.lane_rows:
+            self._offsets(m, results)
         m.d.sync += unit.done.eq(array.o_valid & array.o_last & results.last & ~unit.abort)
 
         closed = unit.error | unit.abort
@@ -101,6 +105,19 @@ class BitvertEngine(wiring.Component):
             with m.Elif(rows.fault & waiting):
                 m.d.sync += [unit.error.eq(1), unit.report.eq(rows.report)]
         return m
+
+    def _offsets(self, m: Module, results: data.View) -> None:
+        """Tell the accumulator where each lane's channel belongs: the first of the groups that share a stream has those chosen.
+
+        Of the others, those before the chosen one are a group further on than they belong.
+        """
+        places = data.View(data.ArrayLayout(3, self.config.columns), Array(self._choices)[results.choice])
+        multiples = Array(results.stride * factor for factor in range(8))
+        for place, offset in zip((places[c] for c in range(self.config.columns)), self.acc.offset, strict=True):
+            with m.If(results.split & (results.member == 0)):
+                m.d.comb += offset.eq(multiples[place])
+            with m.Elif(results.split & (place >= results.member)):
+                m.d.comb += offset.eq(-results.stride)
 
     def _columns(self, m: Module, walker: BitvertWalker, planes: BitvertPlanes, array: BitvertArray | StripesArray,
                  rows: BitvertRows) -> Value:
@@ -125,6 +142,9 @@ class BitvertEngine(wiring.Component):
         m.d.sync += held_valid.eq(arriving & (first.kind == SlotKind.COLUMN) & ~abort)
         with m.If(arriving & (first.kind == SlotKind.METADATA)):
             m.d.sync += metadata.eq(pair)
+            if config.lane_rows:
+                with m.If(first.chooses):
+                    m.d.sync += Array(self._choices)[first.choice].eq(Cat(pair[8 * c:8 * c + 3] for c in range(config.columns)))
         with m.If(arriving & (first.kind == SlotKind.COLUMN)):
             m.d.sync += [column.eq(pair), second.eq(first)]
 

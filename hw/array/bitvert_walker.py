@@ -31,10 +31,13 @@ class SlotKind:
 def bitvert_tag_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the layout of what becomes of a result: first accumulator row, valid columns of the tile.
 
-    `accumulate`: add to the rows; `last`: the result is the last one of its command.
+    `accumulate`: add to the rows; `last`: the result is the last one of its command. With `lane_rows`: whether channels are split
+    (`split`), of which of the groups that share a stream the result is (`member`), rows from one group's to the next one's
+    (`stride`), and which of the last four choices counts (`choice`).
     """
-    return data.StructLayout({"addr": ceil_log2(config.accumulator_rows), "columns": range(config.columns + 1),
-                              "accumulate": 1, "last": 1})
+    address = ceil_log2(config.accumulator_rows)
+    split = {"split": 1, "member": 3, "stride": address, "choice": 2} if config.lane_rows else {}
+    return data.StructLayout({"addr": address, "columns": range(config.columns + 1), "accumulate": 1, "last": 1, **split})
 
 
 def read_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -42,8 +45,9 @@ def read_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     `kind` of `SlotKind`; `offset` in its line, in slots of plain weights. Of a column: its `step`, the `place` of its
     activations, the `group` of the metadata that it belongs to, if any (`described`). A plain slot is weight `lane` of its pass;
-    the last one of a pass (`ends`) has step and place.
+    the last one of a pass (`ends`) has step and place. With `lane_rows`, of metadata: it is the `choice`-th choice (`chooses`).
     """
+    split = {"chooses": 1, "choice": 2} if config.lane_rows else {}
     return data.StructLayout({
         "kind": 2,
         "offset": range(config.line_bytes // config.weight_slot_bytes),
@@ -53,6 +57,7 @@ def read_layout(config: AcceleratorConfig) -> data.StructLayout:
         "group": 1,
         "place": range(2 * config.line_bytes // LANES),
         "step": bitvert_step_layout(bitvert_tag_layout(config).size),
+        **split,
     })
 
 
@@ -60,7 +65,8 @@ class BitvertWalker(wiring.Component):
     """Asks for the slots of a command in order: n-group → m-group → K, in passes of 16 of K.
 
     Packed weights: for every four passes a slot of metadata, then for each pass a slot for each column. Plain weights: a slot
-    for each k of a pass; what comes behind them makes columns of these (`BitvertPlanes`), which takes 8 cycles. A read a cycle,
+    for each k of a pass; what comes behind them makes columns of these (`BitvertPlanes`), which takes 8 cycles. Of groups that
+    share a stream (`PlanesFormat.one_of`), one's records are read, and the cursor passes over the others'. A read a cycle,
     without a gap between passes and tiles (Stripes PEs take a column every other cycle); the next command is taken two cycles
     before its first read.
 
@@ -124,7 +130,9 @@ class BitvertWalker(wiring.Component):
         fresh_tile = Signal()
         weight_base = Signal(running_address("weight_addr"))
         column_acc, acc = (Signal(running_address("acc_addr"), name=name) for name in ("column_acc", "acc"))
-        mode = self._mode(m, command)
+        member, choice = Signal(3), Signal(2)
+        stream_base = Signal(running_address("weight_addr"))            # where the stream of the groups that share it begins
+        mode = self._mode(m, command, member)
 
         rows, columns, depth = (Signal(range(limit + 1), name=name) for limit, name in (
             (config.rows, "rows"), (config.columns, "columns"), (LANES, "depth")))
@@ -161,7 +169,7 @@ class BitvertWalker(wiring.Component):
             self.issue.eq(self.read.valid & self.read.ready),
             self.take.eq(self.issue & first),
             self.starved.eq(active & first & ~self.ready),
-            cursor.stride.eq(Mux(mode.plain, command.weight_stride, 2 * config.columns)),
+            cursor.stride.eq(Mux(mode.plain, command.weight_stride, self._step(mode, ends, record_pass))),
             cursor.step.eq(self.issue),
         ]
         with m.If(gap != 0):
@@ -176,6 +184,10 @@ class BitvertWalker(wiring.Component):
 
         self._describe(m, command, mode, kind, column, lane, record_pass, first, ends, run_last, tile_last, run_left, run_passes,
                        fresh_tile, rows, columns, acc, m_left, n_left, cursor)
+        if config.lane_rows:
+            tag = data.View(bitvert_tag_layout(config), self.o.step.tag)
+            m.d.comb += [self.o.chooses.eq(mode.kept & (k_left == command.k)), self.o.choice.eq(choice), tag.choice.eq(choice),
+                         tag.split.eq(mode.split), tag.member.eq(member), tag.stride.eq(command.acc_tile_stride)]
         with m.If(self.take):
             used = rows * columns * depth
             m.d.comb += [self.macs.eq(used), self.macs_gated.eq(LANES * config.rows * config.columns - used)]
@@ -194,6 +206,9 @@ class BitvertWalker(wiring.Component):
                 m.d.comb += [cursor.restart.eq(1), cursor.base.eq(_extended(command.weight_addr))]
                 m.d.sync += [*start_tile(), m_left.eq(command.m), n_left.eq(command.n), weight_base.value.eq(command.weight_addr),
                              weight_base.overflow.eq(0)]
+                if config.lane_rows:
+                    m.d.sync += [stream_base.value.eq(command.weight_addr), stream_base.overflow.eq(0), member.eq(0),
+                                 choice.eq(choice + 1)]
                 for address in (column_acc, acc):
                     m.d.sync += [address.value.eq(command.acc_addr), address.overflow.eq(0)]
                 m.next = "READ"
@@ -219,21 +234,47 @@ class BitvertWalker(wiring.Component):
                             m.d.sync += [run_left.eq(run_passes), fresh_tile.eq(0)]
                         with m.If(tile_last):
                             m.d.sync += start_tile()
-                            self._next_tile(m, command, m_left, n_left, weight_base, column_acc, acc, cursor)
+                            self._next_tile(m, command, mode, m_left, n_left, weight_base, stream_base, member, choice,
+                                            column_acc, acc, cursor)
             with m.State("FAULT"):
                 m.d.comb += self.fault.eq(1)
         m.d.comb += self.busy.eq(~self.i.ready)
         return m
 
-    def _mode(self, m: Module, command: data.View) -> data.View:
-        """Return what the command's mode means."""
-        mode = Signal(data.StructLayout({"plain": 1, "columns": 4, "metadata": 1, "subtract": 1}))
+    def _mode(self, m: Module, command: data.View, member: Signal) -> data.View:
+        """Return what the command's mode means for a group of columns; with `lane_rows` also if and how channels are split.
+
+        `kept`: the group has all columns; `last_member` of those that share a stream; `record` and `skip`: bytes of the group's
+        records, and of the others'.
+        """
+        width = command.weight_tile_stride.shape()
+        split = {"split": 1, "kept": 1, "last_member": 3, "record": width, "skip": width} if self.config.lane_rows else {}
+        mode = Signal(data.StructLayout({"plain": 1, "columns": 4, "metadata": 1, "subtract": 1, **split}))
         m.d.comb += [mode.plain.eq(1), mode.columns.eq(_PLAIN_COLUMNS)]
         with m.Switch(command.mode):
             for number, fmt in enumerate(self.formats, 1):
                 with m.Case(number):
                     m.d.comb += _described(mode, fmt)
+                    if fmt.one_of > 1:
+                        self._split(m, mode, fmt, member)
         return mode
+
+    def _split(self, m: Module, mode: data.View, fmt: PlanesFormat, member: Signal) -> None:
+        """Say how a group of a mode that splits channels lies: the first has all its columns."""
+        slot = 2 * self.config.columns
+        kept, other = fmt.members[:2]
+        m.d.comb += [mode.split.eq(1), mode.kept.eq(member == 0), mode.last_member.eq(fmt.one_of - 1)]
+        for first, group in ((1, kept), (0, other)):
+            with m.If(mode.kept == first):
+                m.d.comb += [*_described(mode, group), mode.record.eq(group.slots * slot),
+                             mode.skip.eq((fmt.slots - group.slots) * slot)]
+
+    def _step(self, mode: data.View, ends: Signal, record_pass: Signal) -> Value:
+        """Return the bytes from a packed slot to the next one that is read."""
+        slot = 2 * self.config.columns
+        if not self.config.lane_rows:
+            return Const(slot)
+        return Mux(ends & (record_pass == RECORD_PASSES - 1), mode.skip + slot, slot)
 
     def _describe(self, m: Module, command: data.View, mode: data.View, kind: Signal, column: Signal, lane: Signal,
                   record_pass: Signal, first: Signal, ends: Signal, run_last: Signal, tile_last: Signal, run_left: Signal,
@@ -244,7 +285,8 @@ class BitvertWalker(wiring.Component):
         step = o.step
         tag = data.View(bitvert_tag_layout(config), step.tag)
         m.d.comb += [
-            o.kind.eq(kind), o.offset.eq(cursor.offset), o.lane.eq(lane), o.ends.eq(ends), o.described.eq(mode.metadata),
+            o.kind.eq(kind), o.offset.eq(cursor.offset), o.lane.eq(lane), o.ends.eq(ends),
+            o.described.eq(mode.metadata & ~mode.kept if config.lane_rows else mode.metadata),
             o.group.eq(record_pass[1]), o.place.eq(self.chunk),
             step.first.eq(first), step.second.eq(column == 1), step.ends.eq(ends),
             step.fresh.eq(first & (run_left == run_passes)),
@@ -253,8 +295,9 @@ class BitvertWalker(wiring.Component):
             tag.last.eq(tile_last & (m_left <= config.rows) & (n_left <= config.columns)),
         ]
 
-    def _next_tile(self, m: Module, command: data.View, m_left: Signal, n_left: Signal, weight_base: data.View,
-                   column_acc: data.View, acc: data.View, cursor: SlotCursor) -> None:
+    def _next_tile(self, m: Module, command: data.View, mode: data.View, m_left: Signal, n_left: Signal, weight_base: data.View,
+                   stream_base: data.View, member: Signal, choice: Signal, column_acc: data.View, acc: data.View,
+                   cursor: SlotCursor) -> None:
         """Go on with the next group of rows, or else of columns, or end."""
         config = self.config
         m.d.comb += cursor.restart.eq(1)
@@ -263,6 +306,12 @@ class BitvertWalker(wiring.Component):
             m.d.sync += [m_left.eq(m_left - config.rows), acc.eq(advance(acc, Const(config.rows)))]
         with m.Elif(n_left > config.columns):
             right, below = advance(weight_base, command.weight_tile_stride), advance(column_acc, command.acc_tile_stride)
+            if config.lane_rows:
+                shares = mode.split & (member != mode.last_member)
+                right = Mux(shares, advance(weight_base, mode.record), advance(stream_base, command.weight_tile_stride))
+                m.d.sync += member.eq(Mux(shares, member + 1, 0))
+                with m.If(~shares):
+                    m.d.sync += [stream_base.eq(right), choice.eq(choice + 1)]
             m.d.comb += cursor.base.eq(right)
             m.d.sync += [m_left.eq(command.m), n_left.eq(n_left - config.columns), weight_base.eq(right), column_acc.eq(below),
                          acc.eq(below)]

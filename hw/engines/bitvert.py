@@ -3,7 +3,7 @@
 M tokens, N outputs, K reduction; a pass is 16 of K, and takes a cycle for each bit column that its weights have.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_log2, ceil_power_of_two
 from hw.elements import Integer
@@ -14,7 +14,7 @@ from hw.formats import format_named
 
 __all__ = [
     "BITVERT", "BITVERT_GROUP", "BITVERT_LANES", "BITVERT_RECORD", "STRIPES", "PlanesFormat", "bitvert_command_cycles",
-    "bitvert_formats", "bitvert_pace", "bitvert_paper_speedup", "bitvert_piece_bytes", "bitvert_tile_cycles",
+    "bitvert_formats", "bitvert_lane_rows", "bitvert_pace", "bitvert_paper_speedup", "bitvert_piece_bytes", "bitvert_tile_cycles",
 ]
 
 BITVERT_LANES = 16      # k of a pass
@@ -40,15 +40,30 @@ class PlanesFormat:
         Whether groups have redundant columns and a constant.
     subtract : bool
         The constant, two's complement, is subtracted, else added.
+    one_of : int
+        P: groups of C outputs that share a stream, of which the first has all eight columns; 1: none has. Its records lie one
+        after the other, for each 64 of K; that of the first group has in place of metadata, in byte c, which of its P outputs
+        lane c keeps: output p·C + c. The lane's others follow in their order. Results go to the rows of the outputs.
     """
 
     columns: int
     metadata: bool
     subtract: bool
+    one_of: int = 1
+
+    @property
+    def members(self) -> "tuple[PlanesFormat, ...]":
+        """How the groups of C outputs that share a stream lie."""
+        if self.one_of == 1:
+            return (self,)
+        kept = PlanesFormat(columns=_PLAIN_COLUMNS, metadata=True, subtract=False)
+        return (kept, *[replace(self, one_of=1)] * (self.one_of - 1))
 
     @property
     def slots(self) -> int:
-        """Slots of a record."""
+        """Slots of a record, of all groups that share a stream."""
+        if self.one_of > 1:
+            return sum(member.slots for member in self.members)
         return self.metadata + BITVERT_RECORD // BITVERT_LANES * self.columns
 
 
@@ -64,7 +79,7 @@ def _planes(name: str) -> PlanesFormat:
     if fmt.method == "average" and fmt.pruned > _MOST_AVERAGED:
         raise ConfigError(f"AcceleratorConfig.weight_formats must average {_MOST_AVERAGED} columns at most for BitVert, not "
                           f"{fmt.pruned} ({name!r})")
-    return PlanesFormat(columns=8 - fmt.pruned, metadata=True, subtract=fmt.method == "shift")
+    return PlanesFormat(columns=8 - fmt.pruned, metadata=True, subtract=fmt.method == "shift", one_of=fmt.one_of)
 
 
 def bitvert_formats(config: AcceleratorConfig) -> tuple[PlanesFormat, ...]:
@@ -76,6 +91,11 @@ def bitvert_formats(config: AcceleratorConfig) -> tuple[PlanesFormat, ...]:
         If the engine cannot read one of `config.weight_formats`.
     """
     return tuple(_planes(name) for name in config.weight_formats)
+
+
+def bitvert_lane_rows(config: AcceleratorConfig) -> bool:
+    """Return whether a mode splits channels, whose results go to rows of their own."""
+    return any(fmt.one_of > 1 for fmt in bitvert_formats(config))
 
 
 def bitvert_piece_bytes(config: AcceleratorConfig) -> int:
@@ -121,7 +141,7 @@ BITVERT = EngineInfo(
     doc="R×C bit-serial PEs of 16 weights, a bit column a cycle, of which at most half the activations are added; BBS formats",
     source="Chen et al., BBS, MICRO 2024",
     model="bitvert",
-    check=_check, psum_width=_psum_width,
+    check=_check, psum_width=_psum_width, lane_rows=bitvert_lane_rows,
     peak_macs=lambda config: BITVERT_LANES * config.rows * config.columns // min(
         (fmt.columns for fmt in bitvert_formats(config)), default=_PLAIN_COLUMNS))
 
@@ -133,14 +153,20 @@ STRIPES = EngineInfo(
     check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns)
 
 
-def bitvert_tile_cycles(config: AcceleratorConfig, k: int, mode: int = 0) -> int:
+def bitvert_tile_cycles(config: AcceleratorConfig, k: int, mode: int = 0, group: int = 0) -> int:
     """Return the cycles of an R×C tile's weights, reads never refused: a cycle for each slot.
 
     Packed: 8/6/4 a pass, Stripes 16, and one of metadata for each 64 k. Plain: a cycle for each k, since a slot holds one.
+
+    Parameters
+    ----------
+    group : int
+        Of C outputs in the command: where channels are split, the first of each `one_of` has eight columns.
     """
     if mode == 0:
         return k
-    fmt = bitvert_formats(config)[mode - 1]
+    members = bitvert_formats(config)[mode - 1].members
+    fmt = members[group % len(members)]
     return ceil_div(k, BITVERT_LANES) * fmt.columns * bitvert_pace(config) + fmt.metadata * ceil_div(k, BITVERT_RECORD)
 
 
@@ -158,13 +184,15 @@ def bitvert_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, mo
     block = block or config.line_bytes
     heights = [config.rows] * (m // config.rows) + [m % config.rows] * (m % config.rows > 0)
     sizes = [block] * (k // block) + [k % block] * (k % block > 0)
-    before, cycles = 0, 0
-    for size in sizes:
-        after = before + size
-        cycles += sum(max(bitvert_tile_cycles(config, after, mode) - bitvert_tile_cycles(config, before, mode), height)
-                      for height in heights)
-        before = after
-    return ceil_div(n, config.columns) * cycles + 2 - (bitvert_pace(config) > 1 and mode > 0)
+    cycles = 0
+    for group in range(ceil_div(n, config.columns)):
+        before = 0
+        for size in sizes:
+            after = before + size
+            slots = bitvert_tile_cycles(config, after, mode, group) - bitvert_tile_cycles(config, before, mode, group)
+            cycles += sum(max(slots, height) for height in heights)
+            before = after
+    return cycles + 2 - (bitvert_pace(config) > 1 and mode > 0)
 
 
 def bitvert_paper_speedup(columns: float) -> float:

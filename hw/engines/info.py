@@ -31,6 +31,8 @@ class EngineInfo:
         Multiply-accumulates that a cycle issues at most.
     weight_stream : bool
         Takes packed weights from the load unit too (`load.stream`), past the scratchpad.
+    lane_rows : callable
+        Whether columns of a result may go to different accumulator rows (`AccumulatorWritePort.offset`).
     """
 
     name: str
@@ -41,6 +43,7 @@ class EngineInfo:
     psum_width: "Callable[[AcceleratorConfig], int]"
     peak_macs: "Callable[[AcceleratorConfig], int]"
     weight_stream: bool = False
+    lane_rows: "Callable[[AcceleratorConfig], bool]" = lambda config: False
 
 
 def check_frame(config: "AcceleratorConfig", engine: str, *, dataflow: str, mesh: str) -> None:

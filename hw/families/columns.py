@@ -21,11 +21,15 @@ class ColumnFormat(Format):
         "average" (rounded averaging of the low columns) or "shift" (zero-point shifting).
     constant_bits : int
         Bits of the constant: 1 to 6, with "average" as many as are pruned or more.
+    one_of : int
+        One of so many channels keeps all eight columns: 2, 4 or 8; 1: none. Which channels stand together depends on the engine,
+        which packs them.
     """
 
     pruned: int
     method: str
     constant_bits: int = 6
+    one_of: int = 1
 
     def __post_init__(self) -> None:
         """Check the sizes: a column is one field, and what is pruned must leave a sign and a bit."""
@@ -34,6 +38,8 @@ class ColumnFormat(Format):
             value = getattr(self, field)
             if not isinstance(value, int) or not low <= value <= high:
                 raise ConfigError(f"ColumnFormat.{field} must be an integer between {low} and {high}, not {value!r}")
+        if self.one_of not in (1, 2, 4, 8):
+            raise ConfigError(f"ColumnFormat.one_of must be 1, 2, 4 or 8, not {self.one_of!r}")
         if self.method not in ("average", "shift"):
             raise ConfigError(f"ColumnFormat.method must be 'average' or 'shift', not {self.method!r}")
         if self.method == "average" and self.constant_bits < self.pruned:

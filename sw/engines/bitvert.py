@@ -17,7 +17,7 @@ from sw.formats.columns import encode_groups
 from sw.formats.rows import quantize_rows
 from sw.layout import round_up
 
-__all__ = ["BITVERT", "BitvertTiming", "bitvert_layout", "bitvert_stream", "pack_bitvert"]
+__all__ = ["BITVERT", "BitvertTiming", "bitvert_layout", "bitvert_stream", "pack_bitvert", "split_order"]
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -45,8 +45,8 @@ def bitvert_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> Weig
         raise ConfigError(f"mode must be 0 to {len(formats)} (weight_formats), not {mode!r}")
     if mode == 0:       # commands start at whole passes of activations
         return dataclasses.replace(plain_layout(config, mode, n, k), granule=max(BITVERT_LANES, config.rows))
-    slot = 2 * config.columns
-    return WeightLayout(mode=mode, n=n, k=k, columns=config.columns, granule=BITVERT_RECORD, record_k=BITVERT_RECORD,
+    slot, shared = 2 * config.columns, formats[mode - 1].one_of
+    return WeightLayout(mode=mode, n=n, k=k, columns=shared * config.columns, granule=BITVERT_RECORD, record_k=BITVERT_RECORD,
                         record_bytes=formats[mode - 1].slots * slot, weight_stride=slot, beat_bytes=config.beat_bytes)
 
 
@@ -85,17 +85,67 @@ def pack_bitvert(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats
     fmt = format_named(config.weight_formats[layout.mode - 1])
     integers, scale = quantize_rows(matrix)
     weights = np.pad(integers, ((0, 0), (0, round_up(layout.k, BITVERT_RECORD) - layout.k)))
-    metadata = None
-    if isinstance(fmt, ColumnFormat):
-        fields = encode_groups(fmt, weights.reshape(len(weights), -1, BITVERT_GROUP))
-        words = np.ascontiguousarray(fields["columns"], "<u4").view(np.uint8).reshape(*fields["columns"].shape, 4)
-        planes = np.unpackbits(words, axis=-1, bitorder="little").swapaxes(-1, -2)      # (N, groups, 32, T)
-        planes = planes.reshape(*weights.shape, 8 - fmt.pruned)
-        metadata = (fields["redundant"] | fields["constant"] << 2)[..., 0].astype(np.uint8)
+    if isinstance(fmt, ColumnFormat) and fmt.one_of > 1:
+        stream = _split_stream(fmt, weights, split_order(scale, config.columns, fmt.one_of))
+    elif isinstance(fmt, ColumnFormat):
+        stream = bitvert_stream(*_pruned(fmt, weights), config.columns)
     else:
-        planes = np.unpackbits(weights.view(np.uint8)[..., None], axis=-1)              # the sign comes first
-    flat = bitvert_stream(planes, metadata, config.columns).reshape(layout.groups, -1)
+        stream = bitvert_stream(_planes(weights), None, config.columns)
+    flat = stream.reshape(layout.groups, -1)
     return np.pad(flat, ((0, 0), (0, layout.group_stride - flat.shape[1]))).ravel(), scale.astype(np.float32)
+
+
+def _planes(weights: npt.NDArray[np.int8]) -> Bytes:
+    """Return the eight bits of weights (N, K), (N, K, 8); the sign comes first."""
+    return np.unpackbits(weights.view(np.uint8)[..., None], axis=-1)
+
+
+def _pruned(fmt: ColumnFormat, weights: npt.NDArray[np.int8]) -> tuple[Bytes, Bytes]:
+    """Return the stored columns of weights (N, K), (N, K, T), and bytes of metadata, (N, K / 32)."""
+    fields = encode_groups(fmt, weights.reshape(len(weights), -1, BITVERT_GROUP))
+    words = np.ascontiguousarray(fields["columns"], "<u4").view(np.uint8).reshape(*fields["columns"].shape, 4)
+    planes = np.unpackbits(words, axis=-1, bitorder="little").swapaxes(-1, -2)          # (N, groups, 32, T)
+    metadata = (fields["redundant"] | fields["constant"] << 2)[..., 0].astype(np.uint8)
+    return planes.reshape(*weights.shape, 8 - fmt.pruned), metadata
+
+
+def split_order(scale: npt.NDArray[np.floating], columns: int, one_of: int) -> npt.NDArray[np.int64]:
+    """Return the order in which an engine of C columns has channels of which one of P keeps its columns.
+
+    Lane c has channels c, C + c, 2·C + c, …; of each P of them in a row the one of the largest scale is kept.
+
+    Parameters
+    ----------
+    scale : (N,) float
+    columns, one_of : int
+        C, P.
+
+    Returns
+    -------
+    (⌈N / (P·C)⌉, P, C) int64
+        Channels: the kept ones first, then the others in their order; N and more where there is none.
+    """
+    spans = ceil_div(len(scale), columns * one_of)
+    channels = np.arange(spans * one_of * columns).reshape(spans, one_of, columns)
+    sizes = np.full(channels.size, -1.0)
+    sizes[:len(scale)] = scale
+    chosen = sizes.reshape(channels.shape).argmax(axis=1)[:, None]                      # where there is no channel: the first
+    places = np.arange(one_of)[:, None]
+    order = np.where(places == 0, chosen, places - (places <= chosen))
+    return np.take_along_axis(channels, order, axis=1)
+
+
+def _split_stream(fmt: ColumnFormat, weights: npt.NDArray[np.int8], order: npt.NDArray[np.int64]) -> Bytes:
+    """Return weights in the order of `split_order` as the engine reads them, (spans, K / 64, slots, 2·C)."""
+    _, shared, columns = order.shape
+    padded = np.pad(weights, ((0, order.size - len(weights)), (0, 0)))
+    kept = bitvert_stream(_planes(padded[order[:, 0].ravel()]), None, columns)
+    lead = np.zeros((*kept.shape[:2], 1, 2 * columns), np.uint8)
+    lead[..., :columns] = (order[:, 0] // columns % shared)[:, None, None]
+    parts = [lead, kept]
+    for member in range(1, shared):
+        parts.append(bitvert_stream(*_pruned(fmt, padded[order[:, member].ravel()]), columns))
+    return np.concatenate(parts, axis=2)
 
 
 # Cycles -------------------------------------------------------------------------------------------------------------
@@ -130,14 +180,17 @@ class BitvertTiming:
         self.slot = max(self.slot + 2, at + _FIRST_SLOT)
         passes, shared = self._passes(fields), self._same_bank(fields)
         heights = [config.rows] * (m // config.rows) + [m % config.rows] * (m % config.rows > 0)
-        for height in heights * ceil_div(fields["n"], config.columns):
+        members = fmt.members if fmt else (None,)
+        tiles = [(members[group % len(members)], height) for group in range(ceil_div(fields["n"], config.columns))
+                 for height in heights]
+        for part, height in tiles:
             ready = 0.0
             for index, (depth, blocks, ends, run_ends) in enumerate(passes):
                 if blocks:
                     self.read = max(self.read, self.freed[0]) + height * blocks
                     ready = self.read - 1 + _STORED
                     self.slot += height * blocks if shared else 0
-                self._pass(fmt, index, depth, ready, height, run_ends)
+                self._pass(part, index, depth, ready, height, run_ends)
                 if ends:
                     self.freed = self.freed[1], self.taken + 1
         self.next = self.read
@@ -178,7 +231,9 @@ class BitvertTiming:
         config, m, k = self.config, fields["m"], fields["k"]
         groups, bank = ceil_div(fields["n"], config.columns), config.scratchpad_bank_bytes
         if fields["mode"]:
-            weights = ceil_div(k, BITVERT_RECORD) * self.formats[fields["mode"] - 1].slots * 2 * config.columns
+            fmt = self.formats[fields["mode"] - 1]
+            groups = ceil_div(groups, fmt.one_of)
+            weights = ceil_div(k, BITVERT_RECORD) * fmt.slots * 2 * config.columns
         else:
             weights = (k - 1) * fields["weight_stride"] + config.weight_slot_bytes
         sizes = {"activation": (m - 1) * fields["activation_stride"] + k,

@@ -34,7 +34,7 @@ class MatrixTiming(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightLayout:
-    """Constant weights (N, K) in DRAM: for each group of C outputs one stream of records along K.
+    """Constant weights (N, K) in DRAM: for each group of outputs one stream of records along K.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class WeightLayout:
         Of the matrix commands that read them.
     n, k : int
     columns : int
-        C.
+        Outputs of a group: C, or several times C where the engine's format has more in one stream.
     granule : int
         K is cut into commands at multiples of it.
     record_k, record_bytes : int
@@ -80,7 +80,7 @@ class WeightLayout:
 
     @property
     def groups(self) -> int:
-        """Groups of C outputs."""
+        """Groups of outputs."""
         return ceil_div(self.n, self.columns)
 
     @property

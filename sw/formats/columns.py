@@ -28,6 +28,8 @@ class ColumnCodec:
 
     def quantize(self, fmt: ColumnFormat, matrix: Matrix) -> Encoded:
         """Return `matrix` in `fmt`; see `Codec`. NaN and infinities are refused."""
+        if fmt.one_of > 1:
+            raise FormatError(f"a format that splits channels must be packed by its engine, not quantized alone: {fmt.name!r}")
         check_finite(matrix)
         weights, scale = quantize_rows(matrix)
         fields = encode_groups(fmt, weights.reshape(len(matrix), -1, fmt.block))

@@ -111,7 +111,8 @@ def granularity(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> Til
     if spec.b == "rows":
         n = math.lcm(n, config.columns * max(1, beat // config.weight_slot_bytes))
     elif spec.b == "packed":
-        k = math.lcm(k, weight_layout(config, spec.n, spec.k, spec.weights).cut(0))
+        layout = weight_layout(config, spec.n, spec.k, spec.weights)
+        n, k = math.lcm(n, layout.columns), math.lcm(k, layout.cut(0))
     else:
         k = math.lcm(k, beat)
     return TileShape(m=m, n=n, k=k)
@@ -137,8 +138,9 @@ def activation_tile(config: AcceleratorConfig, spec: GemmSpec, layout: MatrixLay
 
 
 def packed_tile(config: AcceleratorConfig, spec: GemmSpec, tile: TileShape) -> OperandTile:
-    """Return the tiles of a packed B: a stream of records for each group of C along N."""
-    layout, group = weight_layout(config, spec.n, spec.k, spec.weights), config.columns
+    """Return the tiles of a packed B: a stream of records for each group along N."""
+    layout = weight_layout(config, spec.n, spec.k, spec.weights)
+    group = layout.columns
     rows = Extent(dim="n", total=layout.groups, tile=ceil_div(tile.n, group))
     row_bytes = Extent(dim="k", total=layout.bytes_of(spec.k), tile=layout.bytes_of(tile.k))
     stride = round_up(layout.bytes_of(min(spec.k, tile.k)), config.beat_bytes)

@@ -13,6 +13,7 @@ from typing import Any
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines.hybrid import MODE_STREAM
+from hw.errors import ConfigError
 from hw.isa import Dataflow, Unit
 from sw.engines import weight_layout
 from sw.engines.runtime import WeightLayout
@@ -121,12 +122,21 @@ def column_tile(config: AcceleratorConfig, m: int, weights: str = "") -> int:
     """Return the columns of a tile: a power of two whose rows fill at most half the accumulator.
 
     Where K can only be cut in long pieces, tiles are narrower, so that one's weights come while another's are multiplied.
+
+    Raises
+    ------
+    ConfigError
+        If not even the outputs that share a stream fit.
     """
-    record = weight_layout(config, config.columns, 1, weights).record_bytes
-    tile = config.columns
-    while 2 * tile <= LARGEST_TILE and m * ceil_div(2 * tile, config.columns) <= config.accumulator_rows // 2:
+    layout, rows = weight_layout(config, config.columns, 1, weights), config.accumulator_rows // 2
+    tile = layout.columns
+    if tile > config.columns and m * tile // config.columns > rows:
+        raise ConfigError(f"rows of a linear must be at most {rows * config.columns // tile} (outputs that share a stream in "
+                          f"half the accumulator), not {m}")
+    while 2 * tile <= LARGEST_TILE and m * ceil_div(2 * tile, config.columns) <= rows:
         tile *= 2
-    while tile > 2 * config.columns and tile // config.columns * record > config.scratchpad_bank_bytes // WEIGHT_SLOTS:
+    room = config.scratchpad_bank_bytes // WEIGHT_SLOTS
+    while tile > 2 * layout.columns and tile // layout.columns * layout.record_bytes > room:
         tile //= 2
     return tile
 
@@ -149,7 +159,7 @@ def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *,
     """
     tile_n = gate_tile or column_tile(config, m, weights)
     layout = weight_layout(config, n, k, weights)
-    room = config.scratchpad_bank_bytes // WEIGHT_SLOTS // ceil_div(tile_n, config.columns)     # for a group's piece of a chunk
+    room = config.scratchpad_bank_bytes // WEIGHT_SLOTS // ceil_div(tile_n, layout.columns)     # for a group's piece of a chunk
     chunk_k = layout.cut(room // layout.record_bytes * layout.record_k, config.rows)
     return Linear(name=name, m=m, k=k, n=n, tile_n=tile_n, chunk_k=min(chunk_k, round_up(k, layout.cut(0, config.rows))),
                   layout=layout, gated=gate_tile > 0, residual=residual, bias=bias, gelu=gelu)
@@ -158,7 +168,7 @@ def make_linear(config: AcceleratorConfig, name: str, m: int, k: int, n: int, *,
 def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[str, Area]:
     """Return the scratchpad areas of a linear, above the operand that ends at `start`."""
     rows = 4 * linear.m * (linear.tile_n // 2 if linear.gated else linear.tile_n)
-    chunk = linear.layout.bytes_of(linear.chunk_k) * ceil_div(linear.tile_n, config.columns)
+    chunk = linear.layout.bytes_of(linear.chunk_k) * ceil_div(linear.tile_n, linear.layout.columns)
     sizes = {"weights": (chunk, WEIGHT_SLOTS),
              "scales": (4 * linear.tile_n * linear.parameter_rows, 2), "out": (rows, 2)}
     if linear.residual:
@@ -202,7 +212,8 @@ class _Emission:
         self.rows, self.operand, self.operand_stride = rows, operand, operand_stride
         self.weights, self.row_scale, self.output, self.output_stride = weights, row_scale, output, output_stride
         self.columns = Extent(dim="n", total=linear.n, tile=linear.tile_n)
-        self.groups = Extent(dim="n", total=ceil_div(linear.n, config.columns), tile=linear.tile_n // config.columns)
+        columns = linear.layout.columns
+        self.groups = Extent(dim="n", total=ceil_div(linear.n, columns), tile=linear.tile_n // columns)
         self.steps = Extent(dim="k", total=linear.k, tile=linear.chunk_k)
         self.step_bytes = Extent(dim="k", total=linear.layout.bytes_of(linear.k), tile=linear.layout.bytes_of(linear.chunk_k))
         self.group_bytes = Extent(dim="n", total=linear.layout.size, tile=self.groups.tile * linear.layout.group_stride)
