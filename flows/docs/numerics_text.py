@@ -44,6 +44,9 @@ OPTION_DOCS = {
     "even": ("ties to even", "all that have a scale"),
     "away": ("ties away from zero", "all that have a scale"),
     "down": ("ties to the lower level", "all that have a scale"),
+    "1of2": ("one channel of 2 keeps all its columns: packed by its engine only", "bit columns"),
+    "1of4": ("one channel of 4 keeps all its columns: packed by its engine only", "bit columns"),
+    "1of8": ("one channel of 8 keeps all its columns: packed by its engine only", "bit columns"),
 }
 """Option → what it does, and which formats take it."""
 

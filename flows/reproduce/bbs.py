@@ -18,6 +18,7 @@ from hw.families import ColumnFormat
 from hw.formats import format_named
 from hw.presets import PRESETS
 from sw.engines import weight_layout
+from sw.engines.bitvert import split_order
 from sw.formats import dequantize, quantize
 from sw.formats.columns import decode_groups, encode_groups, sensitive_channels
 from sw.formats.rows import quantize_rows
@@ -31,7 +32,9 @@ _SETTINGS = {                       # format, share of channels that keep eight 
     "conservative": ("bbs-average-g32", 0.1, 1.29, 2.48),
     "moderate": ("bbs-shift-g32", 0.2, 1.66, 3.03),
 }
+_MIXED = {"conservative": "bbs-average-g32-1of8", "moderate": "bbs-shift-g32-1of4"}      # what the engine runs of them
 _COLUMNS = {"int8": 8, "bbs-average-g32": 6, "bbs-shift-g32": 4}
+_LINEARS = (("q", "k", "v"), ("o",), ("gate",), ("up",), ("down",))     # what lies in one matrix; gate and up in tiles of 128
 _PE_RATIO = 739.6 / 532.8                                               # BitVert to Stripes, 28 nm, 800 MHz
 _ERRORS = {("average", 2): 1.03, ("shift", 2): 0.72, ("average", 4): 15.2, ("shift", 4): 9.0}
 _ROUNDED = {2: 1.49, 4: 21.3}
@@ -42,6 +45,7 @@ def rows(options: Options) -> Iterator[Row]:
     """Yield the rows: formulas and predictions at once; the rest with `--rtl`, `--model` and `--liberty`."""
     yield from _cycles()
     yield from _compression()
+    yield from _mixture()
     yield from _errors()
     yield from _frame(options)
     yield from _quality(options)
@@ -106,6 +110,26 @@ def _compression() -> Iterator[Row]:
         yield Row(quantity=f"bits of a weight in memory, {name}", paper=expected, ours=bits[name], grade="found", target=expected)
 
 
+def _mixing(setting: str) -> AcceleratorConfig:
+    """Return the accelerator with the format that mixes channels as a setting has them, or nearly."""
+    return dataclasses.replace(PRESETS[_PRESET], weight_formats=(_MIXED[setting],))
+
+
+def _mixture() -> Iterator[Row]:
+    """Yield what the engine's own mix of channels takes: one of 8 or of 4 of each lane."""
+    for setting, (_, kept, compression, _) in _SETTINGS.items():
+        name, config = _MIXED[setting], _mixing(setting)
+        fmt, = bitvert_formats(config)
+        layout = weight_layout(config, fmt.one_of * config.columns, 4096, name)
+        note = f"{name}: {1 / fmt.one_of:.1%} of the channels in place of {kept:.0%}, with metadata and choices"
+        yield Row(quantity=f"compression of int8 weights, {setting}, one command: in memory", paper=compression, grade="found",
+                  ours=8 / (8 * layout.size / (layout.n * layout.k)), note=note)
+        cycles = sum(bitvert_tile_cycles(config, BITVERT_RECORD, 1, group) for group in range(fmt.one_of)) / fmt.one_of
+        yield Row(quantity=f"speedup over Stripes where computing binds, {setting}, one command", grade="derived",
+                  paper=bitvert_paper_speedup(kept * 8 + (1 - kept) * fmt.columns),
+                  ours=_pass(_stripes(PRESETS[_PRESET]), "int8") * BITVERT_RECORD / BITVERT_LANES / cycles, note=note)
+
+
 def _errors() -> Iterator[Row]:
     """Yield mean squared errors of groups of 32 integers, normally distributed with a deviation of 30."""
     weights = np.rint(np.random.default_rng(0).normal(0, 30, (1, _GROUPS, 32))).clip(-127, 127).astype(np.int8)
@@ -141,6 +165,10 @@ def _frame(options: Options) -> Iterator[Row]:
             yield Row(quantity=f"{label}, {name}: speedup over Stripes, equal PEs", paper=None, ours=base / found,
                       grade="inferred",
                       note=f"{_PRESET} and the same with Stripes PEs, bus included, doorbell to interrupt, {source}")
+        for setting, name in _MIXED.items():
+            yield Row(quantity=f"{label}, {setting}, one command: speedup over Stripes, equal PEs", paper=_SETTINGS[setting][3],
+                      ours=base / gemm_cycles(_mixing(setting), name, shape, rtl=options.rtl), grade="found",
+                      note=f"{name}: channels in the engine's order, results in their own; {source}")
         for setting, (name, kept, _, whole) in _SETTINGS.items():
             mixed = kept * cycles["int8"] + (1 - kept) * cycles[name]
             yield Row(quantity=f"{label}, {setting}: speedup over int8 MACs, equal PEs", paper=None, ours=macs / mixed,
@@ -166,18 +194,40 @@ def _split(checkpoint: LlamaCheckpoint, name: str, kept: float) -> dict[tuple[in
     return split
 
 
+def _lanes(checkpoint: LlamaCheckpoint, name: str) -> dict[tuple[int, str], npt.NDArray[np.float32]]:
+    """Return the matrices of all layers as the engine has them: the most sensitive one of P channels of a lane in int8."""
+    fmt = format_named(name)
+    assert isinstance(fmt, ColumnFormat)
+    columns = PRESETS[_PRESET].columns
+    pruned = dataclasses.replace(fmt, one_of=1, options=()).name
+    found: dict[tuple[int, str], npt.NDArray[np.float32]] = {}
+    for index in range(checkpoint.config.layers):
+        layer = checkpoint.layer(index)
+        for parts in _LINEARS:
+            matrix = np.concatenate([getattr(layer, part) for part in parts])
+            order = split_order(quantize_rows(matrix)[1], columns, fmt.one_of)
+            kept = order[:, 0][order[:, 0] < len(matrix)]
+            mixed = dequantize(quantize(matrix, pruned)).astype(np.float32)
+            mixed[kept] = dequantize(quantize(matrix[kept], "int8"))
+            ends = np.cumsum([len(getattr(layer, part)) for part in parts])[:-1]
+            found |= {(index, part): piece for part, piece in zip(parts, np.split(mixed, ends), strict=True)}
+    return found
+
+
 def _quality(options: Options) -> Iterator[Row]:
     note = "the paper's losses are accuracies of other models"
     quantities = {name: f"bits of a token over float's, weights {name}" for name in _COLUMNS}
     quantities |= {setting: f"bits of a token over float's, {setting}: {kept:.0%} of the channels keep eight columns"
                    for setting, (_, kept, _, _) in _SETTINGS.items()}
+    quantities |= {name: f"bits of a token over float's, {setting}, one command: {name}" for setting, name in _MIXED.items()}
     if options.model is None:
         for quantity in quantities.values():
             yield not_asked(quantity, None, "inferred", "--model DIR", note)
         return
     plans = {name: QuantizationPlan.named(weights=name) for name in _COLUMNS}
-    plans |= dict.fromkeys(("float32", *_SETTINGS), QuantizationPlan())
+    plans |= dict.fromkeys(("float32", *_SETTINGS, *_MIXED.values()), QuantizationPlan())
     instead = {setting: partial(_split, name=name, kept=kept) for setting, (name, kept, _, _) in _SETTINGS.items()}
+    instead |= {name: partial(_lanes, name=name) for name in _MIXED.values()}
     found = evaluations(options, plans, instead)
     for name, quantity in quantities.items():
         yield Row(quantity=quantity, paper=None, ours=found[name].bits / found["float32"].bits, grade="inferred", note=note)

@@ -24,7 +24,9 @@ def test_quick_rows_hold(monkeypatch):
     assert found["speedup over Stripes where computing binds, moderate: as our engine takes it"] == pytest.approx(3.2)
     assert found["compression of int8 weights, moderate: in memory"] == pytest.approx(1.6)
     assert all(row.note.startswith("not measured: give --") for row in rows if row.ours is None)
-    assert sum(row.ours is None for row in rows) == 5 + 5
+    assert sum(row.ours is None for row in rows) == 7 + 5
+    assert found["compression of int8 weights, moderate, one command: in memory"] == pytest.approx(8 / 5.25)
+    assert found["speedup over Stripes where computing binds, moderate, one command"] == pytest.approx(64 / 21)
 
 
 def test_a_wrong_formula_does_not_hold(monkeypatch):
@@ -34,9 +36,11 @@ def test_a_wrong_formula_does_not_hold(monkeypatch):
 
 def test_speedups_are_of_the_same_gemm(monkeypatch):
     """More than the engine's lanes alone give, and no more than the columns; predicted without `--rtl`."""
-    monkeypatch.setattr(bbs, "SHAPES", {"prefill": (32, 64, 256)})
+    monkeypatch.setattr(bbs, "SHAPES", {"prefill": (64, 768, 128)})
     rows = list(bbs._frame(Options()))
-    int8, average, shift, over_macs, conservative, _, moderate = (row.ours for row in rows)
+    int8, average, shift, mixed, mixed_moderate, over_macs, conservative, _, moderate = (row.ours for row in rows)
+    assert int8 < mixed < average
+    assert int8 < mixed < mixed_moderate < shift
     assert 1 < over_macs <= 1.02 * conservative
     assert 1 < int8 < average < shift <= 4
     assert int8 < conservative < average
@@ -46,14 +50,14 @@ def test_speedups_are_of_the_same_gemm(monkeypatch):
 
 def test_quality_and_areas_are_relative(monkeypatch):
     def evaluations(options: Options, plans: Any, instead: Any) -> dict[str, Evaluation]:
-        assert list(instead) == ["conservative", "moderate"]
+        assert list(instead) == ["conservative", "moderate", "bbs-average-g32-1of8", "bbs-shift-g32-1of4"]
         return {name: Evaluation(bits=2.0 + 0.5 * index, tokens=1, bits_per_weight=4, seconds=0)
                 for index, name in enumerate(("float32", *(name for name in plans if name != "float32")))}
 
     monkeypatch.setattr(bbs, "evaluations", evaluations)
     areas = {"bitvert": 15, "stripes": 10, "bitvert array": 16, "stripes array": 12}
     monkeypatch.setattr(bbs, "_pe_areas", lambda liberty: areas)
-    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [1.25, 1.5, 1.75, 2.0, 2.25]
+    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75]
     ratio, *gains = [row.ours for row in bbs._areas(Options(liberty="generic"))]
     assert ratio == 1.5
     assert gains == pytest.approx([16 / 6.425 / 1.5, 16 / 6.425 * 0.75, 3.2 / 1.5, 3.2 * 0.75])
@@ -73,6 +77,19 @@ def test_split_keeps_the_channels_of_the_largest_scales():
         assert whole.sum() % 32 == 0
         kept += int(whole.sum())
     assert 0.2 <= kept / sum(len(matrix) for matrix in split.values()) < 0.35
+
+
+def test_lanes_keep_one_of_four():
+    """In each lane of 128 outputs the channel of the largest scale is int8, the others are without columns."""
+    model = LlamaModel(Path(__file__).resolve().parents[3] / "models" / "python-llama-1m")
+    mixed = bbs._lanes(model.checkpoint, "bbs-shift-g32-1of4")
+    assert len(mixed) == 5 * 7
+    matrix, given = mixed[2, "o"], model.checkpoint.layer(2).o
+    int8, pruned = (dequantize(quantize(given, name)).astype(np.float32) for name in ("int8", "bbs-shift-g32"))
+    largest = np.abs(given).max(axis=1).reshape(4, 32).argmax(axis=0) * 32 + np.arange(32)
+    kept = np.isin(np.arange(128), largest)[:, None]
+    np.testing.assert_array_equal(matrix, np.where(kept, int8, pruned))
+    assert [mixed[1, part].shape for part in "qkv"] == [getattr(model.checkpoint.layer(1), part).shape for part in "qkv"]
 
 
 def test_what_is_synthesized(monkeypatch):
