@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from sw.engines import pack_weights
-from sw.kernels.transformer.linear import Linear
+from sw.kernels.transformer.linear_shape import Linear
 from sw.kernels.transformer.shape import DecoderShape
 
 __all__ = ["pad_heads", "place_floats", "place_linear"]

@@ -18,7 +18,7 @@ from sw.engines.bitvert import BITVERT, BitvertTiming, split_order
 from sw.formats import FormatError, dequantize, quantize
 from sw.golden.array.bitvert import lane_groups, result_rows, run_matrix
 from sw.golden.refusal import Refusal
-from sw.kernels.transformer.linear import make_linear
+from sw.kernels.transformer.linear_shape import make_linear
 from tb.array.bitvert import CONFIG, golden_state, random_command
 from tb.array.engine import EngineBench, command_of, memory_image
 from tb.sim import put_one, simulate

@@ -29,7 +29,7 @@ from sw.kernels.emitter import emit
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter
-from sw.kernels.transformer.linear import Linear, column_tile, make_linear
+from sw.kernels.transformer.linear_shape import Linear, column_tile, make_linear
 from sw.kernels.transformer.phases import Phases, Place, lay_out
 from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas

@@ -34,7 +34,7 @@ from sw.kernels.emitter import emit
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter
-from sw.kernels.transformer.linear import Linear, make_linear
+from sw.kernels.transformer.linear_shape import Linear, make_linear
 from sw.kernels.transformer.norm import NORM_SCALARS, LayerNorm, emit_layer_norm, layer_norm_areas, make_layer_norm
 from sw.kernels.transformer.phases import Phases, Place, lay_out
 from sw.kernels.transformer.pool import emit_pool, make_pool, pool_areas

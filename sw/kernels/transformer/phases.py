@@ -6,7 +6,8 @@ from hw.config import AcceleratorConfig
 from sw.kernels.passes.command import Operand
 from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.emitter import StreamEmitter
-from sw.kernels.transformer.linear import WEIGHT_SLOTS, Linear, Semaphore, emit_linear, linear_areas
+from sw.kernels.transformer.linear import Semaphore, emit_linear, linear_areas
+from sw.kernels.transformer.linear_shape import WEIGHT_SLOTS, Linear
 from sw.kernels.transformer.quantize import Quantize, emit_quantize, quantize_areas
 from sw.kernels.transformer.shape import PAGE, DecoderShape
 from sw.layout import round_up
