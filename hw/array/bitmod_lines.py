@@ -6,8 +6,8 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.array.bitmod_tiles import bitmod_tile_layout, moved
-from hw.array.tile import running_address
+from hw.array.bitmod_tiles import bitmod_tile_layout
+from hw.array.tile import advance, running_address
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.engines.bitmod import bitmod_block_bytes
 from hw.pe.bitmod.precision import LANES
@@ -108,9 +108,9 @@ class LineBuffer(wiring.Component):
             self.i.ready.eq(~loaded | (granted & last_row & last_block)),
         ]
         with m.If(granted):
-            m.d.sync += [row.eq(row + 1), row_addr.eq(moved(row_addr, tile.activation_stride))]
+            m.d.sync += [row.eq(row + 1), row_addr.eq(advance(row_addr, tile.activation_stride))]
             with m.If(last_row):
-                behind = moved(block_addr, Cat(C(LANES - 1, ceil_log2(LANES)), size) + 1)
+                behind = advance(block_addr, Cat(C(LANES - 1, ceil_log2(LANES)), size) + 1)
                 m.d.sync += [row.eq(0), row_addr.eq(behind), block_addr.eq(behind), left.eq(left - size - 1), fill.eq(~fill)]
         with m.If(self.i.ready):
             m.d.sync += loaded.eq(self.i.valid)

@@ -3,16 +3,15 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, wiring
 
-from hw.array.commands import misaligned, packed_rules, refuse
-from hw.array.tile import running_address
+from hw.array.commands import cutter_members, misaligned, packed_rules, refuse
+from hw.array.tile import advance, running_address
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
-from hw.ports import ErrorReport, descriptor_layout
+from hw.ports import descriptor_layout
 
-__all__ = ["BitmodTiles", "bitmod_mode_width", "bitmod_tile_layout", "moved"]
+__all__ = ["BitmodTiles", "bitmod_mode_width", "bitmod_tile_layout"]
 
 _WIDTHS = {field.name: field.width for field in DESCRIPTORS[Unit.MATRIX]}
 
@@ -21,12 +20,6 @@ def bitmod_mode_width(config: AcceleratorConfig) -> int:
     """Return the bits of a mode that the config has."""
     return max(1, ceil_log2(1 + len(config.weight_formats)))
 
-
-def moved(address: data.View, by: Value) -> Value:
-    """Return a running address moved on by `by` bytes, of any width; its overflow bit sticks."""
-    width = address.value.shape().width
-    total = address.value + by
-    return Cat(total[:width], total[width:].any() | address.overflow)
 
 
 def bitmod_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -75,13 +68,7 @@ class BitmodTiles(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        super().__init__({
-            "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
-            "o": Out(stream.Signature(bitmod_tile_layout(config))),
-            "fault": Out(1),
-            "report": Out(ErrorReport),
-            "busy": Out(1),
-        })
+        super().__init__(cutter_members(bitmod_tile_layout(config)))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -121,13 +108,13 @@ class BitmodTiles(wiring.Component):
                 with m.If(self.o.ready):
                     with m.If(~last_rows):
                         below = command.activation_stride << ceil_log2(config.rows)
-                        m.d.sync += [rows_left.eq(rows_left - config.rows), activation.eq(moved(activation, below)),
-                                     acc.eq(moved(acc, C(config.rows)))]
+                        m.d.sync += [rows_left.eq(rows_left - config.rows), activation.eq(advance(activation, below)),
+                                     acc.eq(advance(acc, C(config.rows)))]
                     with m.Elif(~last_columns):
-                        right = moved(column_acc, command.acc_tile_stride)
+                        right = advance(column_acc, command.acc_tile_stride)
                         m.d.sync += [rows_left.eq(command.m), columns_left.eq(columns_left - config.columns),
-                                     *start(activation, "activation_addr"), weight.eq(moved(weight, command.weight_tile_stride)),
-                                     column_acc.eq(right), acc.eq(right)]
+                                     *start(activation, "activation_addr"),
+                                     weight.eq(advance(weight, command.weight_tile_stride)), column_acc.eq(right), acc.eq(right)]
                     with m.Else():
                         m.next = "IDLE"
             with m.State("FAULT"):

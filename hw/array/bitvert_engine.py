@@ -11,6 +11,7 @@ from hw.array.bitvert_channel import metadata_layout
 from hw.array.bitvert_planes import BitvertPlanes
 from hw.array.bitvert_rows import BitvertRows
 from hw.array.bitvert_walker import BitvertWalker, SlotKind, bitvert_tag_layout, read_layout
+from hw.array.commands import stop_at, take_commands
 from hw.array.stripes_array import StripesArray
 from hw.config import AcceleratorConfig
 from hw.engines.bitvert import bitvert_pace
@@ -88,22 +89,15 @@ class BitvertEngine(wiring.Component):
             self._offsets(m, results)
         m.d.sync += unit.done.eq(array.o_valid & array.o_last & results.last & ~unit.abort)
 
-        closed = unit.error | unit.abort
+        closed = take_commands(m, unit, rows.i)
         working = inside | array.busy | unit.done
         m.d.comb += [
-            rows.i.p.eq(unit.command.p), rows.i.valid.eq(unit.command.valid & ~closed),
-            unit.command.ready.eq(rows.i.ready & ~closed), rows.halt.eq(closed), walker.halt.eq(closed),
-            unit.busy.eq(rows.busy | walker.busy | working),
+            rows.halt.eq(closed), walker.halt.eq(closed), unit.busy.eq(rows.busy | walker.busy | working),
         ]
         # A command that the walker has is older than one that only the rows have.
         waiting = ~rows.o.valid & (~walker.busy | walker.starved)
-        with m.If(unit.abort):
-            m.d.sync += unit.error.eq(0)
-        with m.Elif(~unit.error & ~working):
-            with m.If(walker.fault):
-                m.d.sync += [unit.error.eq(1), unit.report.eq(walker.report)]
-            with m.Elif(rows.fault & waiting):
-                m.d.sync += [unit.error.eq(1), unit.report.eq(rows.report)]
+        fault = walker.fault | (rows.fault & waiting)
+        stop_at(m, unit, fault & ~working, Mux(walker.fault, walker.report, rows.report))
         return m
 
     def _offsets(self, m: Module, results: data.View) -> None:

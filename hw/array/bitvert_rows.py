@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array.bitvert_check import bitvert_rules
+from hw.array.commands import refuse
 from hw.array.tile import advance, running_address
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.engines.bitvert import bitvert_piece_bytes
@@ -109,10 +110,10 @@ class BitvertRows(wiring.Component):
                     with m.If(aligned[:log2] == 0):
                         m.d.sync += size.eq(1 << log2)
                 m.next = "READ"
-                for broken, cause, value in reversed(bitvert_rules(config, command)):   # the last assignment wins
-                    with m.If(broken):
-                        m.d.sync += [self.report.cause.eq(cause), self.report.addr.eq(value), self.o.valid.eq(0)]
-                        m.next = "FAULT"
+                rules = bitvert_rules(config, command)
+                with m.If(Cat(broken for broken, _, _ in rules).any()):
+                    m.d.sync += self.o.valid.eq(0)
+                refuse(m, rules, self.report)
             with m.State("READ"):
                 free = ~claimed.bit_select(bank, 1)
                 m.d.comb += self.read.valid.eq(free & ~beyond & ~self.halt)

@@ -4,14 +4,27 @@ from collections.abc import Iterable
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
 
-from hw.isa import Dataflow, ErrorCause
+from hw.isa import Dataflow, ErrorCause, Unit
+from hw.ports import ErrorReport, descriptor_layout
 
-__all__ = ["Rule", "misaligned", "packed_rules", "refuse", "size_rule", "stop_at", "take_commands"]
+__all__ = ["Rule", "cutter_members", "misaligned", "packed_rules", "refuse", "size_rule", "stop_at", "take_commands"]
 
 Rule = tuple[Any, ErrorCause, Any]
 """(broken, cause, value to report)."""
+
+
+def cutter_members(tile: data.StructLayout) -> dict[str, wiring.Member]:
+    """Return the members of a block that cuts commands into tiles: both streams, a fault and its report, busy."""
+    return {
+        "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
+        "o": Out(stream.Signature(tile)),
+        "fault": Out(1),
+        "report": Out(ErrorReport),
+        "busy": Out(1),
+    }
 
 
 def take_commands(m: Module, unit: Any, first: Any) -> Value:

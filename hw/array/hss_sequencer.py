@@ -3,15 +3,14 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, wiring
 
-from hw.array.commands import misaligned, packed_rules, refuse
-from hw.array.tile import running_address
+from hw.array.commands import cutter_members, misaligned, packed_rules, refuse
+from hw.array.tile import advance, running_address
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.engines.hss import hss_granule, hss_modes, hss_tokens
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
-from hw.ports import ErrorReport, descriptor_layout
+from hw.ports import descriptor_layout
 
 __all__ = ["HssSequencer", "hss_tile_layout"]
 
@@ -70,13 +69,7 @@ class HssSequencer(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        super().__init__({
-            "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
-            "o": Out(stream.Signature(hss_tile_layout(config))),
-            "fault": Out(1),
-            "report": Out(ErrorReport),
-            "busy": Out(1),
-        })
+        super().__init__(cutter_members(hss_tile_layout(config)))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -131,16 +124,16 @@ class HssSequencer(wiring.Component):
                 with m.If(self.o.ready):
                     m.d.sync += fresh.eq(0)
                     with m.If(~last_k):
-                        m.d.sync += [left["k"].eq(left["k"] - mode.granule), activation.eq(_moved(activation, mode.granule))]
+                        m.d.sync += [left["k"].eq(left["k"] - mode.granule), activation.eq(advance(activation, mode.granule))]
                     with m.Elif(~last_m):
-                        below = _moved(row, command.activation_stride << ceil_log2(most))
+                        below = advance(row, command.activation_stride << ceil_log2(most))
                         m.d.sync += [left["m"].eq(left["m"] - most), row.eq(below), *start_steps(below),
-                                     acc.eq(_moved(acc, Const(most)))]
+                                     acc.eq(advance(acc, Const(most)))]
                     with m.Elif(~last_n):
-                        right = _moved(column_acc, command.acc_tile_stride)
+                        right = advance(column_acc, command.acc_tile_stride)
                         first = Cat(command.activation_addr, C(0, 1))
                         m.d.sync += [left["n"].eq(left["n"] - config.columns), left["m"].eq(command.m), row.eq(first),
-                                     *start_steps(first), weight.eq(_moved(weight, command.weight_tile_stride)),
+                                     *start_steps(first), weight.eq(advance(weight, command.weight_tile_stride)),
                                      column_acc.eq(right), acc.eq(right)]
                     with m.Else():
                         m.next = "IDLE"
@@ -164,9 +157,3 @@ class HssSequencer(wiring.Component):
             rules.append(misaligned(command[f"weight_{part}"], config.weight_slot_bytes))
         refuse(m, rules, self.report)
 
-
-def _moved(address: Any, step: Value) -> Value:
-    """Return a running address moved on by a step of any width; its overflow bit sticks."""
-    width = address.value.shape().width
-    total = address.value + step
-    return Cat(total[:width], total[width:].any() | address.overflow)

@@ -4,15 +4,15 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
-from hw.array.commands import misaligned, packed_rules, refuse
+from hw.array.commands import cutter_members, misaligned, packed_rules, refuse
 from hw.array.hybrid_tile import hybrid_tile_layout, largest_passes, weight_job_layout
 from hw.array.tile import advance
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.engines.hybrid import MODE_FORMAT, MODE_MESH, MODE_STREAM, PASS_ROWS, block_shapes, element_beats
 from hw.isa import ErrorCause, Unit
-from hw.ports import ErrorReport, descriptor_layout
+from hw.ports import descriptor_layout
 
 __all__ = ["HybridSequencer"]
 
@@ -42,12 +42,7 @@ class HybridSequencer(wiring.Component):
         self.config = config
         self.shapes = block_shapes(config)
         super().__init__({
-            "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
-            "o": Out(stream.Signature(hybrid_tile_layout(config))),
-            "job": Out(stream.Signature(weight_job_layout(config))),
-            "fault": Out(1),
-            "report": Out(ErrorReport),
-            "busy": Out(1),
+            **cutter_members(hybrid_tile_layout(config)), "job": Out(stream.Signature(weight_job_layout(config))),
         })
 
     def _of_mode(self, mode: Value, plain: int, packed: list[int]) -> Value:

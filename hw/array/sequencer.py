@@ -3,14 +3,13 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
 
-from hw.array.commands import misaligned, refuse, size_rule
+from hw.array.commands import cutter_members, misaligned, refuse, size_rule
 from hw.array.tile import advance, is_os, tile_layout
 from hw.config import AcceleratorConfig
 from hw.isa import Dataflow, ErrorCause, Unit
-from hw.ports import ErrorReport, descriptor_layout
+from hw.ports import descriptor_layout
 
 __all__ = ["TileSequencer"]
 
@@ -38,13 +37,7 @@ class TileSequencer(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        super().__init__({
-            "i": In(stream.Signature(descriptor_layout(Unit.MATRIX))),
-            "o": Out(stream.Signature(tile_layout(config))),
-            "fault": Out(1),
-            "report": Out(ErrorReport),
-            "busy": Out(1),
-        })
+        super().__init__(cutter_members(tile_layout(config)))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

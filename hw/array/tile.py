@@ -18,10 +18,11 @@ def running_address(field: str) -> data.StructLayout:
 
 
 def advance(address: data.View, stride: Value) -> Value:
-    """Return `address` moved on by `stride`; its overflow bit sticks, so that a wrong address is seen and never wraps."""
+    """Return `address` moved on by `stride` of any width; its overflow bit sticks: a wrong one is seen and never wraps."""
     width = address.value.shape().width
     moved = address.value + stride
-    return Cat(moved[:width], moved[width] | address.overflow)
+    carry = moved[width:]
+    return Cat(moved[:width], (carry.any() if len(carry) > 1 else carry) | address.overflow)
 
 
 def is_os(config: AcceleratorConfig, dataflow: Value) -> Value:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig, ceil_div
 from hw.families import ColumnFormat
 from hw.formats import format_named
-from hw.isa import Dataflow, ErrorCause
-from sw.golden.array.operands import accumulator_rows, add_saturating, check_sizes, plain_weights, row_activations, slots
+from hw.isa import ErrorCause
+from sw.golden.array.operands import accumulator_rows, add_saturating, check_packed, plain_weights, row_activations, slots
 from sw.golden.pe.bitvert import group_weights
 from sw.golden.refusal import Refusal, check_aligned, check_inside
 from sw.golden.state import Fields, State
@@ -23,13 +23,9 @@ _PASS, _GROUP, _RECORD = 16, 32, 64     # of K
 
 def _check(config: AcceleratorConfig, fields: Fields) -> None:
     """Refuse what the engine refuses, in its order."""
-    check_sizes(fields)
-    for name in ("dataflow", "serialize"):
-        if fields[name]:
-            raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
+    check_packed(fields)
     if fields["mode"] > len(config.weight_formats):
         raise Refusal(ErrorCause.UNSUPPORTED, fields["mode"])
-    assert Dataflow.WS == 0
     for name in ("activation_addr", "activation_stride"):
         check_aligned(fields[name], min(_PASS, config.activation_slot_bytes))
     packed = fields["mode"] > 0
