@@ -1,8 +1,6 @@
 """The configuration of an accelerator: what a user chooses, and the geometry that follows from it."""
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +8,7 @@ from hw.elements import Integer
 from hw.errors import ConfigError
 from hw.families import Format, ScaledFormat
 from hw.formats import format_named
+from hw.interchange import JsonConfig
 from hw.protect.domains import BLOCK_DOMAINS, Rules, check_rules, mechanism_of
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def ceil_power_of_two(n: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AcceleratorConfig:
+class AcceleratorConfig(JsonConfig):
     """Everything that decides the RTL of one array accelerator.
 
     The defaults are a small working design. R and C are `rows` and `columns`: an R×C array multiplies activations
@@ -311,46 +310,13 @@ class AcceleratorConfig:
         """Whether instructions have check bits (`hw.isa`)."""
         return self.protection_of("commands") == "parity"
 
-    # Interchange ----------------------------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON types."""
-        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-        return {**fields, "protection": [list(rule) for rule in self.protection]}
-
-    def to_json(self) -> str:
-        """Return the fields as JSON text, sorted by name."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "AcceleratorConfig":
-        """Build a config from plain JSON types; unknown names are refused."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        for name in fields:
-            if name not in known:
-                raise ConfigError(f"AcceleratorConfig has no field {name!r} (it has {', '.join(sorted(known))})")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        return cls(**values)
-
-    @classmethod
-    def from_json(cls, text: str) -> "AcceleratorConfig":
-        """Build a config from the text that `to_json` makes."""
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"a config must be a JSON object, not this text: {error}") from None
-        if not isinstance(fields, dict):
-            raise ConfigError(f"a config must be a JSON object, not {type(fields).__name__}")
-        return cls.from_dict(fields)
-
-    def digest(self) -> str:
-        """Return 12 hexadecimal digits that name this config."""
+    def _named(self) -> dict[str, Any]:
+        """Return the fields that the name is made of; a config of before there were some of them keeps its name."""
         fields = self.to_dict()
-        # A config of before there were these keeps its name.
         for name, default in (("protection", []), ("weight_formats", []), ("hybrid_clusters", 2), ("guard_bits", 8)):
             if fields[name] == default:
                 del fields[name]
-        return hashlib.sha256(json.dumps(fields, indent=2, sort_keys=True).encode()).hexdigest()[:12]
+        return fields
 
 
 _RANGES = (

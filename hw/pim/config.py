@@ -6,16 +6,14 @@ byte = 2·X / weight bytes.
 """
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from hw.config import ceil_div, ceil_power_of_two
 from hw.errors import ConfigError
 from hw.families import ScaledFormat
 from hw.formats import format_named
+from hw.interchange import JsonConfig
 from hw.pim.isa import COMMAND_FIELDS
 from hw.pim.timing import TIMINGS, DramTiming
 
@@ -43,7 +41,7 @@ def _family(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PimConfig:
+class PimConfig(JsonConfig):
     """Everything that decides the RTL of one PIM logic die.
 
     Parameters
@@ -236,40 +234,6 @@ class PimConfig:
     def capacity_bytes(self) -> int:
         """Bytes of one pseudo-channel that hold data."""
         return self.row_bytes * self.row_sets * self.dram_rows
-
-    # Interchange ----------------------------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON types."""
-        return dataclasses.asdict(self)
-
-    def to_json(self) -> str:
-        """Return the fields as JSON text, sorted by name."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "PimConfig":
-        """Build a config from plain JSON types; unknown names are refused."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        for name in fields:
-            if name not in known:
-                raise ConfigError(f"PimConfig has no field {name!r} (it has {', '.join(sorted(known))})")
-        return cls(**fields)
-
-    @classmethod
-    def from_json(cls, text: str) -> "PimConfig":
-        """Build a config from the text that `to_json` makes."""
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"a config must be a JSON object, not this text: {error}") from None
-        if not isinstance(fields, dict):
-            raise ConfigError(f"a config must be a JSON object, not {type(fields).__name__}")
-        return cls.from_dict(fields)
-
-    def digest(self) -> str:
-        """Return 12 hexadecimal digits that name this config."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
 
 _RANGES = (

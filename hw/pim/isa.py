@@ -29,7 +29,6 @@ from hw.isa import DocumentedEnum, Field
 
 __all__ = [
     "AF_MODES",
-    "COMMAND_BYTES",
     "COMMAND_FIELDS",
     "HEAD_SETTINGS",
     "IMMEDIATE_LOW",
@@ -47,7 +46,6 @@ __all__ = [
     "Queue",
 ]
 
-COMMAND_BYTES = 8
 LOOP_DEPTH = 2
 MODIS = 4                   # MODIs of one loop at most
 
