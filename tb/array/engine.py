@@ -167,6 +167,49 @@ class EngineBench:
 
         return bench
 
+    async def stopped(self, ctx: Any, good: dict[str, int], bad: dict[str, int], *, held: int) -> tuple[int, int]:
+        """Send a good command and a bad one; return the report.
+
+        The good one is done, the error stays for `held` cycles and nothing is taken meanwhile; `abort` clears it.
+        """
+        unit, before = self.dut.unit, len(self.done)
+        for command in (good, bad):
+            await put_one(ctx, unit.command, command)
+        ctx.set(unit.command.valid, 1)
+        await ctx.tick().until(unit.error)
+        report = ctx.get(unit.report.cause), ctx.get(unit.report.addr)
+        assert len(self.done) == before + 1
+        for _ in range(held):
+            assert ctx.get(unit.error)
+            assert not ctx.get(unit.command.ready)
+            await ctx.tick()
+        assert len(self.done) == before + 1
+        ctx.set(unit.abort, 1)
+        ctx.set(unit.command.valid, 0)
+        await ctx.tick().repeat(2)
+        assert not ctx.get(unit.busy)
+        assert not ctx.get(unit.error)
+        ctx.set(unit.abort, 0)
+        return report
+
+    async def aborted(self, ctx: Any, command: dict[str, int], *, after: int, settled: int) -> None:
+        """Abort a command `after` cycles: nothing comes of it for `settled` cycles; then run it whole and record its rows."""
+        unit = self.dut.unit
+        await put_one(ctx, unit.command, command)
+        await ctx.tick().repeat(after)
+        ctx.set(unit.abort, 1)
+        await ctx.tick()
+        self.rows.clear()
+        self.done.clear()
+        await ctx.tick().repeat(3)
+        assert not ctx.get(unit.busy)
+        ctx.set(unit.abort, 0)
+        await ctx.tick().repeat(settled)
+        assert not self.rows
+        assert not self.done
+        await put_one(ctx, unit.command, command)
+        await self.until_idle(ctx)
+
     async def until_idle(self, ctx: Any) -> None:
         """Wait until the unit is not busy, or shows an error."""
         while ctx.get(self.dut.unit.busy) and not ctx.get(self.dut.unit.error):

@@ -211,20 +211,7 @@ def test_abort_in_the_middle():
     async def drive(ctx: Any) -> None:
         for wait in (1, 4, 9, 17, 33, 58):
             for command in commands:
-                await put_one(ctx, dut.unit.command, command)
-                await ctx.tick().repeat(wait)
-                ctx.set(dut.unit.abort, 1)
-                await ctx.tick()
-                bench.rows.clear()
-                bench.done.clear()
-                await ctx.tick().repeat(3)
-                assert not ctx.get(dut.unit.busy)
-                ctx.set(dut.unit.abort, 0)
-                await ctx.tick().repeat(20)
-                assert not bench.rows
-                assert not bench.done
-                await put_one(ctx, dut.unit.command, command)
-                await bench.until_idle(ctx)
+                await bench.aborted(ctx, command, after=wait, settled=20)
                 assert [row[1:] for row in bench.rows] == rows_of(CONFIG, [command], scratchpad)
 
     simulate(dut, drive, background=[bench.memory, bench.record])

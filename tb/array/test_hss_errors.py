@@ -90,23 +90,7 @@ def test_errors_are_precise_and_abort_clears_them(cases: tuple[str, ...]) -> Non
             scratchpad, bad, cause, addr = bad_case(name)
             good = commands[0] if bad["mode"] else commands[1]
             bench.scratchpad[:] = scratchpad
-            before = len(bench.done)
-            for command in (good, bad):
-                await put_one(ctx, unit.command, command)
-            ctx.set(unit.command.valid, 1)
-            await ctx.tick().until(unit.error)
-            assert (ErrorCause(ctx.get(unit.report.cause)), ctx.get(unit.report.addr)) == (cause, addr), name
-            for _ in range(5):
-                assert ctx.get(unit.error)
-                assert not ctx.get(unit.command.ready)
-                await ctx.tick()
-            assert len(bench.done) == before + 1, name
-            ctx.set(unit.abort, 1)
-            ctx.set(unit.command.valid, 0)
-            await ctx.tick().repeat(2)
-            assert not ctx.get(unit.busy)
-            assert not ctx.get(unit.error)
-            ctx.set(unit.abort, 0)
+            assert await bench.stopped(ctx, good, bad, held=5) == (cause, addr), name
             bench.scratchpad[:] = good_pad_copy
             bench.rows.clear()
             await put_one(ctx, unit.command, commands[1])

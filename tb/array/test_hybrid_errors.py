@@ -57,24 +57,7 @@ def test_errors_are_precise_and_abort_clears_them(case: str) -> None:
     unit = dut.unit
 
     async def drive(ctx):
-        for command in (good, bad):
-            await put_one(ctx, unit.command, command)
-        ctx.set(unit.command.valid, 1)
-        await ctx.tick().until(unit.error)
-        assert ctx.get(unit.report.cause) == cause
-        assert ctx.get(unit.report.addr) == addr
-        assert len(bench.done) == 1
-        for _ in range(30):
-            assert ctx.get(unit.error)
-            assert not ctx.get(unit.command.ready)
-            await ctx.tick()
-        assert len(bench.done) == 1
-        ctx.set(unit.abort, 1)
-        ctx.set(unit.command.valid, 0)
-        await ctx.tick().repeat(2)
-        assert not ctx.get(unit.busy)
-        assert not ctx.get(unit.error)
-        ctx.set(unit.abort, 0)
+        assert await bench.stopped(ctx, good, bad, held=30) == (cause, addr)
         bench.rows.clear()
         await put_one(ctx, unit.command, good | {"m": 1})
         await bench.until_idle(ctx)

@@ -50,27 +50,12 @@ def test_errors_are_precise_and_abort_clears_them(case: str, dataflow: Dataflow)
     unit = dut.unit
 
     async def drive(ctx):
-        for command in (good, bad):
-            await put_one(ctx, unit.command, command)
-        ctx.set(unit.command.valid, 1)
-        await ctx.tick().until(unit.error)
-        assert ctx.get(unit.report.cause) == cause
+        found_cause, found_addr = await bench.stopped(ctx, good, bad, held=40)
+        assert found_cause == cause
         if addr is not None:
-            assert ctx.get(unit.report.addr) == addr
+            assert found_addr == addr
         else:
-            assert ctx.get(unit.report.addr) >= config.accumulator_rows
-        assert len(bench.done) == 1
-        for _ in range(40):
-            assert ctx.get(unit.error)
-            assert not ctx.get(unit.command.ready)
-            await ctx.tick()
-        assert len(bench.done) == 1
-        ctx.set(unit.abort, 1)
-        ctx.set(unit.command.valid, 0)
-        await ctx.tick().repeat(2)
-        assert not ctx.get(unit.busy)
-        assert not ctx.get(unit.error)
-        ctx.set(unit.abort, 0)
+            assert found_addr >= config.accumulator_rows
         await put_one(ctx, unit.command, good)
         await bench.until_idle(ctx)
 
