@@ -18,6 +18,7 @@ from sw.engines.bitvert import BITVERT, BitvertTiming, split_order
 from sw.formats import FormatError, dequantize, quantize
 from sw.golden.array.bitvert import lane_groups, result_rows, run_matrix
 from sw.golden.refusal import Refusal
+from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.linear_shape import make_linear
 from tb.array.bitvert import CONFIG, golden_state, random_command
 from tb.array.engine import EngineBench, command_of, memory_image
@@ -241,7 +242,7 @@ def test_formats_that_are_refused():
 
 def test_a_linear_whose_streams_do_not_fit_the_accumulator():
     """Two of 32 rows, one at work and one that is read: 8 groups of C outputs leave 4 rows."""
-    with pytest.raises(ConfigError, match=r"^rows of a linear must be at most 4 \(outputs that share a stream in half the "
+    with pytest.raises(AreaError, match=r"^rows of a linear must be at most 4 \(outputs that share a stream in half the "
                                           r"accumulator\), not 5$"):
         make_linear(SPLIT, "up", 5, 128, 64, weights="bbs-average-g32-1of8")
     linear = make_linear(SPLIT, "up", 4, 128, 64, weights="bbs-average-g32-1of8")

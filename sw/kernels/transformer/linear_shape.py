@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.errors import ConfigError
 from sw.engines import weight_layout
 from sw.engines.runtime import WeightLayout
+from sw.kernels.transformer.areas import AreaError
 from sw.layout import round_up
 
 __all__ = ["LARGEST_TILE", "WEIGHT_SLOTS", "Linear", "column_tile", "make_linear"]
@@ -87,13 +87,15 @@ def column_tile(config: AcceleratorConfig, m: int, weights: str = "") -> int:
 
     Raises
     ------
-    ConfigError
+    AreaError
         If not even the outputs that share a stream fit.
+    ConfigError
+        If the config does not have this format.
     """
     layout, rows = weight_layout(config, config.columns, 1, weights), config.accumulator_rows // 2
     tile = layout.columns
     if tile > config.columns and m * tile // config.columns > rows:
-        raise ConfigError(f"rows of a linear must be at most {rows * config.columns // tile} (outputs that share a stream in "
+        raise AreaError(f"rows of a linear must be at most {rows * config.columns // tile} (outputs that share a stream in "
                           f"half the accumulator), not {m}")
     while 2 * tile <= LARGEST_TILE and m * ceil_div(2 * tile, config.columns) <= rows:
         tile *= 2
