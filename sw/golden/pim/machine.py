@@ -7,7 +7,6 @@ other from its first row on: rows of all sets of banks in turn, then the next ro
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -21,12 +20,11 @@ from sw.golden.pim.moe import float32_function
 from sw.golden.pim.softmax_unit import SoftmaxUnit
 from sw.pim.checker import check
 from sw.pim.expand import Command, Settings, expand
+from sw.pim.plain import PLAIN_TYPES
 
 __all__ = ["PimMachine"]
 
 Floats = npt.NDArray[np.float32]
-_TYPES: dict[str, npt.DTypeLike] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16,
-                                    "float8_e4m3fn": ml_dtypes.float8_e4m3fn, "int8": np.int8}
 _SETS = 16              # that `grp` names; rows beyond the last are of the next
 
 
@@ -36,6 +34,8 @@ class PimMachine:
     Parameters
     ----------
     config : PimConfig
+    memory : ndarray or None
+        DRAM, (sets of banks, rows of each, bytes of a row) uint8; by default all of it.
 
     Attributes
     ----------
@@ -50,10 +50,12 @@ class PimMachine:
         If its formats are not plain.
     """
 
-    def __init__(self, config: PimConfig):
-        if config.wtype not in _TYPES or config.kvtype != config.wtype or config.xtype not in _TYPES or config.acc != "float32":
-            raise ConfigError(f"PimConfig.wtype, kvtype and xtype must be of {', '.join(_TYPES)}, one for weights, K and V, with "
-                              f"float32 accumulators, not {config.wtype!r}, {config.kvtype!r}, {config.xtype!r}, {config.acc!r}")
+    def __init__(self, config: PimConfig, memory: npt.NDArray[np.uint8] | None = None):
+        known = config.wtype in PLAIN_TYPES and config.kvtype == config.wtype and config.xtype in PLAIN_TYPES
+        if not known or config.acc != "float32":
+            raise ConfigError(f"PimConfig.wtype, kvtype and xtype must be of {', '.join(PLAIN_TYPES)}, one for weights, K and V, "
+                              f"with float32 accumulators, not {config.wtype!r}, {config.kvtype!r}, {config.xtype!r}, "
+                              f"{config.acc!r}")
         self.config = config
         self.host_in: deque[Floats] = deque()
         self.host_out: list[Floats] = []
@@ -62,7 +64,8 @@ class PimMachine:
         self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x)
         self.tokens: dict[int, int] = {}
         self._accumulators = Accumulators(self.obuf, config.n_acc_slots)
-        self._memory: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
+        whole = np.zeros(config.capacity_bytes, np.uint8) if memory is None else memory
+        self._memory = whole.reshape(config.row_sets, -1, config.dram.columns, config.burst_bytes * config.streams)
 
     def run(self, words: Sequence[int]) -> None:
         """Run a list that `sw.pim.checker.check` finds sound.
@@ -86,19 +89,16 @@ class PimMachine:
     # Memory ---------------------------------------------------------------------------------------------------
 
     def _row(self, grp: int, row: int) -> npt.NDArray[np.uint8]:
-        place = grp + _SETS * (row // self.config.dram_rows), row % self.config.dram_rows
-        if place not in self._memory:
-            self._memory[place] = np.zeros((self.config.dram.columns, self.config.burst_bytes * self.config.streams), np.uint8)
-        return self._memory[place]
+        return self._memory[grp + _SETS * (row // self.config.dram_rows), row % self.config.dram_rows]
 
     def write_row(self, grp: int, row: int, values: npt.NDArray[np.generic]) -> None:
         """Write a row of weights as a host does: up to a row's elements, in the order in which bursts bring them."""
-        data = np.ascontiguousarray(values.astype(_TYPES[self.config.wtype])).reshape(-1).view(np.uint8)
+        data = np.ascontiguousarray(values.astype(PLAIN_TYPES[self.config.wtype])).reshape(-1).view(np.uint8)
         self._row(grp, row).reshape(-1)[:len(data)] = data
 
     def read_row(self, grp: int, row: int) -> Floats:
         """Return a row's weights as float32: (columns, weights of a burst)."""
-        return self._row(grp, row).view(_TYPES[self.config.wtype]).astype(np.float32)
+        return self._row(grp, row).view(PLAIN_TYPES[self.config.wtype]).astype(np.float32)
 
     def place(self, first_row: int, row: int) -> tuple[int, int]:
         """Return set and row of the `row`-th row of a region that begins at `first_row`."""
@@ -121,7 +121,7 @@ class PimMachine:
                     self.softmax.forget(fields["aidx"])
             case PimOpcode.WRX:
                 slices = np.array([self.host_in.popleft() for _ in range(count)])
-                self.xbuf[x] = slices.astype(_TYPES[self.config.xtype]).astype(np.float32)
+                self.xbuf[x] = slices.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
             case PimOpcode.WRACC:
                 self.obuf[entries] = [self.host_in.popleft() for _ in range(count)]
             case PimOpcode.RDACC:
@@ -141,7 +141,7 @@ class PimMachine:
                 mine, other = (self._output(fields[name], settings) for name in ("aidx", "xidx"))
                 self._put(mine, self.softmax.merge(fields["aidx"], fields["xidx"], self._get(mine), self._get(other)))
             case PimOpcode.AF:
-                self.xbuf[x] = self._activation(AF_MODES[fields["mode"]], fields["aidx"], count)
+                self._activation(fields, count)
             case PimOpcode.MAC:
                 self._mac(fields, settings)
             case PimOpcode.EWMUL | PimOpcode.EWADD | PimOpcode.RDCP | PimOpcode.WRCP:
@@ -177,7 +177,7 @@ class PimMachine:
         columns = slice(fields["col"], fields["col"] + fields["cnt"] + 1)
         x = slice(fields["xidx"], fields["xidx"] + (fields["cnt"] + 1) * beats)
         if opcode is PimOpcode.WRCP:
-            kind = _TYPES[self.config.wtype]
+            kind = PLAIN_TYPES[self.config.wtype]
             data = self.xbuf[x, 0].reshape(-1).astype(kind).view(np.uint8)
             self._row(fields["grp"], fields["row"])[columns] = data.reshape(fields["cnt"] + 1, -1)
             return
@@ -186,27 +186,36 @@ class PimMachine:
             self.xbuf[x] = bursts
         else:
             result = self.xbuf[x] * bursts if opcode is PimOpcode.EWMUL else self.xbuf[x] + bursts
-            self.xbuf[x] = result.astype(_TYPES[self.config.xtype]).astype(np.float32)
+            self.xbuf[x] = result.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
 
     def _append(self, fields: dict[str, int], settings: Settings) -> None:
         """Write one token's K or V, row 0 of the slices, behind those of its head."""
         config, head, dim = self.config, fields["aidx"], settings.of(PimRegister.HEAD_DIM)
-        data = self.xbuf[fields["xidx"]:, 0].reshape(-1)[:dim].astype(_TYPES[config.wtype]).view(np.uint8)
+        data = self.xbuf[fields["xidx"]:, 0].reshape(-1)[:dim].astype(PLAIN_TYPES[config.wtype]).view(np.uint8)
         token = self.tokens.get(head, 0)
         row, offset = divmod(token * len(data), config.row_bytes)
         region = settings.heads.get(head, {}).get("v_row" if fields["clr"] else "k_row", 0)
         self._row(*self.place(region, row)).reshape(-1)[offset:offset + len(data)] = data
         self.tokens[head] = token + fields["clr"]
 
-    def _activation(self, mode: str, first: int, count: int) -> Floats:
-        values = self.obuf[first:first + count]
-        if mode == "silu":
-            values = values * float32_function(sigmoid, values)
-        elif mode == "gelu":
+    def _activation(self, fields: dict[str, int], count: int) -> None:
+        """Make slices of entries; with `clr` of their lane 0 alone, an element each, behind which zeros fill the last slice."""
+        mode, entries = AF_MODES[fields["mode"]], self.obuf[fields["aidx"]:]
+        values = np.ascontiguousarray(entries[:count])
+        if mode == "gelu":
             values = values * float32_function(normal, values)
-        elif mode == "gated":
-            values = values * float32_function(sigmoid, values) * self.obuf[first + count:first + 2 * count]
-        return values.astype(_TYPES[self.config.xtype]).astype(np.float32)
+        elif mode != "identity":
+            values = values * float32_function(sigmoid, values)
+        if mode == "gated":
+            values = values * entries[count:2 * count]
+        slices = values
+        if fields["clr"]:
+            slices = np.zeros((-(-count // self.config.lanes), self.config.rows_x, self.config.lanes), np.float32)
+            for number, outputs in enumerate(values[:, :, 0]):
+                slices[number // self.config.lanes, :, number % self.config.lanes] = outputs
+        with np.errstate(over="ignore"):
+            rounded = slices.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
+        self.xbuf[fields["xidx"]:fields["xidx"] + len(slices)] = rounded
 
     def _output(self, head: int, settings: Settings) -> slice:
         """Return the entries of a head's output."""
