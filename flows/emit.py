@@ -175,7 +175,7 @@ def _write(folder: Path, config: AcceleratorConfig, options: EmitOptions) -> Non
         (folder / "ram_models.v").write_text(models)
     macros = sorted({array.style for piece in design.pieces.values() for array in piece.memories} - {"inferred"})
     manifest = build_manifest(config, design, ports_of(component), verilog, reset=options.reset, macros=macros)
-    (folder / "registers.json").write_text(json.dumps(register_map(), indent=2) + "\n")
+    (folder / "registers.json").write_text(json.dumps(register_map(config), indent=2) + "\n")
     (folder / "component.xml").write_text(ipxact(manifest, ["top.v", *(["ram_models.v"] if models else [])]))
     (folder / "regs.h").write_text(regs_header())
     (folder / "isa.h").write_text(isa_header())

@@ -1,8 +1,9 @@
 """The accelerator's registers by name, over a simulator's AXI4-Lite port."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from hw.regs import COUNTERS, register
+from hw.regs import COUNTERS, Counter, register
 
 __all__ = ["RegisterBus", "Registers"]
 
@@ -20,10 +21,17 @@ class RegisterBus(Protocol):
 
 
 class Registers:
-    """Reads and writes registers by the names of `hw.regs`."""
+    """Reads and writes registers by the names of `hw.regs`.
 
-    def __init__(self, bus: RegisterBus):
-        self._bus = bus
+    Parameters
+    ----------
+    bus : RegisterBus
+    counters : sequence of hw.regs.Counter
+        Those that the accelerator has.
+    """
+
+    def __init__(self, bus: RegisterBus, counters: Sequence[Counter] = COUNTERS):
+        self._bus, self._counters = bus, tuple(counters)
 
     def write(self, name: str, value: int | None = None, **fields: int) -> None:
         """Write a whole register, or one put together from its fields; fields left out are zero."""
@@ -57,4 +65,4 @@ class Registers:
 
     def counters(self) -> dict[str, int]:
         """Return every counter by name."""
-        return {counter.name: self.counter(counter.name) for counter in COUNTERS}
+        return {counter.name: self.counter(counter.name) for counter in self._counters}

@@ -10,7 +10,7 @@ from flows.native_sim import BusError
 from flows.registers import RegisterBus, Registers
 from hw.config import AcceleratorConfig
 from hw.isa import SEMAPHORES, SEQUENCER, ErrorCause
-from hw.regs import ID_VALUE, VERSION_VALUE
+from hw.regs import ID_VALUE, VERSION_VALUE, counters_of
 from sw.device import DeviceHang, ProtectionError, Result, device_error
 from sw.golden.device import error_text
 from sw.program import Program
@@ -43,7 +43,7 @@ class RegisterSession(ABC):
 
     def __init__(self, config: AcceleratorConfig, bus: RegisterBus, watchdog: int):
         self.config = config
-        self.registers = Registers(bus)
+        self.registers = Registers(bus, counters_of(config.engine_counters))
         self._watchdog = watchdog
         self._placed: list[Program] = []
         self._stuck = False

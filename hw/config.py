@@ -285,6 +285,11 @@ class AcceleratorConfig(JsonConfig):
         """Whether the engine takes packed weights from the load unit, past the scratchpad."""
         return self._engine.weight_stream
 
+    @property
+    def engine_counters(self) -> tuple[str, ...]:
+        """Event counters of the engine's own, of `hw.regs.ENGINE_COUNTERS`."""
+        return self._engine.counters
+
     def protection_of(self, domain: str) -> str:
         """Return the mechanism that a block which protects itself is asked for, "none" without one.
 

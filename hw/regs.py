@@ -1,11 +1,14 @@
 """The CSRs as one table: the CSR bank, the C header, the register page and the driver's names are all made from it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hw.isa import ARGUMENTS, Field, Unit
 from hw.protect.domains import BLOCKS
 
-__all__ = ["COUNTERS", "REGISTERS", "REGISTER_SPACE", "Counter", "Register", "register"]
+__all__ = [
+    "COUNTERS", "ENGINE_COUNTERS", "REGISTERS", "REGISTER_SPACE", "Counter", "Register", "counters_of", "register", "registers_of",
+]
 
 REGISTER_SPACE = 0x400     # bytes of the AXI4-Lite window
 ID_VALUE = 0x4845_444C     # "HEDL"
@@ -85,6 +88,16 @@ COUNTERS: tuple[Counter, ...] = tuple(
     )
 )
 
+ENGINE_COUNTERS: tuple[Counter, ...] = tuple(
+    Counter(name=name, doc=doc)
+    for name, doc in (
+        ("blocks_rounded", "blocks of weights that lose bits when they are shifted: further down than there are guard bits"),
+        ("blocks_flushed", "blocks of weights that are flushed to zero, since they would be shifted by 32 or more"),
+        ("blocks_padded", "blocks of weights that K does not fill"),
+    )
+)
+"""Counters that only some engines have (`hw.engines.EngineInfo.counters`); elsewhere their registers are not there."""
+
 
 def _registers() -> tuple[Register, ...]:
     table = [
@@ -147,7 +160,7 @@ def _registers() -> tuple[Register, ...]:
                  doc="program argument")
         for i in range(ARGUMENTS)
     ]
-    for i, counter in enumerate(COUNTERS):
+    for i, counter in enumerate(COUNTERS + ENGINE_COUNTERS):
         for half, suffix in enumerate(("LO", "HI")):
             table.append(Register(name=f"{counter.name.upper()}_{suffix}", offset=0x100 + 8 * i + 4 * half, access="R",
                                   fields=_word(("low" if half == 0 else "high") + " word"), doc=counter.doc))
@@ -161,3 +174,15 @@ _BY_NAME = {r.name: r for r in REGISTERS}
 def register(name: str) -> Register:
     """Return the register called `name` (upper case)."""
     return _BY_NAME[name]
+
+
+def counters_of(engine: Collection[str]) -> tuple[Counter, ...]:
+    """Return the counters of an accelerator whose engine has those of `ENGINE_COUNTERS` with these names."""
+    return COUNTERS + tuple(counter for counter in ENGINE_COUNTERS if counter.name in engine)
+
+
+def registers_of(engine: Collection[str]) -> tuple[Register, ...]:
+    """Return the registers of an accelerator whose engine has those of `ENGINE_COUNTERS` with these names."""
+    absent = {f"{counter.name.upper()}_{suffix}" for counter in ENGINE_COUNTERS if counter.name not in engine
+              for suffix in ("LO", "HI")}
+    return tuple(entry for entry in REGISTERS if entry.name not in absent)

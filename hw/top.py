@@ -116,6 +116,7 @@ class Accelerator(wiring.Component):
             controller.macs.eq(engine.macs),
             controller.macs_gated.eq(engine.macs_gated),
             controller.saturated.eq(accumulator.saturated),
+            *(getattr(controller, name).eq(getattr(engine, name)) for name in config.engine_counters),
             self.irq.eq(controller.irq),
         ]
         if not config.protection:

@@ -27,7 +27,7 @@ class Result:
     cycles : int
         Cycles from doorbell to stop; 0 on a device without time.
     counters : dict of str to int
-        Every counter of `hw.regs.COUNTERS` that the device has; "retries" where runs are repeated (`sw.retry`).
+        Every counter of `hw.regs.counters_of` that the device has; "retries" where runs are repeated (`sw.retry`).
     """
 
     outputs: dict[str, npt.NDArray[np.uint8]]

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from hw.config import AcceleratorConfig
 from hw.engines import ENGINES
 from hw.errors import ConfigError
 from hw.presets import preset_named
+from hw.regs import ENGINE_COUNTERS, Counter
 
 __all__ = [
-    "add_config_arguments", "add_json_argument", "check_output_folder", "check_waves_file", "config_from", "console", "log",
-    "output_folder", "print_json",
+    "add_config_arguments", "add_json_argument", "check_output_folder", "check_waves_file", "config_from", "console",
+    "engine_counts", "log", "output_folder", "print_json",
 ]
 
 
@@ -31,6 +33,14 @@ console = _Console(highlight=False)
 """Tables for people, on standard output."""
 log = Console(stderr=True, highlight=False)
 """Progress and remarks."""
+
+
+def engine_counts(config: AcceleratorConfig, *counters: Mapping[str, int]) -> Iterator[tuple[Counter, list[int]]]:
+    """Yield the counters of the engine's own, with what each is in each of `counters`, unless it is zero in all of them."""
+    for counter in ENGINE_COUNTERS:
+        counts = [found.get(counter.name, 0) for found in counters]
+        if counter.name in config.engine_counters and any(counts):
+            yield counter, counts
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

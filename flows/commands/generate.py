@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
+from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, engine_counts, log, print_json
 from flows.commands.workload import add_memory_arguments, timing_from
 from flows.generate import Generation, generate
 from flows.profile import SAMPLE_CYCLES, ProfiledDevice
@@ -201,6 +201,8 @@ def _figures(found: Generation) -> Iterator[tuple[str, str, str, str]]:
         yield each("cycles", [part.cycles for part in parts])
     yield each("cycles, predicted", [part.predicted_cycles for part in parts])
     yield each("MACs", [part.counters["macs"] for part in parts])
+    for counter, counts in engine_counts(found.compiled.config, *(part.counters for part in parts)):
+        yield each(counter.name.replace("_", " "), counts)
     if found.timed:
         yield row("utilization", *(found.utilization(part) for part in parts), form=".1%")
         read = [part.counters["bytes_read"] for part in parts]

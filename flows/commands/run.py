@@ -15,6 +15,7 @@ from flows.commands.common import (
     check_waves_file,
     config_from,
     console,
+    engine_counts,
     log,
     output_folder,
     print_json,
@@ -98,6 +99,8 @@ def _show(args: argparse.Namespace, found: Measurement, answer: dict[str, Any]) 
     console.print(table)
     console.print("util: useful MACs / cycles / peak, from doorbell to interrupt")
     console.print("match: memory against the golden device; kHz: thousand simulated cycles/s")
+    for counter, (count,) in engine_counts(found.config, answer["counters"]):
+        console.print(f"{counter.name}: {count:,} ({counter.doc})")
     for name, value in found.extra.items():
         console.print(f"{name}: {value:.6g}")
     for gemm in found.gemms:

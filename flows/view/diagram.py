@@ -6,7 +6,7 @@ from flows.view.mesh import draw_mesh
 from flows.view.svg import Svg
 from hw.config import AcceleratorConfig
 from hw.isa import LOOP_DEPTH, REGISTERS, SEMAPHORES, Unit
-from hw.regs import COUNTERS
+from hw.regs import counters_of
 from hw.timing import FETCH_LINE_BYTES
 
 __all__ = ["block_diagram"]
@@ -97,7 +97,7 @@ def _controller(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
             ("Sequencer", f"{REGISTERS} registers · {LOOP_DEPTH} loops"),
             ("Semaphores", f"{SEMAPHORES} counting"),
             ("Supervisor", "errors · watchdog"),
-            ("Registers", f"AXI4-Lite · {len(COUNTERS)} counters"))):
+            ("Registers", f"AXI4-Lite · {len(counters_of(config.engine_counters))} counters"))):
         svg.rect(_x(column) + 10, y + 38, _COLUMN - 20, 46, fill="ground", radius=4)
         svg.text(_x(column) + 20, y + 57, title, size=12, bold=True)
         svg.text(_x(column) + 20, y + 74, line, size=11, color="muted")

@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, connect, flipped
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.array.commands import stop_at, take_commands
 from hw.array.hybrid_foot import HybridFoot
@@ -51,6 +51,8 @@ class HybridEngine(wiring.Component):
         As `hw.ports.engine_members` says, `macs` up to N².
     weight_stream : In(stream of 8·beat_bytes)
         Packed weights from the load unit, for commands of a mode with `MODE_STREAM`.
+    blocks_rounded, blocks_flushed, blocks_padded : Out(0 to columns)
+        How much the counters of these names grow (`hw.regs.ENGINE_COUNTERS`).
 
     Raises
     ------
@@ -66,6 +68,7 @@ class HybridEngine(wiring.Component):
         self.config = config
         super().__init__({
             **engine_members(config, config.rows * config.columns),
+            **{name: Out(range(config.columns + 1)) for name in config.engine_counters},
             "weight_stream": In(stream.Signature(8 * config.beat_bytes)),
         })
 
@@ -126,6 +129,9 @@ class HybridEngine(wiring.Component):
             reader.scales_done.eq(foot.scales_done),
             self.active.eq(issuer.issue),
             self.macs.eq(issuer.macs),
+            self.blocks_rounded.eq(reader.blocks_rounded),
+            self.blocks_flushed.eq(reader.blocks_flushed),
+            self.blocks_padded.eq(tiles.blocks_padded),
         ]
         connect(m, foot=foot.acc, accumulator=flipped(self.acc))
         with m.If(issuer.issue):

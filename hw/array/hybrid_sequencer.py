@@ -34,6 +34,8 @@ class HybridSequencer(wiring.Component):
         Level: the command taken last is wrong; nothing more comes until reset.
     busy : Out(1)
         A command is being cut.
+    blocks_padded : Out(0 to columns)
+        Blocks, one for each output, whose last tile is given in this cycle and which K does not fill.
     """
 
     latency = 2
@@ -43,6 +45,7 @@ class HybridSequencer(wiring.Component):
         self.shapes = block_shapes(config)
         super().__init__({
             **cutter_members(hybrid_tile_layout(config)), "job": Out(stream.Signature(weight_job_layout(config))),
+            "blocks_padded": Out(range(config.columns + 1)),
         })
 
     def _of_mode(self, mode: Value, plain: int, packed: list[int]) -> Value:
@@ -114,6 +117,7 @@ class HybridSequencer(wiring.Component):
             job.repeats.eq(Mux(whole, 0, (command.m - 1) >> ceil_log2(PASS_ROWS))),
             job.beats.eq(self._of_mode(mode, 1, [element_beats(config, shape.passes) for shape in self.shapes])),
             job.stream.eq(streamed),
+            job.shifts.eq(tile.shifts),
         ]
 
         def start_pass(addr: Value, left: Value) -> list:
@@ -148,6 +152,8 @@ class HybridSequencer(wiring.Component):
             with m.State("TILES"):
                 m.d.comb += [self.busy.eq(1), self.o.valid.eq(1)]
                 with m.If(self.o.ready):
+                    with m.If(tile.block_end & last_piece & (k_left < block)):
+                        m.d.comb += self.blocks_padded.eq(tile.columns)
                     m.d.sync += [first.eq(0), bank.eq(bank ^ ~clusters)]
                     with m.If(~last_pass):
                         m.d.sync += [

@@ -43,11 +43,11 @@ def weight_job_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the layout of a command's job for the weight reader.
 
     Records for `groups` of outputs, `tile_stride` bytes from one's first to the next one's, `blocks` records each; each record is
-    read `repeats` + 1 times and has `beats` of elements. With `stream` they come from the load unit.
+    read `repeats` + 1 times and has `beats` of elements. With `stream` they come from the load unit. `shifts`: their scales are.
     """
     return data.StructLayout({
         "addr": _WIDTHS["weight_addr"], "tile_stride": _WIDTHS["weight_tile_stride"], "groups": _WIDTHS["n"],
-        "blocks": _WIDTHS["k"], "repeats": _WIDTHS["m"], "beats": 16, "stream": 1,
+        "blocks": _WIDTHS["k"], "repeats": _WIDTHS["m"], "beats": 16, "stream": 1, "shifts": 1,
     })
 
 

@@ -10,7 +10,7 @@ from hw.array.cursor import SlotCursor
 from hw.array.hybrid_tile import weight_job_layout
 from hw.array.tile import advance
 from hw.config import AcceleratorConfig, ceil_log2
-from hw.engines.hybrid import ELEMENT_BITS, WORD_BEATS, scale_beats
+from hw.engines.hybrid import ELEMENT_BITS, EMPTY_BLOCK, FLUSHED, WORD_BEATS, scale_beats
 from hw.isa import ErrorCause
 from hw.memory.fifo import StreamFIFO
 from hw.ports import ErrorReport, ScratchpadReadPort
@@ -43,6 +43,9 @@ class WeightReader(wiring.Component):
         Of the oldest block that is not done.
     fault : Out(1), report : Out(ErrorReport)
         Level: words that somebody waits for lie outside the scratchpad.
+    blocks_rounded, blocks_flushed : Out(0 to columns)
+        Of a record whose scales came in the cycle before, read for the first time: blocks that lose bits when they are shifted,
+        or all of them. Those without weights (`EMPTY_BLOCK`) are not counted.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -60,6 +63,8 @@ class WeightReader(wiring.Component):
             "scales_done": In(1),
             "fault": Out(1),
             "report": Out(ErrorReport),
+            "blocks_rounded": Out(range(config.columns + 1)),
+            "blocks_flushed": Out(range(config.columns + 1)),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -76,15 +81,33 @@ class WeightReader(wiring.Component):
             self.scales.eq(block_scales.o.payload), block_scales.o.ready.eq(self.scales_done),
         ]
 
-        arriving, of_scales, beat = self._walk(m, jobs, element_beats, block_scales)
+        arriving, of_scales, beat, counted = self._walk(m, jobs, element_beats, block_scales)
         m.d.comb += [element_beats.i.payload.eq(beat), element_beats.i.valid.eq(arriving & ~of_scales)]
         self._gather_scales(m, beat, arriving & of_scales, block_scales)
+        self._count(m, block_scales, counted)
         self._cut(m, element_beats)
         return m
 
+    def _count(self, m: Module, block_scales: StreamFIFO, counted: Value) -> None:
+        """Count blocks that are shifted too far, as their scales come; a register before the sums, which nothing waits for."""
+        scales = [block_scales.i.payload[at:at + 8] for at in range(0, 8 * self.config.columns, 8)]
+        far = [scale[ceil_log2(FLUSHED):].any() for scale in scales]
+        kinds = {
+            "blocks_rounded": Cat(~beyond & (scale[:ceil_log2(FLUSHED)] > self.config.guard_bits)
+                                  for scale, beyond in zip(scales, far, strict=True)),
+            "blocks_flushed": Cat(beyond & (scale != EMPTY_BLOCK) for scale, beyond in zip(scales, far, strict=True)),
+        }
+        for name, flags in kinds.items():
+            held = Signal(len(flags), name=f"{name}_flags")
+            m.d.sync += held.eq(Mux(block_scales.i.valid & counted, flags, 0))
+            m.d.comb += getattr(self, name).eq(sum(held[1:], held[0]))
+
     def _walk(self, m: Module, jobs: StreamFIFO, element_beats: StreamFIFO,
-              block_scales: StreamFIFO) -> tuple[Value, Value, Value]:
-        """Ask for one beat after the other; return whether one is there, whether it is of scales, and the beat."""
+              block_scales: StreamFIFO) -> tuple[Value, Value, Value, Value]:
+        """Ask for one beat after the other.
+
+        Returns whether one is there, whether it is of scales, the beat, and whether its record's shifts are to be counted.
+        """
         config = self.config
         m.submodules.cursor = cursor = SlotCursor(config, slot_bytes=config.beat_bytes)
         given, job = jobs.o.payload, Signal(weight_job_layout(config), reset_less=True)
@@ -142,7 +165,7 @@ class WeightReader(wiring.Component):
                      held.eq(self.beats.payload)]
         bits = 8 * config.beat_bytes
         beats = Array(self.read.data[at:at + bits] for at in range(0, len(self.read.data), bits))
-        return arriving, of_scales, Mux(streamed, held, beats[offset])
+        return arriving, of_scales, Mux(streamed, held, beats[offset]), job.shifts & (repeats_left == job.repeats)
 
     def _gather_scales(self, m: Module, beat: Value, valid: Value, block_scales: StreamFIFO) -> None:
         """Put the beats of a block's scales together."""

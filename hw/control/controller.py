@@ -18,7 +18,7 @@ from hw.isa import ARGUMENTS, SEMAPHORES, SEQUENCER, ErrorCause, Unit
 from hw.ports import AxiLitePort, AxiReadPort, UnitPort
 from hw.protect.domains import BLOCKS
 from hw.protect.monitor import ProtectionMonitor
-from hw.regs import COUNTERS, REGISTER_SPACE
+from hw.regs import REGISTER_SPACE, counters_of, registers_of
 from hw.timing import FETCH_LINE_BYTES
 
 __all__ = ["Controller"]
@@ -61,6 +61,8 @@ class Controller(wiring.Component):
         A result row enters the accumulator; a write of the vector unit is accepted.
     saturated : In(1)
         An accumulator row saturates.
+    <name> : In(0 to columns), for each of `config.engine_counters`
+        How much the engine's counter grows in this cycle.
     protect_detected, protect_corrected : In(one bit for each of `hw.protect.domains.BLOCKS`)
         Errors of the hardware; there only with `config.protection`.
     irq : Out(1)
@@ -84,6 +86,7 @@ class Controller(wiring.Component):
             "macs": In(macs),
             "macs_gated": In(macs),
             "saturated": In(1),
+            **{name: In(range(config.columns + 1)) for name in config.engine_counters},
             **reports,
             "irq": Out(1),
         })
@@ -94,7 +97,8 @@ class Controller(wiring.Component):
         peak = config.peak_macs_per_cycle
         units = {unit: getattr(self, unit.name.lower()) for unit in Unit}
 
-        m.submodules.csr = csr = CsrBank(absent=() if config.protection else ("PROTECT_DETECTED", "PROTECT_CORRECTED"))
+        m.submodules.csr = csr = CsrBank(
+            registers_of(config.engine_counters), absent=() if config.protection else ("PROTECT_DETECTED", "PROTECT_CORRECTED"))
         m.submodules.fetch = fetch = InstructionFetch(
             bus_width=config.bus_width, lines=config.command_lines, protection=config.protection_of("fifos"))
         m.submodules.sequencer = sequencer = Sequencer(
@@ -102,7 +106,8 @@ class Controller(wiring.Component):
         m.submodules.semaphores = semaphores = Semaphores(len(Unit) + 1)
         m.submodules.supervisor = supervisor = Supervisor(len(Unit) + 3 + bool(config.protection))
         m.submodules.counters = counters = EventCounters(
-            {"macs": peak, "macs_gated": peak, "bytes_read": 2 * config.beat_bytes, "bytes_written": config.beat_bytes})
+            {"macs": peak, "macs_gated": peak, "bytes_read": 2 * config.beat_bytes, "bytes_written": config.beat_bytes,
+             **dict.fromkeys(config.engine_counters, config.columns)}, counters_of(config.engine_counters))
         queues = {unit: CommandQueue(unit, depth=config.queue_depth, protection=config.protection_of("fifos")) for unit in Unit}
         begin, run = supervisor.begin, Signal()
 
@@ -274,6 +279,7 @@ class Controller(wiring.Component):
                 getattr(counters, f"{name}_busy").eq(getattr(self, name).busy),
                 getattr(counters, f"{name}_wait").eq(queue.waiting),
             ]
-        for counter in COUNTERS:
+        m.d.comb += [getattr(counters, name).eq(getattr(self, name)) for name in self.config.engine_counters]
+        for counter in counters.counters:
             low, high = getattr(csr, f"{counter.name}_lo"), getattr(csr, f"{counter.name}_hi")
             m.d.comb += Cat(low.as_value(), high.as_value()).eq(counters.values[counter.name])

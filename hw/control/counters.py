@@ -1,13 +1,13 @@
-"""Event counters, made from the table `hw.regs.COUNTERS`."""
+"""Event counters, made from a table of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.regs import COUNTERS
+from hw.regs import COUNTERS, Counter
 
 __all__ = ["COUNTER_WIDTH", "EventCounters"]
 
@@ -15,7 +15,7 @@ COUNTER_WIDTH = 64
 
 
 class EventCounters(wiring.Component):
-    """One 64-bit counter for each entry of `hw.regs.COUNTERS`. An event shows in `values` `latency` cycles later.
+    """One 64-bit counter for each entry of a table. An event shows in `values` `latency` cycles later.
 
     A register stands before each adder, since events come late in their cycle.
 
@@ -23,6 +23,7 @@ class EventCounters(wiring.Component):
     ----------
     largest : mapping of str to int
         The most that a counter can grow in one cycle, where it is not 1.
+    counters : sequence of hw.regs.Counter
 
     Members
     -------
@@ -38,17 +39,18 @@ class EventCounters(wiring.Component):
 
     latency = 2
 
-    def __init__(self, largest: Mapping[str, int]):
+    def __init__(self, largest: Mapping[str, int], counters: Sequence[Counter] = COUNTERS):
+        self.counters = tuple(counters)
         super().__init__({
             "clear": In(1),
             "enable": In(1),
-            **{counter.name: In(range(largest.get(counter.name, 1) + 1)) for counter in COUNTERS},
-            "values": Out(data.StructLayout({counter.name: COUNTER_WIDTH for counter in COUNTERS})),
+            **{counter.name: In(range(largest.get(counter.name, 1) + 1)) for counter in self.counters},
+            "values": Out(data.StructLayout({counter.name: COUNTER_WIDTH for counter in self.counters})),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        for counter in COUNTERS:
+        for counter in self.counters:
             count = Signal(COUNTER_WIDTH, name=counter.name)
             event = getattr(self, counter.name)
             step = Signal.like(event, name=f"{counter.name}_step")

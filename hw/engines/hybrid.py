@@ -13,7 +13,7 @@ from hw.families import ScaledFormat
 from hw.formats import format_named
 
 __all__ = [
-    "COMMAND_LATENCY", "ELEMENT_BITS", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH", "MODE_STREAM", "OPERAND_LATENCY",
+    "COMMAND_LATENCY", "ELEMENT_BITS", "EMPTY_BLOCK", "FLUSHED", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH", "MODE_STREAM", "OPERAND_LATENCY",
     "PASS_ROWS", "RESULT_LATENCY", "STREAM_BEATS", "WORDS_LATENCY", "WORD_BEATS", "BlockShape", "block_shape", "block_shapes",
     "block_sum_width", "cluster_slots", "clusters_last_output", "command_slots", "element_beats", "mesh_cycles",
     "mesh_psum_width", "record_bytes", "scale_beats", "scaled_width", "uses_clusters",
@@ -26,6 +26,8 @@ MODE_MESH = 0x80        # the mesh, even for one token
 ELEMENT_BITS = 4
 PASS_ROWS = 64          # tokens whose block sums wait for the block's next pass; more are cut into pieces of so many
 BLOCKS = (32, 64, 128)
+FLUSHED = 32            # a block whose exponent lies so far below the largest of its output is flushed to zero
+EMPTY_BLOCK = 255       # stands for the distance of a block without weights, which is not counted
 
 # Around the array.
 COMMAND_LATENCY = 3     # from the cycle in which a command is taken to the first in which a slot of its may be issued
@@ -195,4 +197,4 @@ HYBRID = EngineInfo(
     source="HSA, arXiv 2507.09010 (abstract only; the design is inferred)",
     model="hybrid",
     check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns,
-    weight_stream=True)
+    weight_stream=True, counters=("blocks_rounded", "blocks_flushed", "blocks_padded"))

@@ -33,6 +33,8 @@ class EngineInfo:
         Takes packed weights from the load unit too (`load.stream`), past the scratchpad.
     lane_rows : callable
         Whether columns of a result may go to different accumulator rows (`AccumulatorWritePort.offset`).
+    counters : tuple of str
+        Names of `hw.regs.ENGINE_COUNTERS` that it has: outputs of the engine, how much each grows in a cycle, up to `columns`.
     """
 
     name: str
@@ -44,6 +46,7 @@ class EngineInfo:
     peak_macs: "Callable[[AcceleratorConfig], int]"
     weight_stream: bool = False
     lane_rows: "Callable[[AcceleratorConfig], bool]" = lambda config: False
+    counters: tuple[str, ...] = ()
 
 
 def check_frame(config: "AcceleratorConfig", engine: str, *, dataflow: str, mesh: str) -> None:

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines.hybrid import (
     COMMAND_LATENCY,
+    EMPTY_BLOCK,
+    FLUSHED,
     FOOT_LATENCY,
     MODE_FORMAT,
     MODE_STREAM,
@@ -36,7 +38,6 @@ Bytes = npt.NDArray[np.uint8]
 _FRACTION_BITS = 2          # of an MXINT4 element
 _BIAS = 127                 # of an E8M0 exponent
 _WORDS_AHEAD = WORD_BEATS - 3   # a full queue, less the way from the scratchpad into it
-_FURTHEST = 255             # distance of exponents that a record can say; from 32 on nothing is left
 
 
 def hybrid_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> WeightLayout:
@@ -74,7 +75,7 @@ def pack_hybrid(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats)
     if shape.shifts:
         distance, largest = _distances(stored, (codes != 0).any(axis=-1))
         worth = np.where(largest >= 0, np.ldexp(1.0, largest - _BIAS - _FRACTION_BITS - config.guard_bits), 1.0)
-        scales, worth = np.minimum(distance, _FURTHEST).astype(np.uint8), worth.astype(np.float32)
+        scales, worth = distance.astype(np.uint8), worth.astype(np.float32)
     else:
         scales, worth = stored.astype(np.uint8), encoded.side["outer_scale"]
 
@@ -89,10 +90,13 @@ def pack_hybrid(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats)
 
 
 def _distances(stored: npt.NDArray[np.uint8], used: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return how far each block's exponent lies below the largest of its output, and that; −1 where all blocks are zero."""
+    """Return how far each block's exponent lies below the largest of its output, and that; −1 where all blocks are zero.
+
+    Where a block is zero, or so far below that its record could not say it, it is `EMPTY_BLOCK`, or as far as can be said.
+    """
     exponents = np.where(used, stored.astype(np.int64), -1)
     largest = exponents.max(axis=1)
-    return np.where(used, largest[:, None] - exponents, _FURTHEST), largest
+    return np.where(used, np.minimum(largest[:, None] - exponents, EMPTY_BLOCK - 1), EMPTY_BLOCK), largest
 
 
 def lost_blocks(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) -> tuple[int, int]:
@@ -105,7 +109,7 @@ def lost_blocks(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats)
     fields = quantize(matrix, config.weight_formats[layout.mode - 1]).encoded.fields
     used = (fields["codes"] != 0).any(axis=-1)
     distance, _ = _distances(fields["scale"][..., 0], used)
-    flushed = int((used & (distance >= 32)).sum())
+    flushed = int((used & (distance >= FLUSHED)).sum())
     return int((used & (distance > config.guard_bits)).sum()) - flushed, flushed
 
 

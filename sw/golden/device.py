@@ -54,7 +54,7 @@ class GoldenSession:
         if not any(known is program for known in self._placed):
             program.place(self.memory)
         self._placed = [program, *(known for known in self._placed if known is not program and not known.overlaps(program))]
-        counters = dict.fromkeys(("instructions", "macs", "bytes_written", "saturations"), 0)
+        counters = dict.fromkeys(("instructions", "macs", "bytes_written", "saturations", *self.config.engine_counters), 0)
         rows = np.full(self.config.vector_rows, np.nan, np.float32)     # row scalars are what a program has written itself
         state = State(config=self.config, memory=self.memory, scratchpad=self._scratchpad, accumulator=self._accumulator,
                       rows=rows, counters=counters)

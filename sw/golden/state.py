@@ -32,7 +32,7 @@ class State:
     rows : ndarray
         Row scalars of the vector unit, float32, shape (vector_rows,).
     counters : dict of str to int
-        macs, bytes_written and saturations so far.
+        macs, bytes_written, saturations and those of the engine so far.
     stream : ndarray
         Bytes that the load unit has given to the engine, and no command has taken.
     """

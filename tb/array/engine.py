@@ -91,6 +91,8 @@ class EngineBench:
         Cycles in which a slot was issued.
     macs, macs_gated, stalls, split : int
         Sums; refused requests; cycles in which just one of two operand reads was granted.
+    counted : dict of str to int
+        The engine's own counters.
     error_cycle : int or None
         First cycle with `error`.
     """
@@ -103,6 +105,7 @@ class EngineBench:
         self.rows: list[tuple[int, int, int, list[int]]] = []
         self.active: list[int] = []
         self.macs = self.macs_gated = self.stalls = self.split = 0
+        self.counted = dict.fromkeys(dut.config.engine_counters, 0)
         self.error_cycle: int | None = None
         self.cycle = 0
         self._rng = random.Random(seed)
@@ -135,8 +138,12 @@ class EngineBench:
         """Record everything that leaves the engine."""
         dut = self.dut
         watched = (dut.unit.command.valid, dut.unit.command.ready, dut.unit.done, dut.unit.error, dut.active, dut.macs,
-                   dut.macs_gated, dut.acc.valid, dut.acc.addr, dut.acc.accumulate, dut.acc.data)
-        async for _, _, valid, ready, done, error, active, macs, gated, *acc in ctx.tick().sample(*watched):
+                   dut.macs_gated, dut.acc.valid, dut.acc.addr, dut.acc.accumulate, dut.acc.data,
+                   *(getattr(dut, name) for name in self.counted))
+        async for _, _, valid, ready, done, error, active, macs, gated, *others in ctx.tick().sample(*watched):
+            acc, steps = others[:4], others[4:]
+            for name, step in zip(self.counted, steps, strict=True):
+                self.counted[name] += step
             if valid and ready:
                 self.taken.append(self.cycle)
             if done:

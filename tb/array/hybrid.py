@@ -57,7 +57,8 @@ def golden_state(config: AcceleratorConfig, scratchpad: npt.NDArray[np.uint8], c
     """Return the memories after `commands`, whose words of the accumulator all were `start`."""
     state = State(config=config, memory=np.zeros(0, np.uint8), scratchpad=scratchpad,
                   accumulator=np.full((config.accumulator_rows, config.columns), start, np.int64),
-                  rows=np.zeros(config.vector_rows, np.float32), counters={"macs": 0, "bytes_written": 0, "saturations": 0})
+                  rows=np.zeros(config.vector_rows, np.float32),
+                  counters=dict.fromkeys(("macs", "bytes_written", "saturations", *config.engine_counters), 0))
     for command in commands:
         matrix_model(config)(state, command)
     return state

@@ -9,6 +9,7 @@ from hw.array.hybrid import HybridEngine
 from hw.engines.hybrid import MODE_MESH, PASS_ROWS, scale_beats
 from hw.isa import Dataflow
 from sw.engines import pack_weights, weight_layout
+from sw.engines.hybrid import lost_blocks
 from tb.array.engine import EngineBench, command_of, memory_image
 from tb.array.hybrid import HYBRID_CONFIGS, accumulated, golden_state, random_hybrid_command
 from tb.sim import simulate
@@ -30,6 +31,8 @@ def test_random_commands(name: str, stall: float, one_port: bool) -> None:
     state = golden_state(config, scratchpad, commands, HALF)
     assert (accumulated(bench, HALF) == state.accumulator).all()
     assert bench.macs == state.counters["macs"]
+    assert bench.counted.items() <= state.counters.items()
+    assert bench.counted["blocks_padded"] > 0
     assert len(bench.done) == len(commands)
     assert (bench.stalls > 0) == (stall > 0 or one_port)
 
@@ -106,3 +109,23 @@ def test_weights_are_those_that_were_packed() -> None:
         expected = dequantize(quantize(weights, name)).astype(np.float64) @ activations
         assert np.allclose(sums * worth, expected, rtol=1e-5, atol=np.abs(expected).max() * 1e-6)
     assert scale_beats(config) == 1
+
+
+@pytest.mark.parametrize("tokens", [1, 3, PASS_ROWS + 1])
+def test_blocks_whose_exponents_are_too_far_apart_are_counted(tokens: int) -> None:
+    """Whatever reads them, each once a command: those rounded, flushed and padded, not those without weights."""
+    config = HYBRID_CONFIGS["4-2"]
+    weights = np.zeros((5, 140), np.float32)
+    weights[:4, ::32] = [1.0, 2.0**-config.guard_bits, 2.0 ** -(config.guard_bits + 1), 2.0**-31, 2.0**-60]
+    layout = weight_layout(config, 5, 140, "mxint4")
+    packed, _ = pack_weights(config, layout, weights)
+    scratchpad = memory_image(config, 6)
+    scratchpad[:packed.size] = packed
+    command = command_of(tokens, 5, 140, Dataflow.WS, mode=1, weight_tile_stride=layout.group_stride, activation_addr=4096,
+                         activation_stride=8, acc_tile_stride=0)
+    dut = HybridEngine(config)
+    bench = EngineBench(dut, scratchpad)
+    simulate(dut, bench.feed([command]), background=[bench.memory, bench.record])
+    assert bench.counted == {"blocks_rounded": 8, "blocks_flushed": 4, "blocks_padded": 5}
+    assert bench.counted.items() <= golden_state(config, scratchpad, [command]).counters.items()
+    assert lost_blocks(config, layout, weights) == (8, 4)

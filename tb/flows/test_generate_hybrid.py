@@ -28,6 +28,13 @@ def test_the_rtl_makes_the_golden_tokens(capsys, tmp_path, weights, more):
     answer = json.loads(capsys.readouterr().out)
     assert answer["match"] is True
     assert len(answer["tokens"]) == 3
+    assert (answer["counters"]["decode"]["blocks_padded"] > 0) == (weights != "int8")   # 40 is no multiple of 32
+    assert main(["generate", "--config", str(tmp_path / "config.json"), "--model", str(model), "--device", "golden",
+                 *request]) == 0
+    golden = json.loads(capsys.readouterr().out)
+    assert golden["tokens"] == answer["tokens"]
+    for name in CONFIG.engine_counters:
+        assert golden["counters"]["decode"][name] == answer["counters"]["decode"][name]
     if not more:
         assert answer["prefill_cycles"] == pytest.approx(answer["predicted_prefill_cycles"], rel=0.1)
         assert answer["cycles_per_token"] == pytest.approx(answer["predicted_cycles_per_token"], rel=0.05)

@@ -16,6 +16,7 @@ Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 FLUSHED = 32        # from this distance of exponents on, nothing is left of a sum
+EMPTY = 255         # for a block without weights
 
 
 def scaled(sums: Ints, scales: Ints, *, shifts: bool, guard_bits: int) -> Ints:
@@ -99,6 +100,7 @@ def run_matrix(state: State, fields: Fields) -> None:
         shape = block_shape(config, index)
         weights, scales = _records(state, fields, shape, ceil_div(fields["k"], shape.block))
         block = shape.block
+        _count(state, fields, shape, scales)
     else:
         weights, block = plain_weights(state, fields).astype(np.int64), config.rows
     groups_of_rows = accumulator_rows(state, fields)
@@ -110,6 +112,17 @@ def run_matrix(state: State, fields: Fields) -> None:
             of_blocks = np.moveaxis(scales[j], -2, 0)[..., None, :]     # (blocks, …, 1, C)
             sums = scaled(sums, of_blocks, shifts=shape.shifts, guard_bits=config.guard_bits)
         _accumulate(state, rows, sums, bool(fields["accumulate"]))
+
+
+def _count(state: State, fields: Fields, shape: BlockShape, scales: Ints) -> None:
+    """Count blocks whose shift takes bits, or all, from them, and those that K does not fill."""
+    rounded = flushed = 0
+    if shape.shifts:
+        flushed = int(((scales >= FLUSHED) & (scales != EMPTY)).sum())
+        rounded = int(((scales < FLUSHED) & (scales > state.config.guard_bits)).sum())
+    padded = fields["n"] if fields["k"] % shape.block else 0
+    for name, count in (("blocks_rounded", rounded), ("blocks_flushed", flushed), ("blocks_padded", padded)):
+        state.counters[name] = state.counters.get(name, 0) + count
 
 
 def _whole(weights: Ints, block: int) -> Ints:
