@@ -10,9 +10,9 @@ from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from hw.pim.isa import PimErrorCause
 from sw.device import Result
-from sw.pim.program import PimProgram, grid_bytes
+from sw.pim.program import Memory, PimProgram
 
-__all__ = ["PimDevice", "PimError", "PimSession", "channels_of", "rows_for"]
+__all__ = ["PimDevice", "PimError", "PimSession", "channels_of"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,8 +35,8 @@ class PimSession(Protocol):
     """Channels with memory; the memory lives across runs."""
 
     @property
-    def memory(self) -> npt.NDArray[np.uint8]:
-        """DRAM, (channels, sets of banks, rows, bytes of a row), writable in place; how data lie in it: `sw.pim.program`."""
+    def memory(self) -> Memory:
+        """DRAM of each channel, (sets of banks, rows, bytes of a row), writable in place; how data lie: `sw.pim.program`."""
         ...
 
     def run(self, program: PimProgram, args: Mapping[str, int] | None = None,
@@ -69,8 +69,8 @@ class PimDevice(Protocol):
     config: PimConfig
     channels: int
 
-    def open(self, channel_bytes: int) -> PimSession:
-        """Return a new session with zeroed DRAM, at least so many bytes a channel."""
+    def open(self) -> PimSession:
+        """Return a new session with zeroed DRAM: all that the config says, of which what is touched costs memory here."""
         ...
 
 
@@ -87,18 +87,3 @@ def channels_of(config: PimConfig, channels: int | None) -> int:
     if not 1 <= channels <= config.n_pch:
         raise ConfigError(f"channels must be between 1 and {config.n_pch}, the pseudo-channels, not {channels!r}")
     return channels
-
-
-def rows_for(config: PimConfig, channel_bytes: int) -> int:
-    """Return the rows of each bank that hold `channel_bytes` of a channel; all where commands number sets by rows.
-
-    Raises
-    ------
-    ConfigError
-        If a channel has not got so many.
-    """
-    if not 1 <= channel_bytes <= config.capacity_bytes:
-        raise ConfigError(f"channel_bytes must be between 1 and {config.capacity_bytes}, what a channel has, "
-                          f"not {channel_bytes!r}")
-    grid = grid_bytes(config)
-    return -(-channel_bytes // grid) if grid == config.row_sets * config.row_bytes else config.dram_rows

@@ -3,7 +3,7 @@
 Data lie in rows of all sets of banks in turn, then the next row, as K and V of a head do; addresses count in this order. Memory
 itself is (sets, rows, bytes of a row), as banks are: `write_rows` and `read_rows` know the way.
 
-File format (version 1): a safetensors file as those of `sw.program`, whose metadata has `format` "heddle-pim-program"; tensors are
+File format (version 1): a safetensors file as those of `sw.program`, with `format` "heddle-pim-program"; tensors are
 `list.<channel>` (uint64) and `region.<i>` (uint8) for each region with data. The same program gives the same bytes.
 """
 
@@ -20,9 +20,21 @@ from hw.pim.config import PimConfig
 from hw.pim.isa import IMMEDIATE_LOW, IMMEDIATE_WIDTH
 from sw.program import ProgramError, read_container, write_container
 
-__all__ = ["PIM_PROGRAM_VERSION", "PimProgram", "PimRegion", "PimStream", "grid_bytes", "load_pim_program",
-           "read_rows", "save_pim_program", "write_rows"]
+__all__ = [
+    "PIM_PROGRAM_VERSION",
+    "Memory",
+    "PimProgram",
+    "PimRegion",
+    "PimStream",
+    "grid_bytes",
+    "load_pim_program",
+    "read_rows",
+    "save_pim_program",
+    "write_rows",
+]
 
+Memory = tuple[npt.NDArray[np.uint8], ...]
+"""Of each channel its DRAM, (sets of banks, rows, bytes of a row)."""
 PIM_PROGRAM_VERSION = 1
 FILE_FORMAT = "heddle-pim-program"
 KINDS = ("x", "entries")
@@ -168,12 +180,7 @@ class PimProgram:
         """Channels that it is for."""
         return len(self.lists)
 
-    @property
-    def channel_bytes(self) -> int:
-        """Least DRAM of a channel that holds every region."""
-        return max((region.addr + region.size for region in self.regions), default=0)
-
-    def check(self, config_digest: str, channels: int, channel_bytes: int) -> None:
+    def check(self, config: PimConfig, channels: int) -> None:
         """Check that the program is for this config, so many channels, and fits into their memory.
 
         Raises
@@ -181,13 +188,13 @@ class PimProgram:
         ProgramError
             If not; a ValueError.
         """
-        if self.config_digest != config_digest:
-            raise ProgramError(f"program {self.name!r} must be compiled for config {config_digest}, not {self.config_digest}")
+        if self.config_digest != config.digest():
+            raise ProgramError(f"program {self.name!r} must be compiled for config {config.digest()}, not {self.config_digest}")
         if self.channels != channels:
             raise ProgramError(f"program {self.name!r} must be compiled for {channels} channels, not {self.channels}")
-        if self.channel_bytes > channel_bytes:
-            raise ProgramError(f"program {self.name!r} must fit into {channel_bytes} bytes of a channel, "
-                               f"not need {self.channel_bytes}")
+        end = max((region.addr + region.size for region in self.regions), default=0)
+        if end > config.capacity_bytes:
+            raise ProgramError(f"program {self.name!r} must fit into {config.capacity_bytes} bytes of a channel, not need {end}")
 
     def words(self, args: Mapping[str, int] | None = None) -> list[npt.NDArray[np.uint64]]:
         """Return the lists with the arguments in them.
@@ -214,8 +221,8 @@ class PimProgram:
                 lists[channel][index] = np.uint64(kept | value << IMMEDIATE_LOW)
         return lists
 
-    def place(self, config: PimConfig, memory: npt.NDArray[np.uint8]) -> None:
-        """Write the constants into `memory`, (channels, sets, rows, bytes of a row) uint8."""
+    def place(self, config: PimConfig, memory: Memory) -> None:
+        """Write the constants into the memory of all channels."""
         for region in self.regions:
             if region.data is not None:
                 write_rows(config, memory[region.channel], region.addr, region.data)

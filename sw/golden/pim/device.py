@@ -11,8 +11,8 @@ from hw.pim.isa import PimOpcode
 from sw.device import Result
 from sw.golden.pim.machine import PimMachine
 from sw.pim.checker import check
-from sw.pim.device import Floats, channels_of, rows_for
-from sw.pim.program import PimProgram
+from sw.pim.device import Floats, channels_of
+from sw.pim.program import Memory, PimProgram
 
 __all__ = ["GoldenPimDevice", "GoldenPimSession"]
 
@@ -22,21 +22,21 @@ class GoldenPimSession:
 
     Attributes
     ----------
-    memory : ndarray
-        DRAM, (channels, sets of banks, rows, bytes of a row) uint8, writable in place.
+    memory : tuple of ndarray
+        DRAM of each channel, (sets of banks, rows, bytes of a row) uint8, writable in place.
     """
 
-    def __init__(self, config: PimConfig, channels: int, channel_bytes: int):
+    def __init__(self, config: PimConfig, channels: int):
         self.config = config
-        shape = channels, config.row_sets, rows_for(config, channel_bytes), config.row_bytes
-        self.memory: npt.NDArray[np.uint8] = np.zeros(shape, np.uint8)
+        shape = config.row_sets, config.dram_rows, config.row_bytes
+        self.memory: Memory = tuple(np.zeros(shape, np.uint8) for _ in range(channels))
         self._machines = [PimMachine(config, memory) for memory in self.memory]
         self._placed: list[PimProgram] = []
 
     def run(self, program: PimProgram, args: Mapping[str, int] | None = None,
             inputs: Mapping[str, Floats] | None = None) -> Result:
         """Run `program`; see `sw.pim.device.PimSession.run`."""
-        program.check(self.config.digest(), len(self._machines), self.memory[0].nbytes)
+        program.check(self.config, len(self._machines))
         words, sent = program.words(args), program.host_words(self.config, inputs)
         for one in words:
             if len(one):
@@ -67,7 +67,7 @@ class GoldenPimSession:
 
     def close(self) -> None:
         """Forget the memory."""
-        self.memory = np.zeros((0, 0, 0, 0), np.uint8)
+        self.memory = ()
         self._machines.clear()
         self._placed.clear()
 
@@ -88,10 +88,10 @@ class GoldenPimDevice:
     """
 
     def __init__(self, config: PimConfig, channels: int | None = None):
-        PimMachine(config, np.zeros(config.row_bytes * config.row_sets, np.uint8))
+        PimMachine(config)
         self.config = config
         self.channels = channels_of(config, channels)
 
-    def open(self, channel_bytes: int) -> GoldenPimSession:
-        """Return a new session with zeroed DRAM, at least so many bytes a channel."""
-        return GoldenPimSession(self.config, self.channels, channel_bytes)
+    def open(self) -> GoldenPimSession:
+        """Return a new session with zeroed DRAM."""
+        return GoldenPimSession(self.config, self.channels)

@@ -1,0 +1,149 @@
+"""K and V of a model over the channels of a PIM: which channel has which head, and where; decode attention as a program.
+
+Heads go to the channels in turn. Attention of one head is computed by one channel alone, so results do not depend on the number
+of channels. A token's K and V are appended by the very list that attends to them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.config import ceil_div
+from hw.errors import ConfigError
+from hw.pim.config import PimConfig
+from hw.pim.isa import PimOpcode
+from sw.pim.assembler import command
+from sw.pim.attention_list import HeadPlan, append_token, attention, setup
+from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
+
+__all__ = ["CachePlan", "attention_inputs", "attention_outputs", "attention_program"]
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CachePlan:
+    """Where the heads of all layers lie.
+
+    Attributes
+    ----------
+    config : PimConfig
+    channels : int
+    layers, kv_heads, group : int
+        KV heads of a layer, and query heads of each.
+    head_dim : int
+    max_tokens : int
+        Tokens for which there is room.
+    addr : int
+        First byte in every channel, at a row of all sets.
+
+    Raises
+    ------
+    ConfigError
+        If heads do not divide, do not fit the units, or the channels have no room for so many tokens.
+    """
+
+    config: PimConfig
+    channels: int
+    layers: int
+    kv_heads: int
+    group: int
+    head_dim: int
+    max_tokens: int
+    addr: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that everything fits."""
+        if self.kv_heads % self.channels:
+            raise ConfigError(f"CachePlan.kv_heads must be a multiple of the {self.channels} channels, not {self.kv_heads!r}")
+        if self.addr % grid_bytes(self.config):
+            raise ConfigError(f"CachePlan.addr must be a multiple of {grid_bytes(self.config)}, a row of all sets, "
+                              f"not {self.addr!r}")
+        # Heads' own checks know nothing of where others lie, so this one comes first.
+        if self.head_dim % self.config.burst_weights == 0 and self.end > self.config.capacity_bytes:
+            raise ConfigError(f"a context of {self.max_tokens} tokens must end within {self.config.capacity_bytes} bytes, "
+                              f"a channel's, not at {self.end}")
+        self.head(0, 0)
+
+    @property
+    def heads(self) -> int:
+        """Heads of a layer in each channel."""
+        return self.kv_heads // self.channels
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of one head's K and V, whole rows of all sets."""
+        half = self.max_tokens * self.head_dim * self.config.kv_bits // 8
+        return 2 * ceil_div(half, grid_bytes(self.config)) * grid_bytes(self.config)
+
+    @property
+    def end(self) -> int:
+        """First byte behind all heads in every channel."""
+        return self.addr + self.layers * self.heads * self.head_bytes
+
+    def channel(self, head: int) -> int:
+        """Return the channel of a head."""
+        return head % self.channels
+
+    def address(self, layer: int, head: int, *, value: bool = False) -> int:
+        """Return where a head's K, or V, begins in its channel."""
+        number = layer * self.heads + head // self.channels
+        return self.addr + number * self.head_bytes + value * self.head_bytes // 2
+
+    def head(self, layer: int, head: int) -> HeadPlan:
+        """Return the plan of a head in its channel."""
+        return HeadPlan(config=self.config, head=head // self.channels % self.config.heads, head_dim=self.head_dim,
+                        group=self.group, max_tokens=self.max_tokens,
+                        first_row=self.address(layer, head) // grid_bytes(self.config))
+
+
+def attention_program(plan: CachePlan, layer: int, tokens: int, scale: np.float32) -> PimProgram:
+    """Return the program that appends a layer's token, the `tokens`-th, and attends to all of them.
+
+    Its inputs are "k<head>", "v<head>", "q<head>" and "zeros", its outputs "o<head>".
+
+    Raises
+    ------
+    ConfigError
+        If there is no room for so many tokens.
+    """
+    if not 1 <= tokens <= plan.max_tokens:
+        raise ConfigError(f"tokens must be between 1 and {plan.max_tokens}, the context, not {tokens!r}")
+    lists, regions, inputs, outputs = [], [], [], []
+    for channel in range(plan.channels):
+        words: list[int] = []
+        for head in range(channel, plan.kv_heads, plan.channels):
+            one = plan.head(layer, head)
+            words += [*setup(one, tokens - 1, scale), *append_token(one), *map(int, attention(one, tokens)[:-1])]
+            inputs += [PimStream(name=name, channel=channel, kind=kind, count=one.query_slices) for name, kind in (
+                (f"k{head}", "x"), (f"v{head}", "x"), ("zeros", "entries"), (f"q{head}", "x"))]
+            outputs.append(PimStream(name=f"o{head}", channel=channel, kind="entries", count=one.query_slices))
+            regions.append(PimRegion(name=f"K and V of head {head}", channel=channel, addr=plan.address(layer, head),
+                                     size=plan.head_bytes, role="scratch"))
+        lists.append(np.array([*words, command(PimOpcode.EOC)], np.uint64))
+    return PimProgram(name=f"attention of layer {layer}", config_digest=plan.config.digest(), lists=tuple(lists),
+                      regions=tuple(regions), inputs=tuple(inputs), outputs=tuple(outputs))
+
+
+def attention_inputs(plan: CachePlan, queries: Floats, keys: Floats, values: Floats) -> dict[str, Floats]:
+    """Return the inputs of a token: queries (kv_heads · group, dh), keys and values (kv_heads, dh)."""
+    config = plan.config
+    count = plan.head_dim // config.lanes
+    found = {"zeros": np.zeros((count, config.rows_x, config.lanes), np.float32)}
+    for head in range(plan.kv_heads):
+        for name, rows in (("q", queries[head * plan.group:(head + 1) * plan.group]), ("k", keys[head:head + 1]),
+                           ("v", values[head:head + 1])):
+            padded = np.zeros((config.rows_x, plan.head_dim), np.float32)
+            padded[:len(rows)] = rows
+            found[f"{name}{head}"] = padded.reshape(config.rows_x, count, config.lanes).transpose(1, 0, 2)
+    return found
+
+
+def attention_outputs(plan: CachePlan, outputs: dict[str, npt.NDArray[np.uint8]]) -> Floats:
+    """Return (kv_heads · group, dh) float32 of a program's outputs."""
+    config, rows = plan.config, []
+    for head in range(plan.kv_heads):
+        entries = outputs[f"o{head}"].view(np.float32).reshape(-1, config.rows_x, config.lanes)
+        rows.append(entries.transpose(1, 0, 2).reshape(config.rows_x, -1)[:plan.group])
+    return np.concatenate(rows)
