@@ -17,8 +17,6 @@ from hw.pim.weight_skid import WeightSkid, skid_depth
 
 __all__ = ["PimChannel", "channel_job_layout", "compute_path", "dram_phases"]
 
-_HEAD_DIM = 128             # elements of a head that BCAST can accumulate at once, at least
-
 
 def dram_phases(config: PimConfig) -> int:
     """Return the DRAM clocks in a cycle of the PIM clock."""
@@ -48,11 +46,10 @@ def compute_path(config: PimConfig) -> ComputePath:
     ways = [(config.wtype, config.xtype), (config.kvtype, config.xtype), (config.kvtype, config.ptype)]
     if len(set(ways)) == 1:
         ways = ways[:1]
-    wide = min(config.obuf_entries, max(1, _HEAD_DIM // config.lanes))
     return ComputePath(
         weights=tuple(operand_named(weight) for weight, _ in ways), xs=tuple(operand_named(x) for _, x in ways), acc=config.acc,
-        lanes=config.lanes, rows=config.rows_x, slots=config.n_acc_slots, groups=wide, beats=config.beats,
-        bursts=config.dram.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=wide)
+        lanes=config.lanes, rows=config.rows_x, slots=config.n_acc_slots, groups=config.wide_entries, beats=config.beats,
+        bursts=config.dram.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=config.wide_entries)
 
 
 class PimChannel(wiring.Component):

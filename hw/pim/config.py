@@ -25,6 +25,7 @@ ACTIVATION_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "int8")
 PROBABILITY_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "float8_s0e4m4")
 ACCUMULATORS = ("float32", "int32")
 REFRESHES = ("all-bank", "same-bank")
+_HEAD_DIM = 128             # elements of a head that BCAST can accumulate at once, at least
 _WIDTHS = {field.name: field.width for field in COMMAND_FIELDS}
 _INTEGERS = ("int8", "int4-asym", "p3-kv", "mxint4", "bitmod4")      # exact in an INT32 accumulator with E4M3 or int8 activations
 
@@ -219,6 +220,11 @@ class PimConfig(JsonConfig):
     def gops(self) -> Fraction:
         """Peak 10⁹ operations a second of one pseudo-channel: the bandwidth times `op_per_byte`."""
         return self.bandwidth * self.op_per_byte
+
+    @property
+    def wide_entries(self) -> int:
+        """Entries of the output buffer, the first ones, that have words for all lanes: what BCAST accumulates at once."""
+        return min(self.obuf_entries, max(1, _HEAD_DIM // self.lanes))
 
     @property
     def row_bytes(self) -> int:

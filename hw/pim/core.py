@@ -10,6 +10,7 @@ from amaranth.utils import ceil_log2
 from hw.config import ceil_div
 from hw.elements import FloatFormat
 from hw.errors import ConfigError
+from hw.pim.activation_unit import ActivationUnit
 from hw.pim.channel import PimChannel
 from hw.pim.config import PimConfig
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
@@ -65,9 +66,10 @@ class PimCore(wiring.Component):
         self.channel = PimChannel(config)
         self.wide = self.channel.wide
         self._softmax = self._softmax_unit(config) if config.sm_lanes == 1 and config.ptype == config.xtype else None
+        self._activation = self._activation_unit(config)
         compute = COMPUTE_OPCODES if operand_named(config.xtype).element.bits == config.weight_bits else (PimOpcode.MAC,)
-        self._sequencer = PimSequencer(commands=commands, heads=config.heads,
-                                    opcodes=(*compute, *IO_OPCODES, *(SOFTMAX_OPCODES if self._softmax else ())))
+        functions = (*(SOFTMAX_OPCODES if self._softmax else ()), *((PimOpcode.AF,) if self._activation else ()))
+        self._sequencer = PimSequencer(commands=commands, heads=config.heads, opcodes=(*compute, *IO_OPCODES, *functions))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
                           slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide)
         passed = self._sequencer.signature.members
@@ -85,6 +87,14 @@ class PimCore(wiring.Component):
         assert isinstance(element, FloatFormat)             # of `PROBABILITY_TYPES`
         return SoftmaxUnit(weight=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
                            entries=config.obuf_entries, heads=config.heads, scores=config.k_tile)
+
+    @staticmethod
+    def _activation_unit(config: PimConfig) -> ActivationUnit | None:
+        element = operand_named(config.xtype).element
+        if config.acc != "float32" or not isinstance(element, FloatFormat):
+            return None
+        return ActivationUnit(element=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
+                              entries=config.obuf_entries)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -135,38 +145,51 @@ class PimCore(wiring.Component):
 
     def _io_queue(self, m: Module, scoreboard: Scoreboard, io: IoUnit) -> None:
         """Carry out the I/O queue by the unit that its first command is for; they take turns at the buffers."""
-        config, channel, sequencer, softmax = self._config, self.channel, self._sequencer, self._softmax
-        first, issued, fields = scoreboard.o_io, scoreboard.o_io.p.issued, scoreboard.o_io.p.issued.command
-        of_softmax = Cat(fields.op == op for op in SOFTMAX_OPCODES).any() if softmax else C(0)
-        busy = io.busy | softmax.busy if softmax else io.busy
+        channel, softmax, activation = self.channel, self._softmax, self._activation
+        first, fields = scoreboard.o_io, scoreboard.o_io.p.issued.command
+        units: list[tuple[Any, tuple[PimOpcode, ...]]] = [(io, IO_OPCODES)]
+        if softmax is not None:
+            m.submodules.softmax = softmax
+            units.append((softmax, SOFTMAX_OPCODES))
+            self._give_softmax(m, softmax, scoreboard.o_io.p.issued)
+        if activation is not None:
+            m.submodules.activation = activation
+            units.append((activation, (PimOpcode.AF,)))
+            m.d.comb += [activation.i.p.cnt.eq(fields.cnt), activation.i.p.entry.eq(fields.aidx), activation.x_ready.eq(1),
+                         activation.i.p.slice.eq(fields.xidx), activation.i.p.mode.eq(fields.mode),
+                         activation.i.p.gather.eq(fields.clr)]
+        busy = Cat(unit.busy for unit, _ in units).any()
         m.d.comb += [
-            io.i.valid.eq(first.valid & ~of_softmax & ~busy), io.i.p.op.eq(fields.op), io.i.p.cnt.eq(fields.cnt),
+            io.i.p.op.eq(fields.op), io.i.p.cnt.eq(fields.cnt),
             io.i.p.first.eq(Mux(fields.op == PimOpcode.WRX, fields.xidx, fields.aidx)), first.ready.eq(~busy),
-            scoreboard.done_io.eq(io.done), io.ready.eq(channel.ready), Value.cast(io.o).eq(Value.cast(channel.o)),
+            scoreboard.done_io.eq(Cat(unit.done for unit, _ in units).any()), io.ready.eq(channel.ready),
         ]
-        users: list[tuple[Any, Value]] = [(io, C(1))] if softmax is None else [(io, ~softmax.busy), (softmax, softmax.busy)]
-        for unit, uses in users:
-            with m.If(uses):
-                m.d.comb += [channel.entry.eq(unit.entry)]
+        for unit, opcodes in units:
+            m.d.comb += [unit.i.valid.eq(first.valid & Cat(fields.op == op for op in opcodes).any() & ~busy),
+                         Value.cast(unit.o).eq(Value.cast(channel.o))]
+            with m.If(unit.busy):
+                m.d.comb += channel.entry.eq(unit.entry)
                 for name, port in (("x", channel.x), ("write", channel.bias)):
-                    m.d.comb += [Value.cast(getattr(port, member)).eq(Value.cast(getattr(getattr(unit, name), member)))
-                                 for member in port.signature.members]
-        if softmax is None:
-            return
-        m.submodules.softmax = softmax
-        outputs = Array(Signal(8, name=f"output_{head}") for head in range(1 << ceil_log2(config.heads)))
-        with m.If(sequencer.head.valid & (sequencer.head.setting == _OUTPUT)):
-            m.d.sync += outputs[sequencer.head.head[:ceil_log2(config.heads)]].eq(sequencer.head.value)
+                    if name in unit.signature.members:
+                        m.d.comb += [Value.cast(getattr(port, member)).eq(Value.cast(getattr(getattr(unit, name), member)))
+                                     for member in port.signature.members]
+
+    def _give_softmax(self, m: Module, softmax: SoftmaxUnit, issued: Any) -> None:
+        """Give the softmax unit the fields of the first command, and the outputs of heads as SETH has them."""
+        config, sequencer, fields = self._config, self._sequencer, issued.command
+        width = ceil_log2(config.heads)
+        outputs = Array(Signal(8, name=f"output_{head}") for head in range(1 << width))
+        sets_output = sequencer.head.valid & (sequencer.head.setting == _OUTPUT)
+        with m.If(sets_output):
+            m.d.sync += outputs[sequencer.head.head[:width]].eq(sequencer.head.value)
         head = Mux(fields.op == PimOpcode.MVS, fields.xidx, fields.aidx)
         m.d.comb += [
-            softmax.i.valid.eq(first.valid & of_softmax & ~busy), softmax.i.p.op.eq(fields.op), softmax.i.p.cnt.eq(fields.cnt),
-            softmax.i.p.entry.eq(fields.aidx), softmax.i.p.slice.eq(fields.xidx), softmax.i.p.head.eq(head),
+            softmax.i.p.op.eq(fields.op), softmax.i.p.cnt.eq(fields.cnt), softmax.i.p.entry.eq(fields.aidx),
+            softmax.i.p.slice.eq(fields.xidx), softmax.i.p.head.eq(head),
             softmax.i.p.count.eq(Value.cast(fields)[IMMEDIATE_LOW:]), softmax.i.p.scale.eq(issued.scale),
-            softmax.i.p.output.eq(outputs[head[:ceil_log2(config.heads)]]), softmax.i.p.entries.eq(_slices(config, issued)),
-            scoreboard.done_io.eq(io.done | softmax.done), softmax.ready.eq(channel.ready),
-            Value.cast(softmax.o).eq(Value.cast(channel.o)), self.softmax_misuse.eq(softmax.misuse),
-            softmax.clear.valid.eq(sequencer.head.valid & (sequencer.head.setting == _OUTPUT)),
-            softmax.clear.head.eq(sequencer.head.head),
+            softmax.i.p.output.eq(outputs[head[:width]]), softmax.i.p.entries.eq(_slices(config, issued)),
+            softmax.ready.eq(self.channel.ready), self.softmax_misuse.eq(softmax.misuse),
+            softmax.clear.valid.eq(sets_output), softmax.clear.head.eq(sequencer.head.head),
         ]
 
     def _refuse(self, m: Module, sequencer: PimSequencer, command: Any, footprint: Footprint, place: KvPlace,
@@ -181,14 +204,15 @@ class PimCore(wiring.Component):
 
         bcast = is_mac & (command.mode == MacMode.BCAST)
         block = Value.cast(command)[IMMEDIATE_LOW:IMMEDIATE_LOW + IMMEDIATE_WIDTH]
-        of_head = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG, PimOpcode.KVAP)).any()
+        of_block = (command.op == PimOpcode.SFM) | (command.op == PimOpcode.SFO)
+        of_head = of_block | Cat(command.op == op for op in (PimOpcode.MVX, PimOpcode.MRG, PimOpcode.KVAP)).any()
         of_output = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MRG)).any()
         ways = len({(config.wtype, config.xtype), (config.kvtype, config.xtype), (config.kvtype, config.ptype)})
         rules = (
             ((command.op == PimOpcode.MRG) & (command.aidx != command.xidx), PimErrorCause.UNSUPPORTED),
             (of_head & (command.aidx >= config.heads), PimErrorCause.HEAD_RANGE),
             ((command.op == PimOpcode.MVS) & (command.xidx >= config.heads), PimErrorCause.HEAD_RANGE),
-            ((command.op == PimOpcode.SFO) & ((block == 0) | (block > config.k_tile)), PimErrorCause.TOKENS_RANGE),
+            (of_block & ((block == 0) | (block > config.k_tile)), PimErrorCause.TOKENS_RANGE),
             (of_output & (place.slices == 0), PimErrorCause.HEAD_RANGE),
             (is_mac & (issued.operands > (2 if ways > 1 else 0)), PimErrorCause.ILLEGAL_COMMAND),
             (of_output & (place.output + place.slices > self.wide), PimErrorCause.OBUF_RANGE),
@@ -202,7 +226,8 @@ class PimCore(wiring.Component):
             (of_row & (command.col + command.cnt >= config.dram.columns), PimErrorCause.COLUMN_RANGE),
             (beyond(EntryKind.X, config.xbuf_entries), PimErrorCause.XBUF_RANGE),
             (beyond(EntryKind.OUTPUT, config.obuf_entries), PimErrorCause.OBUF_RANGE),
-            (bcast & beyond(EntryKind.OUTPUT, self.wide), PimErrorCause.OBUF_RANGE),
+            ((bcast | ((command.op == PimOpcode.AF) & ~command.clr)) & beyond(EntryKind.OUTPUT, self.wide),
+             PimErrorCause.OBUF_RANGE),
         )
         for broken, cause in reversed(rules):
             with m.If(broken):

@@ -85,7 +85,7 @@ class Footprint(wiring.Component):
                 touch(self.b, EntryKind.SOFTMAX, i.xidx, single, write=1)
             with m.Case(PimOpcode.AF):
                 touch(self.a, EntryKind.OUTPUT, i.aidx, count << (i.mode == 3), write=0)
-                touch(self.b, EntryKind.X, i.xidx, count, write=1)
+                touch(self.b, EntryKind.X, i.xidx, Mux(i.clr, (i.cnt >> lanes_log2) + 1, count), write=1)
             with m.Case(PimOpcode.SFM):
                 touch(self.a, EntryKind.SOFTMAX, head, single, write=1)
             with m.Case(PimOpcode.SFO):

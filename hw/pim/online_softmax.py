@@ -1,4 +1,4 @@
-"""Online softmax of one query row: a block of scores becomes weights, and moves (m, l)."""
+"""Softmax of one query row: a block of scores becomes weights, and moves (m, l); or all scores at once."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ from hw.arith.float_min_max import FloatMinMax
 from hw.arith.float_mul import FloatMultiply
 from hw.arith.floating import float_layout, unpack
 from hw.arith.pipeline import registered
+from hw.arith.reciprocal import Reciprocal
 from hw.elements import FP32, FloatFormat
 from hw.errors import ConfigError
 
@@ -35,6 +36,10 @@ class OnlineSoftmax(wiring.Component):
 
     Of a block of n scores, `done` comes 2·n + `overhead` cycles after `start`; weights leave one a cycle, α with `done`.
 
+    With `combine` the block is all there is: m = max s, l = Σ 2^(s − m), of powers as they are, and p = 2^(s − m) · 1/l, rounded
+    to `weight`. That is a third pass, over the powers, which have taken the scores' place: 3·n + `overhead` + `combine_overhead`
+    cycles.
+
     Parameters
     ----------
     scores : int
@@ -46,17 +51,19 @@ class OnlineSoftmax(wiring.Component):
     -------
     write : In({valid: 1, at, data: 32})
         Put a score into the block; not while busy.
-    start : In(1), count : In, m_old, l_old : In(32)
-        Begin, with so many scores, at least one; these hold until `done`.
+    start : In(1), count : In, m_old, l_old : In(32), combine : In(1)
+        Begin, with so many scores, at least one; these hold until `done`. With `combine` m_old is −∞, l_old zero.
     weight : Out({valid: 1, at, data})
     done : Out(1), m, l, alpha : Out(32)
         All is there, until the next start.
     busy : Out(1)
+    inverse : Out(32)
+        1 / l_old, `inverse_latency` cycles later, while not busy.
 
     Attributes
     ----------
-    overhead : int
-        Cycles beside two for each score.
+    overhead, combine_overhead, inverse_latency : int
+        Cycles beside two for each score; beside the third.
 
     Raises
     ------
@@ -74,17 +81,22 @@ class OnlineSoftmax(wiring.Component):
         self._power, self._product = Exp2(fmt=FP32, subnormals=True), FloatMultiply(fmt=FP32, subnormals=True)
         self._round = FloatConvert(source=FP32, target=weight)
         self._widen = FloatConvert(source=weight, target=FP32)
+        self._inverse = Reciprocal(fmt=FP32, subnormals=True)
         self._to_power = FloatAdd.latency + self._power.latency             # from a score to its power
         self._to_sum = self._to_power + self._round.latency + self._widen.latency
         tail = 1 + self._to_sum + FloatAdd.latency + 1                      # from the last score to its running sum
         self.overhead = 3 + tail + _MERGED + FloatAdd.latency
         self._tail = tail
+        self.inverse_latency = self._inverse.latency
+        self._to_weight = self._product.latency + self._round.latency       # from a power, read, to its weight
+        self.combine_overhead = self.inverse_latency + self._to_weight + 2
         at = ceil_log2(scores)
         super().__init__({
             "write": In(wiring.Signature({"valid": Out(1), "at": Out(at), "data": Out(_WORD)})),
-            "start": In(1), "count": In(range(scores + 1)), "m_old": In(_WORD), "l_old": In(_WORD),
+            "start": In(1), "count": In(range(scores + 1)), "m_old": In(_WORD), "l_old": In(_WORD), "combine": In(1),
             "weight": Out(wiring.Signature({"valid": Out(1), "at": Out(at), "data": Out(weight.bits)})),
             "done": Out(1), "m": Out(_WORD), "l": Out(_WORD), "alpha": Out(_WORD), "busy": Out(1),
+            "inverse": Out(_WORD),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -96,14 +108,15 @@ class OnlineSoftmax(wiring.Component):
         m.submodules.difference = difference = FloatAdd(fmt=FP32, subnormals=True)
         m.submodules.adder = adder = FloatAdd(fmt=FP32, subnormals=True)
         m.submodules.power, m.submodules.product = self._power, self._product
-        m.submodules.round, m.submodules.widen = self._round, self._widen
+        m.submodules.round, m.submodules.widen, m.submodules.inverse = self._round, self._widen, self._inverse
         at = Signal(range(self._scores + 1))
-        counter = Signal(range(max(self._tail, _MERGED, FloatAdd.latency) + 2))
+        counter = Signal(range(max(self._tail, _MERGED, self._to_weight, self.inverse_latency) + 2))
         top = Value.cast(maximum.high)
         comparing, first = Signal(), Signal()
         feeding, is_alpha, place = Signal(), Signal(), Signal.like(self.write.at)
         m.d.comb += [
-            write.addr.eq(self.write.at), write.data.eq(self.write.data), write.en.eq(self.write.valid), read.en.eq(1),
+            read.en.eq(1), self._inverse.enable.eq(1),
+            Value.cast(self._inverse.i).eq(Mux(self.busy, self.l, self.l_old)), self.inverse.eq(Value.cast(self._inverse.o)),
             # The maximum holds its output from one score to the next.
             maximum.enable.eq(comparing), Value.cast(maximum.a).eq(Mux(first, self.m_old, top)),
             Value.cast(maximum.b).eq(read.data), self.m.eq(top),
@@ -121,7 +134,9 @@ class OnlineSoftmax(wiring.Component):
         ]
         equal = registered(m, on, same, "equal", self._to_power)
         power = Mux(equal, C(_ONE, _WORD), Value.cast(self._power.o))
-        m.d.comb += Value.cast(self._round.i).eq(power)
+        third, scaling = Signal(), Signal()                     # the third pass; a power is read in it
+        scaled = registered(m, on, Cat(scaling, place), "scaled", self._to_weight)
+        m.d.comb += Value.cast(self._round.i).eq(Mux(self.combine, Value.cast(self._product.o), power))
         flags = Cat(feeding, is_alpha, place)
         stages: list[Signal] = []
         for stage in range(self._to_sum):
@@ -131,19 +146,24 @@ class OnlineSoftmax(wiring.Component):
         powered, rounded, widened = (stages[n - 1] for n in (self._to_power, self._to_power + self._round.latency, self._to_sum))
         with m.If(powered[0] & powered[1]):
             m.d.sync += self.alpha.eq(power)
-        m.d.comb += [self.weight.valid.eq(rounded[0] & ~rounded[1]), self.weight.at.eq(rounded[2:]),
+        m.d.comb += [self.weight.valid.eq(Mux(self.combine, scaled[0] & third, rounded[0] & ~rounded[1])),
+                     self.weight.at.eq(Mux(self.combine, scaled[1:], rounded[2:])),
                      self.weight.data.eq(Value.cast(self._round.o)),
-                     self._product.enable.eq(1), Value.cast(self._product.a).eq(self.l_old),
-                     Value.cast(self._product.b).eq(self.alpha)]
+                     self._product.enable.eq(1), Value.cast(self._product.a).eq(Mux(third, read.data, self.l_old)),
+                     Value.cast(self._product.b).eq(Mux(third, Value.cast(self._inverse.o), self.alpha)),
+                     write.addr.eq(Mux(self.busy, powered[2:], self.write.at)),
+                     write.data.eq(Mux(self.busy, power, self.write.data)),
+                     write.en.eq(Mux(self.busy, self.combine & powered[0] & ~powered[1], self.write.valid))]
 
         # Running sums.
         parts = Array(Signal(_WORD, name=f"part_{n}") for n in range(_PARTS))
         low = Signal(range(_PARTS))
         adds, into = Signal(), Signal(range(_PARTS))
+        whole = registered(m, on, power, "whole", self._to_sum - self._to_power)
         m.d.comb += low.eq(Cat(widened[2:], C(0, 3))[:3])
         with m.If(widened[0] & ~widened[1]):
             m.d.comb += [adds.eq(1), into.eq(low), Value.cast(adder.a).eq(parts[low]),
-                         Value.cast(adder.b).eq(Value.cast(self._widen.o))]
+                         Value.cast(adder.b).eq(Mux(self.combine, whole, Value.cast(self._widen.o)))]
         landing = Cat(adds, into)
         for stage in range(FloatAdd.latency):
             later = Signal(len(landing), name=f"landing_{stage}")
@@ -152,11 +172,11 @@ class OnlineSoftmax(wiring.Component):
         with m.If(landing[0]):
             m.d.sync += parts[landing[1:]].eq(Value.cast(adder.o))
 
-        m.d.sync += [comparing.eq(0), first.eq(0), feeding.eq(0), is_alpha.eq(0)]
+        m.d.sync += [comparing.eq(0), first.eq(0), feeding.eq(0), is_alpha.eq(0), scaling.eq(0)]
         with m.FSM(name="softmax") as machine:
             with m.State("rest"):
                 with m.If(self.start):
-                    m.d.sync += [at.eq(0), *(part.eq(0) for part in parts)]
+                    m.d.sync += [at.eq(0), third.eq(0), *(part.eq(0) for part in parts)]
                     m.next = "maximum"
             with m.State("maximum"):
                 m.d.comb += read.addr.eq(at)
@@ -190,8 +210,26 @@ class OnlineSoftmax(wiring.Component):
             with m.State("finish"):
                 m.d.sync += counter.eq(counter + 1)
                 with m.If(counter == FloatAdd.latency - 1):
+                    m.d.sync += [self.l.eq(Value.cast(adder.o)), counter.eq(0)]
+                    with m.If(self.combine):
+                        m.next = "invert"
+                    with m.Else():
+                        m.d.comb += self.done.eq(1)
+                        m.next = "rest"
+            with m.State("invert"):
+                m.d.sync += [counter.eq(counter + 1), at.eq(0)]
+                with m.If(counter == self.inverse_latency):
+                    m.d.sync += third.eq(1)
+                    m.next = "scale"
+            with m.State("scale"):
+                m.d.comb += read.addr.eq(at)
+                m.d.sync += [scaling.eq(1), place.eq(at), at.eq(at + 1), counter.eq(0)]
+                with m.If(at == self.count - 1):
+                    m.next = "round"
+            with m.State("round"):
+                m.d.sync += counter.eq(counter + 1)
+                with m.If(counter == self._to_weight):
                     m.d.comb += self.done.eq(1)
-                    m.d.sync += self.l.eq(Value.cast(adder.o))
                     m.next = "rest"
             m.d.comb += self.busy.eq(~machine.ongoing("rest"))
         return m

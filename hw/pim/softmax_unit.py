@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.arith.float_mul import FloatMultiply
-from hw.arith.reciprocal import Reciprocal
 from hw.elements import FP32, FloatFormat
 from hw.errors import ConfigError
 from hw.pim.isa import PimOpcode
@@ -16,7 +15,7 @@ from hw.pim.online_softmax import OnlineSoftmax
 
 __all__ = ["SOFTMAX_OPCODES", "SoftmaxUnit", "softmax_command_layout"]
 
-SOFTMAX_OPCODES = (PimOpcode.MVS, PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG)
+SOFTMAX_OPCODES = (PimOpcode.MVS, PimOpcode.SFM, PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG)
 _WORD = 32
 _MINUS_INFINITY = 0xFF80_0000
 
@@ -28,15 +27,15 @@ def softmax_command_layout() -> data.StructLayout:
 
 
 class SoftmaxUnit(wiring.Component):
-    """Carries out MVS, SFO, MVX and MRG of a head with itself, one after the other, X rows at once.
+    """Carries out MVS, SFM, SFO, MVX and MRG of a head with itself, one after the other, X rows at once.
 
-    MVS: entries, lane 0, times `scale`, become scores. SFO: `count` scores become weights, (m, l) of the head move, its output
-    is multiplied by α. MVX: the next weights fill slices; beyond the last one zeros. MRG: the output is divided by l. The
-    scores that wait are of one head, the weights are those of the last SFO; `misuse` stays 1 after scores of two heads, more
-    than a block has, or an SFO of others than those that wait.
+    MVS: entries, lane 0, times `scale`, become scores. SFM: `count` scores become weights that add up to one. SFO: they become
+    weights, (m, l) of the head move, its output is multiplied by α. MVX: the next weights fill slices; beyond the last one
+    zeros. MRG: the output is divided by l. The scores that wait are of one head, the weights are those of the last SFM or SFO;
+    `misuse` stays 1 after scores of two heads, more than a block has, or an SFM or SFO of others than those that wait.
 
-    An MVS takes 4 cycles and a multiplication for each entry; an SFO `OnlineSoftmax`'s cycles, then for each entry of the
-    output its lanes, a multiplication and 4; an MVX X + 1 for each slice.
+    An MVS takes 4 cycles and a multiplication for each entry; an SFM or SFO `OnlineSoftmax`'s cycles, an SFO then for each entry
+    of the output its lanes, a multiplication and 4; an MVX X + 1 for each slice.
 
     Parameters
     ----------
@@ -97,21 +96,21 @@ class SoftmaxUnit(wiring.Component):
             self.write.entry.eq(entry), self.write.lanes.eq((1 << lanes) - 1), Value.cast(self.write.data).eq(held),
             self.x.slice.eq(place), self.x.row.eq(row),
         ]
-        softmaxes, products, inverses, weight_words = [], [], [], []
+        softmaxes, products, weight_words = [], [], []
+        combines = command.op == PimOpcode.SFM
         lane_in, lane_out = Signal(range(lanes + 1)), Signal(range(lanes))
         scaling, dividing = Signal(), Signal()
         for r in range(rows):
             m.submodules[f"softmax_{r}"] = softmax = OnlineSoftmax(scores=self._scores, weight=self._weight)
             m.submodules[f"product_{r}"] = product = FloatMultiply(fmt=FP32, subnormals=True)
-            m.submodules[f"inverse_{r}"] = inverse = Reciprocal(fmt=FP32, subnormals=True)
             m.submodules[f"weights_{r}"] = words = memory.Memory(shape=data.ArrayLayout(bits, lanes), depth=groups, init=[])
             into, outof = words.write_port(granularity=1), words.read_port()
             old = state_read.data.word_select(r, 64)
-            factor = Mux(dividing, Value.cast(inverse.o), softmax.alpha)
+            factor = Mux(dividing, softmax.inverse, softmax.alpha)
             m.d.comb += [
                 softmax.write.at.eq(waiting), softmax.write.data.eq(Value.cast(product.o)), softmax.count.eq(command.count),
-                softmax.l_old.eq(old[:32]), softmax.m_old.eq(old[32:]), product.enable.eq(1), inverse.enable.eq(1),
-                Value.cast(inverse.i).eq(old[:32]),
+                softmax.combine.eq(combines), softmax.l_old.eq(Mux(combines, 0, old[:32])),
+                softmax.m_old.eq(Mux(combines, _MINUS_INFINITY, old[32:])), product.enable.eq(1),
                 Value.cast(product.a).eq(Mux(scaling, held[lane_in][r], self.o[0][r])),
                 Value.cast(product.b).eq(Mux(scaling, factor, command.scale)),
                 into.addr.eq(softmax.weight.at >> ceil_log2(lanes)),
@@ -123,7 +122,6 @@ class SoftmaxUnit(wiring.Component):
                 weight_words.append((r, lane, Mux(inside, outof.data[lane], 0)))
             softmaxes.append(softmax)
             products.append(product)
-            inverses.append(inverse)
         for r in range(rows):
             with m.If(row == r):
                 m.d.comb += [self.x.data[lane].eq(word) for of, lane, word in weight_words if of == r]
@@ -147,7 +145,7 @@ class SoftmaxUnit(wiring.Component):
                                 m.d.sync += self.misuse.eq(1)
                             m.d.sync += owner.eq(self.i.p.head)
                             m.next = "scores"
-                        with m.Case(PimOpcode.SFO):
+                        with m.Case(PimOpcode.SFM, PimOpcode.SFO):
                             with m.If((waiting != self.i.p.count) | (owner != self.i.p.head)):
                                 m.d.sync += self.misuse.eq(1)
                             m.next = "start"
@@ -176,13 +174,15 @@ class SoftmaxUnit(wiring.Component):
             with m.State("block"):
                 with m.If(finished):
                     m.next = "keep"
+                    with m.If(combines):
+                        done()
             with m.State("keep"):
                 m.d.comb += [state_write.en.eq(1), state_write.data.eq(new_states)]
                 m.d.sync += [left.eq(command.entries - 1), dividing.eq(0)]
                 m.next = "read"
             with m.State("divide"):             # 1 / l
                 m.d.sync += timer.eq(timer + 1)
-                with m.If(timer == inverses[0].latency + 1):
+                with m.If(timer == softmaxes[0].inverse_latency + 1):
                     m.d.sync += timer.eq(0)
                     m.next = "read"
             with m.State("read"):

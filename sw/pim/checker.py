@@ -128,6 +128,9 @@ class _Checker:
         if command.opcode in _ROW_COMMANDS and fields["col"] + fields["cnt"] >= config.dram.columns:
             self._refuse(PimErrorCause.COLUMN_RANGE, command,
                          f"col + cnt must be below {config.dram.columns}, not {fields['col'] + fields['cnt']}")
+        if command.opcode in (PimOpcode.SFM, PimOpcode.SFO) and not 1 <= fields["value"] <= config.k_tile:
+            self._refuse(PimErrorCause.TOKENS_RANGE, command,
+                         f"scores must be between 1 and {config.k_tile}, what the softmax unit holds, not {fields['value']}")
         if command.opcode is PimOpcode.KVAP:
             self._token(command)
 
@@ -164,6 +167,9 @@ class _Checker:
                 most = getattr(self.config, name)
                 if number >= most:
                     self._refuse(cause, command, f"entries must be below {most} ({name}), not {number}")
+                if kind == "o" and number >= self.config.wide_entries and _all_lanes(command):
+                    self._refuse(cause, command, f"entries must be below {self.config.wide_entries}, those with all lanes, "
+                                                 f"not {number}")
         self._scores(command)
         softmax = command.opcode in (PimOpcode.SFO, PimOpcode.MRG)
         for entry in work.reads:
@@ -212,6 +218,12 @@ class _Checker:
         if self._holds_rows and self._composite_tck > room:
             self._refuse(PimErrorCause.COMPOSITE_TOO_LONG, command,
                          f"a composite must end within {room} clocks, between two refreshes, not {ceil(self._composite_tck)}")
+
+
+def _all_lanes(command: Command) -> bool:
+    """Return whether a command uses all lanes of the output buffer's entries."""
+    bcast = command.opcode is PimOpcode.MAC and command.fields["mode"] == MacMode.BCAST
+    return bcast or (command.opcode is PimOpcode.AF and not command.fields["clr"])
 
 
 def _said(entry: Entry) -> str:

@@ -57,7 +57,9 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
                         latency=IO_LATENCY + count, cycles=count)
         case PimOpcode.AF:
             gated = entries + tuple(("o", fields["aidx"] + count + i) for i in range(count)) if fields["mode"] == 3 else entries
-            return Work(queue=queue, reads=gated, writes=slices, latency=IO_LATENCY + len(gated), cycles=len(gated))
+            filled = slices[:-(-count // config.lanes)] if fields["clr"] else slices
+            elements = len(gated) * (1 if fields["clr"] else config.lanes)
+            return Work(queue=queue, reads=gated, writes=filled, latency=IO_LATENCY + elements, cycles=elements)
         case PimOpcode.SFM | PimOpcode.SFO:
             stages = 3 if command.opcode is PimOpcode.SFM else 2
             cycles = stages * -(-fields["value"] // config.sm_lanes) + 1

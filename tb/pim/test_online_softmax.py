@@ -7,7 +7,7 @@ import pytest
 from hw.elements import BF16, ELEMENTS, FP16
 from hw.errors import ConfigError
 from hw.pim.online_softmax import OnlineSoftmax
-from sw.golden.pim.attention import Numerics, State, online_weights
+from sw.golden.pim.attention import Numerics, State, combine_weights, online_weights
 from tb.sim import simulate
 
 SCORES = 32
@@ -17,12 +17,13 @@ def word(value):
     return int(np.float32(value).view(np.uint32))
 
 
-def run(blocks, fmt):
-    """Run blocks (m, l, scores); return of each its weights, m, l, alpha and the cycles from start to done."""
+def run(blocks, fmt, *, combine=0):
+    """Run blocks (m, l, scores); return of each its weights, m, l and alpha."""
     dut = OnlineSoftmax(scores=SCORES, weight=fmt)
     found, weights = [], {}
 
     async def bench(ctx):
+        ctx.set(dut.combine, combine)
         for m_old, l_old, scores in blocks:
             weights.clear()
             for at, score in enumerate(scores):
@@ -43,7 +44,7 @@ def run(blocks, fmt):
             assert not ctx.get(dut.busy)
             assert sorted(weights) == list(range(len(scores)))
             found.append(([weights[at] for at in range(len(scores))], ctx.get(dut.m), ctx.get(dut.l), ctx.get(dut.alpha)))
-            assert cycles == 2 * len(scores) + dut.overhead
+            assert cycles == 2 * len(scores) + dut.overhead + combine * (len(scores) + dut.combine_overhead)
 
     async def collect(ctx):
         async for _, _, valid, at, data in ctx.tick().sample(dut.weight.valid, dut.weight.at, dut.weight.data):
@@ -78,6 +79,15 @@ def test_blocks_are_those_of_the_golden_model(fmt):
         assert m == word(state.maximum[0])
         assert total == word(state.total[0])
         assert alpha == word(state.output[0, 0])
+
+
+def test_all_at_once_is_the_golden_model():
+    rng = np.random.default_rng(3)
+    numerics = Numerics(lanes=1, slots=1, sm_lanes=1, ptype="float16")
+    blocks = [(-np.inf, 0.0, (rng.normal(size=count) * 10).astype(np.float32)) for count in (1, 2, 9, SCORES)]
+    for (weights, *_), (_, _, scores) in zip(run(blocks, FP16, combine=1), blocks, strict=True):
+        golden = combine_weights(numerics, scores[None])[0].astype(np.float16)
+        assert weights == [int(w) for w in golden.view(np.uint16)]
 
 
 def test_no_scores_are_refused():

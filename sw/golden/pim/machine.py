@@ -200,14 +200,9 @@ class PimMachine:
 
     def _activation(self, fields: dict[str, int], count: int) -> None:
         """Make slices of entries; with `clr` of their lane 0 alone, an element each, behind which zeros fill the last slice."""
-        mode, entries = AF_MODES[fields["mode"]], self.obuf[fields["aidx"]:]
-        values = np.ascontiguousarray(entries[:count])
-        if mode == "gelu":
-            values = values * float32_function(normal, values)
-        elif mode != "identity":
-            values = values * float32_function(sigmoid, values)
-        if mode == "gated":
-            values = values * entries[count:2 * count]
+        entries = self.obuf[fields["aidx"]:]
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = _function(AF_MODES[fields["mode"]], entries[:count], entries[count:2 * count])
         slices = values
         if fields["clr"]:
             slices = np.zeros((-(-count // self.config.lanes), self.config.rows_x, self.config.lanes), np.float32)
@@ -227,3 +222,11 @@ class PimMachine:
 
     def _put(self, entries: slice, output: Floats) -> None:
         self.obuf[entries] = output.reshape(self.config.rows_x, -1, self.config.lanes).transpose(1, 0, 2)
+
+
+def _function(mode: str, values: Floats, factors: Floats) -> Floats:
+    """Return an activation function of values; "gated" multiplies it by the factors."""
+    if mode == "gelu":
+        return values * float32_function(normal, values)
+    result = values if mode == "identity" else values * float32_function(sigmoid, values)
+    return result * factors if mode == "gated" else result

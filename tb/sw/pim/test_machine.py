@@ -125,9 +125,9 @@ def test_parts_are_merged_by_commands(cached):
     machine.host_out.clear()
     machine.host_in.extend([*slices(np.zeros((2, 32), np.float32)), *slices(queries)])
     first = [int(word) for word in attention(PLAN, 16)][:-3]               # without O / l, reading and EOC
-    # Head 2 sees tokens 16 to 31, and has its output in entries 40 and 41.
-    text = ("seth output, 2, 40\nwracc aidx=40 cnt=1\nmac col=16 cnt=15 aidx=2 clr last\nmvs aidx=2 cnt=15 xidx=2\n"
-            f"sfo aidx=2 value=16\nmvx aidx=2 xidx=2\nmac mode=bcast row={PLAN.value_row} col=16 cnt=15 xidx=32 aidx=40 last\n"
+    # Head 2 sees tokens 16 to 31, and has its output in entries 4 and 5.
+    text = ("seth output, 2, 4\nwracc aidx=4 cnt=1\nmac col=16 cnt=15 aidx=8 clr last\nmvs aidx=8 cnt=15 xidx=2\n"
+            f"sfo aidx=2 value=16\nmvx aidx=2 xidx=2\nmac mode=bcast row={PLAN.value_row} col=16 cnt=15 xidx=32 aidx=4 last\n"
             "mrg aidx=1 xidx=2\nmrg aidx=1 xidx=1\nrdacc cnt=1\neoc")
     machine.host_in.extend(slices(np.zeros((2, 32), np.float32)))
     machine.run([*setup(PLAN, 150, SCALE), *first, *assemble(text)])
