@@ -55,7 +55,7 @@ class Loops(wiring.Component):
         No loop may be entered.
     beyond : Out(1)
         One of the MODIs for the next loop names a command beyond its body.
-    end : Out, inside : Out(1)
+    end : Out, looping : Out(1)
         Last command of the innermost loop, if there is one.
     clear : In(1)
         Forget everything.
@@ -68,7 +68,7 @@ class Loops(wiring.Component):
             "pc": In(address), "command": In(command_layout()), "grown": Out(growth_layout()), "modi": In(1), "enter": In(1),
             "bound": In(33), "skip": In(1), "advance": In(1), "back": Out(1), "start": Out(address), "left": Out(1),
             "pending": Out(1), "full": Out(1), "nested": Out(1), "beyond": Out(1),
-            "end": Out(address), "inside": Out(1), "clear": In(1),
+            "end": Out(address), "looping": Out(1), "clear": In(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -109,7 +109,7 @@ class Loops(wiring.Component):
         for level in range(LOOP_DEPTH):
             with m.If(depth == level + 1):
                 ends = self.pc == end[level]
-                m.d.comb += [self.inside.eq(1), self.end.eq(end[level]), self.start.eq(start[level]),
+                m.d.comb += [self.looping.eq(1), self.end.eq(end[level]), self.start.eq(start[level]),
                              self.back.eq(ends & (left[level] != 0)), self.left.eq(ends & (left[level] == 0))]
                 with m.If(self.advance & self.back):
                     m.d.sync += left[level].eq(left[level] - 1)

@@ -137,7 +137,7 @@ class PimSequencer(wiring.Component):
                         built.eq(info.queue is Queue.SEQUENCER or opcode in self._opcodes),
                         composable.eq(opcode not in _NO_COMPOSITE)]
         bound = registers[command.aidx[:4]] + command.row
-        body_fits = (command.xidx != 0) & (pc + command.xidx <= Mux(loops.inside, loops.end, last_pc))
+        body_fits = (command.xidx != 0) & (pc + command.xidx <= Mux(loops.looping, loops.end, last_pc))
         m.d.comb += [
             loops.bound.eq(bound), self.o.p.command.eq(command),
             self.o.p.k_bursts.eq(_fitting(registers[PimRegister.K_BURSTS], 8)),

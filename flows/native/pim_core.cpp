@@ -1,0 +1,235 @@
+// One pseudo-channel of the PIM logic die as a Verilator model, its DRAM behind it and a host before it, behind a C interface.
+//
+// Compiled with HEDDLE_DRAM_COMMANDS (see pim_dram.h), HEDDLE_WORD_BYTES (a host word) and HEDDLE_BURST_BYTES (a burst of all
+// streams). A cycle is two evaluations: the inputs settle while the clock is low, then the clock rises. DRAM commands of a cycle
+// reach the DRAM in the order of their clocks; a burst that is there by the end of a cycle is on the port in the next one.
+
+#include "Vtop.h"
+#include "verilated.h"
+
+#include <memory>
+#include <numeric>
+
+#include "pim_dram.h"
+
+namespace {
+
+using namespace heddle;
+constexpr unsigned WORD = HEDDLE_WORD_BYTES, BURST = HEDDLE_BURST_BYTES;
+constexpr int RESET_CYCLES = 4;
+
+enum Stop : int32_t { DONE, HANG, DRAM, STREAM, MODEL };
+
+struct Host {
+    uint64_t seed, patience;                    // random choices; cycles without progress that are a hang
+    uint32_t stall;                             // of 2³²: how often a word is held back, or not taken, in a cycle
+};
+
+struct Run {
+    uint64_t cycles, active, stall_row, stall_refresh, stall_credit, stall_hazard, taken, given;
+    int64_t first_read, last_read;              // DRAM clocks of the first and the last burst that was read; −1
+    int32_t stop, error, index, misuse, waits_for_word;
+};
+
+// Ports are integers up to 64 bits and arrays of words above.
+template <typename T> void put(T& port, const uint8_t* bytes, size_t count) { std::memcpy(&port, bytes, count); }
+template <typename T> void get(uint8_t* bytes, const T& port, size_t count) { std::memcpy(bytes, &port, count); }
+
+class Simulator {
+  public:
+    Dram dram;
+    std::vector<uint8_t> out;
+
+    Simulator(const DramConfig& config, const DramRule* rules, int32_t count, uint8_t* memory, int32_t phases)
+        : dram(config, rules, count, memory), phases_(phases), banks_(config.banks) {
+        context_.fatalOnError(false);
+        top_ = std::make_unique<Vtop>(&context_, "");
+        std::iota(banks_.begin(), banks_.end(), 0);
+        top_->clk = 1;                          // so that the first evaluation is not an edge
+        reset();
+    }
+
+    void configure(const Host& host) {
+        host_ = host;
+        random_ = host.seed * 2 + 1;
+    }
+
+    // Holds reset; the DRAM keeps its contents and starts anew.
+    void reset() {
+        top_->rst = 1;
+        top_->go = top_->write_valid = top_->host_in_valid = top_->host_out_ready = top_->rvalid = 0;
+        for (int i = 0; i < RESET_CYCLES; ++i) {
+            evaluate(0);
+            evaluate(1);
+        }
+        top_->rst = 0;
+        dram.reset();
+        cycle_ = 0;
+    }
+
+    // Writes a list, starts it, and runs until it has stopped.
+    void run(const uint64_t* words, uint64_t count, const uint8_t* in, uint64_t in_words, Run* result) {
+        run_ = {};
+        run_.first_read = run_.last_read = -1;
+        out.clear();
+        for (uint64_t address = 0; address < count && run_.stop == DONE; ++address) {
+            top_->write_valid = 1;
+            top_->write_address = address;
+            top_->write_data = words[address];
+            step();
+        }
+        top_->write_valid = 0;
+        top_->go = 1;
+        if (run_.stop == DONE) step();
+        top_->go = 0;
+        uint64_t idle = 0, left = in_words;
+        bool offered = false, shown = false;
+        std::vector<uint8_t> word(WORD);
+        run_.active = run_.stall_row = run_.stall_refresh = run_.stall_credit = run_.stall_hazard = 0;
+        while (run_.stop == DONE && top_->busy) {
+            offered = left && (offered || !stalls());
+            top_->host_in_valid = offered;
+            if (offered) put(top_->host_in_data, in, WORD);
+            top_->host_out_ready = !stalls();
+            evaluate(0);
+            const bool takes = offered && top_->host_in_ready, gives = top_->host_out_valid && top_->host_out_ready;
+            run_.waits_for_word = top_->host_in_ready && !left;
+            if (shown && (!top_->host_out_valid || std::memcmp(word.data(), &top_->host_out_data, WORD))) run_.stop = STREAM;
+            shown = top_->host_out_valid && !gives;
+            if (top_->host_out_valid) get(word.data(), top_->host_out_data, WORD);
+            if (gives) out.insert(out.end(), word.begin(), word.end());
+            const bool moves = takes || gives || top_->active || top_->col_valid;
+            idle = moves ? 0 : idle + 1;
+            if (idle >= host_.patience) run_.stop = HANG;
+            finish_cycle();
+            ++run_.cycles;
+            if (takes) {
+                in += WORD;
+                --left;
+                ++run_.taken;
+                offered = false;
+            }
+        }
+        top_->host_in_valid = top_->host_out_ready = 0;
+        run_.given = out.size() / WORD;
+        run_.error = top_->error;
+        run_.index = top_->index;
+        run_.misuse = top_->misuse;
+        *result = run_;
+    }
+
+  private:
+    Host host_{0, 1'000'000, 0};
+    Run run_{};
+    int32_t phases_;
+    std::vector<int32_t> banks_;
+    VerilatedContext context_;
+    std::unique_ptr<Vtop> top_;
+    uint64_t random_ = 1;
+    int64_t cycle_ = 0;
+
+    bool stalls() {
+        if (!host_.stall) return false;
+        random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+        return static_cast<uint32_t>(random_ >> 32) < host_.stall;
+    }
+
+    void evaluate(int clk) {
+        top_->clk = clk;
+        top_->eval();
+    }
+
+    void step() {
+        evaluate(0);
+        finish_cycle();
+    }
+
+    // Counts, serves the DRAM port and lets the clock rise.
+    void finish_cycle() {
+        run_.active += top_->active;
+        run_.stall_row += top_->stall_row;
+        run_.stall_refresh += top_->stall_refresh;
+        run_.stall_credit += top_->stall_credit;
+        run_.stall_hazard += top_->stall_hazard;
+        const int64_t start = cycle_ * phases_;
+        bool fine = true;
+        if (top_->col_valid && top_->row_valid && top_->col_phase < top_->row_phase) {
+            fine = column(start + top_->col_phase);
+            fine &= row(start + top_->row_phase);
+        } else {
+            if (top_->row_valid) fine = row(start + top_->row_phase);
+            if (top_->col_valid) fine &= column(start + top_->col_phase);
+        }
+        const int64_t end = ++cycle_ * phases_;
+        fine &= dram.in_time(end);
+        if (!fine && dram.config().strict) run_.stop = ::DRAM;
+        auto& returned = dram.returned;
+        const bool arrives = !returned.empty() && returned.front().at <= end;
+        evaluate(1);
+        top_->rvalid = arrives;
+        if (arrives) {
+            put(top_->rdata, returned.front().data.data(), BURST);
+            returned.pop_front();
+        }
+        if (context_.gotError()) run_.stop = MODEL;
+    }
+
+    bool row(int64_t at) {
+        const auto& config = dram.config();
+        const auto command = static_cast<DramCommand>(top_->row_op);
+        int32_t first = top_->row_set * config.streams, count = config.streams;
+        if (command == REFSB) {
+            first += top_->row_bank;
+            count = 1;
+        } else if (top_->row_whole || command == REF) {
+            count = config.banks / config.ranks;
+            first = (first + top_->row_bank) / count * count;
+        }
+        return issue(at, command, first, count, top_->row_row, 0, nullptr, nullptr);
+    }
+
+    bool column(int64_t at) {
+        const auto& config = dram.config();
+        const auto command = static_cast<DramCommand>(top_->col_op);
+        std::vector<uint8_t> data, mask;
+        if (command == WR) {
+            data.resize(BURST);
+            get(data.data(), top_->wdata, BURST);
+            uint64_t bits = 0;
+            get(reinterpret_cast<uint8_t*>(&bits), top_->wmask, sizeof top_->wmask);
+            for (int stream = 0; stream < config.streams; ++stream) mask.push_back(bits >> stream & 1);
+        } else {
+            if (run_.first_read < 0) run_.first_read = at;
+            run_.last_read = at;
+        }
+        return issue(at, command, top_->col_set * config.streams, config.streams, 0, top_->col_column, data.data(), mask.data());
+    }
+
+    bool issue(int64_t at, DramCommand command, int32_t first, int32_t count, int64_t row, int64_t column, const uint8_t* data,
+               const uint8_t* mask) {
+        if (first + count > static_cast<int32_t>(banks_.size())) count = 0;        // there are no such banks: BANKS
+        return dram.command(at, command, banks_.data() + first, count, row, column, data, mask);
+    }
+};
+
+Simulator* of(void* handle) { return static_cast<Simulator*>(handle); }
+
+}  // namespace
+
+#define HEDDLE_API extern "C" __attribute__((visibility("default")))
+
+HEDDLE_API void* heddle_pim_create(const DramConfig* config, const DramRule* rules, int32_t count, uint8_t* memory,
+                                   int32_t phases) {
+    return new Simulator(*config, rules, count, memory, phases);
+}
+HEDDLE_API void heddle_pim_destroy(void* handle) { delete of(handle); }
+HEDDLE_API void heddle_pim_configure(void* handle, const Host* host) { of(handle)->configure(*host); }
+HEDDLE_API void heddle_pim_reset(void* handle) { of(handle)->reset(); }
+HEDDLE_API void heddle_pim_run(void* handle, const uint64_t* words, uint64_t count, const uint8_t* in, uint64_t in_words,
+                               Run* result) {
+    of(handle)->run(words, count, in, in_words, result);
+}
+HEDDLE_API const uint8_t* heddle_pim_out(void* handle) { return of(handle)->out.data(); }
+HEDDLE_API void heddle_pim_said(void* handle, DramViolation* into) { *into = of(handle)->dram.said; }
+HEDDLE_API const uint64_t* heddle_pim_violations(void* handle) { return of(handle)->dram.violations.data(); }
+HEDDLE_API const uint64_t* heddle_pim_counts(void* handle) { return of(handle)->dram.counts.data(); }
