@@ -162,14 +162,14 @@ def _pass(plan: LinearPlan, outputs: int) -> tuple[list[int], list[tuple[int, in
     config, beats = plan.config, plan.config.beats
     words: list[int] = []
     sent: list[tuple[int, int]] = []
-    half = plan.chunk
-    places = 1 if plan.resident else max(1, config.xbuf_entries // (plan.tiles[0] * beats))
-    steps = 0
-    period = 0
-    for number, start in enumerate(range(0, outputs, half)):
-        count, entry, first = min(half, outputs - start), number % 2 * half, 0
+    tile_slices = plan.tiles[0] * beats
+    places = 1 if plan.resident else max(1, config.xbuf_entries // tile_slices)
+    steps = period = 0
+    before: list[int] = []              # what takes the last chunk's results: behind the next inputs, which it would hold up
+    for number, start in enumerate(range(0, outputs, plan.chunk)):
+        count, entry, first = min(plan.chunk, outputs - start), number % 2 * plan.chunk, 0
         for tile, bursts in enumerate(plan.tiles):
-            x = first * beats if plan.resident else steps % places * plan.tiles[0] * beats
+            x = first * beats if plan.resident else steps % places * tile_slices
             if number == 0 or not plan.resident:
                 words.append(command(PimOpcode.WRX, xidx=x, cnt=bursts * beats - 1))
                 sent.append((first * beats, bursts * beats))
@@ -178,8 +178,11 @@ def _pass(plan: LinearPlan, outputs: int) -> tuple[list[int], list[tuple[int, in
                 period = bursts
             words += _macs(plan, tile, start, count, x, entry)
             first, steps = first + bursts, steps + 1
-        words.append(command(PimOpcode.RDACC, aidx=entry, cnt=count - 1))
-    return words, sent
+            if tile == min(places, len(plan.tiles)) - 1:
+                words += before
+                before = []
+        before = [command(PimOpcode.RDACC, aidx=entry, cnt=count - 1)]
+    return words + before, sent
 
 
 def _macs(plan: LinearPlan, tile: int, start: int, count: int, x: int, entry: int) -> list[int]:
