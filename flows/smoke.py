@@ -16,8 +16,10 @@ from flows.lint import icarus
 from flows.toolchain import ToolError
 from flows.verilated import build_model
 from hw.config import AcceleratorConfig
+from hw.elements import FloatFormat
 from hw.regs import register
 from sw.golden.device import GoldenDevice
+from sw.kernels.case import random_case
 from sw.kernels.spec import GemmSpec
 from sw.perf import predict
 from sw.runtime import compile_gemm, gemm_args, place_operands
@@ -68,6 +70,17 @@ def _bench(config: AcceleratorConfig, manifest: dict[str, Any], values: dict[str
     return text
 
 
+def _operands(config: AcceleratorConfig, spec: GemmSpec) -> tuple[npt.NDArray[Any], npt.NDArray[Any], float]:
+    """Return A, B and a scale with which results use the range of int8."""
+    if isinstance(config.activation, FloatFormat) or isinstance(config.weight, FloatFormat):
+        case = random_case("smoke", spec, config.weight, _SEED, config.activation)
+        return case.a, case.b, float(case.scale)
+    random = np.random.default_rng(_SEED)
+    a = random.integers(config.activation.minimum, config.activation.maximum + 1, (spec.m, spec.k), np.int8)
+    b = random.integers(config.weight.minimum, config.weight.maximum + 1, (spec.k, spec.n), np.int8)
+    return a, b, _SCALE
+
+
 def write_smoke(emission: Emission, folder: Path | str) -> tuple[str, ...]:
     """Write the smoke bench of `emission` into `folder`; return the names of its files.
 
@@ -77,14 +90,12 @@ def write_smoke(emission: Emission, folder: Path | str) -> tuple[str, ...]:
     config, folder = emission.config, Path(folder)
     spec = GemmSpec(m=9, n=config.columns + 3, k=config.rows + 5)
     program = compile_gemm(config, spec)
-    random = np.random.default_rng(_SEED)
-    a = random.integers(config.activation.minimum, config.activation.maximum + 1, (spec.m, spec.k), np.int8)
-    b = random.integers(config.weight.minimum, config.weight.maximum + 1, (spec.k, spec.n), np.int8)
+    a, b, scale = _operands(config, spec)
     session = GoldenDevice(config).open(-(-program.memory_bytes // config.beat_bytes) * config.beat_bytes)
     place_operands(session, program, spec, a=a, b=b)
     program.place(session.memory)
     before = session.memory.copy()
-    args = gemm_args(program, _SCALE)
+    args = gemm_args(program, scale)
     session.run(program, args)
     outputs = [region for region in program.regions if region.role == "output"]
     first, last = min(r.addr for r in outputs), max(r.addr + r.size - 1 for r in outputs)

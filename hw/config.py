@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hw.elements import Integer
+from hw.elements import BF16, FP16, FloatFormat, Integer
 from hw.errors import ConfigError
 from hw.families import Format, ScaledFormat
 from hw.formats import format_named
@@ -26,10 +26,16 @@ def _is_plain(fmt: Format) -> bool:
     return isinstance(fmt, ScaledFormat) and isinstance(fmt.element, Integer) and not fmt.block and fmt.element.bits in (4, 8)
 
 
-def _element(name: str) -> Integer:
+def _is_float(name: str) -> bool:
+    """Return whether a format is what floating-point arrays take."""
+    fmt = format_named(name)
+    return isinstance(fmt, ScaledFormat) and fmt.scale is None and fmt.element in (FP16, BF16)
+
+
+def _element(name: str) -> Integer | FloatFormat:
     fmt = format_named(name)
     assert isinstance(fmt, ScaledFormat)
-    assert isinstance(fmt.element, Integer)
+    assert isinstance(fmt.element, Integer | FloatFormat)
     return fmt.element
 
 
@@ -66,12 +72,13 @@ class AcceleratorConfig(JsonConfig):
     rows, columns : int
         Array shape, 1 to 256 each, free and independent.
     activation_format, weight_format : str
-        Names that `hw.formats.format_named` reads; plain signed integers of 4 or 8 bits.
+        Names that `hw.formats.format_named` reads; plain signed integers of 4 or 8 bits, or with an engine that takes them
+        float16 or bfloat16. Floating-point activations make the accumulator one of float32.
     weight_formats : tuple of str
         Formats of packed constant weights that the engine takes besides plain ones, as its entry in `hw.engines.ENGINES` allows;
         a matrix command of mode i has weights in the i-th, counted from 1, mode 0 plain ones.
     acc_width : int
-        Accumulator width in bits, 16 to 32; accumulation saturates.
+        Accumulator width in bits, 16 to 32; accumulation saturates. 32 where it adds in float32.
     os_depth : int
         Longest run of K that one output-stationary tile adds inside the array; longer K is split. It sets the psum width.
     scratchpad_bytes, scratchpad_banks : int
@@ -99,6 +106,8 @@ class AcceleratorConfig(JsonConfig):
         Columns of the hybrid engine that work as clusters for one token; a power of two.
     guard_bits : int
         Bits that the hybrid engine keeps below a block's sum when it shifts it by the block's exponent.
+    rotary_pairs : int
+        Pairs of a head whose angles the load unit makes by recurrence (`hw.token.angles`), half of the largest head; 0: none.
     protection : tuple of (str, str)
         Pairs of a glob on protection domains and a mechanism (`hw.protect.domains`); the last that matches a domain counts. That
         every glob matches something is checked when the accelerator is built.
@@ -133,6 +142,7 @@ class AcceleratorConfig(JsonConfig):
     command_lines: int = 32
     hybrid_clusters: int = 2
     guard_bits: int = 8
+    rotary_pairs: int = 0
     protection: Rules = ()
 
     def __post_init__(self) -> None:
@@ -157,21 +167,33 @@ class AcceleratorConfig(JsonConfig):
                    "a non-empty choice of 'ws' and 'os', each once")
         for name, low, high in _RANGES:
             self._must(name, low <= getattr(self, name) <= high, f"between {low} and {high}")
-        for name in ("activation_format", "weight_format"):
-            self._must(name, _is_plain(format_named(getattr(self, name))), "int8 or int4")
+        info = self.engine_info
+        for name, floats in (("activation_format", info is not None and info.float_activations),
+                             ("weight_format", info is not None and info.float_weights)):
+            value = getattr(self, name)
+            rule = "int8 or int4" + ", float16 or bfloat16" * floats
+            if _is_float(value) and not floats:
+                rule += f" for the engine {self.engine!r}"
+            self._must(name, _is_plain(format_named(value)) or (floats and _is_float(value)), rule)
         for name in self.weight_formats:
             format_named(name)
         self._must("weight_formats", len(set(self.weight_formats)) == len(self.weight_formats) <= LARGEST_MODE,
                    f"up to {LARGEST_MODE} formats, each once")
-        self._must("activation_format", self.activation.bits == 8, "an 8-bit format (rows of bytes leave the vector unit)")
+        self._must("activation_format", self.activation.bits != 4, "an 8-bit format (rows of bytes leave the vector unit)")
         self._must("bus_width", self.bus_width in (64, 128, 256, 512), "64, 128, 256 or 512")
         for name in _POWERS_OF_TWO:
             value = getattr(self, name)
             self._must(name, value & (value - 1) == 0, f"a power of two (nearest: {ceil_power_of_two(value)})")
         self._must("vector", self.vector in VECTOR_UNITS, f"one of {', '.join(VECTOR_UNITS)}")
+        self._must("rotary_pairs", self.rotary_pairs % (self.bus_width // 32) == 0,
+                   f"a multiple of {self.bus_width // 32}, the float32 words of a beat")
+        self._must("rotary_pairs", not self.rotary_pairs or self.vector == "transformer",
+                   "0 with a vector unit that only requantizes")
         divides = self.columns % self.vector_lanes == 0 and self.vector_lanes & (self.vector_lanes - 1) == 0
         self._must("vector_lanes", self.vector_lanes == self.columns or divides,
                    f"columns ({self.columns}), or a power of two that divides it")
+        if self.float_activations:
+            self._must("vector", self.vector == "transformer", "'transformer' with floating-point activations")
         if self.vector == "transformer":
             self._must("acc_width", self.acc_width == 32, "32 with the vector unit for transformers")
         elif self.range_restriction:
@@ -181,8 +203,8 @@ class AcceleratorConfig(JsonConfig):
                    f"at least {self.accumulator_banks * max(4, self.rows)} (banks × rows of the array)")
         self._must("scratchpad_bytes", self.scratchpad_bytes // self.scratchpad_banks >= 4 * self.line_bytes,
                    f"at least {4 * self.line_bytes * self.scratchpad_banks} (4 lines of {self.line_bytes} bytes a bank)")
-        if self.engine_info is not None:
-            self.engine_info.check(self)
+        if info is not None:
+            info.check(self)
 
     def _must(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
@@ -191,14 +213,24 @@ class AcceleratorConfig(JsonConfig):
     # Derived geometry -----------------------------------------------------------------------------------------
 
     @property
-    def activation(self) -> Integer:
+    def activation(self) -> Integer | FloatFormat:
         """Element of an activation."""
         return _element(self.activation_format)
 
     @property
-    def weight(self) -> Integer:
+    def weight(self) -> Integer | FloatFormat:
         """Element of a weight."""
         return _element(self.weight_format)
+
+    @property
+    def float_activations(self) -> bool:
+        """Whether activations are floating-point words, and the accumulator has float32 ones."""
+        return _is_float(self.activation_format)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of an activation, which is one of 8 or 16 bits."""
+        return self.activation.bits // 8
 
     @property
     def engine_info(self) -> "EngineInfo | None":
@@ -318,7 +350,8 @@ class AcceleratorConfig(JsonConfig):
     def _named(self) -> dict[str, Any]:
         """Return the fields that the name is made of; a config of before there were some of them keeps its name."""
         fields = self.to_dict()
-        for name, default in (("protection", []), ("weight_formats", []), ("hybrid_clusters", 2), ("guard_bits", 8)):
+        for name, default in (("protection", []), ("weight_formats", []), ("hybrid_clusters", 2), ("guard_bits", 8),
+                              ("rotary_pairs", 0)):
             if fields[name] == default:
                 del fields[name]
         return fields
@@ -341,6 +374,7 @@ _RANGES = (
     ("command_lines", 4, 1024),
     ("hybrid_clusters", 1, 64),
     ("guard_bits", 0, 16),
+    ("rotary_pairs", 0, 512),
 )
 _POWERS_OF_TWO = ("scratchpad_bytes", "scratchpad_banks", "accumulator_rows", "accumulator_banks", "vector_rows",
                   "command_lines")

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "ARGUMENTS", "CHECK_BITS", "CHECK_LOW", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT", "INSTRUCTION_BYTES",
-    "INSTRUCTION_FIELDS", "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow",
+    "ANGLE_BITS", "ANGLE_RECORD_BYTES", "ARGUMENTS", "CHECK_BITS", "CHECK_LOW", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT",
+    "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS", "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow",
     "DocumentedEnum", "ErrorCause", "Field", "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit", "VectorFunction",
     "VectorOutput", "VectorSource", "destination",
 ]
@@ -37,6 +37,8 @@ FIRST_ARGUMENT = 16
 SEMAPHORES = 16
 SEMAPHORE_MAX = 255
 LOOP_DEPTH = 6
+ANGLE_BITS = 24           # of a cosine or sine in the load unit's rotary source, two of them before the point
+ANGLE_RECORD_BYTES = 16   # of a pair: cosine and sine of the position, then of one step, int32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +98,7 @@ class Dataflow(DocumentedEnum):
 class VectorSource(DocumentedEnum):
     """Values of `vector.source`."""
 
-    ACCUMULATOR = 0, "int32 words of the accumulator"
+    ACCUMULATOR = 0, "words of the accumulator: int32, or float32 with floating-point activations"
     FLOAT32 = 1, "float32 rows of the scratchpad"
     INT8 = 2, "int8 rows of the scratchpad"
     ROW = 3, "the row scalar row0: rows of one element"
@@ -108,7 +110,7 @@ class StreamUse(DocumentedEnum):
     """Values of `vector.c_use`."""
 
     NONE = 0, "nothing"
-    BIAS = 1, "int32, added to the accumulator word before it is converted (source 0 only)"
+    BIAS = 1, "int32, added to the accumulator word before it is converted (source 0 only, where that is int32)"
     MIDDLE = 2, "operand of `middle`"
     POST = 3, "operand of `post`"
 
@@ -222,7 +224,10 @@ DESCRIPTORS: dict[Unit, tuple[Field, ...]] = {
         _field("transpose", 1, "1: byte j of DRAM row i goes to scratchpad row j, byte i (int8 operands only)"),
         _field("unpack", 1, "1: each DRAM byte is two elements, low nibble first, and becomes two bytes (before transposing)"),
         _field("stream", 1, ("1: beats go to the matrix engine as packed weights, not to the scratchpad: addr and stride are "
-                             "not used (only with an engine that has a weight stream)")),
+                             "not used (only with an engine that has a weight stream). With `rotary_pairs`, 1 and transpose: "
+                             "they set angles of the rotary source, a record of 16 bytes a pair; 1 and unpack: a row of cosines "
+                             "and one of sines of its position come from there, not from DRAM, and where dram_stride is not 0 it "
+                             "goes on by one position")),
     ),
     Unit.MATRIX: (
         _field("activation_addr", 24, "first activation slot in the scratchpad"),

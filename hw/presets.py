@@ -50,6 +50,10 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "bitmod-16x16": AcceleratorConfig(
         engine="bitmod", dataflows=("ws",), rows=16, columns=16, vector="transformer", vector_lanes=8,
         weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"), scratchpad_bytes=256 * KIB, accumulator_rows=1024),
+    "bitmod-fp16-8x8": AcceleratorConfig(            # float16 activations, float32 sums
+        engine="bitmod", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=4,
+        activation_format="float16", weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"),
+        scratchpad_bytes=128 * KIB, accumulator_rows=512),
     "bitvert-8x8": AcceleratorConfig(                # lines of 4·R bytes: as many reads of rows as columns of weights
         engine="bitvert", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=8, weight_formats=_BIT_COLUMNS,
         scratchpad_bytes=64 * KIB, accumulator_rows=512),
@@ -58,10 +62,10 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
         weight_formats=_BIT_COLUMNS, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256),
     "hybrid-16x16": AcceleratorConfig(               # two clusters take a beat of 16 bytes: 32 weights a cycle
         engine="hybrid", dataflows=("ws",), rows=16, columns=16, vector="transformer", vector_lanes=8,
-        weight_formats=_SHARED_EXPONENTS, scratchpad_bytes=256 * KIB, accumulator_rows=1024),
+        weight_formats=_SHARED_EXPONENTS, scratchpad_bytes=256 * KIB, accumulator_rows=1024, rotary_pairs=64),
     "hybrid-32x32": AcceleratorConfig(               # a block is a column of a tile; 64 weights a cycle
         engine="hybrid", dataflows=("ws",), rows=32, columns=32, vector="transformer", vector_lanes=8,
-        weight_formats=_SHARED_EXPONENTS, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256),
+        weight_formats=_SHARED_EXPONENTS, scratchpad_bytes=512 * KIB, accumulator_rows=1024, bus_width=256, rotary_pairs=64),
     "hss-8x8": _columns_of("hss", 8, 8, *_SPARSE, scratchpad_bytes=128 * KIB),
     "hss-16x16": _columns_of("hss", 16, 16, *_SPARSE, scratchpad_bytes=256 * KIB),
     "stc-16x16": _columns_of("stc", 16, 16, "2:4", scratchpad_bytes=256 * KIB),

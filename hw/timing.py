@@ -10,7 +10,7 @@ from hw.config import AcceleratorConfig, ceil_div, ceil_log2
 from hw.isa import REGISTERS, VectorSource
 
 __all__ = [
-    "FETCH_FILLS", "FETCH_LINE_BYTES", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY",
+    "ACCUMULATOR_LATENCY", "FETCH_FILLS", "FETCH_LINE_BYTES", "FLOAT_ACCUMULATOR_LATENCY", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY",
     "VECTOR_STAGES", "VECTOR_START", "VectorStages", "fetch_ahead", "load_cycles", "row_maximum_latency", "row_sum_latency",
     "store_cycles", "vector_cycles",
 ]
@@ -23,6 +23,8 @@ FETCH_LINE_BYTES = 64       # of an instruction line
 FETCH_FILLS = 4             # instruction lines on their way at once
 LOAD_LATENCY = 4            # of the load unit, from a command to its address (2), a beat to the scratchpad (1), and to `done` (1)
 STORE_LATENCY = 4           # of the store unit, from a command to the cycle in which its first beat leaves
+ACCUMULATOR_LATENCY = 2     # of the accumulator, from a row that is valid to its being written
+FLOAT_ACCUMULATOR_LATENCY = 8   # likewise, of float32 words; the same row can come again after so many cycles
 VECTOR_START = {"requantize": 4, "transformer": 5}
 """Cycles from the one that takes a vector command to the one in which its first slice enters the datapath: two to check the
 command, in the second of which the memories are asked; two until their words wait; one more to unpack them."""

@@ -73,11 +73,13 @@ def _dram(config: AcceleratorConfig, fields: Fields, *, write: bool) -> Access:
 
 
 def _load(config: AcceleratorConfig, fields: Fields) -> Iterator[Access]:
-    """Whole beats go to the scratchpad."""
-    yield _dram(config, fields, write=False)
-    if fields["stream"]:
-        return
-    rows, row_bytes = fields["rows"], fields["row_bytes"] * (1 + fields["unpack"])
+    """Whole beats go to the scratchpad, of DRAM or of angles."""
+    angles = fields["stream"] and fields["unpack"]
+    if not angles:
+        yield _dram(config, fields, write=False)
+        if fields["stream"]:
+            return
+    rows, row_bytes = fields["rows"], fields["row_bytes"] * (1 + (fields["unpack"] and not angles))
     if fields["transpose"]:
         rows, row_bytes = row_bytes, rows
     yield Access(SharedMemory.SCRATCHPAD, True, fields["addr"], (rows, round_up(row_bytes, config.beat_bytes)),
@@ -104,7 +106,7 @@ def _packed_operands(config: AcceleratorConfig, fields: Fields) -> Iterator[Acce
     n, k = fields["n"], fields["k"]
     layout = engine_runtime(config).layout(config, fields["mode"], n, k)
     from_scratchpad = not (config.weight_stream and fields["mode"] & MODE_STREAM)
-    for operand, count, stride, size in (("activation", fields["m"], "stride", k),
+    for operand, count, stride, size in (("activation", fields["m"], "stride", k * config.activation_bytes),
                                          ("weight", layout.groups * from_scratchpad, "tile_stride", layout.bytes_of(k))):
         yield Access(SharedMemory.SCRATCHPAD, False, fields[f"{operand}_addr"], (count, size), (fields[f"{operand}_{stride}"], 1))
 

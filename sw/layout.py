@@ -18,7 +18,9 @@ __all__ = [
     "row_activations", "weight_rows",
 ]
 
-_DTYPES: dict[int, Any] = {4: np.int8, 8: np.int8, 32: np.int32}
+
+
+_WORDS: dict[int, Any] = {16: np.int16, 32: np.int32}
 
 
 class LayoutError(ValueError):
@@ -42,7 +44,7 @@ class MatrixLayout:
     batch, rows, columns : int
         Shape of the array.
     bits : int
-        Bits of an element: 4 or 8 (int8 arrays), or 32 (int32 or float32 arrays).
+        Bits of an element: 4 or 8 (int8 arrays), 16 (float16 or bfloat16 arrays), or 32 (int32 or float32 arrays).
     row_group, row_slot : int
         Rows of a group, and row positions from one group to the next.
     column_group : int
@@ -93,7 +95,8 @@ class MatrixLayout:
         Parameters
         ----------
         array : ndarray
-            Shape (batch, rows, columns), or (rows, columns) where batch is 1; int8, or any 32-bit type where bits is 32.
+            Shape (batch, rows, columns), or (rows, columns) where batch is 1; int8, or any type of so many bits where those are
+            16 or 32.
 
         Raises
         ------
@@ -103,10 +106,10 @@ class MatrixLayout:
         array = np.asarray(array)
         if array.shape != self.shape and (self.batch != 1 or array.shape != self.shape[1:]):
             raise LayoutError(f"array must have shape {self.shape if self.batch != 1 else self.shape[1:]}, not {array.shape}")
-        if self.bits == 32:
-            if array.dtype.itemsize != 4:
-                raise LayoutError(f"array must be of a 32-bit type, not {array.dtype}")
-            array = array.view(np.int32)
+        if self.bits >= 16:
+            if 8 * array.dtype.itemsize != self.bits:
+                raise LayoutError(f"array must be of a {self.bits}-bit type, not {array.dtype}")
+            array = array.view(_WORDS[self.bits])
         elif array.dtype != np.int8:
             raise LayoutError(f"array must be int8, not {array.dtype}")
         elif self.bits == 4 and array.size and (array.min() < -8 or array.max() > 7):
@@ -122,11 +125,11 @@ class MatrixLayout:
         elif self.bits == 8:
             flat[offsets] = array.view(np.uint8)
         else:
-            flat.view(np.int32)[offsets // 4] = array
+            flat.view(_WORDS[self.bits])[offsets // (self.bits // 8)] = array
         return flat
 
     def unpack(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """Return the array in `data` (flat uint8, at least `size`): shape (batch, rows, columns), int8 or int32."""
+        """Return the array in `data` (flat uint8, at least `size`): shape (batch, rows, columns), int8, int16 or int32."""
         offsets = self._offsets()
         if self.bits == 4:
             odd = np.arange(self.columns) % self.column_group % 2
@@ -134,7 +137,7 @@ class MatrixLayout:
             return ((nibbles ^ 8).astype(np.int8) - 8).astype(np.int8)
         if self.bits == 8:
             return data[offsets].view(np.int8)
-        return np.ascontiguousarray(data[:self.size]).view(np.int32)[offsets // 4]
+        return np.ascontiguousarray(data[:self.size]).view(_WORDS[self.bits])[offsets // (self.bits // 8)]
 
     def to_dict(self) -> dict[str, int]:
         """Return the fields as plain JSON types."""
@@ -174,7 +177,7 @@ def row_activations(config: AcceleratorConfig, rows: int, columns: int, batch: i
     With `apart`, each slot starts at a beat.
     """
     slot = max(config.activation_slot_bytes, config.beat_bytes if apart else 0)
-    return _rows(config, batch, rows, columns, column_group=config.rows, column_slot_bytes=slot)
+    return _rows(config, batch, rows, columns, bits=config.activation.bits, column_group=config.rows, column_slot_bytes=slot)
 
 
 def column_matrix(config: AcceleratorConfig, rows: int, columns: int, row_group: int, batch: int = 1, *,

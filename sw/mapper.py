@@ -112,7 +112,7 @@ def estimate(config: AcceleratorConfig, plan: Plan, memory: MemoryModel | None =
     store = _beats(config, tiles["c"]) / bandwidth
     tile_fields = {"m": max(1, spec.m // counts["m"]), "n": max(1, spec.n // counts["n"]), "addr": plan.addresses["c"],
                    "b_addr": plan.addresses.get("scales", 0), "c_addr": plan.addresses.get("parameters", 0)}
-    vector = vector_command_cycles(config, epilogue_fields(spec) | tile_fields)
+    vector = vector_command_cycles(config, epilogue_fields(spec, floating=config.float_activations) | tile_fields)
     drain = config.rows * (1 if mapping.dataflow == "ws" else 2) + config.columns
     # A slot of the ring: drained, loaded again, used; the other slots' steps must cover that.
     turnaround = drain + latency + LOAD_OVERHEAD

@@ -71,7 +71,7 @@ def compile_gemm(config: AcceleratorConfig, spec: GemmSpec, *, base: int = 0, b:
     elif b is not None:
         constants["b"] = plan.layouts["b"].pack(_as_given(spec, "b", b))
     if spec.has_parameters and (bias is not None or scale is not None):
-        constants["parameters"] = plan.layouts["parameters"].pack(_parameters(spec, bias, scale))
+        constants["parameters"] = plan.layouts["parameters"].pack(_parameters(spec, bias, scale, config.float_activations))
     regions, addr = [], base
     for region, size in sorted(sizes.items(), key=lambda item: OPERANDS.index(item[0])):
         role = "output" if region == "c" else "constant" if region in constants else "input"
@@ -94,10 +94,11 @@ def _as_given(spec: GemmSpec, operand: str, array: npt.NDArray[Any]) -> npt.NDAr
     return np.swapaxes(array, -1, -2) if turned else np.asarray(array)
 
 
-def _parameters(spec: GemmSpec, bias: npt.NDArray[Any] | None, scale: npt.NDArray[Any] | None) -> npt.NDArray[np.int32]:
-    """Return biases and scales as the two rows of the parameter layout."""
+def _parameters(spec: GemmSpec, bias: npt.NDArray[Any] | None, scale: npt.NDArray[Any] | None,
+                floating: bool) -> npt.NDArray[np.int32]:
+    """Return biases, float32 if they are `floating`, and scales as the two rows of the parameter layout."""
     rows = np.zeros((2, spec.n), np.int32)
-    for row, (what, array, dtype, wanted) in enumerate((("bias", bias, np.int32, spec.bias),
+    for row, (what, array, dtype, wanted) in enumerate((("bias", bias, np.float32 if floating else np.int32, spec.bias),
                                                         ("scale", scale, np.float32, spec.per_channel))):
         if not wanted:
             continue
@@ -115,9 +116,10 @@ def place_operands(session: Session, program: Program, spec: GemmSpec, *, a: npt
     Parameters
     ----------
     a, b : ndarray
-        (batch, M, K) and (batch, K, N) int8, without the batch where it is 1; they are turned to what `spec` says.
+        (batch, M, K) and (batch, K, N) int8, without the batch where it is 1; they are turned to what `spec` says. Of float16 or
+        bfloat16 where the config's activations, or weights, are.
     bias, scale : ndarray
-        (N,) int32 and (N,) float32.
+        (N,) int32 (with floating-point activations float32) and (N,) float32.
     """
     arrays: dict[str, npt.NDArray[Any]] = {"a": _as_given(spec, "a", a)}
     inputs = {region.name: region for region in program.regions if region.role == "input"}
@@ -126,7 +128,8 @@ def place_operands(session: Session, program: Program, spec: GemmSpec, *, a: npt
             raise ValueError(f"b must be given: it is no constant of program {program.name!r}")
         arrays["b"] = _as_given(spec, "b", b)
     if "parameters" in inputs:
-        arrays["parameters"] = _parameters(spec, bias, scale)
+        layout = inputs["a"].layout
+        arrays["parameters"] = _parameters(spec, bias, scale, layout is not None and layout.bits == 16)
     for name, array in arrays.items():
         region = inputs[name]
         assert region.layout is not None

@@ -70,20 +70,22 @@ class Workload:
     def cases(self, config: AcceleratorConfig, seed: int = 0) -> Iterator[GemmCase]:
         """Yield the GEMMs of a workload on random data."""
         for index, (name, spec) in enumerate(self.specs(config)):
-            yield random_case(name, spec, config.weight, seed + index)
+            yield random_case(name, spec, config.weight, seed + index, config.activation)
 
     def specs(self, config: AcceleratorConfig) -> Iterator[tuple[str, GemmSpec]]:
         """Yield name and shape of each GEMM as a config runs it.
 
         Operands that cannot be turned on the way in (int4) are given as rows; constant weights with a scale for each output
-        are in a packed format, if the config has one and plain ones are not asked for.
+        are in a packed format, if the config has one and plain ones are not asked for. With floating-point activations
+        results are float32, and what has a bias has no ReLU.
         """
         weights = self.weights or default_weights(config)
         for name, spec in self.shapes:
             form = "rows" if spec.b == "transposed" and config.weight.bits != 8 else spec.b
             plain = weights == config.weight_format and weights not in config.weight_formats
             packed = not plain and form == "packed" and spec.per_channel and spec.batch == 1
-            yield name, replace(spec, b=form, weights=weights if packed else "")
+            spec = replace(spec, b=form, weights=weights if packed else "")
+            yield name, replace(spec, output="float32", relu=spec.relu and not spec.bias) if config.float_activations else spec
 
 
 def cosine(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:

@@ -7,13 +7,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.float_add import FloatAdd
-from hw.arith.float_round import FloatRound
+from hw.array.bitmod_float import ProductToFloat
 from hw.elements import FP32
 from hw.pe.bitmod.shape import BitmodShape
 
 __all__ = ["ColumnSum"]
-
-_CONVERT_LATENCY = 2
 
 
 class ColumnSum(wiring.Component):
@@ -46,7 +44,7 @@ class ColumnSum(wiring.Component):
     Chen et al., BitMoD, HPCA 2025, Section IV-C: one accumulator and output buffer for each column of a tile. Inferred: float32.
     """
 
-    latency = _CONVERT_LATENCY + FloatAdd.latency
+    latency = ProductToFloat.latency + FloatAdd.latency
 
     def __init__(self, shape: BitmodShape, *, rows: int):
         self._shape, self._rows = shape, rows
@@ -60,17 +58,14 @@ class ColumnSum(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        shape = self._shape
-        width = shape.product_width
-        exponent = (self.exponent if shape.is_float else C(0, 1)) + self.integer
-        m.submodules.convert = convert = FloatRound(fmt=FP32, width=width, exponent_width=len(exponent), lsb=shape.lsb - 1,
-                                                    subnormals=False)
+        m.submodules.convert = convert = ProductToFloat(self._shape)
         m.submodules.add = add = FloatAdd(fmt=FP32)
         m.d.comb += [
-            convert.enable.eq(1), convert.magnitude.eq(Mux(self.product[-1], -self.product, self.product)[:width]),
-            convert.negative.eq(self.product[-1]), convert.exponent.eq(exponent), add.enable.eq(1), add.b.eq(convert.o),
+            convert.product.eq(self.product), convert.integer.eq(self.integer), add.enable.eq(1), add.b.eq(convert.o),
             self.o.eq(add.o),
         ]
+        if self._shape.is_float:
+            m.d.comb += convert.exponent.eq(self.exponent)
         tag = Signal(data.StructLayout({"valid": 1, "fresh": 1, "row": len(self.row)}))
         m.d.comb += [tag.valid.eq(self.valid), tag.fresh.eq(self.fresh), tag.row.eq(self.row)]
         tags = [tag]
@@ -78,7 +73,7 @@ class ColumnSum(wiring.Component):
             tags.append(Signal(tag.shape(), name=f"tag_{stage}"))
             m.d.sync += tags[-1].eq(tags[-2])
         sums = [Signal(FP32.bits, name=f"sum_{row}", reset_less=True) for row in range(self._rows)]
-        adding, added = tags[_CONVERT_LATENCY], tags[self.latency]
+        adding, added = tags[ProductToFloat.latency], tags[self.latency]
         m.d.comb += add.a.eq(Mux(adding.fresh, 0, Array(sums)[adding.row]))
         for row, total in enumerate(sums):
             with m.If(added.valid & (added.row == row)):

@@ -33,7 +33,7 @@ class LineBuffer(wiring.Component):
     Members
     -------
     i : In(stream of `bitmod_tile_layout`), read : Out(ScratchpadReadPort)
-    valid : Out(1), words : Out(R × 4 × 8)
+    valid : Out(1), words : Out(R × 4 × 8 or 16)
         Activations of the present step; rows beyond the valid ones and k beyond K hold anything.
     step : In(1)
         The present step was taken.
@@ -51,7 +51,7 @@ class LineBuffer(wiring.Component):
             "i": In(stream.Signature(bitmod_tile_layout(config))),
             "read": Out(ScratchpadReadPort(config)),
             "valid": Out(1),
-            "words": Out(data.ArrayLayout(data.ArrayLayout(8, LANES), config.rows)),
+            "words": Out(data.ArrayLayout(data.ArrayLayout(config.activation.bits, LANES), config.rows)),
             "step": In(1),
             "halt": In(1),
             "fault": Out(1),
@@ -73,7 +73,7 @@ class LineBuffer(wiring.Component):
                     for half in range(2):
                         with m.Case(half):
                             m.d.sync += filled[half].eq(0)
-        width = 8 * LANES
+        width = self.config.activation.bits * LANES
         for r, halves in enumerate(blocks):
             steps = Array(block[low:low + width] for block in halves for low in range(0, len(block), width))
             m.d.comb += self.words[r].as_value().eq(steps[Cat(position, use)])
@@ -81,13 +81,14 @@ class LineBuffer(wiring.Component):
 
     def _sizes(self) -> list[Signal]:
         """Return, for each half, the steps of its block, less one."""
-        steps = bitmod_block_bytes(self.config) // LANES
+        steps = bitmod_block_bytes(self.config) // (LANES * self.config.activation_bytes)
         return [Signal(ceil_log2(steps), name=f"size_{half}", reset_less=True) for half in range(2)]
 
     def _fetch(self, m: Module, filled: Signal, sizes: list[Signal]) -> list[list[Signal]]:
         """Read blocks into whatever half is free; return the halves of each row."""
         config, read = self.config, self.read
         block_bytes, row_bytes = bitmod_block_bytes(config), config.activation_slot_bytes
+        step_bytes = LANES * config.activation_bytes
         loaded, fill = Signal(), Signal()
         tile = Signal(bitmod_tile_layout(config), reset_less=True)
         block_addr, row_addr = (Signal(running_address("activation_addr"), name=name, reset_less=True)
@@ -95,12 +96,12 @@ class LineBuffer(wiring.Component):
         left = Signal(tile.k.shape(), reset_less=True)              # steps from this block on, less one
         row = Signal(range(config.rows), reset_less=True)
         mask = Signal(ceil_log2(block_bytes), reset_less=True)      # of the address bits inside a block
-        room = Signal(len(mask) - ceil_log2(LANES))                 # steps to the next block's border, less one
+        room = Signal(len(mask) - ceil_log2(step_bytes))               # steps to the next block's border, less one
         size = Signal.like(room)
         granted, last_row, last_block, beyond = Signal(), Signal(), Signal(), Signal()
         inside = block_addr.value[:len(mask)]
         m.d.comb += [
-            room.eq((~inside & mask) >> ceil_log2(LANES)),
+            room.eq((~inside & mask) >> ceil_log2(step_bytes)),
             last_block.eq(left <= room), size.eq(Mux(last_block, left, room)), last_row.eq(row == tile.rows - 1),
             self.addr.eq(row_addr), beyond.eq(loaded & (row_addr.overflow | (row_addr.value >= config.scratchpad_bytes))),
             read.addr.eq(row_addr.value >> ceil_log2(config.line_bytes)),
@@ -110,7 +111,7 @@ class LineBuffer(wiring.Component):
         with m.If(granted):
             m.d.sync += [row.eq(row + 1), row_addr.eq(advance(row_addr, tile.activation_stride))]
             with m.If(last_row):
-                behind = advance(block_addr, Cat(C(LANES - 1, ceil_log2(LANES)), size) + 1)
+                behind = advance(block_addr, Cat(C(step_bytes - 1, ceil_log2(step_bytes)), size) + 1)
                 m.d.sync += [row.eq(0), row_addr.eq(behind), block_addr.eq(behind), left.eq(left - size - 1), fill.eq(~fill)]
         with m.If(self.i.ready):
             m.d.sync += loaded.eq(self.i.valid)

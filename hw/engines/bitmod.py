@@ -109,15 +109,20 @@ def bitmod_modes(config: AcceleratorConfig) -> tuple[BitmodMode, ...]:
 
 
 def bitmod_block_bytes(config: AcceleratorConfig) -> int:
-    """Return the bytes of each row that the line buffer fetches at once: a line, but no more than 2·R.
+    """Return the bytes of each row that the line buffer fetches at once: a line, but no more than those of 2·R activations.
 
-    Of 2·R bytes each of R rows is read in as many cycles as weights of two terms take for them.
+    Of 2·R each of R rows is read in as many cycles as weights of two terms take for them.
     """
-    return min(config.line_bytes, 2 * config.rows)
+    return min(config.line_bytes, 2 * config.rows * config.activation_bytes)
 
 
 def _psum_width(config: AcceleratorConfig) -> int:
-    """Return bits of a group's products with its scale; those of int8, which every config has, are the largest."""
+    """Return bits of a group's products with its scale; those of int8, which every config has, are the largest.
+
+    With floating-point activations they are float32 words.
+    """
+    if config.float_activations:
+        return 32
     return ((1 << 14) * bitmod_modes(config)[0].group).bit_length() + 1 + _SCALE_BITS
 
 
@@ -140,7 +145,8 @@ BITMOD = EngineInfo(
     doc="R×C bit-serial PEs of four lanes: integers of 3 to 8 bits and FP4, FP3 with special values, INT8 group scales",
     source="Chen et al., BitMoD, HPCA 2025",
     model="bitmod",
-    check=_check, psum_width=_psum_width, peak_macs=lambda config: BITMOD_LANES * config.rows * config.columns)
+    check=_check, psum_width=_psum_width, peak_macs=lambda config: BITMOD_LANES * config.rows * config.columns,
+    float_activations=True)
 
 
 def bitmod_cycles(rows: int, columns: int, m: int, n: int, k: int, precision: str, group: int, tile_rows: int = 8) -> int:
@@ -161,11 +167,11 @@ def bitmod_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, mod
     """Return the cycles from one command to the next in an unbroken run of such commands, reads never refused.
 
     `bitmod_cycles`, or what reading the activations takes where that is longer: while a block of B bytes of each row is
-    multiplied, in B/4·T cycles, the next one is read, a line of each of R' valid rows, in R' cycles. With lines of 2·R bytes
-    that only binds where a block is shorter than B, at a row's end.
+    multiplied, in B/4·T cycles (B/8·T of 16-bit activations), the next one is read, a line of each of R' valid rows, in R'
+    cycles. With lines of 2·R activations that only binds where a block is shorter than B, at a row's end.
     """
     info = bitmod_modes(config)[mode]
-    block, steps = bitmod_block_bytes(config) // BITMOD_LANES, ceil_div(k, BITMOD_LANES)
+    block, steps = bitmod_block_bytes(config) // (BITMOD_LANES * config.activation_bytes), ceil_div(k, BITMOD_LANES)
     sizes = [block] * (steps // block) + [steps % block] * (steps % block > 0)
     heights = [config.rows] * (m // config.rows) + [m % config.rows] * (m % config.rows > 0)
     blocks = [(size, height) for height in heights for size in sizes]

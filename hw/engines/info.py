@@ -33,6 +33,8 @@ class EngineInfo:
         Takes packed weights from the load unit too (`load.stream`), past the scratchpad.
     lane_rows : callable
         Whether columns of a result may go to different accumulator rows (`AccumulatorWritePort.offset`).
+    float_activations, float_weights : bool
+        Whether activations, and plain weights, may be float16 or bfloat16 words.
     counters : tuple of str
         Names of `hw.regs.ENGINE_COUNTERS` that it has: outputs of the engine, how much each grows in a cycle, up to `columns`.
     """
@@ -46,6 +48,8 @@ class EngineInfo:
     peak_macs: "Callable[[AcceleratorConfig], int]"
     weight_stream: bool = False
     lane_rows: "Callable[[AcceleratorConfig], bool]" = lambda config: False
+    float_activations: bool = False
+    float_weights: bool = False
     counters: tuple[str, ...] = ()
 
 

@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig, ceil_log2
+from hw.memory.float_accumulator_lane import FloatAccumulatorLane
 from hw.ports import AccumulatorReadPort, AccumulatorWritePort
 from hw.protect.memory import bank_name, bank_of
 from hw.share import shared
@@ -77,6 +78,10 @@ class Accumulator(wiring.Component):
     in which the write port is valid with `accumulate` and addresses the same bank, whose read port it then needs; `ready` is
     combinational on both ports' valid and addr. Contents survive a reset.
 
+    With floating-point activations words are float32 and none saturates (`FloatAccumulatorLane`): a row is written at the end of
+    cycle t + 8, seen by reads accepted from cycle t + 8 on, and must not be added to before that. So engines let such rows pass
+    at that distance.
+
     Parameters
     ----------
     config : AcceleratorConfig
@@ -91,10 +96,9 @@ class Accumulator(wiring.Component):
         Pulse for each row in which at least one word was clipped, two cycles after its valid.
     """
 
-    latency = AccumulatorLane.latency
-
     def __init__(self, config: AcceleratorConfig):
         self.config = config
+        self.latency = FloatAccumulatorLane.latency if config.float_activations else AccumulatorLane.latency
         super().__init__({
             "write": In(AccumulatorWritePort(config)),
             "read": In(AccumulatorReadPort(config)),
@@ -115,10 +119,14 @@ class Accumulator(wiring.Component):
                  for _ in range(config.accumulator_banks)]
         for index, bank in enumerate(banks):
             m.submodules[f"bank_{index}"] = shared(platform, bank_name(f"accumulator_bank_r{rows}_w{width}", mechanism), bank)
-        lanes = [AccumulatorLane(psum_width=config.psum_width, acc_width=config.acc_width) for _ in range(columns)]
+        if config.float_activations:
+            name = "accumulator_lane_float32"
+            lanes: list[Any] = [FloatAccumulatorLane() for _ in range(columns)]
+        else:
+            name = f"accumulator_lane_p{config.psum_width}_a{config.acc_width}"
+            lanes = [AccumulatorLane(psum_width=config.psum_width, acc_width=config.acc_width) for _ in range(columns)]
         for index, lane in enumerate(lanes):
-            m.submodules[f"lane_{index}"] = shared(
-                platform, f"accumulator_lane_p{config.psum_width}_a{config.acc_width}", lane)
+            m.submodules[f"lane_{index}"] = shared(platform, name, lane)
 
         needs_read = Signal()                   # the write port reads before it writes
         taken = Signal()                        # the read port's request is accepted
@@ -134,7 +142,12 @@ class Accumulator(wiring.Component):
         update = Signal()                       # the third: add and write
         updated = Signal(place)
         read_bank = Signal(range(config.accumulator_banks))
-        m.d.sync += [fetch.eq(self.write.valid), update.eq(fetch), updated.eq(fetched)]
+        adding, added = fetch, fetched.as_value()
+        for stage in range(self.latency - AccumulatorLane.latency):
+            valid, where = Signal(name=f"adding_{stage}"), Signal(len(added), name=f"added_{stage}")
+            m.d.sync += [valid.eq(adding), where.eq(added)]
+            adding, added = valid, where
+        m.d.sync += [fetch.eq(self.write.valid), update.eq(adding), updated.eq(added)]
         with m.If(self.write.valid):
             m.d.sync += [fetched.eq(writing), accumulate.eq(self.write.accumulate)]
         with m.If(taken):
@@ -159,13 +172,14 @@ class Accumulator(wiring.Component):
             old.eq(Array(bank.read_data for bank in banks)[fetched.bank]),
             again.eq(update & (updated == fetched)),
             self.read.data.eq(Array(bank.read_data for bank in banks)[read_bank]),
-            self.saturated.eq(update & Cat(lane.saturated for lane in lanes).any()),
         ]
+        if not config.float_activations:
+            m.d.comb += self.saturated.eq(update & Cat(lane.saturated for lane in lanes).any())
         for index, lane in enumerate(lanes):
             m.d.comb += [
                 lane.psum.eq(self.write.data[index]),
                 lane.accumulate.eq(accumulate),
-                lane.again.eq(again),
+                *([] if config.float_activations else [lane.again.eq(again)]),
                 lane.old.eq(old[index]),
                 result[index].eq(lane.result),
             ]

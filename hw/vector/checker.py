@@ -73,7 +73,8 @@ class CommandChecker(wiring.Component):
         if config.vector_lanes == 1:
             rules += [(command.source, command.source == VectorSource.UINT4),
                       (command.output, command.output == VectorOutput.UINT4)]
-        rules += [(command.c_use, (command.c_use == StreamUse.BIAS) & (command.source != VectorSource.ACCUMULATOR)),
+        biased = command.c_use == StreamUse.BIAS
+        rules += [(command.c_use, biased if config.float_activations else biased & (command.source != VectorSource.ACCUMULATOR)),
                   (command.post, (command.sum == 2) & (command.post != 0))]
         if config.vector == "requantize":
             only = {"source": VectorSource.ACCUMULATOR, "row0_en": 0, "row1_use": RowUse.NONE, "mask_en": 0,

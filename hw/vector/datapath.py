@@ -42,7 +42,8 @@ class Datapath(wiring.Component):
     command : In(vector descriptor)
         Stable while `busy`.
     i : In(stream of {slice: `slice_layout(config)`, a: lanes × 32 bits})
-        int32 words of the sources ACCUMULATOR, INT8 and UINT4 (widened), float32 words of the others. Slices of a row follow each
+        int32 words of the sources ACCUMULATOR, INT8 and UINT4 (widened), float32 words of the others, and of ACCUMULATOR with
+        floating-point activations. Slices of a row follow each
         other, and so do rows; there may be gaps.
     b : In(stream of lanes × 32 bits)
         One item for each slice, if the command has `b_en`.
@@ -200,7 +201,10 @@ class Datapath(wiring.Component):
     def _transform(self, m: Module, stages: VectorStages, lanes: list[VectorLane], slices: list[Any]) -> None:
         """Give the lanes what only those of the unit for transformers take."""
         command = self.command
-        floating = Cat(command.source == source for source in (VectorSource.FLOAT32, VectorSource.ROW, VectorSource.SCALAR)).any()
+        float_sources = [VectorSource.FLOAT32, VectorSource.ROW, VectorSource.SCALAR]
+        if self.config.float_activations:
+            float_sources.append(VectorSource.ACCUMULATOR)
+        floating = Cat(command.source == source for source in float_sources).any()
         for number, lane in enumerate(lanes):
             operand = self._operand(number, StreamUse.MIDDLE, RowUse.MIDDLE)
             m.d.comb += [

@@ -25,6 +25,7 @@ _FIRST_TILE = 2         # from the cycle in which a command is taken to its firs
 _PIECES = 3             # from a tile to its first step, and one for each piece of weights that this needs
 _ARRAY = 14             # from the end of a group to its first row
 _SCALE = 8              # cycles of a group's scale
+_FLOAT = 8              # of a product that becomes float32 (2), and of what its addition takes more than that of integers (6)
 
 
 # Weights ------------------------------------------------------------------------------------------------------------
@@ -48,7 +49,7 @@ def bitmod_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> Weigh
                         record_bytes=modes[mode].pieces * piece, weight_stride=piece, beat_bytes=config.beat_bytes)
 
 
-def bitmod_stream(tensor: QuantizedTensor, columns: int) -> tuple[Bytes, Floats]:
+def bitmod_stream(tensor: QuantizedTensor, columns: int, *, halves: bool = True) -> tuple[Bytes, Floats]:
     """Return a quantized matrix (N, K), blocks along K, as the engine of C columns reads it.
 
     Columns beyond N and k beyond K have zeros; the last record is a whole one.
@@ -59,12 +60,14 @@ def bitmod_stream(tensor: QuantizedTensor, columns: int) -> tuple[Bytes, Floats]
         In a format that the engine reads.
     columns : int
         C.
+    halves : bool
+        Whether the accumulator has integers, those of FP4 and FP3 in halves; else float32 words.
 
     Returns
     -------
     stream : (⌈N / C⌉, groups, pieces, 2·C) uint8
     column_scale : (N,) float32
-        What one in the accumulator is worth; of FP4 and FP3, which it has in halves, half the scale of the row.
+        What one in the accumulator is worth; of FP4 and FP3 in `halves`, half the scale of the row.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def bitmod_stream(tensor: QuantizedTensor, columns: int) -> tuple[Bytes, Floats]
     headers = np.concatenate([scale, special], axis=2).reshape(-1, columns, groups, 2).swapaxes(1, 2)
     steps = codes.reshape(-1, columns, groups, fmt.block // BITMOD_LANES, BITMOD_LANES).transpose(0, 2, 3, 4, 1)
     pieces = [headers.reshape(-1, groups, 1, 2 * columns), *_planes(mode, steps.reshape(*steps.shape[:3], -1))]
-    return np.concatenate(pieces, axis=2), tensor.side["outer_scale"].astype(np.float32) * np.float32(0.5 if mode.is_float else 1)
+    return np.concatenate(pieces, axis=2), tensor.side["outer_scale"].astype(np.float32) * np.float32(0.5 if mode.is_float and halves else 1)
 
 
 def _padded(field: npt.NDArray[np.uint8], rows: int) -> Bytes:
@@ -120,7 +123,8 @@ def pack_bitmod(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats)
     """Return the bytes of a matrix (N, K), rounded to its mode's format, and what one in the accumulator is worth."""
     if layout.mode == 0:
         return pack_plain(config, layout, matrix)
-    stream, scale = bitmod_stream(quantize(matrix, format_named(config.weight_formats[layout.mode - 1])), config.columns)
+    stream, scale = bitmod_stream(quantize(matrix, format_named(config.weight_formats[layout.mode - 1])), config.columns,
+                                  halves=not config.float_activations)
     flat = stream.reshape(layout.groups, -1)
     return np.pad(flat, ((0, 0), (0, layout.group_stride - flat.shape[1]))).ravel(), scale
 
@@ -150,6 +154,7 @@ class BitmodTiming:
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         self.modes = bitmod_modes(config)
+        self.after_array = _ARRAY + (_FLOAT if config.float_activations else 0)
         self.next = 0.0
         self.free = 0.0             # when the array can take a step
         self.group_end = 0.0        # when it ended its last group
@@ -181,7 +186,7 @@ class BitmodTiming:
                     self.freed = self.freed[1], tile_end
                     self.free = max(self.free, owed)
             shown = self.next
-        return self.group_end + _ARRAY + heights[-1]
+        return self.group_end + self.after_array + heights[-1]
 
     def _reads(self, number: int) -> float:
         """Return the pieces of weights that a step needs."""
@@ -192,13 +197,14 @@ class BitmodTiming:
         """Return a tile's steps, cut where a block of lines or a group ends."""
         steps, group = ceil_div(fields["k"], BITMOD_LANES), self.modes[fields["mode"]].group // BITMOD_LANES
         size, stride = bitmod_block_bytes(self.config), fields["activation_stride"]
+        step_bytes = BITMOD_LANES * self.config.activation_bytes
         while stride % size:
             size //= 2
         found, step = [], 0
         block_end, first = 0, True
         while step < steps:
             if step == block_end:
-                block_end = min(steps, step + (size - (fields["activation_addr"] + BITMOD_LANES * step) % size) // BITMOD_LANES)
+                block_end = min(steps, step + (size - (fields["activation_addr"] + step_bytes * step) % size) // step_bytes)
                 first = True
             end = min(block_end, (step // group + 1) * group)
             found.append(_Segment(end - step, block_end - step if first else 0, end == block_end,
@@ -212,7 +218,7 @@ class BitmodTiming:
         groups, bank = ceil_div(fields["n"], config.columns), config.scratchpad_bank_bytes
         mode = self.modes[fields["mode"]]
         pieces = k if fields["mode"] == 0 else ceil_div(k, mode.group) * mode.pieces
-        last = {"activation": (m - 1) * fields["activation_stride"] + k - 1,
+        last = {"activation": (m - 1) * fields["activation_stride"] + k * config.activation_bytes - 1,
                 "weight": (groups - 1) * fields["weight_tile_stride"] + (pieces - 1) * fields["weight_stride"]}
         banks = [range(fields[f"{name}_addr"] // bank, (fields[f"{name}_addr"] + size) // bank + 1)
                  for name, size in last.items()]

@@ -4,9 +4,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
+from hw.elements import FloatFormat
 from hw.errors import ConfigError
 from sw.engines.runtime import WeightLayout
 from sw.layout import packed_weights
+from sw.numpy_types import numpy_type
 
 __all__ = ["pack_plain", "plain_layout"]
 
@@ -29,7 +31,13 @@ def plain_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> Weight
 
 
 def pack_plain(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """Return the bytes of a matrix (N, K), rounded to symmetric integers to nearest even, and the scale of each output."""
+    """Return the bytes of a matrix (N, K), rounded to symmetric integers to nearest even, and the scale of each output.
+
+    Of floating-point weights rounded to those, with scales of 1.
+    """
+    if isinstance(config.weight, FloatFormat):
+        words = np.ascontiguousarray(matrix.T).astype(numpy_type(config.weight))
+        return packed_weights(config, layout.k, layout.n).pack(words), np.ones(layout.n, np.float32)
     largest = np.float32(config.weight.maximum)
     magnitude = np.abs(matrix).max(axis=1)
     scale = np.where(magnitude > 0, magnitude / largest, np.float32(1)).astype(np.float32)

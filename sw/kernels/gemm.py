@@ -172,7 +172,7 @@ class _Gemm:
             if spec.per_channel:
                 emitter.put("vector.b_addr", slot, addresses.get("scales", addresses["parameters"]))
             self.asm.xor(slot, slot, "r0", self.slot_bytes["parameters"])
-        for name, value in epilogue_fields(spec).items():
+        for name, value in epilogue_fields(spec, floating=self.config.float_activations).items():
             emitter.put(f"vector.{name}", value)
         emitter.put("vector.acc_addr", emitter.reg("acc slot"))
         emitter.put("vector.acc_tile_stride", min(spec.m, plan.mapping.tile.m))

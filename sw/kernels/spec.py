@@ -30,6 +30,8 @@ class SpecError(ValueError):
 class GemmSpec:
     """C = (A · B + bias) · scale, for `batch` independent pairs of matrices; as int8 (requantized) or as float32.
 
+    With floating-point activations A · B · scale + bias.
+
     Attributes
     ----------
     m, n, k : int
@@ -43,7 +45,7 @@ class GemmSpec:
     dataflow : str
         "ws", "os" or "auto".
     bias : bool
-        Add an int32 bias to each output channel.
+        Add an int32 bias to each output channel; a float32 one with floating-point activations.
     per_channel : bool
         A float32 scale for each output channel, instead of one for all.
     relu : bool
@@ -126,6 +128,11 @@ def operand_layouts(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) ->
     m, n, k, batch = spec.m, spec.n, spec.k, spec.batch
     if spec.output != "int8" and config.vector == "requantize":
         raise SpecError(f"GemmSpec.output must be 'int8' with the vector unit {config.vector!r}, not {spec.output!r}")
+    if config.float_activations:
+        if spec.a != "rows":
+            raise SpecError(f"GemmSpec.a must be 'rows' with {config.activation_format} activations, not {spec.a!r}")
+        if spec.relu and spec.bias:
+            raise SpecError(f"GemmSpec.relu must be False with a bias and {config.activation_format} activations, not True")
     if spec.b == "transposed" and config.weight.bits != 8:
         raise SpecError(f"GemmSpec.b must be 'packed' or 'rows' with {config.weight_format} weights, not 'transposed'")
     rows, columns = (m, k) if spec.a == "rows" else (k, m)

@@ -41,7 +41,7 @@ def test_round_trip(name, shape):
     config, rng = CONFIGS[name], np.random.default_rng(sum(shape))
     for kind, layout in layouts(config, *shape, batch=2).items():
         low, high = (-8, 8) if layout.bits == 4 else (-128, 128)
-        array = rng.integers(low, high, layout.shape).astype(np.int8)
+        array = rng.integers(low, high, layout.shape).astype(np.int16 if layout.bits == 16 else np.int8)
         data = layout.pack(array)
         assert data.dtype == np.uint8, kind
         assert data.shape == (layout.size,), kind
@@ -55,7 +55,7 @@ def test_round_trip(name, shape):
 def test_elements_lie_where_offset_says(name):
     config, rng = CONFIGS[name], np.random.default_rng(7)
     for kind, layout in layouts(config, 9, 11, batch=2).items():
-        array = rng.integers(1, 8, layout.shape).astype(np.int8)
+        array = rng.integers(1, 8, layout.shape).astype(np.int16 if layout.bits == 16 else np.int8)
         data = layout.pack(array)
         expected = np.zeros(layout.size, np.uint8)
         for (b, i, j), value in np.ndenumerate(array):

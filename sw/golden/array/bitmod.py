@@ -12,7 +12,7 @@ from hw.elements import FP32, Element, FloatFormat
 from hw.engines.bitmod import BitmodMode, bitmod_block_bytes, bitmod_modes
 from hw.isa import ErrorCause
 from sw.golden.arith.floating import encode, float_add
-from sw.golden.array.operands import accumulator_rows, add_saturating, check_packed
+from sw.golden.array.operands import accumulator_rows, add_floats, add_saturating, check_packed
 from sw.golden.pe.bitmod import GUARD, PRECISIONS, group_sums, weight_value
 from sw.golden.refusal import Refusal, check_aligned
 from sw.golden.state import Fields, State
@@ -22,6 +22,7 @@ __all__ = ["check_bitmod", "product", "result_rows", "run_matrix"]
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
 
 _ADDRESS_BITS = 24      # of an operand's address in a command
 
@@ -52,19 +53,26 @@ def product(element: Element, activations: Ints, codes: Ints, scales: Ints, spec
     (m, n) uint64
     """
     m, n, k = len(activations), len(codes), codes.shape[1]
-    sums = np.zeros(m * n, np.uint64)
+    sums = np.zeros((m, n), np.uint64)
+    for index, start in enumerate(range(0, k, group)):
+        part = slice(start, start + group)
+        words = _group_words(element, activations[:, part], codes[:, part], scales[:, index], specials[:, index], precision)
+        sums = float_add(FP32, sums, words) if start else words
+    return sums
+
+
+def _group_words(element: Element, activations: Ints, codes: Ints, scales: Ints, specials: npt.NDArray[np.float64],
+                 precision: str) -> Words:
+    """Return scale · Σ activation · weight of one group as float32 words: (m, G), (n, G), (n,), (n,) → (m, n)."""
+    m, n = len(activations), len(codes)
     lsb = -element.bias - element.mantissa_bits - GUARD if isinstance(element, FloatFormat) else 0
     lsb -= PRECISIONS[precision].is_float
-    for index, start in enumerate(range(0, k, group)):
-        end = min(start + group, k)
-        padding = ((0, 0), (0, (start - end) % 4))
-        left = np.repeat(np.pad(activations[:, start:end], padding), n, axis=0)
-        right = np.tile(np.pad(codes[:, start:end], padding), (m, 1))
-        mantissa, exponent = group_sums(element, left, precision, right, np.tile(specials[:, index], m))
-        scaled = (mantissa * np.tile(scales[:, index], m)).astype(np.float64)
-        words = encode(FP32, np.ldexp(scaled, exponent + lsb))
-        sums = float_add(FP32, sums, words) if start else words
-    return sums.reshape(m, n)
+    padding = ((0, 0), (0, -codes.shape[1] % 4))
+    left = np.repeat(np.pad(activations, padding), n, axis=0)
+    right = np.tile(np.pad(codes, padding), (m, 1))
+    mantissa, exponent = group_sums(element, left, precision, right, np.tile(specials, m))
+    scaled = (mantissa * np.tile(scales, m)).astype(np.float64)
+    return encode(FP32, np.ldexp(scaled, exponent + lsb)).reshape(m, n)
 
 
 # The engine: what a command reads -----------------------------------------------------------------------------------
@@ -135,26 +143,65 @@ def _activations(scratchpad: Bytes, fields: Fields) -> Doubles:
     return rows.view(np.int8).astype(np.float64)
 
 
+def _plain(config: AcceleratorConfig, scratchpad: Bytes, fields: Fields, group: int) -> Bytes:
+    """Return plain B of a command in the group `group` of C outputs as stored, (…, k, C)."""
+    addr = fields["weight_addr"] + group * fields["weight_tile_stride"]
+    return _read(scratchpad, addr, fields["k"], fields["weight_stride"], config.columns)
+
+
+def _packed(config: AcceleratorConfig, scratchpad: Bytes, fields: Fields, group: int) -> tuple[Ints, Bytes]:
+    """Return codes (…, steps, 4, C) of a command in the group `group` of C outputs; scale and special (…, groups of K, C, 2)."""
+    mode, columns = bitmod_modes(config)[fields["mode"]], config.columns
+    addr, lead = fields["weight_addr"] + group * fields["weight_tile_stride"], scratchpad.shape[:-1]
+    steps = ceil_div(fields["k"], 4)
+    order = _order(mode, steps)
+    pieces = _read(scratchpad, addr, len(order.first), fields["weight_stride"], 2 * columns)
+    headers = pieces[..., order.headers, :].reshape(*lead, -1, columns, 2)
+    codes = _fields(pieces, mode.low)[..., order.low, order.low_part, :]
+    if mode.high:
+        codes = codes | _fields(pieces, mode.high)[..., order.high, order.high_part, :] << mode.low
+    return codes.reshape(*lead, steps, 4, columns), headers
+
+
 def _weights(config: AcceleratorConfig, scratchpad: Bytes, fields: Fields, group: int) -> Doubles:
     """Return B of a command in the group `group` of C outputs with the scales, (…, k, C); zeros beyond its last output."""
     mode, columns, k = bitmod_modes(config)[fields["mode"]], config.columns, fields["k"]
-    addr = fields["weight_addr"] + group * fields["weight_tile_stride"]
-    lead = scratchpad.shape[:-1]
     if fields["mode"] == 0:
-        values = _read(scratchpad, addr, k, fields["weight_stride"], columns).view(np.int8).astype(np.float64)
+        values = _plain(config, scratchpad, fields, group).view(np.int8).astype(np.float64)
     else:
-        steps = ceil_div(k, 4)
-        order = _order(mode, steps)
-        pieces = _read(scratchpad, addr, len(order.first), fields["weight_stride"], 2 * columns)
-        headers = pieces[..., order.headers, :].reshape(*lead, -1, columns, 2)
-        codes = _fields(pieces, mode.low)[..., order.low, order.low_part, :]
-        if mode.high:
-            codes = codes | _fields(pieces, mode.high)[..., order.high, order.high_part, :] << mode.low
+        codes, headers = _packed(config, scratchpad, fields, group)
+        steps = codes.shape[-3]
         per_step = np.repeat(headers, mode.group // 4, axis=-3)[..., :steps, None, :, :]            # (…, steps, 1, C, 2)
-        worth = _value_table(mode)[per_step[..., 1] & 3, codes.reshape(*lead, steps, 4, columns)] * per_step[..., 0]
-        values = worth.reshape(*lead, 4 * steps, columns)[..., :k, :]
+        worth = _value_table(mode)[per_step[..., 1] & 3, codes] * per_step[..., 0]
+        values = worth.reshape(*codes.shape[:-3], 4 * steps, columns)[..., :k, :]
     values[..., max(0, fields["n"] - group * columns):] = 0
     return values
+
+
+def _float_products(config: AcceleratorConfig, scratchpad: Bytes, fields: Fields, group: int, top: int,
+                    bottom: int) -> Iterator[Words]:
+    """Yield float32 words (rows, C) of each group of K, of rows `top` to `bottom` − 1 and the group `group` of C outputs.
+
+    scratchpad: (bytes,).
+    """
+    mode, columns, k = bitmod_modes(config)[fields["mode"]], config.columns, fields["k"]
+    addr, stride = fields["activation_addr"], fields["activation_stride"]
+    rows = _read(scratchpad, addr + top * stride, bottom - top, stride, 2 * k)
+    left = rows.view(np.uint16).astype(np.int64)
+    if fields["mode"] == 0:
+        codes = _plain(config, scratchpad, fields, group).astype(np.int64)
+        headers = np.broadcast_to(np.array([1, 0], np.uint8), (ceil_div(k, mode.group), columns, 2))
+    else:
+        stored, headers = _packed(config, scratchpad, fields, group)
+        codes = stored.reshape(-1, columns)[:k].astype(np.int64)
+    beyond = max(0, fields["n"] - group * columns)
+    for index, start in enumerate(range(0, k, mode.group)):
+        run = slice(start, start + mode.group)
+        scales = headers[index, :, 0].astype(np.int64)
+        specials = np.array(mode.specials)[headers[index, :, 1] & 3]
+        words = _group_words(config.activation, left[:, run], codes[run].T, scales, specials, mode.precision)
+        words[:, beyond:] = 0
+        yield words
 
 
 # The engine: what it refuses ----------------------------------------------------------------------------------------
@@ -173,7 +220,7 @@ def _blocks(config: AcceleratorConfig, addr: int, stride: int, k: int) -> list[i
     while stride % size:
         size //= 2
     starts, start = [], 0
-    while start < k:
+    while start < k * config.activation_bytes:
         starts.append(start)
         start += size - (addr + start) % size
     return starts
@@ -194,7 +241,7 @@ def _first_fault(config: AcceleratorConfig, fields: Fields) -> Refusal | None:
                 return Refusal(ErrorCause.ACCUMULATOR_RANGE, acc_end)
             base = fields["activation_addr"] + top * fields["activation_stride"]
             for start in _blocks(config, base, fields["activation_stride"], k):
-                if wrong is not None and first[wrong] < start // 4:
+                if wrong is not None and first[wrong] < start // (4 * config.activation_bytes):
                     break
                 for row in range(height):
                     outside = _outside(base + row * fields["activation_stride"] + start, limit)
@@ -225,7 +272,7 @@ def check_bitmod(config: AcceleratorConfig, fields: Fields) -> None:
             check_aligned(fields[f"{operand}_{name}"], step)
     m, k, groups = fields["m"], fields["k"], ceil_div(fields["n"], config.columns)
     pieces = k if fields["mode"] == 0 else len(_order(bitmod_modes(config)[fields["mode"]], ceil_div(k, 4)).first)
-    ends = (fields["activation_addr"] + (m - 1) * fields["activation_stride"] + k - 1,
+    ends = (fields["activation_addr"] + (m - 1) * fields["activation_stride"] + k * config.activation_bytes - 1,
             fields["weight_addr"] + (groups - 1) * fields["weight_tile_stride"] + (pieces - 1) * fields["weight_stride"])
     acc_end = fields["acc_addr"] + (groups - 1) * fields["acc_tile_stride"] + m - 1
     if max(ends) >= config.scratchpad_bytes or acc_end >= config.accumulator_rows:
@@ -240,6 +287,9 @@ def check_bitmod(config: AcceleratorConfig, fields: Fields) -> None:
 def result_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpad: Bytes) -> Iterator[tuple[int, int, Ints]]:
     """Yield (accumulator row, accumulate, products (C,)) for each row that the engine writes: n-group → m-group → group → row."""
     run, rows = bitmod_modes(config)[command["mode"]].group, config.rows
+    if config.float_activations:
+        yield from _float_rows(config, command, scratchpad)
+        return
     activations = _activations(scratchpad, command)
     for j in range(ceil_div(command["n"], config.columns)):
         weights = _weights(config, scratchpad, command, j)
@@ -251,6 +301,26 @@ def result_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpa
                     yield addr, int(command["accumulate"] or start > 0), row
 
 
+def _float_rows(config: AcceleratorConfig, command: Mapping[str, int], scratchpad: Bytes) -> Iterator[tuple[int, int, Ints]]:
+    """Yield what `result_rows` does, of floating-point activations: float32 words."""
+    for j in range(ceil_div(command["n"], config.columns)):
+        for top in range(0, command["m"], config.rows):
+            bottom = min(top + config.rows, command["m"])
+            for index, words in enumerate(_float_products(config, scratchpad, command, j, top, bottom)):
+                for r, row in enumerate(words.astype(np.int64)):
+                    addr = command["acc_addr"] + j * command["acc_tile_stride"] + top + r
+                    yield addr, int(command["accumulate"] or index > 0), row
+
+
+def _run_floats(state: State, fields: Fields) -> None:
+    """Do what `run_matrix` does, of floating-point activations: groups rounded as a PE rounds, added in order in float32."""
+    scratchpads = state.scratchpad.reshape(-1, state.scratchpad.shape[-1])
+    for j, rows in enumerate(accumulator_rows(state, fields)):
+        for scratchpad, held in zip(scratchpads, rows.reshape(len(scratchpads), *rows.shape[-2:]), strict=True):
+            for index, words in enumerate(_float_products(state.config, scratchpad, fields, j, 0, fields["m"])):
+                add_floats(held, words, accumulate=bool(fields["accumulate"]) or index > 0)
+
+
 def run_matrix(state: State, fields: Fields) -> None:
     """Scratchpad × scratchpad → accumulator: exact products of groups, added in order; every addition saturates to acc_width.
 
@@ -259,6 +329,9 @@ def run_matrix(state: State, fields: Fields) -> None:
     config, k = state.config, fields["k"]
     check_bitmod(config, fields)
     state.counters["macs"] += fields["m"] * fields["n"] * k
+    if config.float_activations:
+        _run_floats(state, fields)
+        return
     run, accumulate = bitmod_modes(config)[fields["mode"]].group, bool(fields["accumulate"])
     activations = _activations(state.scratchpad, fields)
     largest = np.abs(activations).max(initial=0)

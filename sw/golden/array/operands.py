@@ -5,12 +5,15 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from hw.config import ceil_div
+from hw.elements import FP32
 from hw.isa import Dataflow, ErrorCause
+from sw.golden.arith.floating import float_add
 from sw.golden.refusal import Refusal, check_inside
 from sw.golden.state import Fields, State
 
 __all__ = [
-    "accumulator_rows", "add_saturating", "check_packed", "check_sizes", "elements", "plain_weights", "row_activations", "slots",
+    "accumulator_rows", "add_floats", "add_saturating", "check_packed", "check_sizes", "elements", "plain_weights",
+    "row_activations", "slots",
 ]
 
 
@@ -73,6 +76,11 @@ def accumulator_rows(state: State, fields: Fields) -> list[npt.NDArray[np.int64]
     check_inside(fields["acc_addr"], last, 1, config.accumulator_rows, ErrorCause.ACCUMULATOR_RANGE)
     firsts = [fields["acc_addr"] + j * stride for j in range(groups)]
     return [state.accumulator[..., first:first + m, :] for first in firsts]
+
+
+def add_floats(rows: npt.NDArray[np.int64], words: npt.NDArray[np.uint64], *, accumulate: bool) -> None:
+    """Add float32 words to accumulator rows, or to +0 instead, in place: to nearest, ties to even, subnormal numbers zero."""
+    rows[...] = float_add(FP32, rows if accumulate else np.zeros_like(rows), words)
 
 
 def add_saturating(state: State, rows: npt.NDArray[np.int64], psum: npt.NDArray[np.int64], *, accumulate: bool) -> None:

@@ -93,7 +93,7 @@ def _check(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream]
     for name, nibbles in (("source", VectorSource.UINT4), ("output", VectorOutput.UINT4)):
         if fields[name] == nibbles and config.vector_lanes == 1:
             raise Refusal(ErrorCause.UNSUPPORTED, fields[name])
-    if fields["c_use"] == StreamUse.BIAS and fields["source"] != VectorSource.ACCUMULATOR:
+    if fields["c_use"] == StreamUse.BIAS and (config.float_activations or fields["source"] != VectorSource.ACCUMULATOR):
         raise Refusal(ErrorCause.UNSUPPORTED, fields["c_use"])
     if fields["sum"] == 2 and fields["post"]:
         raise Refusal(ErrorCause.UNSUPPORTED, fields["post"])
@@ -168,6 +168,8 @@ def _block(config: AcceleratorConfig, fields: Fields, streams: dict[str, Stream]
     operands = {name: stream.read(config, scratchpad, block, n, _dtype(fields, name)) for name, stream in streams.items()}
     if fields["source"] == VectorSource.ACCUMULATOR:
         a: npt.NDArray[np.generic] = _read_accumulator(config, fields, accumulator, block, n)
+        if config.float_activations:
+            a = a.astype(np.uint32).view(np.float32)
     elif fields["source"] == VectorSource.ROW:
         assert row0 is not None
         a, row0 = row0, None
