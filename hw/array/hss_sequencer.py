@@ -21,8 +21,9 @@ def hss_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the layout of a tile: weights of one step of K for C outputs, and the tokens that stream past them.
 
     `h1`, `h0`, `group`: of its mode, `group` their product. `coordinates`: records have some; `packed`: they are whole. `fresh`:
-    first step of K, so weights and tokens start at the given addresses, else they go on. `depth`: valid inputs; `rows`: weights
-    that are loaded of each column; `columns`: valid outputs. `last`: last tile of its command.
+    first step of K, so weights and tokens start at the given addresses, else they go on. `again`, where there are series: tokens
+    go back to inputs of before, for a further term. `depth`: valid inputs; `rows`: weights that are loaded of each column;
+    `columns`: valid outputs. `last`: last tile of its command.
     """
     modes = hss_modes(config)
     return data.StructLayout({
@@ -32,6 +33,7 @@ def hss_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
         "coordinates": 1,
         "sdq": 1,
         "fresh": 1,
+        "again": int(any(mode.following for mode in modes)),
         "last": 1,
         "accumulate": 1,
         "activation_addr": running_address("activation_addr"),
@@ -48,6 +50,8 @@ def hss_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 class HssSequencer(wiring.Component):
     """Checks a command and gives its tiles in order: n-group → piece of up to `hss_tokens` tokens → step of K.
+
+    Of a series (TASD) each granule of K comes once for each term, so that activations and sums stay where they are.
 
     The first tile comes `latency` cycles after the command was taken, then one a cycle; the next command is taken in the cycle
     after the last tile at the earliest. Addresses advance by adding.
@@ -75,24 +79,28 @@ class HssSequencer(wiring.Component):
         m = Module()
         config, tile = self.config, self.o.p
         command = Signal(descriptor_layout(Unit.MATRIX))
-        mode = Signal(data.StructLayout({"h1": 4, "h0": 3, "group": tile.group.shape(), "granule": tile.depth.shape(),
-                                         "coordinates": 1, "sdq": 1, "packed": 1}))
-        most = hss_tokens(config)
+        most, deepest = hss_tokens(config), max(len(mode.terms) for mode in hss_modes(config))
+        terms = Signal(data.ArrayLayout(self._step_layout(), deepest))
+        term, last_term = (Signal(range(deepest), name=name) for name in ("term", "last_term"))
+        part, again = Signal(terms[0].parts.shape()), Signal(len(tile.again))
+        mode = terms[term] if deepest > 1 else terms[0]
         left = {name: Signal(_WIDTHS[name], name=f"{name}_left") for name in ("n", "m", "k")}
         row, activation, weight = (Signal(tile[name].shape(), name=name) for name in (
             "activation_addr", "activation_addr", "weight_addr"))
         column_acc, acc = Signal(tile.acc_addr.shape()), Signal(tile.acc_addr.shape())
+        granule_k, granule_activation = Signal.like(left["k"]), Signal(tile.activation_addr.shape())    # where each term begins
         fresh = Signal()
-        last_n, last_m, last_k = left["n"] <= config.columns, left["m"] <= most, left["k"] <= mode.granule
-        depth = Mux(last_k, left["k"], mode.granule)
+        last_n, last_m, ends_k = left["n"] <= config.columns, left["m"] <= most, left["k"] <= mode.granule
+        ends_term, last_k = ends_k | (part == mode.parts), ends_k & (term == last_term)
+        depth = Mux(ends_k, left["k"], mode.granule)
         m.d.comb += [
             tile.h1.eq(mode.h1), tile.h0.eq(mode.h0), tile.group.eq(mode.group), tile.coordinates.eq(mode.coordinates),
-            tile.sdq.eq(mode.sdq), tile.fresh.eq(fresh), tile.last.eq(last_n & last_m & last_k),
+            tile.sdq.eq(mode.sdq), tile.fresh.eq(fresh), tile.again.eq(again), tile.last.eq(last_n & last_m & last_k),
             tile.accumulate.eq(command.accumulate | ~fresh),
             tile.activation_addr.eq(activation), tile.activation_stride.eq(command.activation_stride),
             tile.weight_addr.eq(weight), tile.weight_stride.eq(command.weight_stride), tile.acc_addr.eq(acc),
             tile.tokens.eq(Mux(last_m, left["m"], most)), tile.depth.eq(depth),
-            tile.rows.eq(Mux(mode.packed | ~last_k, config.rows, left["k"])),
+            tile.rows.eq(Mux(mode.packed | ~ends_k, config.rows, left["k"])),
             tile.columns.eq(Mux(last_n, left["n"], config.columns)),
         ]
 
@@ -100,7 +108,10 @@ class HssSequencer(wiring.Component):
             return [address.value.eq(command[name]), address.overflow.eq(0)]
 
         def start_steps(address: Any) -> list:
-            return [fresh.eq(1), left["k"].eq(command.k), activation.eq(address)]
+            return [fresh.eq(1), left["k"].eq(command.k), activation.eq(address), *start_granule(command.k, address)]
+
+        def start_granule(k: Any, address: Any) -> list:
+            return [term.eq(0), part.eq(0), granule_k.eq(k), granule_activation.eq(address)] if deepest > 1 else []
 
         with m.FSM(name="sequencer"):
             with m.State("IDLE"):
@@ -112,7 +123,7 @@ class HssSequencer(wiring.Component):
                 m.d.comb += self.busy.eq(1)
                 m.d.sync += [*start(row, "activation_addr"), *start(weight, "weight_addr"), *start(column_acc, "acc_addr"),
                              *start(acc, "acc_addr"), left["n"].eq(command.n), left["m"].eq(command.m)]
-                self._look_up(m, command.mode, mode)
+                self._look_up(m, command.mode, terms, last_term)
                 m.next = "START"
                 self._check(m, command)
             with m.State("START"):
@@ -122,9 +133,15 @@ class HssSequencer(wiring.Component):
             with m.State("TILES"):
                 m.d.comb += [self.busy.eq(1), self.o.valid.eq(1)]
                 with m.If(self.o.ready):
-                    m.d.sync += fresh.eq(0)
-                    with m.If(~last_k):
-                        m.d.sync += [left["k"].eq(left["k"] - mode.granule), activation.eq(advance(activation, mode.granule))]
+                    m.d.sync += [fresh.eq(0), again.eq(0)]
+                    with m.If(ends_term & (term != last_term)):
+                        m.d.sync += [left["k"].eq(granule_k), activation.eq(granule_activation), term.eq(term + 1), part.eq(0),
+                                     again.eq(1)]
+                    with m.Elif(~last_k):
+                        k, inputs = left["k"] - mode.granule, advance(activation, mode.granule)
+                        m.d.sync += [left["k"].eq(k), activation.eq(inputs), part.eq(part + 1)]
+                        with m.If(ends_term):
+                            m.d.sync += start_granule(k, inputs)
                     with m.Elif(~last_m):
                         below = advance(row, command.activation_stride << ceil_log2(most))
                         m.d.sync += [left["m"].eq(left["m"] - most), row.eq(below), *start_steps(below),
@@ -141,13 +158,22 @@ class HssSequencer(wiring.Component):
                 m.d.comb += [self.busy.eq(1), self.fault.eq(1)]
         return m
 
-    def _look_up(self, m: Module, number: Value, mode: Any) -> None:
+    def _step_layout(self) -> data.StructLayout:
+        """Return the layout of what the steps of a term are; `parts`: how many there are in a granule of its series, less one."""
+        tile = self.o.p
+        most = max(mode.group // term.group for mode in hss_modes(self.config) for term in mode.terms)
+        return data.StructLayout({"h1": 4, "h0": 3, "group": tile.group.shape(), "granule": tile.depth.shape(), "coordinates": 1,
+                                  "sdq": 1, "packed": 1, "parts": range(most)})
+
+    def _look_up(self, m: Module, number: Value, terms: Any, last_term: Signal) -> None:
         """Set what the steps of a mode are; unknown modes are refused anyway."""
         for index, known in enumerate(hss_modes(self.config)):
             with m.If(number == index):
-                m.d.sync += [mode.h1.eq(known.h1), mode.h0.eq(known.h0), mode.group.eq(known.group),
-                             mode.granule.eq(hss_granule(self.config, known)), mode.coordinates.eq(not known.dense),
-                             mode.sdq.eq(known.sdq), mode.packed.eq(known.packed)]
+                m.d.sync += last_term.eq(len(known.terms) - 1)
+                for view, term in zip(terms, known.terms, strict=False):
+                    m.d.sync += [view.h1.eq(term.h1), view.h0.eq(term.h0), view.group.eq(term.group),
+                                 view.granule.eq(hss_granule(self.config, term)), view.coordinates.eq(not term.dense),
+                                 view.sdq.eq(term.sdq), view.packed.eq(term.packed), view.parts.eq(known.group // term.group - 1)]
 
     def _check(self, m: Module, command: Any) -> None:
         """Go to FAULT with a report where the command cannot be done; the first rule that is broken is the one reported."""

@@ -23,6 +23,7 @@ class HssShape:
     groups : int
         Groups of 8 MACs.
     modes : tuple of HssMode
+        Of single steps, no series.
     psum_width : int
     gating : bool
         Operands of zero products hold still; else only sums are right, and nothing is counted.
@@ -36,7 +37,8 @@ class HssShape:
     @classmethod
     def of(cls, config: AcceleratorConfig) -> "HssShape":
         """Return the shape of a config's columns."""
-        return cls(groups=config.rows // GROUP, modes=hss_modes(config), psum_width=config.psum_width)
+        terms = tuple(term for mode in hss_modes(config) for term in mode.terms)
+        return cls(groups=config.rows // GROUP, modes=terms, psum_width=config.psum_width)
 
     @property
     def rows(self) -> int:

@@ -78,8 +78,9 @@ class HssStreamer(wiring.Component):
         beyond = address.overflow | (address.value + tile.depth > config.scratchpad_bytes)
         beyond_acc = acc.overflow | (acc.value >= config.accumulator_rows)
         m.d.comb += [
-            fetch.valid.eq(self.loaded & ~self.fault & ~self.halt), fetch.fresh.eq(tile.fresh), fetch.stream.eq(token),
-            fetch.addr.eq(address.value), fetch.count.eq(tile.depth), fetch.spacing.eq(tile.group), self.o.eq(fetch.o),
+            fetch.valid.eq(self.loaded & ~self.fault & ~self.halt), fetch.fresh.eq(tile.fresh | tile.again),
+            fetch.stream.eq(token), fetch.addr.eq(address.value), fetch.count.eq(tile.depth), fetch.spacing.eq(tile.group),
+            self.o.eq(fetch.o),
             self.issue.eq(fetch.ready), self.h0.eq(tile.h0), self.sdq.eq(tile.sdq),
             self.tag.addr.eq(acc.value), self.tag.accumulate.eq(tile.accumulate), self.tag.last.eq(tile.last & (left == 1)),
             self.fault.eq(self.loaded & (beyond | beyond_acc)),

@@ -4,18 +4,19 @@ M tokens, N outputs, K reduction. A column multiplies R values at once, in R/8 g
 what a mode keeps of H1 blocks of H0 values of each group.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from hw.config import AcceleratorConfig, ceil_div, ceil_power_of_two
 from hw.engines.info import EngineInfo, check_frame
 from hw.errors import ConfigError
-from hw.families import Format, OutlierFormat, SparseFormat
+from hw.families import Format, OutlierFormat, SeriesFormat, SparseFormat
 from hw.formats import format_named
 
 __all__ = [
     "BLOCK", "BLOCKS", "COMMAND_LATENCY", "DENSE", "GROUP", "HSS", "METADATA", "RESULT_LATENCY", "STC", "TC", "TOKENS",
-    "HssMode", "hss_command_cycles", "hss_command_latency",
-    "hss_fetches", "hss_granule", "hss_load_cycles", "hss_mode", "hss_modes", "hss_record_slots", "hss_tokens",
+    "HssMode", "HssStep", "hss_command_cycles", "hss_command_latency", "hss_fetches", "hss_granule", "hss_load_cycles",
+    "hss_mode", "hss_modes", "hss_record_slots", "hss_steps", "hss_tokens",
 ]
 
 BLOCKS, BLOCK = 4, 2                # G1 and G0: blocks of a group that are kept, and values in each
@@ -39,27 +40,58 @@ class HssMode:
         In every 8 values one int8 outlier and up to six FP4 inliers (H1 = H0 = 4: two eights a group).
     packed : bool
         Weights come as records; else as plain slots.
+    following : tuple of HssMode
+        Of a series (TASD) the terms behind this one, which share its inputs and its sums.
     """
 
     h1: int = BLOCKS
     h0: int = BLOCK
     sdq: bool = False
     packed: bool = True
+    following: tuple["HssMode", ...] = ()
+
+    @property
+    def terms(self) -> tuple["HssMode", ...]:
+        """The terms of a series in order; of anything else itself."""
+        return (replace(self, following=()), *self.following) if self.following else (self,)
 
     @property
     def dense(self) -> bool:
         """Whether no coordinates are needed."""
-        return self.h1 == BLOCKS and self.h0 == BLOCK
+        return self.h1 == BLOCKS and self.h0 == BLOCK and not self.following
 
     @property
     def group(self) -> int:
-        """Dense coordinates of a group."""
-        return self.h1 * self.h0
+        """Dense coordinates of a group; of a series the least that are whole groups of every term."""
+        return math.lcm(*(term.h1 * term.h0 for term in self.terms))
 
     @property
     def speedup(self) -> float:
         """Multiply-accumulates of the dense mode in the time of one of these."""
-        return self.group / GROUP
+        return 1 / sum(GROUP / term.group for term in self.terms)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HssStep:
+    """A tile of weights that tokens stream past: one record of each column.
+
+    Attributes
+    ----------
+    term : int
+        Number of its term.
+    mode : HssMode
+        Of that term.
+    first, depth : int
+        First input (of K), and how many there are.
+    again : bool
+        The first of a further term of a series: back at inputs that went past before.
+    """
+
+    term: int
+    mode: HssMode
+    first: int
+    depth: int
+    again: bool
 
 
 DENSE = HssMode(packed=False)
@@ -84,9 +116,12 @@ def hss_mode(fmt: Format) -> HssMode:
         if not fmt.outer_bits and (fmt.inner_keep, fmt.inner_of) in _PATTERNS:
             h1, h0 = _PATTERNS[fmt.inner_keep, fmt.inner_of]
             return HssMode(h1=h1, h0=h0)
+    if isinstance(fmt, SeriesFormat) and all(term in _PATTERNS for term in fmt.terms):
+        first, *following = (HssMode(h1=h1, h0=h0) for h1, h0 in map(_PATTERNS.__getitem__, fmt.terms))
+        return replace(first, following=tuple(following))
     raise ConfigError(f"a format for structured sparsity must be hss-4:H1-2:H0 with H1 from 4 to 8 and H0 from 2 to 4, one of "
-                      f"{', '.join(f'{keep}:{of}' for keep, of in _PATTERNS)}, or SDQ with 1:8 outliers and 6:8 inliers, "
-                      f"not {fmt.name!r}")
+                      f"{', '.join(f'{keep}:{of}' for keep, of in _PATTERNS)}, a series of these, or SDQ with 1:8 outliers and "
+                      f"6:8 inliers, not {fmt.name!r}")
 
 
 def hss_modes(config: AcceleratorConfig) -> tuple[HssMode, ...]:
@@ -95,13 +130,28 @@ def hss_modes(config: AcceleratorConfig) -> tuple[HssMode, ...]:
 
 
 def hss_granule(config: AcceleratorConfig, mode: HssMode) -> int:
-    """Return the inputs (of K) that a column takes at once."""
+    """Return the inputs (of K) that a column takes at once; of a series, those that are whole steps of every term."""
     return config.rows // GROUP * mode.group
 
 
 def hss_record_slots(config: AcceleratorConfig, mode: HssMode) -> int:
-    """Return the slots of C bytes that a tile of weights is stored in: coordinates, then values."""
+    """Return the slots of C bytes that a tile of weights is stored in, coordinates, then values; of a series all of a granule."""
+    if mode.following:
+        return sum(mode.group // term.group * hss_record_slots(config, term) for term in mode.terms)
     return config.rows + (0 if mode.dense else config.rows // GROUP * METADATA)
+
+
+def hss_steps(config: AcceleratorConfig, mode: HssMode, k: int) -> list[HssStep]:
+    """Return the steps of K in order; of a series each granule's of the first term, then the same inputs' of the next."""
+    granule = hss_granule(config, mode)
+    steps = []
+    for start in range(0, k, granule):
+        for number, term in enumerate(mode.terms):
+            step = hss_granule(config, term)
+            for first in range(start, min(start + granule, k), step):
+                again = number > 0 and first == start
+                steps.append(HssStep(term=number, mode=term, first=first, depth=min(step, k - first), again=again))
+    return steps
 
 
 def hss_tokens(config: AcceleratorConfig) -> int:
@@ -111,19 +161,18 @@ def hss_tokens(config: AcceleratorConfig) -> int:
 
 def hss_load_cycles(config: AcceleratorConfig, mode: HssMode, k: int) -> list[int]:
     """Return the cycles that weights of each step of K take to load, in order; plain slots beyond K are not read."""
-    steps = ceil_div(k, hss_granule(config, mode))
     if mode.packed:
-        return [hss_record_slots(config, mode)] * steps
-    return [config.rows] * (steps - 1) + [(k - 1) % config.rows + 1]
+        return [hss_record_slots(config, step.mode) for step in hss_steps(config, mode, k)]
+    return [config.rows] * (ceil_div(k, config.rows) - 1) + [(k - 1) % config.rows + 1]
 
 
 def hss_command_cycles(config: AcceleratorConfig, m: int, n: int, k: int, mode: int = 0) -> int:
     """Return the cycles from one command to the next in an unbroken run of such commands, reads never refused.
 
-    ⌈N/C⌉ · Σ over steps of K, of which there are ⌈K / (R/8 · H1 · H0)⌉, of max(M, load): with a record of R·3/2 slots the load is
-    hidden from M = 24 on where R is 16. M beyond `hss_tokens` is cut into pieces. Rows of activations begin at lines; where one
-    does not, and the first slice of a piece crosses lines, that slice takes two cycles. Where the last step of a command is
-    shorter than `COMMAND_LATENCY`, up to COMMAND_LATENCY − 1 cycles more.
+    ⌈N/C⌉ · Σ over steps of K, of which there are ⌈K / (R/8 · H1 · H0)⌉, of a series for each term, of max(M, load): with a record
+    of R·3/2 slots the load is hidden from M = 24 on where R is 16. M beyond `hss_tokens` is cut into pieces. Rows of activations
+    begin at lines; where one does not, and the first slice of a piece or of a further term crosses lines, that slice takes two
+    cycles. Where the last step of a command is shorter than `COMMAND_LATENCY`, up to COMMAND_LATENCY − 1 cycles more.
     """
     chosen, tokens = hss_modes(config)[mode], hss_tokens(config)
     pieces = [tokens] * (m // tokens) + [m % tokens] * (m % tokens > 0)
@@ -151,8 +200,11 @@ def _wrap(m: int, tokens: int, loads: list[int]) -> int:
 
 
 def hss_fetches(config: AcceleratorConfig, m: int, n: int, k: int, mode: int = 0) -> int:
-    """Return the lines of activations that a command reads, rows beginning at lines: each once for each group of N."""
-    return ceil_div(n, config.columns) * m * ceil_div(k, config.line_bytes)
+    """Return the lines of activations that a command reads, rows beginning at lines: each once for each group of N, and once more
+    for each further term of a series and granule."""
+    chosen = hss_modes(config)[mode]
+    again = sum(step.again for step in hss_steps(config, chosen, k))
+    return ceil_div(n, config.columns) * m * (ceil_div(k, config.line_bytes) + again)
 
 
 def _psum_width(config: AcceleratorConfig) -> int:
@@ -180,7 +232,7 @@ def _check_baseline(config: AcceleratorConfig, name: str, least: HssMode) -> Non
     """Check what both baselines of the same frame lack: every mode must be dense, or `least`."""
     _check(config)
     for fmt, mode in zip(config.weight_formats, hss_modes(config)[1:], strict=True):
-        if not mode.dense and mode != least:
+        if not mode.dense and any(term != least for term in mode.terms):
             raise ConfigError(f"AcceleratorConfig.weight_formats must be {name}, not {fmt!r}: others are for engine 'hss'")
 
 

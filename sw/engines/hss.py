@@ -1,6 +1,6 @@
 """The structured-sparsity engine as the runtime sees it: when its commands are done, how its weights lie and are made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,11 @@ from hw.engines.hss import (
     hss_load_cycles,
     hss_modes,
     hss_record_slots,
+    hss_steps,
     hss_tokens,
 )
 from hw.errors import ConfigError
-from hw.families import OutlierFormat, SparseFormat
+from hw.families import OutlierFormat, SeriesFormat, SparseFormat
 from hw.formats import format_named
 from sw.engines.hss_records import compress, group_bytes, sdq_group_bytes
 from sw.engines.plain import pack_plain, plain_layout
@@ -26,10 +27,11 @@ from sw.engines.runtime import EngineRuntime, WeightLayout
 from sw.formats.groups import ranks
 from sw.formats.rows import quantize_rows
 from sw.formats.scaled_rounding import rounding
+from sw.formats.series import decompose
 from sw.formats.sparse import keep_masks
 from sw.layout import round_up
 
-__all__ = ["HSS_RUNTIME", "HssTiming", "hss_layout", "pack_hss", "pack_sdq", "pack_sparse"]
+__all__ = ["HSS_RUNTIME", "HssTiming", "hss_layout", "pack_hss", "pack_sdq", "pack_series", "pack_sparse"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -56,21 +58,21 @@ class HssTiming:
         """Return the cycle of `done` of a command that is taken at `at`."""
         config, k = self.config, fields["k"]
         mode = hss_modes(config)[fields["mode"]]
-        most, loads = hss_tokens(config), hss_load_cycles(config, mode, k)
+        most, loads, steps = hss_tokens(config), hss_load_cycles(config, mode, k), hss_steps(config, mode, k)
         pieces = [min(most, fields["m"] - first) for first in range(0, fields["m"], most)]
         groups = ceil_div(fields["n"], config.columns)
         before = self.stream_start
         lines = config.line_bytes
-        # Rows that begin in the middle of a line: the first slice of each that crosses it takes two reads.
         begins = (fields["activation_addr"] + np.arange(fields["m"]) * fields["activation_stride"]) % lines
-        late = begins + min(k, hss_granule(config, mode)) > lines
         shared = self._same_bank(fields, mode_slots=sum(loads))
         tokens, load = [], []
         for number, piece in enumerate(pieces):
-            twice = int(np.count_nonzero(late[number * most:number * most + piece]))
-            for step, slots in enumerate(loads):
-                tokens.append(piece + (twice if step == 0 else 0))
-                reads = min(piece, ceil_div(piece * hss_granule(config, mode), lines)) if shared else 0
+            starts = begins[number * most:number * most + piece]
+            for step, slots in zip(steps, loads, strict=True):
+                # Rows that begin in the middle of a line: a first slice that crosses it takes two reads.
+                anew = step.first == 0 or step.again
+                tokens.append(piece + int(np.count_nonzero((starts + step.first) % lines + step.depth > lines)) * anew)
+                reads = min(piece, ceil_div(piece * hss_granule(config, step.mode), lines)) if shared else 0
                 load.append(slots + reads)
         costs = np.maximum(tokens, np.roll(load, -1))               # from the start of a tile to that of the next one
         self.stream_start = max(self.streamed, max(at + COMMAND_LATENCY, self.stream_start) + load[0])
@@ -113,8 +115,9 @@ def hss_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> WeightLa
 def pack_hss(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) -> tuple[Bytes, Floats]:
     """Return the records of weights (N, K), rounded to the format of the layout's mode, and the scale of each output.
 
-    Sparse formats: what their codec keeps, int8, a scale a row. SDQ: outliers and inliers chosen as its codec does, int8 in units
-    of the row's scale, and FP4 in units of that times a power of two for each 16, for which the accumulator needs no other scale.
+    Sparse formats and series: what their codec keeps, int8, a scale a row. SDQ: outliers and inliers chosen as its codec does,
+    int8 in units of the row's scale, and FP4 in units of that times a power of two for each 16, for which the accumulator needs
+    no other scale.
     """
     if not layout.mode:
         return pack_plain(config, layout, matrix)
@@ -124,8 +127,11 @@ def pack_hss(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) ->
         q, scale = quantize_rows(padded)
         outliers, inliers, shifts = _sdq(fmt, padded, q, scale)
         return pack_sdq(config, layout, outliers, inliers, shifts), scale
-    assert isinstance(fmt, SparseFormat)
     q, scale = quantize_rows(padded)
+    if isinstance(fmt, SeriesFormat):
+        terms, _ = decompose(q, fmt.terms)
+        return pack_series(config, layout, terms), scale
+    assert isinstance(fmt, SparseFormat)
     widened = np.pad(np.abs(padded), ((0, 0), (0, -padded.shape[1] % fmt.block)))
     outer, inner = keep_masks(fmt, widened)
     kept = (inner & outer[..., None]).reshape(widened.shape)[:, :padded.shape[1]]
@@ -154,11 +160,32 @@ def pack_sparse(config: AcceleratorConfig, layout: WeightLayout, matrix: npt.NDA
     PatternError
         If they do not.
     """
+    return pack_series(config, layout, [matrix])
+
+
+def pack_series(config: AcceleratorConfig, layout: WeightLayout, terms: Sequence[npt.NDArray[np.int8]]) -> Bytes:
+    """Return the records of a series of integers (N, K), each with the pattern of its term of the layout's mode, flat.
+
+    Raises
+    ------
+    PatternError
+        If one does not keep its pattern.
+    """
     mode = hss_modes(config)[layout.mode]
-    padded = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % layout.granule)))
-    values, cp1, cp0 = compress(mode, padded)
-    coordinates, stored = group_bytes(values, cp1, cp0)
-    return _records(config, layout, coordinates[..., :0] if mode.dense else coordinates, stored)
+    records = []
+    for term, matrix in zip(mode.terms, terms, strict=True):
+        padded = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % layout.granule)))
+        values, cp1, cp0 = compress(term, padded)
+        coordinates, stored = group_bytes(values, cp1, cp0)
+        records.append(_records(config, coordinates[..., :0] if term.dense else coordinates, stored))
+    if len(records) == 1:
+        return _streams(config, layout, records[0])
+    taken = [0] * len(records)
+    ordered = []
+    for step in hss_steps(config, mode, layout.k):          # as they are read; nothing of a term beyond K
+        ordered.append(records[step.term][:, taken[step.term]])
+        taken[step.term] += 1
+    return _streams(config, layout, np.stack(ordered, axis=1))
 
 
 def pack_sdq(config: AcceleratorConfig, layout: WeightLayout, outliers: npt.NDArray[np.int8], inliers: Bytes,
@@ -170,19 +197,23 @@ def pack_sdq(config: AcceleratorConfig, layout: WeightLayout, outliers: npt.NDAr
     PatternError
         If an eight has more than one outlier or six inliers.
     """
-    return _records(config, layout, *sdq_group_bytes(outliers, inliers, shifts))
+    return _streams(config, layout, _records(config, *sdq_group_bytes(outliers, inliers, shifts)))
 
 
-def _records(config: AcceleratorConfig, layout: WeightLayout, coordinates: Bytes, values: Bytes) -> Bytes:
-    """Return what each output has for its groups, (N, groups, bytes) twice, as slots: outputs side by side, groups in records."""
-    per_step = config.rows // GROUP
-    n, columns, slot = len(values), config.columns, config.weight_slot_bytes
+def _records(config: AcceleratorConfig, coordinates: Bytes, values: Bytes) -> Bytes:
+    """Return what each output has for its groups, (N, groups, bytes) twice, as records (N, steps, slots): coordinates first."""
+    per_step, n = config.rows // GROUP, len(values)
 
     def of_steps(part: Bytes) -> Bytes:
         return part.reshape(n, part.shape[1] // per_step, per_step * part.shape[-1])
 
-    records = np.concatenate([of_steps(coordinates), of_steps(values)], axis=-1)            # (N, steps, slots)
-    records = np.pad(records, ((0, round_up(n, columns) - n), (0, 0), (0, 0)))
+    return np.concatenate([of_steps(coordinates), of_steps(values)], axis=-1)
+
+
+def _streams(config: AcceleratorConfig, layout: WeightLayout, records: Bytes) -> Bytes:
+    """Return records (N, steps, slots) as streams, flat: outputs side by side, a slot after the other."""
+    columns, slot = config.columns, config.weight_slot_bytes
+    records = np.pad(records, ((0, round_up(len(records), columns) - len(records)), (0, 0), (0, 0)))
     slots = records.reshape(-1, columns, *records.shape[1:]).transpose(0, 2, 3, 1)          # (N groups, steps, slots, C)
     streams = np.pad(slots, ((0, 0), (0, 0), (0, 0), (0, slot - columns))).reshape(len(slots), -1)
     return np.pad(streams, ((0, 0), (0, layout.group_stride - streams.shape[1]))).ravel()

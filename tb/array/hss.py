@@ -7,12 +7,13 @@ import numpy as np
 
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines.hss import HssMode, hss_granule, hss_modes, hss_record_slots
-from sw.engines.hss import hss_layout, pack_sdq, pack_sparse
+from sw.engines.hss import hss_layout, pack_sdq, pack_series
 from tb.array.engine import EngineBench, command_of
 
-__all__ = ["ALL", "SDQ", "SMALL", "HssBench", "config_of", "place", "random_case", "random_sdq", "random_sparse"]
+__all__ = ["ALL", "SDQ", "SERIES", "SMALL", "HssBench", "config_of", "place", "random_case", "random_sdq", "random_sparse"]
 
 ALL = tuple(f"hss-4:{h1}-2:{h0}" for h1 in range(4, 9) for h0 in range(2, 5))
+SERIES = ("tasd-2:4+1:8", "tasd-1:8+1:8", "tasd-2:4+2:4", "tasd-1:8+2:4+1:4")
 SDQ = "sdq-7:8-1:8int8-6:8fp4"
 SMALL = {"dataflows": ("ws",), "bus_width": 256, "scratchpad_bytes": 8192, "scratchpad_banks": 4, "accumulator_rows": 64,
          "vector_lanes": 2}
@@ -65,9 +66,9 @@ def place(config: AcceleratorConfig, mode: int, m: int, n: int, k: int, rng: np.
             padded = ceil_div(k, layout.granule) * layout.granule
             data = pack_sdq(config, layout, *random_sdq(n, padded, rng))
         else:
-            w = random_sparse(chosen, n, k, rng)
-            product = a.astype(np.int64) @ w.T
-            data = pack_sparse(config, layout, w)
+            terms = [random_sparse(term, n, k, rng) for term in chosen.terms]
+            product = a.astype(np.int64) @ sum(term.astype(np.int64) for term in terms).T
+            data = pack_series(config, layout, terms)
         tile_stride = layout.group_stride
     else:
         w = rng.integers(-128, 128, (k, n)).astype(np.int8)

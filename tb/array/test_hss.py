@@ -8,7 +8,7 @@ from hw.array.hss import HssEngine
 from hw.engines.hss import hss_command_cycles, hss_modes
 from sw.engines.hss import hss_layout, pack_sparse
 from sw.golden.array.hss import result_rows
-from tb.array.hss import ALL, SDQ, HssBench, config_of, place, random_case, random_sparse
+from tb.array.hss import ALL, SDQ, SERIES, HssBench, config_of, place, random_case, random_sparse
 from tb.sim import simulate
 
 CONFIGS = {
@@ -18,12 +18,14 @@ CONFIGS = {
     "sdq-only": config_of(SDQ, columns=3, vector_lanes=3),
     "stc": config_of("2:4", "hss-4:4-2:2", engine="stc", columns=3, vector_lanes=3),
     "tc": config_of(engine="tc", columns=4),
-    "two-groups": config_of("hss-4:8-2:4", "hss-4:5-2:3", SDQ, rows=16, bus_width=512),
+    "series": config_of(*SERIES),
+    "two-groups": config_of("hss-4:8-2:4", "hss-4:5-2:3", SDQ, "tasd-2:4+1:8", rows=16, bus_width=512, scratchpad_bytes=1 << 14),
 }
 
 
 @pytest.mark.parametrize(("name", "stall", "one_port"), [
-    *((name, 0.0, False) for name in CONFIGS), ("all", 0.4, False), ("rank-1", 0.0, True), ("sdq", 0.2, True)])
+    *((name, 0.0, False) for name in CONFIGS), ("all", 0.4, False), ("rank-1", 0.0, True), ("sdq", 0.2, True),
+    ("series", 0.4, False), ("series", 0.0, True)])
 def test_random_commands(name: str, stall: float, one_port: bool) -> None:
     """Back to back, modes in turn, operands stalled or in one bank: the same rows in the same order, all counters right."""
     config = CONFIGS[name]

@@ -16,11 +16,11 @@ from hw.engines import hss as laws
 from hw.engines.hss import hss_command_cycles, hss_command_latency, hss_fetches, hss_granule, hss_modes, hss_record_slots
 from hw.memory.vfmu import VariableFetch
 from sw.engines.hss import HssTiming
-from tb.array.hss import ALL, SDQ, HssBench, config_of, place
+from tb.array.hss import ALL, SDQ, SERIES, HssBench, config_of, place
 from tb.sim import put_one, simulate
 
 HIGHLIGHT = config_of(*ALL)
-OTHERS = config_of("2:4", "1:8", SDQ)
+OTHERS = config_of("2:4", "1:8", SDQ, *SERIES)
 
 
 def run(config: AcceleratorConfig, commands: list[dict[str, int]], scratchpad: np.ndarray) -> HssBench:
@@ -32,10 +32,10 @@ def run(config: AcceleratorConfig, commands: list[dict[str, int]], scratchpad: n
 
 
 def law(config: AcceleratorConfig, m: int, n: int, k: int, mode: int) -> int:
-    """Return ⌈N/C⌉·⌈K/(R/8·H1·H0)⌉·max(M, load), as the specification has it."""
-    chosen = hss_modes(config)[mode]
-    steps = ceil_div(k, config.rows // 8 * chosen.h1 * chosen.h0)
-    return ceil_div(n, config.columns) * steps * max(m, hss_record_slots(config, chosen))
+    """Return ⌈N/C⌉·⌈K/(R/8·H1·H0)⌉·max(M, load), as the specification has it; of a series the sum over its terms."""
+    return ceil_div(n, config.columns) * sum(
+        ceil_div(k, config.rows // 8 * term.h1 * term.h0) * max(m, hss_record_slots(config, term))
+        for term in hss_modes(config)[mode].terms)
 
 
 @pytest.mark.parametrize("config", [HIGHLIGHT, OTHERS], ids=["highlight", "others"])
@@ -57,7 +57,7 @@ def test_every_mode_takes_the_cycles_of_the_law(config: AcceleratorConfig) -> No
         assert set(np.diff(bench.done[3 * index:3 * index + 3])) == {cycles}, commands[3 * index]
     # Where a mode follows another, a step waits for the other's tokens or its own weights, whichever take longer.
     for index, (before, after) in enumerate(zip(commands[2:-1:3], commands[3::3], strict=True)):
-        load = hss_record_slots(config, hss_modes(config)[after["mode"]])
+        load = hss_record_slots(config, hss_modes(config)[after["mode"]].terms[0])
         cycles = expected[index + 1] - max(after["m"], load) + max(before["m"], load) + after["m"] - before["m"]
         assert bench.done[3 * index + 3] - bench.done[3 * index + 2] == cycles
 
@@ -82,11 +82,11 @@ def test_speedup_is_that_of_the_pattern() -> None:
 
 def test_latency_of_a_command_alone() -> None:
     """`hss_command_latency`, also for several pieces of tokens, and plain weights with a short last step; lines are read once."""
-    config = config_of("hss-4:8-2:4", "hss-4:5-2:3", SDQ, accumulator_rows=256, scratchpad_bytes=1 << 16)
+    config = config_of("hss-4:8-2:4", "hss-4:5-2:3", SDQ, "tasd-2:4+1:8", accumulator_rows=256, scratchpad_bytes=1 << 16)
     rng = np.random.default_rng(3)
     scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
     sizes = [(0, 9, 4, 27), (0, 1, 1, 1), (1, 15, 3, 64), (1, 1, 4, 96), (2, 7, 2, 40), (3, 12, 4, 48), (0, 131, 2, 20),
-             (1, 140, 2, 64)]
+             (1, 140, 2, 64), (4, 9, 3, 96), (4, 3, 2, 40), (4, 130, 2, 16)]
     commands, free = [], scratchpad.size // 2          # weights in other banks than activations
     for size in sizes:
         command, _, free = place(config, *size, rng, scratchpad, weight_addr=free)
@@ -108,11 +108,11 @@ def test_latency_of_a_command_alone() -> None:
 
 def test_prediction_of_a_run() -> None:
     """The runtime's clock says when commands in a row are done, to the cycle; with rows that begin inside a line, too."""
-    config = config_of("hss-4:8-2:4", "hss-4:5-2:3")
+    config = config_of("hss-4:8-2:4", "hss-4:5-2:3", "tasd-2:4+1:8")
     rng = np.random.default_rng(4)
     scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
     commands, free = [], scratchpad.size // 2
-    for mode, m, n, k in ((0, 9, 4, 24), (1, 6, 2, 64), (2, 20, 3, 40), (0, 12, 2, 16)):
+    for mode, m, n, k in ((0, 9, 4, 24), (1, 6, 2, 64), (2, 20, 3, 40), (0, 12, 2, 16), (3, 30, 2, 64)):
         command, _, free = place(config, mode, m, n, k, rng, scratchpad, weight_addr=free)
         commands.append(command)
         commands.append(commands[-1] | {"activation_addr": 20, "activation_stride": 32})

@@ -16,8 +16,8 @@ from sw.runtime import compile_case, gemm_args, place_operands
 from sw.workloads import gemm_workload
 from tb.array.hss import SDQ, config_of
 
-CONFIG = config_of("2:4", "hss-4:8-2:4", "hss-4:7-2:3", SDQ, columns=4, scratchpad_bytes=1 << 15, accumulator_rows=256,
-                   accumulator_banks=2)
+CONFIG = config_of("2:4", "hss-4:8-2:4", "hss-4:7-2:3", SDQ, "tasd-2:4+1:8", columns=4, scratchpad_bytes=1 << 15,
+                   accumulator_rows=256, accumulator_banks=2)
 FORMATS = ("int8", *CONFIG.weight_formats)
 DEVICES = [GoldenDevice, pytest.param(RtlDevice, marks=pytest.mark.full)]
 

@@ -18,9 +18,9 @@ from sw.formats.series import decompose
 from sw.golden.array.hss import fp4_activations, result_rows, run_matrix
 from sw.golden.state import State
 from tb.array.engine import command_of
-from tb.array.hss import ALL, SDQ, config_of, place, random_sdq
+from tb.array.hss import ALL, SDQ, SERIES, config_of, place, random_sdq
 
-CONFIG = config_of("2:4", "1:4", "1:8", "2:8", *ALL, SDQ, scratchpad_bytes=1 << 15)
+CONFIG = config_of("2:4", "1:4", "1:8", "2:8", *ALL, *SERIES, SDQ, scratchpad_bytes=1 << 15)
 FP4 = (0, 1, 2, 3, 4, 6, 8, 12)
 
 
@@ -120,7 +120,7 @@ def test_an_sdq_group_byte_by_byte() -> None:
     assert values[0, 0].tolist() == [156, 0x21, 77, 0xA9, 0x53, 0xF7, 0xCB, 0xED]
 
 
-@pytest.mark.parametrize("name", ["2:4", "1:8", "hss-4:6-2:4", "hss-4:8-2:4", "hss-4:4-2:2", "hss-4:5-2:3"])
+@pytest.mark.parametrize("name", ["2:4", "1:8", "hss-4:6-2:4", "hss-4:8-2:4", "hss-4:4-2:2", "hss-4:5-2:3", *SERIES])
 def test_packed_weights_are_what_the_format_keeps(name: str) -> None:
     """Decoded and scaled, a matrix is what its codec makes of it, bit for bit."""
     rng = np.random.default_rng(2)
@@ -226,7 +226,7 @@ def test_modes_of_formats() -> None:
     assert engine_runtime(CONFIG).layout(CONFIG, 5, 4, 16).granule == 8
 
 
-@pytest.mark.parametrize("name", ["4:8", "3:4", "hss-2:4-2:4", "hss-4:9-2:4", "hss-4:4-2:5", "int4-g32", "tasd-2:4+1:8",
+@pytest.mark.parametrize("name", ["4:8", "3:4", "hss-2:4-2:4", "hss-4:9-2:4", "hss-4:4-2:5", "int4-g32", "tasd-4:8+1:8",
                                   "sdq-8:8-1:8int8-7:8fp4"])
 def test_formats_that_the_engine_does_not_take(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"^a format for structured sparsity must be hss-4:H1-2:H0 .*, not '{re.escape(name)}"):
