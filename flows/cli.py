@@ -67,9 +67,12 @@ def _terminated_as_interrupted() -> Iterator[None]:
 def _run(arguments: Sequence[str] | None) -> int:
     # Here, because they take a moment in which an interrupt must be as clean as later.
     from flows.native_sim import BusError
+    from flows.pim_sim import PimHang
     from flows.toolchain import ToolError
     from sw.device import DeviceError
     from sw.models.minilm import ModelMissing
+    from sw.pim.device import PimError
+    from sw.pim.dram import DramViolation
 
     parser = argparse.ArgumentParser(
         prog="heddle", description="LLM-accelerator RTL from Python, held bit-exact to numpy golden models.")
@@ -88,7 +91,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise
     except (ValueError, TypeError) as error:
         return _say(error, REFUSED)
-    except (ToolError, DeviceError, BusError, ModelMissing, OSError) as error:
+    except (ToolError, DeviceError, BusError, ModelMissing, PimError, PimHang, DramViolation, OSError) as error:
         return _say(error, FAILED)
 
 

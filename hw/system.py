@@ -53,21 +53,19 @@ class SystemConfig(JsonConfig):
         for name, kind in (("array", AcceleratorConfig), ("pim", PimConfig), ("channels", int), ("link_bytes", int)):
             if type(getattr(self, name)) is not kind:
                 raise TypeError(f"SystemConfig.{name} must be of type {kind.__name__}, not {getattr(self, name)!r}")
-        placement = tuple(tuple(rule) for rule in self.placement)
-        object.__setattr__(self, "placement", placement)
-        for rule in placement:
+        for rule in self.placement:
             if len(rule) != 2 or rule[0] not in KERNELS or rule[1] not in DEVICES:
                 raise ConfigError(f"SystemConfig.placement must be of {', '.join(KERNELS)}, each on {' or '.join(DEVICES)}, "
                                   f"not {rule!r}")
-        where = dict.fromkeys(KERNELS, "array") | dict(placement)
+        where = dict.fromkeys(KERNELS, "array") | dict(self.placement)
         object.__setattr__(self, "_where", where)
-        for name, holds, rule in (
+        for name, holds, why in (
                 ("channels", 1 <= self.channels <= self.pim.n_pch, f"between 1 and {self.pim.n_pch}, the PIM's pseudo-channels"),
                 ("link_bytes", 1 <= self.link_bytes <= 4096, "between 1 and 4096"),
-                ("placement", len(placement) == len(dict(placement)), "a device for each kernel, once"),
+                ("placement", len(self.placement) == len(dict(self.placement)), "a device for each kernel, once"),
                 ("placement", where["attention"] == "pim", "with attention on the PIM, which the cache is moved for")):
             if not holds:
-                raise ConfigError(f"SystemConfig.{name} must be {rule}, not {getattr(self, name)!r}")
+                raise ConfigError(f"SystemConfig.{name} must be {why}, not {getattr(self, name)!r}")
         if self.array.vector != "transformer":
             raise ConfigError(f"SystemConfig.array must have the vector unit for transformers, not {self.array.vector!r}")
 

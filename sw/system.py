@@ -94,7 +94,8 @@ class CompiledSystem:
     def _place_mlp(self) -> None:
         """Place all layers' matrices behind the cache, norms folded in."""
         model, addr = self.model, self.cache.end
-        up, down = [], []
+        up: list[tuple[LinearPlan, PimProgram]] = []
+        down: list[tuple[LinearPlan, PimProgram]] = []
         for number, layer in enumerate(self.weights.layers):
             for name, matrix, into in (("gate and up", np.concatenate((layer.gate, layer.up)) * layer.mlp_norm, up),
                                        ("down", layer.down, down)):

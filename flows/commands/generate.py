@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, engine_counts, log, print_json
+from flows.commands.system import system_from
 from flows.commands.workload import add_memory_arguments, timing_from
 from flows.generate import Generation, generate
 from flows.profile import SAMPLE_CYCLES, ProfiledDevice
@@ -23,7 +24,7 @@ from sw.models.tokenizer import TextStream
 from sw.perf import MemoryModel
 from sw.sampling import Sampler
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["Screen", "add_arguments", "prompt_from", "run"]
 
 _NO_CHARACTER = "\ufffd"
 
@@ -62,16 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Generate, show text and figures, and return whether everything matched."""
+    system = system_from(args)
+    if system is not None:
+        from flows.commands.generate_system import run_system
+
+        return run_system(args, system)
     config, timing = config_from(args), timing_from(args)
     sampler = Sampler(args.temperature, args.top_k, args.seed)
-    prompt = _prompt(args)
+    prompt = prompt_from(args)
     model = LlamaModel(args.model)
     tokens = model.tokenizer.encode(prompt)
     check_length(len(tokens), args.tokens, model.config.context if args.context is None else args.context)
     model.checkpoint.check_values()
     compiled = CompiledModel(config, model.config, model.checkpoint.weights(), context=args.context, chunk=args.chunk,
                              kv=args.kv, weight_format=args.weights, head_format=args.head)
-    with _Screen(prompt.decode(errors="replace"), TextStream(model.tokenizer), len(tokens), silent=args.json) as screen:
+    with Screen(prompt.decode(errors="replace"), TextStream(model.tokenizer), len(tokens), silent=args.json) as screen:
         device = None
         if args.device == "rtl":
             device = ProfiledDevice(config, timing=timing)
@@ -90,7 +96,8 @@ def run(args: argparse.Namespace) -> bool:
     return found.match is not False
 
 
-def _prompt(args: argparse.Namespace) -> bytes:
+def prompt_from(args: argparse.Namespace) -> bytes:
+    """Return the prompt that the arguments give; a ValueError where there is none."""
     if args.prompt_file is None:
         prompt = os.fsencode(args.prompt)       # the bytes that were typed, whether or not they are UTF-8
     elif args.prompt_file.is_file():
@@ -102,7 +109,7 @@ def _prompt(args: argparse.Namespace) -> bytes:
     return bytes(prompt)
 
 
-class _Screen:
+class Screen:
     """A progress bar on a terminal until the first token, then the prompt and the text as it comes."""
 
     def __init__(self, prompt: str, stream: TextStream, tokens: int, *, silent: bool):

@@ -20,6 +20,7 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
+from flows.commands.pim import pim_from, run_gemm
 from flows.commands.workload import Request, add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.rtl_device import RtlDevice
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add_workload_arguments(parser)
     parser.add_argument("--device", choices=("rtl", "golden"), default="rtl", help="what runs it (default: %(default)s)")
+    parser.add_argument("--channels", type=int, metavar="C", help="of a PIM preset: channels that share the outputs (default: 1)")
     parser.add_argument("--waves", type=Path, metavar="FILE", help="write waves of the first GEMM to FILE, .vcd or .fst, "
                         "and beside it a view of them for GTKWave, .gtkw")
     parser.add_argument("--plots", type=output_folder, metavar="FOLDER",
@@ -42,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Run it, print the table, and return whether everything matched."""
+    pim = pim_from(args)
+    if pim is not None:
+        return run_gemm(args, pim)
+    if args.channels is not None:
+        raise ValueError("--channels is for a PIM; an array has none")
     config = config_from(args)
     request = request_from(args, config)
     if args.waves is not None:

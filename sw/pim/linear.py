@@ -23,6 +23,7 @@ __all__ = ["Floats", "LinearPlan", "linear_inputs", "linear_outputs", "linear_pr
 
 Floats = npt.NDArray[np.float32]
 _LONGEST = (1 << 16) - 1            # iterations of a LOOP
+_LONGEST_BODY = (1 << 9) - 1        # commands that it repeats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +146,7 @@ def linear_program(plan: LinearPlan, name: str, weights: Floats | None = None, *
         body, sent = _pass(plan, count)
         words = [command(PimOpcode.EOC)]
         if count:
-            words = [*body * passes, *words]
+            words = [*_repeated(body, passes), *words]
             inputs += [PimStream(name=f"x{number}.{first}", channel=channel, kind="x", count=of)
                        for number in range(passes) for first, of in sent]
             outputs.append(PimStream(name=f"y{channel}", channel=channel, kind="entries", count=count * passes))
@@ -155,6 +156,13 @@ def linear_program(plan: LinearPlan, name: str, weights: Floats | None = None, *
         lists.append(np.array(words, np.uint64))
     return PimProgram(name=name, config_digest=plan.config.digest(), lists=tuple(lists), regions=tuple(regions),
                       inputs=tuple(inputs), outputs=tuple(outputs))
+
+
+def _repeated(body: list[int], times: int) -> list[int]:
+    """Return commands `times` times: a loop around them, where its fields can say it."""
+    if times > 1 and len(body) <= _LONGEST_BODY and times <= _LONGEST:
+        return [command(PimOpcode.LOOP, row=times, xidx=len(body)), *body]
+    return body * times
 
 
 def _pass(plan: LinearPlan, outputs: int) -> tuple[list[int], list[tuple[int, int]]]:

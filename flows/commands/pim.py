@@ -1,0 +1,125 @@
+"""`heddle run pim-…`: a GEMM on channels of a PIM, golden and RTL, cycles beside the law."""
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from flows.commands.common import console, print_json
+from flows.commands.emit_pim import pim_config_from
+from flows.commands.workload import progress_bar, shape_of
+from hw.config import ceil_div, ceil_power_of_two
+from hw.pim.config import PimConfig
+from sw.golden.pim.device import GoldenPimDevice
+from sw.pim.cycles import gemm_cycles, refresh_factor
+from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
+from sw.pim.plain import PLAIN_TYPES
+
+__all__ = ["pim_from", "run_gemm"]
+
+COMMANDS = 1024                 # of the list memory, at least
+MOST_COMMANDS = 1 << 14
+_NOT_HERE = ("workload", "waves", "plots", "weights", "text")
+
+
+def pim_from(args: argparse.Namespace) -> PimConfig | None:
+    """Return the PIM that the arguments name, or None if they name something else.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such PIM, or the result is impossible.
+    """
+    if args.preset is None or not args.preset.startswith("pim-") or args.config is not None:
+        return None
+    return pim_config_from(args.preset, args.changes)
+
+
+def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
+    """Run a GEMM on the golden device and, unless told otherwise, on the RTL; show cycles beside the law.
+
+    Raises
+    ------
+    ValueError
+        If something was asked for that a PIM has not got; before anything is built.
+    """
+    for name in _NOT_HERE:
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name} is for arrays; a PIM takes --gemm M,N,K")
+    if args.gemm is None or args.dataflow != "auto":
+        raise ValueError("a PIM takes --gemm M,N,K, without --dataflow")
+    m, n, k = shape_of(args.gemm)
+    channels = 1 if args.channels is None else args.channels
+    plan = LinearPlan(config=config, channels=channels, n=n, k=k)
+    if m < 1:
+        raise ValueError(f"--gemm must have at least one row of activations, not {m}")
+    golden_device = GoldenPimDevice(config, channels)
+    rng = np.random.default_rng(args.seed)
+    weights, x = (_values(rng, shape, kind) for shape, kind in (((n, k), config.wtype), ((m, k), config.xtype)))
+    program = linear_program(plan, f"GEMM {m}×{n}×{k}", weights, passes=ceil_div(m, config.rows_x))
+    longest = max(len(words) for words in program.lists)
+    if longest > MOST_COMMANDS:
+        raise ValueError(f"the GEMM must need at most {MOST_COMMANDS} commands a channel, not {longest}")
+    inputs = linear_inputs(plan, program, x)
+    golden = golden_device.open()
+    expected = golden.run(program, None, inputs)
+    error = float(np.abs(linear_outputs(plan, expected.outputs, m) - x.astype(np.float64) @ weights.T.astype(np.float64)).max())
+    ping_pong = config.row_sets > 1 and config.dram.columns * config.interval >= config.dram.row_turnaround
+    law = gemm_cycles(config, m, k, plan.outputs, ping_pong=ping_pong)
+    answer: dict[str, Any] = {
+        "config": config.digest(), "workload": f"gemm {m},{n},{k}", "device": args.device, "channels": channels, "match": None,
+        "cycles": None, "law_cycles": float(law), "law_cycles_refreshed": float(law * refresh_factor(config)), "macs": m * n * k,
+        "peak_macs_per_cycle": config.macs_per_cycle * channels, "utilization": None, "commands": longest, "max_error": error}
+    if args.device == "rtl":
+        answer |= _simulate(args, config, channels, max(COMMANDS, ceil_power_of_two(longest)), (plan, program, inputs, m),
+                            linear_outputs(plan, expected.outputs, m))
+        answer["utilization"] = answer["macs"] / (answer["cycles"] * answer["peak_macs_per_cycle"])
+    if args.json:
+        print_json(answer)
+    else:
+        _show(args, answer)
+    return answer["match"] is not False
+
+
+def _values(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> Any:
+    return rng.standard_normal(shape).astype(PLAIN_TYPES[kind]).astype(np.float32)
+
+
+def _simulate(args: argparse.Namespace, config: PimConfig, channels: int, commands: int, work: Any, expected: Any,
+              ) -> dict[str, Any]:
+    from flows.pim_rtl_device import RtlPimDevice
+
+    plan, program, inputs, m = work
+    device = RtlPimDevice(config, channels, commands=commands)
+    with progress_bar() as (started, _):
+        before = time.perf_counter()
+        device.build()
+        build = time.perf_counter() - before
+        started(program.name, 0)
+        session = device.open(stall=args.stall, seed=args.seed)
+        before = time.perf_counter()
+        result = session.run(program, None, inputs)
+        seconds = time.perf_counter() - before
+        session.close()
+    return {"match": bool(np.array_equal(linear_outputs(plan, result.outputs, m), expected)), "cycles": result.cycles,
+            "counters": result.counters, "build_seconds": build, "run_seconds": seconds,
+            "sim_cycles_per_second": result.cycles / seconds}
+
+
+def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
+    table = Table(title=escape(f"{answer['workload']} on {args.preset or args.config} ({args.device}), "
+                               f"{answer['channels']} channels"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("cycles", "law", "law, refreshed", "util", "commands", "max |error|", "match"):
+        table.add_column(head, justify="right")
+    match = {True: "exact", False: "DIFFERS", None: "–"}[answer["match"]]
+    cycles, used = ("–" if answer[key] is None else format(answer[key], form) for key, form in (
+        ("cycles", ",d"), ("utilization", ".1%")))
+    table.add_row(cycles, f"{answer['law_cycles']:,.0f}", f"{answer['law_cycles_refreshed']:,.0f}", used,
+                  f"{answer['commands']:,}", f"{answer['max_error']:.3g}", match)
+    console.print(table)
+    console.print("law: passes · K · outputs of a channel / weights a cycle (rows in turn); refreshed: over what refreshes leave")
+    console.print("match: results against the golden device; error: against float64; cycles: of the slowest channel")
