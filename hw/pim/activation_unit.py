@@ -158,7 +158,7 @@ class ActivationUnit(wiring.Component):
         share, product, result, narrow = self._parts[r]
         nodes: dict[str, Any] = {"distribution": share, "product": product, "result": result, "narrow": narrow}
         for name, node in nodes.items():
-            m.submodules[f"{name}_{r}"] = shared(platform, f"pim_activation_{name}_{self._element.name}", node)
+            m.submodules[f"{name}_of_row_{r}"] = shared(platform, f"pim_activation_{name}_{self._element.name}", node)
             m.d.comb += node.enable.eq(1)
         one, on = C(_ONE, _WORD), C(1)
         later = registered(m, on, value, f"value_{r}", share.latency)
