@@ -12,6 +12,7 @@ from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
 
 __all__ = [
     "add_rows", "layer_norm", "maximum_rows", "no_statistics", "rms_norm", "rms_norm_int8", "rms_norm_scales", "rms_statistics",
+    "rms_token_scale",
 ]
 
 
@@ -74,12 +75,14 @@ def rms_norm_int8(m: Operand, n: int, x: Floats, to: Int8, *, squares: Operand, 
 def rms_norm_scales(m: Operand, n: int, *, squares: Operand, amax: Operand, scale: Operand, inverse: Operand,
                     eps: float) -> list[Pass]:
     """The passes of `rms_norm_int8` but the last: what integers of a token stand for, what its elements are multiplied by."""
+    return [*rms_token_scale(m, n, squares=squares, amax=amax, scale=scale, eps=eps), *inverse_scale(m, amax, inverse)]
+
+
+def rms_token_scale(m: Operand, n: int, *, squares: Operand, amax: Operand, scale: Operand, eps: float) -> list[Pass]:
+    """amax / 127 / rms: what the integers of a token stand for, all that needs its Σ x²."""
     square = INT8_MAX**2        # 1/√(127²·(mean + eps)) = 1/rms/127
-    return [
-        vector_pass("rms", a=Row(squares), m=m, scale=square / n, add=square * eps, function=VectorFunction.RSQRT,
-                    times=Row(amax), max_to=scale),
-        *inverse_scale(m, amax, inverse),
-    ]
+    return [vector_pass("rms", a=Row(squares), m=m, scale=square / n, add=square * eps, function=VectorFunction.RSQRT,
+                        times=Row(amax), max_to=scale)]
 
 
 def rms_norm(m: Operand, n: int, x: Floats, to: Floats, *, squares: Operand, eps: float, gamma: Floats,

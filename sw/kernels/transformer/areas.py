@@ -56,15 +56,16 @@ def place_areas(config: AcceleratorConfig, what: str, sizes: Mapping[str, tuple[
     return areas
 
 
-def row_scalars(config: AcceleratorConfig, what: str, names: tuple[str, ...], rows: int) -> dict[str, int]:
-    """Return the first row scalar of each name, `rows` apart.
+def row_scalars(config: AcceleratorConfig, what: str, names: tuple[str, ...], rows: int, start: int = 0) -> dict[str, int]:
+    """Return the first row scalar of each name, `rows` apart, from `start` on.
 
     Raises
     ------
     AreaError
         If there are not so many.
     """
-    if rows * len(names) > config.vector_rows:
-        raise AreaError(f"{what} must need at most {config.vector_rows} row scalars, not {rows * len(names)} "
+    needed = start + rows * len(names)
+    if needed > config.vector_rows:
+        raise AreaError(f"{what} must need at most {config.vector_rows} row scalars, not {needed} "
                         f"({len(names)} for each of {rows} rows)")
-    return {name: i * rows for i, name in enumerate(names)}
+    return {name: start + i * rows for i, name in enumerate(names)}

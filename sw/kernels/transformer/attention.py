@@ -3,7 +3,7 @@
 The engine multiplies queries by a tile of keys; the vector unit makes probabilities of the scores
 (`sw.kernels.passes.attention`: base 2, a reference of each tile), times the values' scales, in int8 with a scale for each row
 and tile; the engine multiplies them by the values, and the result is added to what earlier tiles gave. Scores stay on the chip;
-only outputs leave for DRAM. Buffers do not depend on the context's length.
+only outputs leave for DRAM, and those of one token not even they where they fit. Buffers do not depend on the context's length.
 """
 
 import math
@@ -18,11 +18,12 @@ from sw.kernels.passes.quantization import INT8_MAX, inverse_scale, quantize
 from sw.kernels.transformer.areas import Area, AreaError, place_areas, row_scalars
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
-from sw.kernels.transformer.rotary import QueryArea, query_area
+from sw.kernels.transformer.places import Address, Dram, Place, Scratchpad
 from sw.kernels.transformer.shape import DecoderShape, Sizes, decoder_shape
+from sw.kernels.transformer.token_heads import SCALE_PLACE, QueryArea, query_area
 from sw.layout import round_up
 
-__all__ = ["attention_areas", "attention_rows", "attention_scalars", "emit_attention", "fitted_shape"]
+__all__ = ["attention_areas", "attention_rows", "attention_scalars", "attention_sizes", "emit_attention", "fitted_shape"]
 
 ATTENTION_SCALARS: tuple[str, ...] = ("query scale", "largest", "partial", "alpha", "before", "floor", "magnitude", "inverse")
 
@@ -32,16 +33,21 @@ def attention_rows(shape: DecoderShape) -> int:
     return shape.repeat if shape.tokens == 1 else shape.tokens
 
 
-def attention_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> dict[str, Area]:
-    """Return the scratchpad areas, above `start`."""
+def attention_sizes(config: AcceleratorConfig, shape: DecoderShape) -> dict[str, tuple[int, int]]:
+    """Return slot bytes and slots of each buffer, of outputs that go to DRAM."""
     rows, tile, line = attention_rows(shape), shape.key_tile, config.line_bytes
     row = round_up(shape.head_dim, line)
     packed = {"negated": (tile, 1), "unpacked": (tile * row, 1)} if shape.kv.bits == 4 else {}
-    return place_areas(config, "attention", packed | {
+    return packed | {
         "keys": (shape.head_dim * tile, 2), "values": (tile * round_up(shape.head_dim * shape.kv.bits // 8, line), 2),
-        "scales": (_parameters(shape) * 4 * tile, 2),
+        "cache scales": (_parameters(shape) * 4 * tile, 2),
         "probabilities": (4 * rows * tile, 1), "rounded": (rows * tile, 1), "total": (4 * rows, 1),
-        "out": (4 * rows * shape.head_dim, 2)}, start)
+        "out": (4 * rows * shape.head_dim, 2)}
+
+
+def attention_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> dict[str, Area]:
+    """Return the scratchpad areas, above `start`."""
+    return place_areas(config, "attention", attention_sizes(config, shape), start)
 
 
 def fitted_shape(config: AcceleratorConfig, model: Sizes, tokens: int, ffn_tile: int, context: int | None = None,
@@ -74,9 +80,9 @@ def _parameters(shape: DecoderShape) -> int:
 
 
 def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
-                   scalars: dict[str, int], queries: QueryArea, *, rows: Operand, position: str, cache: tuple[str, int],
-                   output: tuple[str, int], length: str | None = None) -> None:
-    """Emit it; the rings are empty before and after.
+                   scalars: dict[str, int], queries: QueryArea, *, rows: Operand, position: str, cache: Address, output: Place,
+                   length: str | None = None) -> None:
+    """Emit it; the rings are empty before and after, unless phases overlap.
 
     Parameters
     ----------
@@ -84,8 +90,10 @@ def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: Dec
         Tokens of the chunk.
     position : str
         Register: the first token's.
-    cache, output : (register, int)
-        DRAM addresses of the layer's cache, which holds the chunk already, and of the float32 rows that are made.
+    cache : (register, int)
+        DRAM address of the layer's cache, which holds the chunk already.
+    output : Place
+        Of the float32 rows that are made; of one token they may stay on the chip.
     length : str or None
         Register: tokens of the cache that every query attends to; None: those up to its own (causal).
     """
@@ -94,8 +102,8 @@ def emit_attention(config: AcceleratorConfig, emitter: StreamEmitter, shape: Dec
 
 class _Emission:
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
-                 scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: tuple[str, int],
-                 output: tuple[str, int], length: str | None):
+                 scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: Address, output: Place,
+                 length: str | None):
         self.config, self.emitter, self.shape, self.areas, self.scalars = config, emitter, shape, areas, scalars
         self.queries, self.tokens, self.position, self.cache, self.output = queries, rows, position, cache, output
         self.single, self.length = shape.tokens == 1, length
@@ -110,17 +118,21 @@ class _Emission:
         """Emit all heads, and wait for the last."""
         emitter, shape, kv = self.emitter, self.shape, self.shape.kv
         heads = 1 if self.single else shape.repeat
-        names = ["key head", "scale head", "query", "query scale", "out column", "keys slot", "values slot", "scales slot",
-                 "out slot", "end", "left", "here", "key tile", "scale tile", *(["visible"] if self.masked else [])]
-        with emitter.registers(*names):
-            for name in names[5:9]:
-                emitter.asm.set(emitter.reg(name), 0)
+        names = ["key head", "scale head", "query", "query scale", "out column", "end", "left", "here", "key tile", "scale tile",
+                 *(["visible"] if self.masked else [])]
+        rings = [f"{name} slot" for name, area in self.areas.items() if area.slots > 1]
+        with emitter.registers(*names), emitter.rings("acc slot", *rings):
             register, offset = self.cache
             emitter.move(emitter.reg("key head"), register, offset)
             emitter.move(emitter.reg("scale head"), register, offset + kv.offset("key scales"))
             emitter.asm.set(emitter.reg("query"), self.queries.addr)
             emitter.asm.set(emitter.reg("query scale"), self.queries.scales)
-            emitter.move(emitter.reg("out column"), *self.output)
+            if self.single:
+                emitter.asm.add(emitter.reg("query scale"), emitter.reg("query scale"), emitter.reg(SCALE_PLACE))
+            if isinstance(self.output, Dram):
+                emitter.move(emitter.reg("out column"), *self.output.addr)
+            else:
+                emitter.asm.set(emitter.reg("out column"), self.output.addr)
             if self.length is not None:
                 emitter.move(emitter.reg("end"), self.length)
             elif isinstance(self.tokens, int):
@@ -132,17 +144,18 @@ class _Emission:
                 with emitter.loop(heads):
                     self._head()
                     emitter.move(emitter.reg("query"), emitter.reg("query"), self.row_limit * self.queries.row_bytes)
-                    emitter.move(emitter.reg("query scale"), emitter.reg("query scale"), 4 * self.row_limit)
+                    emitter.move(emitter.reg("query scale"), emitter.reg("query scale"),
+                                 self.queries.scale_stride * self.row_limit)
                     emitter.move(emitter.reg("out column"), emitter.reg("out column"),
                                  4 * shape.head_dim * (shape.repeat if self.single else 1))
                 emitter.move(emitter.reg("key head"), emitter.reg("key head"), kv.head_bytes)
                 emitter.move(emitter.reg("scale head"), emitter.reg("scale head"), kv.scales_bytes)
-        emitter.asm.fence()
+        emitter.end_phase()
 
     def _head(self) -> None:
         """The queries of one head, or of one token the heads that share keys."""
         emitter, shape, scalars = self.emitter, self.shape, self.scalars
-        emitter.passes([vector_pass("query scale", a=Scalars(emitter.reg("query scale")), m=self.rows,
+        emitter.passes([vector_pass("query scale", a=Scalars(emitter.reg("query scale"), self.queries.scale_stride), m=self.rows,
                                     scale=math.log2(math.e) / math.sqrt(shape.true_head_dim), sum_to=scalars["query scale"])])
         emitter.move(emitter.reg("left"), emitter.reg("end"))
         emitter.move(emitter.reg("key tile"), emitter.reg("key head"))
@@ -175,8 +188,11 @@ class _Emission:
         emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("key tile"), "dram_stride": kv.row_bytes, "rows": rows,
                                     "row_bytes": row_bytes, "addr": self._slot("keys"), "stride": tile, "transpose": 1,
                                     "unpack": int(self.packed)}, [Semaphore.IN_FREE], [Semaphore.IN_FULL])
+        if self.single:
+            emitter.put_times("load.row_bytes", rows, 2)                # of as many tokens as there are
         emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("scale tile"), "dram_stride": kv.heads * kv.scales_bytes,
-                                    "rows": _parameters(shape), "row_bytes": 4 * tile, "addr": self._slot("scales"),
+                                    "rows": _parameters(shape), **({} if self.single else {"row_bytes": 4 * tile}),
+                                    "addr": self._slot("cache scales"),
                                     "stride": 4 * tile, "transpose": 0, "unpack": 0},
                         [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
         emitter.command(Unit.LOAD, {"dram_addr": (emitter.reg("key tile"), kv.offset("values")), "dram_stride": kv.row_bytes,
@@ -199,28 +215,29 @@ class _Emission:
     def _tile(self, *, first: bool) -> None:
         """One tile of keys and values."""
         emitter, shape, config, scalars = self.emitter, self.shape, self.config, self.scalars
-        tile, out_row, half = shape.key_tile, 4 * shape.head_dim, config.accumulator_rows // 2
+        tile = shape.key_tile
         here = emitter.reg("here")
         emitter.asm.min(here, emitter.reg("left"), "r0", tile)
         self._loads()
         emitter.command(Unit.MATRIX, {
             "activation_addr": emitter.reg("query"), "activation_stride": self.queries.row_bytes,
             "activation_tile_stride": config.activation_slot_bytes, "weight_addr": self._slot("keys"), "weight_stride": tile,
-            "weight_tile_stride": config.weight_slot_bytes, "acc_addr": 0, "acc_tile_stride": self.row_limit, "m": self.rows,
-            "n": here, "k": shape.head_dim, "dataflow": int(Dataflow.WS), "accumulate": 0, "serialize": 0, "mode": 0,
+            "weight_tile_stride": config.weight_slot_bytes, "acc_addr": emitter.reg("acc slot"),
+            "acc_tile_stride": self.row_limit, "m": self.rows, "n": here, "k": shape.head_dim, "dataflow": int(Dataflow.WS),
+            "accumulate": 0, "serialize": 0, "mode": 0,
         }, [Semaphore.IN_FULL, Semaphore.ACC_FREE], [Semaphore.IN_FREE, *([] if self.packed else [Semaphore.ACC_FULL])])
         known = [Semaphore.PARAM_FULL]
         if self.packed:
             known = []
             self._correct_scores()
         rows, softmax, amax = self.rows, self.softmax, scalars["magnitude"]
-        scores, keys, queries = Accumulator(0, self.row_limit), Floats(self._slot("scales")), scalars["query scale"]
+        scores, keys, queries = self._sums(), Floats(self._slot("cache scales")), scalars["query scale"]
         mask = self._mask()
         unrounded = Floats(self.areas["probabilities"].addr, 4 * tile)
         emitter.passes(reference(rows, here, scores, softmax, keys=keys, queries=queries, mask=mask, first=first),
                        [Semaphore.ACC_FULL, *known])
         emitter.passes(probabilities(rows, here, scores, unrounded, softmax, keys=keys, queries=queries, mask=mask,
-                                     values=Floats(self._slot("scales", 4 * tile)), amax=amax), [], [Semaphore.ACC_FREE])
+                                     values=Floats(self._slot("cache scales", 4 * tile)), amax=amax), [], [Semaphore.ACC_FREE])
         emitter.passes([*inverse_scale(rows, amax, scalars["inverse"]),
                         *quantize(rows, here, unrounded, Int8(self.areas["rounded"].addr, tile), inverse=scalars["inverse"])],
                        [], [Semaphore.OPERAND])
@@ -230,23 +247,39 @@ class _Emission:
             self._unpack_values(values)
         emitter.passes([*update(rows, softmax, first=first),
                         *denominator(rows, Scalars(self.areas["total"].addr), softmax, first=first)], [], [Semaphore.PARAM_FREE])
-        self._ring("scales")
+        self._ring("cache scales")
+        self._other_sums()
         emitter.command(Unit.MATRIX, {
             "activation_addr": self.areas["rounded"].addr, "activation_stride": tile, "weight_addr": values,
-            "weight_stride": round_up(shape.head_dim, config.line_bytes), "acc_addr": half, "n": shape.head_dim, "k": here,
-            "accumulate": 0,
+            "weight_stride": round_up(shape.head_dim, config.line_bytes), "acc_addr": emitter.reg("acc slot"),
+            "n": shape.head_dim, "k": here, "accumulate": 0,
         }, [Semaphore.OPERAND, Semaphore.ACC_FREE, Semaphore.UNPACKED if self.packed else Semaphore.VALUES_FULL],
             [Semaphore.ACC_FULL, *([] if self.packed else [Semaphore.VALUES_FREE])])
         self._ring("keys")
         self._ring("values")
-        products, out = Accumulator(half, self.row_limit), Floats(self._slot("out"), out_row)
-        emitter.passes(accumulate(rows, shape.head_dim, products, out, softmax, values=1 / INT8_MAX, largest=amax, first=first),
-                       [Semaphore.ACC_FULL, *([Semaphore.OUT_FREE] if first else [])], [Semaphore.ACC_FREE])
+        stays = isinstance(self.output, Scratchpad)
+        emitter.passes(accumulate(rows, shape.head_dim, self._sums(), self._out(), softmax, values=1 / INT8_MAX, largest=amax,
+                                  first=first),
+                       [Semaphore.ACC_FULL, *([Semaphore.OUT_FREE] if first and not stays else [])], [Semaphore.ACC_FREE])
+        self._other_sums()
+
+    def _sums(self) -> Accumulator:
+        """Return the half of the accumulator that the engine writes now."""
+        return Accumulator(self.emitter.reg("acc slot"), self.row_limit)
+
+    def _other_sums(self) -> None:
+        """Go on to the other half."""
+        self.emitter.asm.xor(self.emitter.reg("acc slot"), self.emitter.reg("acc slot"), "r0", self.config.accumulator_rows // 2)
+
+    def _out(self) -> Floats:
+        """Return where the head's rows go: where they stay, or a slot from which they are stored."""
+        stays = isinstance(self.output, Scratchpad)
+        return Floats(self.emitter.reg("out column") if stays else self._slot("out"), 4 * self.shape.head_dim)
 
     def _correct_scores(self) -> None:
         """Add queries · (−zero points of the keys): the same weights in all of k, as the zero point is of a whole key."""
         emitter, shape, here = self.emitter, self.shape, self.emitter.reg("here")
-        zeros, negated = Floats(self._slot("scales", 2 * 4 * shape.key_tile)), self.areas["negated"].addr
+        zeros, negated = Floats(self._slot("cache scales", 2 * 4 * shape.key_tile)), self.areas["negated"].addr
         emitter.passes(negated_zero_points(1, here, zeros, Int8(negated)), [Semaphore.PARAM_FULL], [Semaphore.OPERAND])
         emitter.command(Unit.MATRIX, {"weight_addr": negated, "weight_stride": 0, "accumulate": 1},
                         [Semaphore.OPERAND], [Semaphore.ACC_FULL])
@@ -254,7 +287,7 @@ class _Emission:
     def _unpack_values(self, to: Operand) -> None:
         """Values less their zero points, as int8."""
         emitter, shape, here = self.emitter, self.shape, self.emitter.reg("here")
-        zeros = Scalars(self._slot("scales", 3 * 4 * shape.key_tile))
+        zeros = Scalars(self._slot("cache scales", 3 * 4 * shape.key_tile))
         packed = Uint4(self._slot("values"), self.values_row)
         unpacked = Int8(to, round_up(shape.head_dim, self.config.line_bytes))
         emitter.passes(zero_points(here, zeros, self.scalars["zeros"]))
@@ -266,14 +299,16 @@ class _Emission:
         self.emitter.ring(self.emitter.reg(f"{name} slot"), area.slot_bytes, area.slots)
 
     def _finish(self) -> None:
-        """Divide by the total, and store."""
+        """Divide by the total, and store what does not stay."""
         emitter, shape, scalars = self.emitter, self.shape, self.scalars
-        out, out_row = self._slot("out"), 4 * shape.head_dim
-        rows = Floats(out, out_row)
+        out_row, rows = 4 * shape.head_dim, self._out()
+        stays = isinstance(self.output, Scratchpad)
         emitter.passes(context(self.rows, shape.head_dim, rows, rows, total=Scalars(self.areas["total"].addr),
-                               inverse=scalars["inverse"]), [], [Semaphore.OUT_FULL])
+                               inverse=scalars["inverse"]), [], [] if stays else [Semaphore.OUT_FULL])
+        if stays:
+            return
         emitter.command(Unit.STORE, {"dram_addr": emitter.reg("out column"),
                                      "dram_stride": out_row if self.single else 4 * shape.attention_width, "rows": self.rows,
-                                     "row_bytes": out_row, "addr": out, "stride": out_row},
+                                     "row_bytes": out_row, "addr": self._slot("out"), "stride": out_row},
                         [Semaphore.OUT_FULL], [Semaphore.OUT_FREE])
         self._ring("out")

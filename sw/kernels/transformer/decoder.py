@@ -1,8 +1,9 @@
 """A decoder of the Llama family as one program: layers in a hardware loop, a chunk of tokens in, logits of the last one out.
 
-Each layer is a sequence of phases with a fence between them; inside a phase loads, engine, vector unit and stores overlap. Rows
-of float32 wait in DRAM from phase to phase, what the engine reads of activations stays in the scratchpad, weights stream by
-once::
+Each layer is a sequence of phases; inside a phase loads, engine, vector unit and stores overlap. What the engine reads of
+activations stays in the scratchpad, weights stream by once. Of a chunk of tokens, rows of float32 wait in DRAM from phase to
+phase, with a fence between phases. Of one token they stay in the scratchpad (`sw.kernels.transformer.resident`) where that
+holds them, and phases follow each other without fences::
 
     quantize   x, with the norm                        → int8
     linear     · queries, keys and values              → float32
@@ -24,16 +25,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
+from hw.isa import Unit
 from sw.golden.llama import LlamaConfig
 from sw.kernels.emitter import emit
+from sw.kernels.passes.command import Floats, vector_pass
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter
+from sw.kernels.transformer.linear import Semaphore
 from sw.kernels.transformer.linear_shape import Linear, column_tile, make_linear
-from sw.kernels.transformer.phases import Phases, Place, lay_out
+from sw.kernels.transformer.phases import Phases, lay_out
+from sw.kernels.transformer.places import Address, Dram, Place, Scratchpad
 from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
-from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
+from sw.kernels.transformer.resident import RINGS, Resident, resident
+from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, rotary_areas
 from sw.kernels.transformer.shape import PAGE, DecoderShape, ShapeError
+from sw.kernels.transformer.token_heads import SCALE_PLACE, TokenHeads, head_areas, head_scalars, load_angles, query_area
 from sw.layout import round_up
 from sw.program import Program, Region
 
@@ -88,6 +95,12 @@ class DecoderMemory:
     def shape(self, config: AcceleratorConfig, tokens: int) -> DecoderShape:
         """Return the shape of a program that takes `tokens` at once."""
         return fitted_shape(config, self.model, tokens, self.gate_tile // 2, self.context, self.kv)
+
+    def on_chip(self, config: AcceleratorConfig) -> Resident | None:
+        """Return where the activations of one token stay in the scratchpad; None: that does not hold them, they go to DRAM."""
+        shape = self.shape(config, 1)
+        return resident(config, shape, [*layer_linears(config, shape, self.gate_tile, self.weight_format).values(),
+                                        head_linear(config, shape, 1, self.head_format)])
 
     @property
     def logits_row(self) -> int:
@@ -177,9 +190,10 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
                          f"not {config.protection!r}")
     if limits and set(limits) != set(LIMITS):
         raise ShapeError(f"limits must be given for {', '.join(LIMITS)}, not {', '.join(limits)}")
-    shape = memory.shape(config, tokens)
+    on_chip = memory.on_chip(config) if tokens == 1 else None
+    shape = on_chip.shape if on_chip else memory.shape(config, tokens)
     arguments = ["position", "count"] if tokens > 1 else ["position"]
-    decoder = _Decoder(config, memory, shape, head, limits or {})
+    decoder = _Decoder(config, memory, shape, on_chip, head, limits or {})
     kernels: list[tuple[int, str]] = []
     code = emit(StreamEmitter, arguments, lambda emitter: decoder.emit(emitter, kernels), parity=config.command_parity)
     roles = {"x": "input", "angles": "input", "weights": "input", "logits": "output"}
@@ -193,10 +207,10 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
 class _Decoder(Phases):
     """The phases of a program with all areas chosen."""
 
-    def __init__(self, config: AcceleratorConfig, memory: DecoderMemory, shape: DecoderShape, head: str,
+    def __init__(self, config: AcceleratorConfig, memory: DecoderMemory, shape: DecoderShape, on_chip: Resident | None, head: str,
                  limits: Mapping[str, float]):
-        super().__init__(config, shape, memory.regions)
-        self.memory, self.head, self.limits = memory, head, limits
+        super().__init__(config, shape, memory.regions, on_chip)
+        self.memory, self.head, self.limits, self.single = memory, head, limits, shape.tokens == 1
         self.linears = {name: self._limited(name, linear)
                         for name, linear in layer_linears(config, shape, memory.gate_tile, memory.weight_format).items()}
         self.norm = make_quantize(config, "norm", shape.tokens, shape.hidden, shape.eps)
@@ -204,8 +218,9 @@ class _Decoder(Phases):
         self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
         self.scalars = row_scalars(config, "the decoder", SCALARS, shape.tokens)
         self.attention_scalars = attention_scalars(config, shape)
-        self.rotary_scalars = row_scalars(config, "rotary", ROTARY_SCALARS, max(shape.tokens, shape.heads))
-        self.queries = query_area(config, shape, 0)
+        names, rows = head_scalars(shape) if self.single else (ROTARY_SCALARS, shape.tokens)
+        self.rotary_scalars = row_scalars(config, "rotary", names, rows, len(SCALARS) if self.single else 0)
+        self.queries = on_chip.queries if on_chip else query_area(config, shape, 0)
 
     def _limited(self, name: str, linear: Linear) -> Linear:
         """Return a linear with its limits."""
@@ -215,13 +230,18 @@ class _Decoder(Phases):
     def emit(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit the program; `kernels` gets the first instruction and name of each phase."""
         self.begin(emitter, kernels)
-        self.rows = 1 if self.shape.tokens == 1 else emitter.reg("count")
+        self.rows = 1 if self.single else emitter.reg("count")
+        if self.on_chip:
+            emitter.keep_rings(*RINGS)
         weights, cache = emitter.reg("weights"), emitter.reg("cache")
         emitter.asm.set(weights, self.memory.regions["weights"][0])
         emitter.asm.set(cache, self.memory.regions["cache"][0])
+        if self.single:
+            place = emitter.reg(SCALE_PLACE)
+            emitter.asm.shl(place, emitter.reg("position"), "r0", 2)
+            emitter.asm.and_(place, place, "r0", self.config.beat_bytes - 1)
         self.phase("embedding statistics")
-        emit_measure(emitter, self.norm, quantize_areas(self.config, self.norm, 0), self.scalars, rows=self.rows,
-                     source=self.at("x"), source_stride=self.memory.row_bytes)
+        self._embedding()
         with emitter.loop(self.shape.layers):
             self._layer(weights, cache)
             emitter.move(weights, weights, self.memory.layer_bytes)
@@ -230,52 +250,111 @@ class _Decoder(Phases):
             self._logits(weights)
         emitter.asm.halt()
 
+    def _embedding(self) -> None:
+        """Measure the embeddings; those of one token come to stay, with its angles."""
+        emitter, shape = self.emitter, self.shape
+        if not self.on_chip:
+            emit_measure(emitter, self.norm, quantize_areas(self.config, self.norm, 0), self.scalars, rows=self.rows,
+                         source=Dram(self.at("x"), self.memory.row_bytes))
+            return
+        x = self.on_chip.places["x"]
+        emitter.command(Unit.LOAD, {"dram_addr": self.at("x"), "dram_stride": 0, "rows": 1, "row_bytes": 4 * shape.hidden,
+                                    "addr": x.addr, "stride": 0, "transpose": 0}, [Semaphore.PARAM_FREE])
+        load_angles(emitter, shape, self.on_chip.areas["angles"], 1, emitter.reg("position"), self.at("angles"), [],
+                    [Semaphore.PARAM_FULL])
+        emitter.passes([vector_pass("magnitude", a=Floats(x.addr), m=1, n=shape.hidden, amax_to=self.scalars["magnitude"])],
+                       [Semaphore.PARAM_FULL], [Semaphore.PARAM_FREE])
+
+    def _place(self, name: str) -> Place:
+        """Return where rows of float32 wait."""
+        if self.on_chip:
+            return self.on_chip.places[name]
+        strides = {"x": self.memory.row_bytes, "qkv": 4 * self.shape.qkv_width, "attention": 4 * self.shape.attention_width,
+                   "mlp": 4 * self.shape.ffn}
+        return Dram(self.at(name), strides[name])
+
+    def _normalize(self, name: str) -> None:
+        """Make the norm of x the operand."""
+        self.phase(name)
+        self.quantize(self.norm, self._place("x"), measured=True)
+
     def _layer(self, weights: str, cache: str) -> None:
-        shape, memory, config = self.shape, self.memory, self.config
-        def matrix(linear: str) -> Place:
+        memory, statistics = self.memory, self.scalars
+
+        def matrix(linear: str) -> Address:
             return weights, memory.offsets[linear]
 
-        position = self.emitter.reg("position")
-        self.phase("attention norm")
-        self.quantize(self.norm, self.at("x"), memory.row_bytes, measured=True)
-        self.phase("qkv")
-        self.linear(self.linears["qkv"], matrix("qkv"), self.at("qkv"), 4 * shape.qkv_width)
-        self.phase("rotary")
-        emit_rotary(config, self.emitter, shape, rotary_areas(config, shape, self.queries.end), self.rotary_scalars,
-                    self.queries, rows=self.rows, position=position, source=self.at("qkv"), table=self.at("angles"),
-                    cache=(cache, 0))
+        def quantize_attention() -> None:
+            self.phase("attention quantize")
+            self.quantize(self.outputs, self._place("attention"), measured=False)
+
+        def quantize_mlp() -> None:
+            self.phase("mlp quantize")
+            self.quantize(self.mlp, self._place("mlp"), measured=True)
+
+        x = self._place("x")
+        self._heads(matrix("qkv"), (cache, 0))
         self.phase("attention")
-        emit_attention(config, self.emitter, shape, attention_areas(config, shape, self.queries.end), self.attention_scalars,
-                       self.queries, rows=self.rows, position=position, cache=(cache, 0), output=self.at("attention"))
-        self.phase("attention quantize")
-        self.quantize(self.outputs, self.at("attention"), 4 * shape.attention_width, measured=False)
-        self.phase("attention output")
-        self.linear(self.linears["output"], matrix("output"), self.at("x"), memory.row_bytes, statistics=self.scalars)
-        self.phase("mlp norm")
-        self.quantize(self.norm, self.at("x"), memory.row_bytes, measured=True)
-        self.phase("gate and up")
-        self.linear(self.linears["gate_up"], matrix("gate_up"), self.at("mlp"), 4 * shape.ffn, statistics=self.scalars)
-        self.phase("mlp quantize")
-        self.quantize(self.mlp, self.at("mlp"), 4 * shape.ffn, measured=True)
-        self.phase("down")
-        self.linear(self.linears["down"], matrix("down"), self.at("x"), memory.row_bytes, statistics=self.scalars)
+        areas = self.on_chip.areas if self.on_chip else attention_areas(self.config, self.shape, self.queries.end)
+        emit_attention(self.config, self.emitter, self.shape, areas, self.attention_scalars, self.queries, rows=self.rows,
+                       position=self.emitter.reg("position"), cache=(cache, 0), output=self._place("attention"))
+        self.linear("attention output", self.linears["output"], matrix("output"), x, statistics=statistics,
+                    prepare=quantize_attention)
+        self.linear("gate and up", self.linears["gate_up"], matrix("gate_up"), self._place("mlp"), statistics=statistics,
+                    prepare=partial(self._normalize, "mlp norm"))
+        self.linear("down", self.linears["down"], matrix("down"), x, statistics=statistics, prepare=quantize_mlp)
+
+    def _heads(self, weights: Address, cache: Address) -> None:
+        """Make queries, keys and values, and append to the cache."""
+        config, emitter, shape, position = self.config, self.emitter, self.shape, self.emitter.reg("position")
+        linear, source, prepare = self.linears["qkv"], self._place("qkv"), partial(self._normalize, "attention norm")
+        if not self.single:
+            assert isinstance(source, Dram)
+            self.linear("qkv", linear, weights, source, prepare=prepare)
+            self.phase("rotary")
+            emit_rotary(config, emitter, shape, rotary_areas(config, shape, self.queries.end), self.rotary_scalars, self.queries,
+                        rows=self.rows, position=position, source=source, table=self.at("angles"), cache=cache)
+            return
+        areas = self.on_chip.areas if self.on_chip else head_areas(config, shape, self.queries.end)
+        heads = TokenHeads(config, emitter, shape, areas, self.rotary_scalars, self.queries, position=position, source=source)
+
+        def turn() -> None:
+            self.phase("rotary")
+            heads.turn()
+
+        turned = (shape.heads + shape.kv_heads) * shape.head_dim
+        if isinstance(source, Scratchpad) and turned % linear.layout.columns == 0:
+            # Values last: queries and keys are turned while their weights come.
+            self.linear("qkv", linear, weights, source, span=(0, turned), prepare=prepare)
+            self.linear("qkv", linear, weights, Scratchpad(source.addr + 4 * turned, source.stride), meanwhile=turn,
+                        span=(turned, linear.n - turned))
+        else:
+            self.linear("qkv", linear, weights, source, prepare=prepare)
+            if isinstance(source, Dram):
+                self.phase("rotary")
+                heads.load(self.at("angles"))
+            turn()
+        self.phase("rotary")
+        heads.append(cache)
 
     def _logits(self, weights: str) -> None:
         """Emit the last norm and the head; `weights` stands behind the layers'."""
         shape, memory, emitter = self.shape, self.memory, self.emitter
-        every = self.head == "all" or shape.tokens == 1
+        every = self.head == "all" or self.single
         rows = shape.tokens if every else 1
-        self.phase("norm")
         norm = make_quantize(self.config, "norm", rows, shape.hidden, shape.eps)
-        if every:
-            self.quantize(norm, self.at("x"), memory.row_bytes, measured=True)
-        else:
+
+        def normalize() -> None:
+            self.phase("norm")
+            if every:
+                self.quantize(norm, self._place("x"), measured=True)
+                return
             with emitter.registers("last"):
                 last = emitter.reg("last")
                 emitter.asm.add(last, emitter.reg("count"), "r0", -1)
                 emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
-                self.quantize(norm, (last, memory.regions["x"][0]), memory.row_bytes, measured=False, rows=1)
-        self.phase("head")
+                self.quantize(norm, Dram((last, memory.regions["x"][0]), memory.row_bytes), measured=False, rows=1)
+
         head = self._limited("head", head_linear(self.config, shape, rows, memory.head_format))
-        self.linear(head, (weights, 0), self.at("logits"), memory.logits_row,
-                    rows=None if every else 1)
+        self.linear("head", head, (weights, 0), Dram(self.at("logits"), memory.logits_row), rows=None if every else 1,
+                    prepare=normalize)

@@ -16,11 +16,18 @@ class StreamEmitter(Emitter):
 
     Within straight code it remembers the number that each field was set to last; at the beginning and the end of a loop it
     forgets all. Loops must be opened through `loop`.
+
+    Attributes
+    ----------
+    overlapping : bool
+        Phases follow each other without fences, and the rings that are kept go on from phase to phase; set by `keep_rings`.
     """
 
     def __init__(self, arguments: Iterable[str], fixed: dict[str, int]):
         super().__init__(arguments, fixed)
         self._held: dict[str, int] = {}
+        self._kept: set[str] = set()
+        self.overlapping = False
 
     # Registers ------------------------------------------------------------------------------------------------
 
@@ -30,6 +37,27 @@ class StreamEmitter(Emitter):
         yield [self.reg(purpose) for purpose in purposes]
         for purpose in purposes:
             del self._registers[purpose]
+
+    def keep_rings(self, *rings: str) -> None:
+        """Let phases overlap from here on, the program's first instruction, and keep the registers of rings for all of it."""
+        self.overlapping = True
+        for ring in rings:
+            self.reg(ring)              # zero, as all registers are when a program starts
+        self._kept.update(rings)
+
+    @contextmanager
+    def rings(self, *rings: str) -> Iterator[None]:
+        """Lend a register for the offset of each ring, from its first slot on; those of kept rings stay as they are."""
+        lent = [ring for ring in rings if ring not in self._kept]
+        with self.registers(*lent):
+            for ring in lent:
+                self.asm.set(self.reg(ring), 0)
+            yield
+
+    def end_phase(self) -> None:
+        """End a phase: wait for all of it, unless phases overlap."""
+        if not self.overlapping:
+            self.asm.fence()
 
     @contextmanager
     def lending(self, extents: Iterable[Extent]) -> Iterator[None]:
@@ -76,8 +104,14 @@ class StreamEmitter(Emitter):
         self._held.pop(field, None)
         self.asm.min(field, self.reg(purpose), "r0", most)
 
+    def put_times(self, field: str, register: str, bits: int) -> None:
+        """Set a descriptor field to a register times 2^bits."""
+        self.seen.setdefault(field, set()).add(None)
+        self._held.pop(field, None)
+        self.asm.shl(field, register, "r0", bits)
+
     def command(self, unit: Unit, fields: Mapping[str, Operand], wait: Iterable[int] = (), signal: Iterable[int] = ()) -> None:
-        """Set descriptor fields and queue the command."""
+        """Set descriptor fields and queue the command; it waits for, and when done signals, semaphores."""
         for name, value in fields.items():
             self.set(f"{unit.name.lower()}.{name}", value)
         self.asm.go(unit, wait=wait, signal=signal)

@@ -36,11 +36,13 @@ from sw.kernels.transformer.attention import attention_areas, attention_scalars,
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear_shape import Linear, make_linear
 from sw.kernels.transformer.norm import NORM_SCALARS, LayerNorm, emit_layer_norm, layer_norm_areas, make_layer_norm
-from sw.kernels.transformer.phases import Phases, Place, lay_out
+from sw.kernels.transformer.phases import Phases, lay_out
+from sw.kernels.transformer.places import Address, Dram
 from sw.kernels.transformer.pool import emit_pool, make_pool, pool_areas
 from sw.kernels.transformer.quantize import make_quantize
-from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, query_area, rotary_areas
+from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, rotary_areas
 from sw.kernels.transformer.shape import PAGE, DecoderShape, ShapeError, Sizes
+from sw.kernels.transformer.token_heads import query_area
 from sw.layout import round_up
 from sw.program import Program, Region
 
@@ -221,10 +223,10 @@ class _Encoder(Phases):
                 emitter.move(x, x, shape.tokens * self.memory.row_bytes)
                 emitter.move(qkv, qkv, 4 * shape.tokens * shape.qkv_width)
 
-    def _norm(self, name: str, parameters: Place, *, quantize: bool, added: Place | None = None) -> None:
+    def _norm(self, name: str, parameters: Address, *, quantize: bool, added: Address | None = None) -> None:
         """Normalize the chunk, and make it the operand."""
         norm = self.norms[name]
-        row, end = self.operand(norm.n)
+        _, row, end = self.operand(norm.n)
         self.phase(norm.name)
         emit_layer_norm(self.emitter, norm, layer_norm_areas(self.config, norm, end), self.scalars, rows=self.rows,
                         place=(self.emitter.reg("x"), 0), parameters=parameters, added=added,
@@ -232,46 +234,46 @@ class _Encoder(Phases):
 
     def _append(self, weights: str, weights_offset: int, cache: str, cache_offset: int) -> None:
         """Make queries, keys and values of the chunk, which is the operand; append keys and values to a layer's cache."""
-        self.phase("qkv")
-        qkv = (self.emitter.reg("qkv"), 0)
-        self.linear(self.linears["qkv"], (weights, weights_offset + self.memory.offsets["qkv"]), qkv, 4 * self.shape.qkv_width)
+        self.linear("qkv", self.linears["qkv"], (weights, weights_offset + self.memory.offsets["qkv"]), self._qkv)
         self.phase("append")
         self._heads(("keys", "values"), 0, (cache, cache_offset))
 
-    def _heads(self, kinds: tuple[str, ...], start: int, cache: Place) -> None:
+    @property
+    def _qkv(self) -> Dram:
+        """Queries, keys and values of the chunk."""
+        return Dram((self.emitter.reg("qkv"), 0), 4 * self.shape.qkv_width)
+
+    def _heads(self, kinds: tuple[str, ...], start: int, cache: Address) -> None:
         emitter = self.emitter
         emit_rotary(self.config, emitter, self.shape, rotary_areas(self.config, self.shape, start, turned=False),
                     self.head_scalars, self.queries, rows=self.rows, position=emitter.reg("position"),
-                    source=(emitter.reg("qkv"), 0), table=None, cache=cache, kinds=kinds)
+                    source=self._qkv, table=None, cache=cache, kinds=kinds)
 
     def _layer(self, weights: str, cache: str, *, last: bool) -> None:
         shape, memory, config, emitter = self.shape, self.memory, self.config, self.emitter
 
-        def at(name: str) -> Place:
+        def at(name: str) -> Address:
             return weights, memory.offsets[name]
 
-        attention_row = 4 * shape.attention_width
+        attention = Dram(self.at("attention"), 4 * shape.attention_width)
+        mlp = Dram(self.at("mlp"), _mlp_row(shape))
         sums = {name: self.scalars[name] for name in ("total", "part")}
         with self._chunks():
-            x = (emitter.reg("x"), 0)
+            x = Dram((emitter.reg("x"), 0), memory.row_bytes)
             self.phase("queries")
             self._heads(("queries",), self.queries.end, (cache, 0))
             self.phase("attention")
             emit_attention(config, emitter, shape, attention_areas(config, shape, self.queries.end), self.attention_scalars,
                            self.queries, rows=self.rows, position=emitter.reg("position"), cache=(cache, 0),
-                           output=self.at("attention"), length=emitter.reg("count"))
+                           output=attention, length=emitter.reg("count"))
             self.phase("attention quantize")
-            self.quantize(self.outputs, self.at("attention"), attention_row, measured=False)
-            self.phase("attention output")
-            self.linear(self.linears["output"], at("output"), x, memory.row_bytes, statistics=sums)
+            self.quantize(self.outputs, attention, measured=False)
+            self.linear("attention output", self.linears["output"], at("output"), x, statistics=sums)
             self._norm("attention", at("attention norm"), quantize=True)
-            self.phase("up")
-            self.linear(self.linears["up"], at("up"), self.at("mlp"), _mlp_row(shape),
-                        statistics={"magnitude": self.scalars["magnitude"]})
+            self.linear("up", self.linears["up"], at("up"), mlp, statistics={"magnitude": self.scalars["magnitude"]})
             self.phase("mlp quantize")
-            self.quantize(self.mlp, self.at("mlp"), _mlp_row(shape), measured=True)
-            self.phase("down")
-            self.linear(self.linears["down"], at("down"), x, memory.row_bytes, statistics=sums)
+            self.quantize(self.mlp, mlp, measured=True)
+            self.linear("down", self.linears["down"], at("down"), x, statistics=sums)
             self._norm("output", at("output norm"), quantize=not last)
             if not last:
                 self._append(weights, memory.layer_bytes, cache, memory.cache_bytes)

@@ -30,6 +30,7 @@ from sw.kernels.transformer.decoder import DecoderMemory, head_linear, layer_lin
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
 from sw.kernels.transformer.phases import Phases
+from sw.kernels.transformer.places import Dram
 from sw.kernels.transformer.quantize import SCALARS, make_quantize
 from sw.kernels.transformer.shape import PAGE, DecoderShape
 from sw.layout import round_up
@@ -130,10 +131,9 @@ class _Offload(Phases):
         self.begin(emitter, kernels)
         self._residual()
         self.phase("attention norm")
-        self.quantize(self.norm, self.at("x"), self.memory.row_bytes, measured=False)
-        self.phase("qkv")
-        self.linear(self.linears["qkv"], (emitter.reg("weights"), self.memory.offsets["qkv"]), self.at("qkv"),
-                    4 * self.shape.qkv_width)
+        self.quantize(self.norm, self._x, measured=False)
+        self.linear("qkv", self.linears["qkv"], (emitter.reg("weights"), self.memory.offsets["qkv"]),
+                    Dram(self.at("qkv"), 4 * self.shape.qkv_width))
         self.phase("rotary")
         self._rotary()
         emitter.asm.halt()
@@ -141,23 +141,20 @@ class _Offload(Phases):
     def _attention_output(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         self.begin(emitter, kernels)
         self.phase("attention quantize")
-        self.quantize(self.outputs, self.at("context"), 4 * self.shape.attention_width, measured=False)
-        self.phase("attention output")
-        self.linear(self.linears["output"], (emitter.reg("weights"), self.memory.offsets["output"]), self.at("x"),
-                    self.memory.row_bytes)
+        self.quantize(self.outputs, Dram(self.at("context"), 4 * self.shape.attention_width), measured=False)
+        self.linear("attention output", self.linears["output"], (emitter.reg("weights"), self.memory.offsets["output"]), self._x)
         self.phase("mlp norm")
 
     def after_attention(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit all of a layer behind its attention."""
         memory, weights = self.memory, emitter.reg("weights")
         self._attention_output(emitter, kernels)
-        self.quantize(self.norm, self.at("x"), memory.row_bytes, measured=False)
-        self.phase("gate and up")
-        self.linear(self.linears["gate_up"], (weights, memory.offsets["gate_up"]), self.at("mlp"), 4 * self.shape.ffn)
+        self.quantize(self.norm, self._x, measured=False)
+        mlp = Dram(self.at("mlp"), 4 * self.shape.ffn)
+        self.linear("gate and up", self.linears["gate_up"], (weights, memory.offsets["gate_up"]), mlp)
         self.phase("mlp quantize")
-        self.quantize(self.mlp, self.at("mlp"), 4 * self.shape.ffn, measured=False)
-        self.phase("down")
-        self.linear(self.linears["down"], (weights, memory.offsets["down"]), self.at("x"), memory.row_bytes)
+        self.quantize(self.mlp, mlp, measured=False)
+        self.linear("down", self.linears["down"], (weights, memory.offsets["down"]), self._x)
         emitter.asm.halt()
 
     def before_mlp(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
@@ -188,12 +185,16 @@ class _Offload(Phases):
         self.begin(emitter, kernels)
         self._residual()
         self.phase("norm")
-        self.quantize(self.norm, self.at("x"), memory.row_bytes, measured=False)
-        self.phase("head")
+        self.quantize(self.norm, self._x, measured=False)
         weights = memory.regions["weights"][0] + memory.model.layers * memory.layer_bytes
-        self.linear(head_linear(self.config, self.shape, 1, memory.head_format), ("r0", weights), self.at("logits"),
-                    memory.logits_row)
+        self.linear("head", head_linear(self.config, self.shape, 1, memory.head_format), ("r0", weights),
+                    Dram(self.at("logits"), memory.logits_row))
         emitter.asm.halt()
+
+    @property
+    def _x(self) -> Dram:
+        """The residual."""
+        return Dram(self.at("x"), self.memory.row_bytes)
 
     def _residual(self) -> None:
         self.phase("residual")

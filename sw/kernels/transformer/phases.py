@@ -1,6 +1,6 @@
 """What programs of many phases share: where phases find their operands, and the phases that every model has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hw.config import AcceleratorConfig
 from sw.kernels.passes.command import Operand
@@ -8,14 +8,13 @@ from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore, emit_linear, linear_areas
 from sw.kernels.transformer.linear_shape import WEIGHT_SLOTS, Linear
+from sw.kernels.transformer.places import Address, Place
 from sw.kernels.transformer.quantize import Quantize, emit_quantize, quantize_areas
+from sw.kernels.transformer.resident import Resident
 from sw.kernels.transformer.shape import PAGE, DecoderShape
 from sw.layout import round_up
 
-__all__ = ["Phases", "Place", "lay_out"]
-
-Place = tuple[str, int]
-"""A DRAM address: a register, and what is added to it."""
+__all__ = ["Phases", "lay_out"]
 
 _ADDRESSES = 1 << 32
 
@@ -50,13 +49,16 @@ class Phases:
         Row scalars of quantizations, and of linears' statistics.
     rows : Operand
         Rows of the chunk.
+    on_chip : Resident or None
+        Where activations stay between phases; None: they wait in DRAM.
     """
 
     scalars: dict[str, int]
     rows: Operand
 
-    def __init__(self, config: AcceleratorConfig, shape: DecoderShape, regions: Mapping[str, tuple[int, int]]):
-        self.config, self.shape, self.regions = config, shape, regions
+    def __init__(self, config: AcceleratorConfig, shape: DecoderShape, regions: Mapping[str, tuple[int, int]],
+                 on_chip: Resident | None = None):
+        self.config, self.shape, self.regions, self.on_chip = config, shape, regions, on_chip
 
     def begin(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Begin the program: every slot of every ring is free. `kernels` gets the first instruction and name of each phase."""
@@ -69,26 +71,44 @@ class Phases:
         """Begin a phase."""
         self.kernels.append((len(self.emitter.asm), name))
 
-    def at(self, region: str) -> Place:
+    def at(self, region: str) -> Address:
         """Return where a region begins."""
         return "r0", self.regions[region][0]
 
-    def operand(self, columns: int) -> tuple[int, int]:
-        """Return the row bytes of an int8 operand of so many columns at address 0, and the first byte behind it."""
+    def operand(self, columns: int) -> tuple[int, int, int]:
+        """Return the address of an int8 operand of so many columns, its row bytes, and the first byte behind it."""
         row = round_up(columns, max(self.config.activation_slot_bytes, self.config.line_bytes))
-        return row, row * self.shape.tokens
+        start = self.on_chip.operand if self.on_chip else 0
+        return start, row, start + row * self.shape.tokens
 
-    def quantize(self, quantize: Quantize, source: Place, stride: int, *, measured: bool, rows: Operand | None = None) -> None:
-        """Make rows of float32 in DRAM the operand."""
-        row, end = self.operand(quantize.n)
-        emit_quantize(self.emitter, quantize, quantize_areas(self.config, quantize, end), self.scalars,
-                      rows=self.rows if rows is None else rows, source=source, source_stride=stride, target=0, target_stride=row,
-                      measured=measured)
+    def quantize(self, quantize: Quantize, source: Place, *, measured: bool, rows: Operand | None = None) -> None:
+        """Make rows of float32 the operand."""
+        start, row, end = self.operand(quantize.n)
+        areas = {} if self.on_chip else quantize_areas(self.config, quantize, end)
+        emit_quantize(self.emitter, quantize, areas, self.scalars, rows=self.rows if rows is None else rows, source=source,
+                      target=start, target_stride=row, measured=measured)
 
-    def linear(self, linear: Linear, weights: Place, output: Place, stride: int, *, statistics: Mapping[str, int] | None = None,
-               rows: Operand | None = None) -> None:
-        """Multiply the operand by weights."""
-        row, end = self.operand(linear.k)
-        emit_linear(self.config, self.emitter, linear, linear_areas(self.config, linear, end),
-                    rows=self.rows if rows is None else rows, operand=0, operand_stride=row, weights=weights,
-                    row_scale=self.scalars["row scale"], output=output, output_stride=stride, statistics=statistics)
+    def linear(self, name: str, linear: Linear, weights: Address, output: Place, *, statistics: Mapping[str, int] | None = None,
+               rows: Operand | None = None, span: tuple[int, int] | None = None, prepare: Callable[[], None] | None = None,
+               meanwhile: Callable[[], None] | None = None) -> None:
+        """Multiply the operand by weights.
+
+        `prepare` makes the operand, a phase of its own; `meanwhile` is what the vector unit does while the first weights come.
+        """
+        start, row, end = self.operand(linear.k)
+
+        def within(phase: Callable[[], None] | None) -> Callable[[], None] | None:
+            def emit() -> None:
+                assert phase
+                phase()
+                self.phase(name)
+            return emit if phase else None
+
+        if prepare and not self.on_chip:
+            prepare()
+        self.phase(name)
+        areas = self.on_chip.areas if self.on_chip else linear_areas(self.config, linear, end)
+        emit_linear(self.config, self.emitter, linear, areas, rows=self.rows if rows is None else rows, operand=start,
+                    operand_stride=row, weights=weights, row_scale=self.scalars["row scale"], output=output,
+                    statistics=statistics, span=span, prepare=within(prepare) if self.on_chip else None,
+                    meanwhile=within(meanwhile))

@@ -1,8 +1,9 @@
-"""Rows of float32 in DRAM → rows of int8 in the scratchpad with a scale for each row, with or without the RMS norm.
+"""Rows of float32 → rows of int8 in the scratchpad with a scale for each row, with or without the RMS norm.
 
 Two walks over the columns: the first finds each row's greatest magnitude (and sum of squares), the second scales and rounds.
 The factor of the norm cancels inside the codes: round(127·r·x / max|r·x|) does not depend on r, which goes into the row's scale
-alone.
+alone. Rows that stay on the chip are quantized where they lie, and only then are squares summed: the engine begins as soon as
+the codes are there, and 1/rms is needed when its first sums are scaled.
 """
 
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from hw.config import AcceleratorConfig
 from hw.isa import Unit
 from sw.kernels.passes.command import Floats, Int8, Operand, vector_pass
-from sw.kernels.passes.norms import add_rows, rms_norm_scales
+from sw.kernels.passes.norms import add_rows, rms_norm_scales, rms_token_scale
 from sw.kernels.passes.quantization import inverse_scale, token_scale
 from sw.kernels.passes.quantization import quantize as quantize_rows
 from sw.kernels.tiles import Extent
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
+from sw.kernels.transformer.places import Dram, Place, Scratchpad
 from sw.layout import round_up
 
 __all__ = ["SCALARS", "Quantize", "emit_measure", "emit_quantize", "make_quantize", "quantize_areas"]
@@ -66,45 +68,64 @@ def quantize_areas(config: AcceleratorConfig, quantize: Quantize, start: int) ->
 
 
 def emit_measure(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area], scalars: dict[str, int], *, rows: Operand,
-                 source: tuple[str, int], source_stride: int) -> None:
+                 source: Dram) -> None:
     """Emit what finds each row's "magnitude" and, for the norm, "squares"."""
-    walk = _Walk(emitter, quantize, areas["in"], scalars, rows, source, source_stride)
+    walk = _Walk(emitter, quantize, areas["in"], scalars, rows, source)
     with walk.registers():
         walk.measure()
-    emitter.asm.fence()
+    emitter.end_phase()
 
 
 def emit_quantize(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area], scalars: dict[str, int], *, rows: Operand,
-                  source: tuple[str, int], source_stride: int, target: int, target_stride: int, measured: bool) -> None:
+                  source: Place, target: int, target_stride: int, measured: bool) -> None:
     """Emit a quantization; the rings are empty before and after it.
 
     Parameters
     ----------
     rows : int or str
         Rows, a number or a register.
-    source : (register, int)
-        DRAM address of the first row; `source_stride` bytes to the next.
+    source : Place
+        Rows in the scratchpad need no areas; `Semaphore.READY` is given when their codes are there.
     target, target_stride : int
         Of the int8 rows in the scratchpad. Their scales go to the row scalars "row scale".
     measured : bool
-        "magnitude" and "squares" are there; else they are found first.
+        "magnitude" and, of rows in DRAM, "squares" are there; else they are found first.
     """
-    walk = _Walk(emitter, quantize, areas["in"], scalars, rows, source, source_stride)
+    if isinstance(source, Scratchpad):
+        _quantize_in_place(emitter, quantize, scalars, rows, source, Int8(target, target_stride), measured=measured)
+        return
+    walk = _Walk(emitter, quantize, areas["in"], scalars, rows, source)
     with walk.registers():
         kept = not measured and walk.tiles == 1
         if not measured:
             walk.measure(keep=kept)
         walk.round(target, target_stride, kept=kept)
-    emitter.asm.fence()
+    emitter.end_phase()
+
+
+def _quantize_in_place(emitter: StreamEmitter, quantize: Quantize, scalars: dict[str, int], rows: Operand, source: Scratchpad,
+                       to: Int8, *, measured: bool) -> None:
+    """Codes first; then what is only needed when the engine has used them."""
+    x, magnitude = Floats(source.addr, source.stride), scalars["magnitude"]
+    if not measured:
+        emitter.passes([vector_pass("magnitude", a=x, m=rows, n=quantize.n, amax_to=magnitude)])
+    emitter.passes([*inverse_scale(rows, magnitude, scalars["inverse"]),
+                    *quantize_rows(rows, quantize.n, x, to, inverse=scalars["inverse"])], [], [Semaphore.READY])
+    if quantize.eps is None:
+        emitter.passes(token_scale(rows, magnitude, scalars["row scale"]))
+    else:
+        emitter.passes([vector_pass("squares", a=x, m=rows, n=quantize.n, squares_to=scalars["squares"]),
+                        *rms_token_scale(rows, quantize.n, squares=scalars["squares"], amax=magnitude,
+                                         scale=scalars["row scale"], eps=quantize.eps)])
 
 
 class _Walk:
     """Walks over the tiles of a matrix of float32 in DRAM."""
 
     def __init__(self, emitter: StreamEmitter, quantize: Quantize, area: Area, scalars: dict[str, int], rows: Operand,
-                 source: tuple[str, int], source_stride: int):
+                 source: Dram):
         self.emitter, self.quantize, self.area, self.scalars, self.rows = emitter, quantize, area, scalars, rows
-        self.source, self.source_stride = source, source_stride
+        self.source = source
         self.columns = Extent(dim="n", total=quantize.n, tile=quantize.tile_n)
         self.row_bytes = Extent(dim="n", total=4 * quantize.n, tile=4 * quantize.tile_n)
         self.tiles = self.columns.count
@@ -119,13 +140,13 @@ class _Walk:
 
     def _begin(self) -> None:
         emitter = self.emitter
-        emitter.move(emitter.reg("tile"), *self.source)
+        emitter.move(emitter.reg("tile"), *self.source.addr)
         emitter.start([self.columns, self.row_bytes])
 
     def _load(self) -> None:
         emitter = self.emitter
         emitter.put_extent("load.row_bytes", self.row_bytes)
-        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("tile"), "dram_stride": self.source_stride, "rows": self.rows,
+        emitter.command(Unit.LOAD, {"dram_addr": emitter.reg("tile"), "dram_stride": self.source.stride, "rows": self.rows,
                                     "addr": self._tile().addr, "stride": self.quantize.row_bytes, "transpose": 0},
                         [Semaphore.IN_FREE], [Semaphore.IN_FULL])
 

@@ -2,12 +2,11 @@
 
 Float32 rows of all heads come from DRAM. Queries and keys are turned by their angles (not in a model that adds its positions to
 the embeddings), everything is rounded to int8 with a scale for each token and head. Queries stay in the scratchpad, keys and
-values are appended to the cache in DRAM. Where a chunk is one token, its heads are the rows of one command; else heads follow
-each other, with a token in each row.
+values are appended to the cache in DRAM. Heads follow each other, with a token in each row; how it goes with one token, whose
+heads are the rows: `sw.kernels.transformer.token_heads`.
 """
 
 import math
-from dataclasses import dataclass
 
 from hw.config import AcceleratorConfig
 from hw.isa import Unit
@@ -17,61 +16,35 @@ from sw.kernels.passes.rope import rope
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
+from sw.kernels.transformer.places import Address, Dram
 from sw.kernels.transformer.shape import DecoderShape
+from sw.kernels.transformer.token_heads import QueryArea, load_angles
 from sw.layout import round_up
 
-__all__ = ["KINDS", "ROTARY_SCALARS", "QueryArea", "emit_rotary", "query_area", "rotary_areas"]
+__all__ = ["KINDS", "ROTARY_SCALARS", "emit_rotary", "rotary_areas"]
 
 KINDS = ("queries", "keys", "values")
 RINGS = ("in slot", "out slot", "scales slot")
 ROTARY_SCALARS = ("magnitude", "inverse", "low", "high", "zero")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QueryArea:
-    """Where the queries of a chunk lie in the scratchpad: int8 rows, head after head, then their scales.
-
-    Attributes
-    ----------
-    addr, row_bytes : int
-    scales : int
-        Address of the scales, float32, in the order of the rows.
-    end : int
-        First byte behind.
-    """
-
-    addr: int
-    row_bytes: int
-    scales: int
-    end: int
-
-
-def query_area(config: AcceleratorConfig, shape: DecoderShape, addr: int) -> QueryArea:
-    """Return where queries lie from `addr` on."""
-    row_bytes = round_up(shape.head_dim, max(config.activation_slot_bytes, config.line_bytes))
-    rows = shape.heads * shape.tokens
-    scales = addr + round_up(rows * row_bytes, config.line_bytes)
-    return QueryArea(addr=addr, row_bytes=row_bytes, scales=scales, end=scales + round_up(4 * rows, config.line_bytes))
-
-
 def rotary_areas(config: AcceleratorConfig, shape: DecoderShape, start: int, *, turned: bool = True) -> dict[str, Area]:
     """Return the scratchpad areas, above `start`; `turned`: with those for positions."""
-    rows = max(shape.heads, shape.kv_heads) if shape.tokens == 1 else shape.tokens
-    row = 4 * shape.head_dim
+    rows, row = shape.tokens, 4 * shape.head_dim
     return place_areas(config, "rotary", {
-        "in": (rows * row, 2), **({"angles": (row * shape.tokens, 1), "turned": (rows * row, 1)} if turned else {}),
+        "in": (rows * row, 2), **({"angles": (rows * row, 1), "turned": (rows * row, 1)} if turned else {}),
         "out": (rows * round_up(shape.head_dim, config.line_bytes), 2),
-        "scales": (2 * _scales_bytes(config, shape, rows), 2)}, start)
+        "scales": (2 * _scales_bytes(config, shape), 2)}, start)
 
 
-def _scales_bytes(config: AcceleratorConfig, shape: DecoderShape, rows: int) -> int:
-    """Return the scratchpad bytes from scales to zero points: words side by side, or for one token the beat of each head's."""
-    return round_up(rows * (config.beat_bytes if shape.tokens == 1 else 4), config.line_bytes)
+def _scales_bytes(config: AcceleratorConfig, shape: DecoderShape) -> int:
+    """Return the scratchpad bytes from scales to zero points."""
+    return round_up(4 * shape.tokens, config.line_bytes)
 
 
 def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
-                scalars: dict[str, int], queries: QueryArea, *, rows: Operand, position: str, source: tuple[str, int],
-                table: tuple[str, int] | None, cache: tuple[str, int], kinds: tuple[str, ...] = KINDS) -> None:
+                scalars: dict[str, int], queries: QueryArea, *, rows: Operand, position: str, source: Dram,
+                table: Address | None, cache: Address, kinds: tuple[str, ...] = KINDS) -> None:
     """Emit it; the rings are empty before and after.
 
     Parameters
@@ -80,13 +53,15 @@ def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: Decode
         Tokens of the chunk.
     position : str
         Register: the first token's.
-    source, table, cache : (register, int)
-        DRAM addresses of the float32 rows, the table of angles (None: positions do not turn), and the layer's cache.
+    source : Dram
+        The float32 rows.
+    table, cache : (register, int)
+        DRAM addresses of the table of angles (None: positions do not turn), and the layer's cache.
     kinds : tuple of str
         Which of `KINDS`.
     """
     if table is not None:
-        _load_angles(emitter, shape, areas["angles"], rows, position, table)
+        load_angles(emitter, shape, areas["angles"], rows, position, table, [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
     emission = _Emission(config, emitter, shape, areas, scalars, queries, rows, position, cache, turning=table is not None)
     first = 0
     with emitter.registers(*RINGS):         # which go on from kind to kind: slots may still be in use
@@ -94,52 +69,36 @@ def emit_rotary(config: AcceleratorConfig, emitter: StreamEmitter, shape: Decode
             emitter.asm.set(emitter.reg(ring), 0)
         for kind, heads in zip(KINDS, (shape.heads, shape.kv_heads, shape.kv_heads), strict=True):
             if kind in kinds:
-                emission.heads(kind, heads, (source[0], source[1] + 4 * first * shape.head_dim))
+                emission.heads(kind, heads, (source.addr[0], source.addr[1] + 4 * first * shape.head_dim), source.stride)
             first += heads
     emitter.asm.fence()
     if table is not None:
         emitter.asm.signal(Semaphore.PARAM_FREE)        # which the angles held
 
 
-def _load_angles(emitter: StreamEmitter, shape: DecoderShape, area: Area, rows: Operand, position: str,
-                 table: tuple[str, int]) -> None:
-    """Load the angles of the chunk's positions."""
-    with emitter.registers("angles"):
-        register, offset = table
-        angles = emitter.reg("angles")
-        emitter.asm.shl(angles, position, "r0", int(math.log2(shape.rope_stride)))
-        emitter.asm.add(angles, angles, register, offset)
-        row = 4 * shape.head_dim
-        emitter.command(Unit.LOAD, {"dram_addr": angles, "dram_stride": shape.rope_stride, "rows": rows, "row_bytes": row,
-                                    "addr": area.addr, "stride": row, "transpose": 0},
-                        [Semaphore.PARAM_FREE], [Semaphore.PARAM_FULL])
-
-
 class _Emission:
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, shape: DecoderShape, areas: dict[str, Area],
-                 scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: tuple[str, int], *,
-                 turning: bool):
+                 scalars: dict[str, int], queries: QueryArea, rows: Operand, position: str, cache: Address, *, turning: bool):
         self.config, self.emitter, self.shape, self.areas, self.scalars = config, emitter, shape, areas, scalars
-        self.queries, self.position, self.cache, self.tokens = queries, position, cache, rows
-        self.single = shape.tokens == 1
+        self.queries, self.position, self.cache, self.rows = queries, position, cache, rows
         self.row = 4 * shape.head_dim
         self.turning = turning
         self.waiting = [Semaphore.PARAM_FULL] if turning else []        # of the first pass that reads the angles
 
-    def heads(self, kind: str, heads: int, source: tuple[str, int]) -> None:
-        """Emit all heads of a kind."""
+    def heads(self, kind: str, heads: int, source: Address, stride: int) -> None:
+        """Emit all heads of a kind, whose rows are `stride` apart."""
         emitter, queries = self.emitter, self.queries
-        self.rows: Operand = heads if self.single else self.tokens
-        with emitter.registers("tile", "target", "scale target", *([] if kind == "queries" else ["cache scale"])):
+        self.stride = stride
+        with emitter.registers("tile", "target", "scale target" if kind == "queries" else "cache scale"):
             emitter.move(emitter.reg("tile"), *source)
             if kind == "queries":
                 emitter.asm.set(emitter.reg("target"), queries.addr)
                 emitter.asm.set(emitter.reg("scale target"), queries.scales)
             else:
                 self._cache_addresses(kind)
-            if self.waiting or self.single:
+            if self.waiting:
                 self._head(kind)
-                if not self.single and heads > 1:
+                if heads > 1:
                     self._next_head(kind)
                     with emitter.loop(heads - 1):
                         self._head(kind)
@@ -150,18 +109,13 @@ class _Emission:
                     self._next_head(kind)
 
     def _cache_addresses(self, kind: str) -> None:
-        """target ← where the first row goes, cache scale ← where its scale goes (its beat, where it is one token's)."""
+        """target ← where the first row goes, cache scale ← where its scale goes."""
         emitter, kv = self.emitter, self.shape.kv
         register, offset = self.cache
         target, scale = emitter.reg("target"), emitter.reg("cache scale")
         emitter.asm.shl(target, self.position, "r0", int(math.log2(kv.row_bytes)))
         emitter.asm.add(target, target, register, offset + kv.offset(kind))
         emitter.asm.shl(scale, self.position, "r0", 2)
-        if self.single:
-            emitter.asm.and_(emitter.reg("scale target"), scale, "r0", self.config.beat_bytes - 1)
-            emitter.asm.sub(scale, scale, emitter.reg("scale target"))
-        else:
-            emitter.asm.set(emitter.reg("scale target"), 0)
         emitter.asm.add(scale, scale, register, offset + kv.offset("key scales" if kind == "keys" else "value scales"))
 
     def _next_head(self, kind: str) -> None:
@@ -175,11 +129,11 @@ class _Emission:
             emitter.move(emitter.reg("cache scale"), emitter.reg("cache scale"), shape.kv.scales_bytes)
 
     def _head(self, kind: str) -> None:
-        """One head (or, of one token, all of them)."""
+        """One head."""
         emitter, shape, areas, scalars = self.emitter, self.shape, self.areas, self.scalars
         slot = (emitter.reg("in slot"), areas["in"].addr)
         emitter.command(Unit.LOAD, {
-            "dram_addr": emitter.reg("tile"), "dram_stride": self.row if self.single else 4 * shape.qkv_width, "rows": self.rows,
+            "dram_addr": emitter.reg("tile"), "dram_stride": self.stride, "rows": self.rows,
             "row_bytes": self.row, "addr": slot, "stride": self.row, "transpose": 0}, [Semaphore.IN_FREE], [Semaphore.IN_FULL])
         values = Floats(slot, self.row)
         if kind == "values" or not self.turning:
@@ -198,65 +152,40 @@ class _Emission:
     def _turn(self, slot: str) -> Floats:
         """Turn the pairs (i, i + E/2); return where the result is."""
         emitter, areas, scalars = self.emitter, self.areas, self.scalars
-        half, angle_stride = self.row // 2, 0 if self.single else self.row
+        half = self.row // 2
         turned, angles, values = areas["turned"].addr, areas["angles"].addr, areas["in"].addr
         low, high = Floats((slot, values), self.row), Floats((slot, values + half), self.row)
-        cos, sin = Floats(angles, angle_stride), Floats(angles + half, angle_stride)
+        cos, sin = Floats(angles, self.row), Floats(angles + half, self.row)
         emitter.passes(rope(self.rows, self.shape.head_dim // 2, low, high, cos, sin, Floats(turned, self.row),
                             Floats(turned + half, self.row), amax=scalars["magnitude"]), [Semaphore.IN_FULL, *self.waiting])
         self.waiting = []
         return Floats(turned, self.row)
 
     def _append(self, values: Floats) -> None:
-        """Round into the cache, with scales and zero points; of one token, into the beats that hold those already."""
+        """Round into the cache, with scales and zero points."""
         emitter, shape, areas, config = self.emitter, self.shape, self.areas, self.config
-        kv, beat, scalars = shape.kv, config.beat_bytes, self.scalars
+        kv, scalars = shape.kv, self.scalars
         out_row = round_up(shape.head_dim * kv.bits // 8, config.line_bytes)
         out: Operand = (emitter.reg("out slot"), areas["out"].addr)
         scales = (emitter.reg("scales slot"), areas["scales"].addr)
-        to_zeros = _scales_bytes(config, shape, kv.heads if self.single else shape.tokens)
-        zeros_apart = kv.offset("key zeros") - kv.offset("key scales")
-        words = (0, 1) if kv.bits == 4 else (0,)                    # scales, zero points
-        if self.single:
-            for word in words:
-                emitter.command(Unit.LOAD, {
-                    "dram_addr": (emitter.reg("cache scale"), word * zeros_apart), "dram_stride": kv.scales_bytes,
-                    "rows": kv.heads, "row_bytes": beat, "addr": (scales[0], scales[1] + word * to_zeros), "stride": beat,
-                    "transpose": 0},
-                    [Semaphore.PARAM_FREE] if word == 0 else [], [Semaphore.PARAM_FULL] if word == words[-1] else [])
-        wait = [Semaphore.OUT_FREE, *([Semaphore.PARAM_FULL] if self.single else [])]
-        with emitter.registers("scale place"):
-            place = emitter.reg("scale place")
-            if self.single:
-                emitter.asm.add(place, emitter.reg("scale target"), *scales)
-            else:
-                emitter.move(place, *scales)
-            between = beat if self.single else 4
-            scale = Scalars(place, between)
-            if kv.bits == 4:
-                passes = quantize_uint4(self.rows, shape.head_dim, values, Uint4(out, out_row), scale,
-                                        Scalars((place, to_zeros), between), low=scalars["low"], high=scalars["high"],
-                                        zero=scalars["zero"])
-            else:
-                passes = quantize_int8(self.rows, shape.head_dim, values, Int8(out, out_row), scale, amax=scalars["magnitude"],
-                                       inverse=scalars["inverse"])
-            emitter.passes(passes, wait, [Semaphore.IN_FREE, Semaphore.OUT_FULL])
-        emitter.command(Unit.STORE, {"dram_addr": emitter.reg("target"), "rows": self.rows,
-                                     "dram_stride": kv.head_bytes if self.single else kv.row_bytes,
+        to_zeros = _scales_bytes(config, shape)
+        if kv.bits == 4:
+            passes = quantize_uint4(self.rows, shape.head_dim, values, Uint4(out, out_row), Scalars(scales),
+                                    Scalars((scales[0], scales[1] + to_zeros)), low=scalars["low"], high=scalars["high"],
+                                    zero=scalars["zero"])
+        else:
+            passes = quantize_int8(self.rows, shape.head_dim, values, Int8(out, out_row), Scalars(scales),
+                                   amax=scalars["magnitude"], inverse=scalars["inverse"])
+        emitter.passes(passes, [Semaphore.OUT_FREE], [Semaphore.IN_FREE, Semaphore.OUT_FULL])
+        emitter.command(Unit.STORE, {"dram_addr": emitter.reg("target"), "rows": self.rows, "dram_stride": kv.row_bytes,
                                      "row_bytes": shape.head_dim * kv.bits // 8, "addr": out, "stride": out_row},
                         [Semaphore.OUT_FULL])
-        if self.single:
-            for word in words:
-                emitter.command(Unit.STORE, {
-                    "dram_addr": (emitter.reg("cache scale"), word * zeros_apart), "dram_stride": kv.scales_bytes,
-                    "rows": kv.heads, "row_bytes": beat, "addr": (scales[0], scales[1] + word * to_zeros), "stride": beat},
-                    [], [Semaphore.OUT_FREE, Semaphore.PARAM_FREE] if word == words[-1] else [])
-        else:
-            with emitter.registers("scale bytes"):
-                self._scale_bytes()
-                emitter.command(Unit.STORE, {
-                    "dram_addr": emitter.reg("cache scale"), "dram_stride": zeros_apart, "rows": len(words),
-                    "row_bytes": emitter.reg("scale bytes"), "addr": scales, "stride": to_zeros}, [], [Semaphore.OUT_FREE])
+        with emitter.registers("scale bytes"):
+            self._scale_bytes()
+            emitter.command(Unit.STORE, {
+                "dram_addr": emitter.reg("cache scale"), "dram_stride": kv.offset("key zeros") - kv.offset("key scales"),
+                "rows": 2 if kv.bits == 4 else 1, "row_bytes": emitter.reg("scale bytes"), "addr": scales, "stride": to_zeros},
+                [], [Semaphore.OUT_FREE])
         for name in ("out", "scales"):
             emitter.ring(emitter.reg(f"{name} slot"), areas[name].slot_bytes, areas[name].slots)
 
@@ -264,8 +193,8 @@ class _Emission:
         """scale bytes ← four for each token."""
         emitter = self.emitter
         register = emitter.reg("scale bytes")
-        if isinstance(self.tokens, int):
-            emitter.asm.set(register, 4 * self.tokens)
+        if isinstance(self.rows, int):
+            emitter.asm.set(register, 4 * self.rows)
         else:
-            assert isinstance(self.tokens, str)
-            emitter.asm.shl(register, self.tokens, "r0", 2)
+            assert isinstance(self.rows, str)
+            emitter.asm.shl(register, self.rows, "r0", 2)
