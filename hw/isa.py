@@ -23,9 +23,9 @@ from enum import IntEnum
 
 __all__ = [
     "ANGLE_BITS", "ANGLE_RECORD_BYTES", "ARGUMENTS", "CHECK_BITS", "CHECK_LOW", "DESCRIPTORS", "DESTINATIONS", "FIRST_ARGUMENT",
-    "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS", "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX", "SEQUENCER", "Dataflow",
-    "DocumentedEnum", "ErrorCause", "Field", "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit", "VectorFunction",
-    "VectorOutput", "VectorSource", "destination",
+    "INSTRUCTION_BYTES", "INSTRUCTION_FIELDS", "LOOP_DEPTH", "OPCODES", "REGISTERS", "SEMAPHORES", "SEMAPHORE_MAX",
+    "SEQUENCER", "Dataflow", "DocumentedEnum", "ErrorCause", "Field", "Opcode", "OpcodeInfo", "RowUse", "StreamUse", "Unit",
+    "VectorFunction", "VectorOutput", "VectorSource", "destination",
 ]
 
 INSTRUCTION_BYTES = 8

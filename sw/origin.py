@@ -58,9 +58,10 @@ def _written(config: AcceleratorConfig, event: Event, byte: int) -> dict[str, An
 
 def _loaded(config: AcceleratorConfig, fields: Mapping[str, int], byte: int) -> bool:
     """Return whether a load writes a byte: whole beats of each of its rows in the scratchpad."""
-    if fields.get("stream"):
+    angles = fields.get("stream", 0) and fields["unpack"]
+    if fields.get("stream") and not angles:
         return False
-    rows, row_bytes = fields["rows"], fields["row_bytes"] * (1 + fields.get("unpack", 0))
+    rows, row_bytes = fields["rows"], fields["row_bytes"] * (1 + (fields.get("unpack", 0) and not angles))
     count, size = (row_bytes, rows) if fields["transpose"] else (rows, row_bytes)
     past, stride = byte - fields["addr"], fields["stride"]
     last = min(count - 1, past // stride) if stride else 0          # the last row that begins at the byte or before it

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
-from hw.isa import INSTRUCTION_BYTES, SEMAPHORES, Opcode, StreamUse, Unit, VectorSource
+from hw.isa import ANGLE_RECORD_BYTES, INSTRUCTION_BYTES, SEMAPHORES, Opcode, StreamUse, Unit, VectorSource
 from hw.timing import (
     FETCH_LINE_BYTES,
     IN_FLIGHT,
@@ -177,6 +177,8 @@ class _Model:
 
     def load(self, at: float, fields: Mapping[str, int]) -> float:
         """One beat a cycle into the scratchpad, less where short bursts do not cover the latency."""
+        if fields["stream"] and (fields["transpose"] or fields["unpack"]):
+            return self._angles(at, fields)
         config, memory, rows, row_bytes = self.config, self.memory, fields["rows"], fields["row_bytes"]
         beat, written = config.beat_bytes, 1 + fields["unpack"]     # beats that one becomes
         beats = ceil_div(row_bytes, beat)
@@ -199,6 +201,16 @@ class _Model:
         places = config.outstanding_reads * max(longest * written / memory.bandwidth, held)
         self.next[Unit.LOAD] = max(at + bursts, self.read_bus - places)
         return done + 2
+
+    def _angles(self, at: float, fields: Mapping[str, int]) -> float:
+        """Records, a pair in two cycles; angles, a beat a cycle without DRAM, as if they were made already."""
+        config, records = self.config, bool(fields["transpose"])
+        first = at + LOAD_LATENCY - 2 + (self.memory.latency if records else 0)
+        beats = fields["rows"] * ceil_div(fields["row_bytes"], config.beat_bytes)
+        steps = 2 * fields["row_bytes"] // ANGLE_RECORD_BYTES if records else beats
+        self.read_bus = max(self.read_bus, first, self.turned) + steps
+        self.next[Unit.LOAD] = max(at + 1, self.read_bus - config.outstanding_reads)
+        return self.read_bus + 2
 
     def store(self, at: float, fields: Mapping[str, int]) -> float:
         """One beat a cycle; the response comes a latency after the last."""

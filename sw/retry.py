@@ -46,7 +46,8 @@ def overwritten_inputs(config: AcceleratorConfig, program: Program,
         touched: list[tuple[SharedMemory, bool, Cells]] = [
             (access.memory, access.write, _cells(access.first, access.counts, access.steps))
             for access in accesses(config, event.unit, event.fields) if access.memory is not SharedMemory.DRAM]
-        if event.unit in (Unit.LOAD, Unit.STORE):               # to the byte, where `accesses` has beats
+        angles = event.unit == Unit.LOAD and event.fields["stream"] and event.fields["unpack"]      # from no DRAM
+        if event.unit in (Unit.LOAD, Unit.STORE) and not angles:    # to the byte, where `accesses` has beats
             block = _cells(event.fields["dram_addr"], (event.fields["rows"], event.fields["row_bytes"]),
                            (event.fields["dram_stride"], 1))
             touched.append((SharedMemory.DRAM, event.unit == Unit.STORE, block))

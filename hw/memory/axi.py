@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig, ceil_log2
-from hw.isa import ErrorCause, Unit
+from hw.isa import ANGLE_RECORD_BYTES, ErrorCause, Unit
 from hw.ports import ADDRESS_WIDTH, AXI_PAGE_BYTES, ErrorReport, descriptor_layout
 from hw.protect.address_check import ADDRESS_RESIDUE_BITS, AddressCheck
 from hw.protect.residue import digits, residue_sum
@@ -28,12 +28,14 @@ def block_layout(config: AcceleratorConfig) -> data.StructLayout:
     beat_log2 = ceil_log2(config.beat_bytes)
     return data.StructLayout({
         "dram_addr": 32, "dram_stride": 32, "rows": 16, "row_beats": 24 - beat_log2 + 1, "tail": beat_log2,
-        "addr": 24, "stride": 24, "transpose": 1, "unpack": 1, **_stream_bit(config),
+        "addr": 24, "stride": 24, "transpose": 1, "unpack": 1, **_elsewhere(config),
     })
 
 
-def _stream_bit(config: AcceleratorConfig) -> dict[str, int]:
-    return {"stream": 1} if config.weight_stream else {}
+def _elsewhere(config: AcceleratorConfig) -> dict[str, int]:
+    """Return the bits that say what goes from or to other places than DRAM and scratchpad."""
+    return {**({"stream": 1} if config.weight_stream else {}),
+            **({"records": 1, "angles": 1, "advance": 1} if config.rotary_pairs else {})}
 
 
 def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -42,13 +44,15 @@ def burst_layout(config: AcceleratorConfig) -> data.StructLayout:
     Fields: `dram_addr` of its first beat; `wrapped`: that address lies beyond 32 bits; `length` in beats less one; `addr` and
     `stride` in the scratchpad; `tail`: valid bytes in its last beat, 0 for all; `transpose`, `unpack`; `row_end`: no more beats
     of this row (of this column of beats, when transposed); `last` burst of the block. With an engine that has a weight stream
-    also `stream`: the beats are for it. With residues of addresses also `check`, `dram_addr` plus `length` modulo 3.
+    also `stream`: the beats are for it. With a source of angles `records`: they are for that; `angles`: they come from there,
+    not from DRAM; and `advance`: it goes on by a position behind the block.
+    With residues of addresses also `check`, `dram_addr` plus `length` modulo 3.
     """
     check = {"check": ADDRESS_RESIDUE_BITS} if config.address_residue else {}
     return data.StructLayout({
         "dram_addr": 32, "wrapped": 1, "length": ceil_log2(max(2, config.burst_beats)), "addr": SCRATCHPAD_WIDTH, "stride": 24,
         "tail": ceil_log2(config.beat_bytes), "transpose": 1, "unpack": 1, "row_end": 1, "last": 1,
-        **_stream_bit(config), **check,
+        **_elsewhere(config), **check,
     })
 
 
@@ -88,7 +92,8 @@ class BlockCheck(wiring.Component):
     block : Out(block_layout(config))
     fault : Out(1), report : Out(ErrorReport)
         Set when the descriptor is impossible: BAD_SIZE for an empty block, UNSUPPORTED for a stream that no engine takes or that
-        would be transposed or unpacked, MISALIGNED for an address or stride that is no multiple of the beat; with the size, the
+        would be transposed or unpacked (with a source of angles: both), BAD_SIZE for more angles than there are, MISALIGNED
+        for an address or stride that is no multiple of the beat; with the size, the
         bit or the address in question, in this order, and in that of the fields.
     """
 
@@ -112,23 +117,54 @@ class BlockCheck(wiring.Component):
             self.block.tail.eq(given.row_bytes),
         ]
         for name in ("transpose", "unpack"):
-            m.d.comb += self.block[name].eq(given[name] if self.unit == Unit.LOAD else 0)
+            turned: Any = given[name] if self.unit == Unit.LOAD else 0
+            if self.unit == Unit.LOAD and self.config.rotary_pairs:
+                turned &= ~given.stream
+            m.d.comb += self.block[name].eq(turned)
         for name in ("dram_addr", "dram_stride", "rows", "addr", "stride"):
             m.d.comb += self.block[name].eq(given[name])
 
         wrong = [(given[name] == 0, ErrorCause.BAD_SIZE, given[name]) for name in ("rows", "row_bytes")]
         if self.unit == Unit.LOAD:
             refused = given.stream
-            if self.config.weight_stream:
+            if self.config.rotary_pairs:
+                refused = self._angles(m)
+            elif self.config.weight_stream:
                 m.d.comb += self.block.stream.eq(given.stream)
                 refused = given.stream & (given.transpose | given.unpack)
             wrong.append((refused, ErrorCause.UNSUPPORTED, given.stream))
+            if self.config.rotary_pairs:
+                wrong += self._angle_sizes()
         wrong += [((given[name] & (self.config.beat_bytes - 1)).any(), ErrorCause.MISALIGNED, given[name])
                   for name in ("dram_addr", "dram_stride", "addr", "stride")]
         for condition, cause, value in reversed(wrong):          # the last assignment wins, so the first fault does
             with m.If(condition):
                 m.d.comb += [self.fault.eq(1), self.report.cause.eq(cause), self.report.addr.eq(value)]
         return m
+
+    def _angles(self, m: Module) -> Value:
+        """Tell what `stream` is with which other bit; return whether there is no such thing."""
+        given, block = self.descriptor, self.block
+        m.d.comb += [
+            block.records.eq(given.stream & given.transpose),
+            block.angles.eq(given.stream & given.unpack),
+            block.advance.eq(block.angles & (given.dram_stride != 0)),
+        ]
+        weights = given.stream & ~given.transpose & ~given.unpack
+        if not self.config.weight_stream:
+            return weights | (given.stream & given.transpose & given.unpack)
+        m.d.comb += block.stream.eq(weights)
+        return given.stream & given.transpose & given.unpack
+
+    def _angle_sizes(self) -> list[tuple[Value, ErrorCause, Value]]:
+        """Return the rules of records, one row, and of angles, a row of cosines and one of sines."""
+        given, pairs = self.descriptor, self.config.rotary_pairs
+        records, angles = given.stream & given.transpose, given.stream & given.unpack
+        return [
+            ((records & (given.rows > 1)) | (angles & (given.rows > 2)), ErrorCause.BAD_SIZE, given.rows),
+            ((records & ((given.row_bytes > ANGLE_RECORD_BYTES * pairs) | (given.row_bytes & (ANGLE_RECORD_BYTES - 1)).any()))
+             | (angles & (given.row_bytes > 4 * pairs)), ErrorCause.BAD_SIZE, given.row_bytes),
+        ]
 
 
 class BurstSplitter(wiring.Component):
@@ -173,7 +209,7 @@ class BurstSplitter(wiring.Component):
         fields = block_layout(config).members
         burst = self.o.payload
         position = data.StructLayout({"dram": ADDRESS_WIDTH + 1, "scratchpad": SCRATCHPAD_WIDTH})
-        kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose", "unpack", *_stream_bit(config))
+        kept = ("dram_stride", "rows", "row_beats", "tail", "stride", "transpose", "unpack", *_elsewhere(config))
 
         # Both walks are two loops. Plain: rows, and in them bursts. Transposed: columns, and in them single beats.
         active = Signal()
@@ -228,7 +264,7 @@ class BurstSplitter(wiring.Component):
             burst.tail.eq(Mux(Mux(block.transpose, outer_last, inner_last), block.tail, 0)),
             burst.transpose.eq(block.transpose),
             burst.unpack.eq(block.unpack),
-            *[burst[name].eq(block[name]) for name in _stream_bit(config)],
+            *[burst[name].eq(block[name]) for name in _elsewhere(config)],
             burst.row_end.eq(inner_last),
             burst.last.eq(inner_last & outer_last),
             self.i.ready.eq(~waiting),

@@ -1,4 +1,4 @@
-"""The load unit: DRAM blocks into the scratchpad, optionally unpacked from nibbles and transposed."""
+"""The load unit: DRAM blocks into the scratchpad, optionally unpacked from nibbles and transposed; angles from its own source."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +14,7 @@ from hw.memory.deep_fifo import DeepFIFO
 from hw.memory.transposer import Transposer
 from hw.ports import AXI_BURST_INCR, AXI_CACHE_NORMAL, AxiReadPort, ErrorReport, ScratchpadWritePort, UnitPort
 from hw.timing import LOAD_LATENCY
+from hw.token.angles import AngleSource
 
 __all__ = ["LoadUnit"]
 
@@ -33,12 +34,15 @@ class LoadUnit(wiring.Component):
     With an engine that has a weight stream, beats of a command with `stream` go there, zero past `row_bytes`, and wait until they
     are taken.
 
+    With `rotary_pairs` there is a source of angles (`AngleSource`), which records set that come as a stream does, and whose rows
+    go to the scratchpad in the place of beats of DRAM, in the order of the commands.
+
     An unpacked command makes two bytes of each, the low nibble first: a row has 2 · row_bytes in the scratchpad. A beat of the
     bus becomes two of the scratchpad, in two cycles, or one at the end of a row where half of it is enough. When transposed, a
     column of bytes leaves the transposer, and becomes two of nibbles, for two rows of the scratchpad.
 
     Errors, each reported when all older commands are done: BAD_SIZE (rows or row_bytes zero, with that size; or the block goes
-    beyond 32 bits of DRAM address, with the low bits of the first address beyond), UNSUPPORTED (`stream`, see `BlockCheck`),
+    beyond 32 bits of DRAM address, with the low bits of the first address beyond), UNSUPPORTED, BAD_SIZE (see `BlockCheck`),
     MISALIGNED (dram_addr, dram_stride, addr or stride is no multiple of the beat, with its value), SCRATCHPAD_RANGE (with the
     first address outside), BUS_READ (RRESP is not OKAY, with the address of the beat). After an error or on `abort` no address
     is issued, the beats on their way are taken and dropped, and then `busy` falls.
@@ -87,6 +91,9 @@ class LoadUnit(wiring.Component):
         m.submodules.splitter = ResetInserter(flush)(splitter)
         m.submodules.in_flight = in_flight
         m.submodules.transposer = ResetInserter(flush)(transposer)
+        angles = AngleSource(config) if config.rotary_pairs else None
+        if angles is not None:
+            m.submodules.angles = angles
 
         # Commands: an impossible one is taken, and reported, when all before it are done.
         m.d.comb += [
@@ -111,7 +118,8 @@ class LoadUnit(wiring.Component):
             bus.arcache.eq(AXI_CACHE_NORMAL),
         ]
         with m.If(address_free):
-            m.d.sync += bus.arvalid.eq(in_flight.i.valid & in_flight.i.ready & ~request.wrapped)
+            no_address = request.wrapped if angles is None else request.wrapped | request.angles
+            m.d.sync += bus.arvalid.eq(in_flight.i.valid & in_flight.i.ready & ~no_address)
         with m.If(address_free & in_flight.i.valid):
             m.d.sync += [bus.araddr.eq(request.dram_addr), bus.arlen.eq(request.length)]
         if config.address_residue:
@@ -124,10 +132,14 @@ class LoadUnit(wiring.Component):
         present = Signal()                                  # the first burst is known, and a beat for it is there or missing
         beat_valid = Signal()
         beat = Signal(data.StructLayout({"data": config.bus_width, "resp": 2}), reset_less=True)
+        wrapped, there, used = burst.wrapped, beat_valid | burst.wrapped, ~missing
+        if angles is not None:                              # its beats take the place of those of the bus
+            wrapped = burst.wrapped & ~burst.angles
+            there, used = Mux(burst.angles, angles.o.valid | flush, beat_valid | wrapped), ~missing & ~burst.angles
         m.d.comb += [
-            missing.eq(in_flight.o.valid & burst.wrapped),
-            present.eq(in_flight.o.valid & (beat_valid | burst.wrapped)),
-            bus.rready.eq(~beat_valid | (beat_taken & ~missing)),
+            missing.eq(in_flight.o.valid & wrapped),
+            present.eq(in_flight.o.valid & there),
+            bus.rready.eq(~beat_valid | (beat_taken & used)),
             self.beat.eq(bus.rvalid & bus.rready),
         ]
         with m.If(bus.rready):
@@ -135,12 +147,15 @@ class LoadUnit(wiring.Component):
         with m.If(self.beat):
             m.d.sync += [beat.data.eq(bus.rdata), beat.resp.eq(bus.rresp)]
 
+        bad: Value = beat.resp != 0
+        if angles is not None:
+            bad = bad & ~burst.angles
         index = Signal(range(config.burst_beats))           # of the beat in its burst
         burst_end = Signal()
         failed = Signal()
         m.d.comb += [
             burst_end.eq(index == burst.length),
-            failed.eq(missing | (present & (beat.resp != 0))),
+            failed.eq(missing | (present & bad)),
             in_flight.o.ready.eq(beat_taken & burst_end),
         ]
         with m.If(beat_taken):
@@ -173,6 +188,9 @@ class LoadUnit(wiring.Component):
         tail = Signal(beat_log2)
         tail_written = Signal(beat_log2)
         to_scratchpad: Value = ~burst.stream if config.weight_stream else C(1)
+        given: Value = beat.data
+        if angles is not None:
+            to_scratchpad, given = to_scratchpad & ~burst.records, Mux(burst.angles, angles.o.payload, beat.data)
         half_is_enough = Signal()
         kept = Signal(config.beat_bytes)
         m.d.comb += [
@@ -193,7 +211,7 @@ class LoadUnit(wiring.Component):
             half = Mux(second, beat.data[config.bus_width // 2:], beat.data[:config.bus_width // 2])
             m.d.comb += [
                 place.eq(burst.addr + (Mux(burst.unpack, Cat(second, index), index) << beat_log2)),
-                straight.eq(beat.data),
+                straight.eq(given),
                 unpacked.eq(_bytes_of_nibbles(_split(half, 4))),
                 unpack.eq(burst.unpack),
                 whole.eq(second | half_is_enough | ~unpack),
@@ -205,6 +223,18 @@ class LoadUnit(wiring.Component):
         if config.weight_stream:
             m.d.comb += [self.stream.valid.eq(plain & burst.stream), self.stream.payload.eq(straight & kept_bits)]
             streamed = self.stream.valid & self.stream.ready
+        if angles is not None:
+            m.d.comb += [
+                angles.i.valid.eq(plain & burst.records),
+                angles.i.payload.data.eq(straight & kept_bits),
+                angles.i.payload.last.eq(burst_end & burst.last),
+                angles.o.ready.eq(beat_taken & burst.angles & ~flush),
+                angles.row_end.eq(burst_end & burst.row_end),
+                angles.last.eq(burst_end & burst.last),
+                angles.advance.eq(burst.advance),
+                angles.clear.eq(flush),
+            ]
+            streamed = streamed | (angles.i.valid & angles.i.ready)
         m.d.comb += [
             kept.eq(first_bytes(tail_written, config.beat_bytes)),
             outside.eq(placing & (place.beyond != 0)),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from sw.golden.sequencer import Event, run_sequencer
 from sw.golden.state import State
+from sw.golden.token.angles import Angles
 from sw.golden.units import UNITS
 from sw.program import Program
 
@@ -31,7 +32,7 @@ def begin(config: AcceleratorConfig, memory: npt.NDArray[np.uint8]) -> State:
     return State(config=config, memory=memory, scratchpad=np.zeros((*lead, config.scratchpad_bytes), np.uint8),
                  accumulator=np.zeros((*lead, config.accumulator_rows, config.columns), np.int64),
                  rows=np.full((*lead, config.vector_rows), np.nan, np.float32),
-                 counters=dict.fromkeys(("macs", "bytes_written", "saturations"), 0))
+                 counters=dict.fromkeys(("macs", "bytes_written", "saturations"), 0), angles=Angles(config.rotary_pairs, lead))
 
 
 def branch(state: State, copies: int | None = None) -> State:
@@ -40,7 +41,8 @@ def branch(state: State, copies: int | None = None) -> State:
         return array.copy() if copies is None else np.repeat(array[None], copies, axis=0)
 
     return replace(state, memory=copied(state.memory), scratchpad=copied(state.scratchpad),
-                   accumulator=copied(state.accumulator), rows=copied(state.rows), counters=dict(state.counters))
+                   accumulator=copied(state.accumulator), rows=copied(state.rows), counters=dict(state.counters),
+                   angles=state.angles.copy(copies))
 
 
 def advance(state: State, commands: Iterable[Event]) -> None:

@@ -13,6 +13,7 @@ from sw.golden.pe import pe_model
 from sw.golden.refusal import Refusal, Starved
 from sw.golden.sequencer import Event, Fault, mask_bits, run_sequencer
 from sw.golden.state import State
+from sw.golden.token.angles import Angles
 from sw.golden.units import UNITS
 from sw.program import Program
 
@@ -45,6 +46,7 @@ class GoldenSession:
         self.trace: list[Event] = []
         self._scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
         self._accumulator = np.zeros((config.accumulator_rows, config.columns), np.int64)
+        self._angles = Angles(config.rotary_pairs)
         self._placed: list[Program] = []
 
     def run(self, program: Program, args: Mapping[str, int] | None = None) -> Result:
@@ -57,7 +59,7 @@ class GoldenSession:
         counters = dict.fromkeys(("instructions", "macs", "bytes_written", "saturations", *self.config.engine_counters), 0)
         rows = np.full(self.config.vector_rows, np.nan, np.float32)     # row scalars are what a program has written itself
         state = State(config=self.config, memory=self.memory, scratchpad=self._scratchpad, accumulator=self._accumulator,
-                      rows=rows, counters=counters)
+                      rows=rows, counters=counters, angles=self._angles)
         self.trace = []
         semaphores = [0] * len(mask_bits(-1))
         try:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
+from sw.golden.token.angles import Angles
 
 __all__ = ["Fields", "State"]
 
@@ -35,6 +36,8 @@ class State:
         macs, bytes_written, saturations and those of the engine so far.
     stream : ndarray
         Bytes that the load unit has given to the engine, and no command has taken.
+    angles : Angles
+        What the load unit's source of angles holds; without pairs, if the config has none.
     """
 
     config: AcceleratorConfig
@@ -44,3 +47,4 @@ class State:
     rows: npt.NDArray[np.float32]
     counters: dict[str, int]
     stream: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    angles: Angles = field(default_factory=lambda: Angles(0))

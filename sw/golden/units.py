@@ -16,6 +16,7 @@ __all__ = ["UNITS", "run_load", "run_matrix", "run_store", "run_vector"]
 
 ADDRESS_SPACE = 1 << 32
 PAGE = 4096                 # no burst crosses a multiple of it
+RECORD = 16                 # bytes of a pair's angles: cosine and sine of the position and of one step
 
 
 # Load and store -----------------------------------------------------------------------------------------------
@@ -25,10 +26,44 @@ def _check_block(config: AcceleratorConfig, fields: Fields) -> None:
     for name in ("rows", "row_bytes"):
         if fields[name] == 0:
             raise Refusal(ErrorCause.BAD_SIZE, 0)
-    if fields.get("stream") and (not config.weight_stream or fields["transpose"] or fields["unpack"]):
-        raise Refusal(ErrorCause.UNSUPPORTED, 1)
+    if fields.get("stream"):
+        _check_stream(config, fields)
     for name in ("dram_addr", "dram_stride", "addr", "stride"):
         check_aligned(fields[name], config.beat_bytes)
+
+
+def _check_stream(config: AcceleratorConfig, fields: Fields) -> None:
+    """Check what goes from or to other places than DRAM and scratchpad: packed weights, records of angles, angles."""
+    records, angles = bool(fields["transpose"]), bool(fields["unpack"])
+    if (records and angles) or ((records or angles) and not config.rotary_pairs) or not (
+            records or angles or config.weight_stream):
+        raise Refusal(ErrorCause.UNSUPPORTED, 1)
+    rows, row_bytes = (1, RECORD) if records else (2, 4)            # most rows, bytes of each pair
+    if records or angles:
+        if fields["rows"] > rows:
+            raise Refusal(ErrorCause.BAD_SIZE, fields["rows"])
+        if fields["row_bytes"] > row_bytes * config.rotary_pairs or (records and fields["row_bytes"] % RECORD):
+            raise Refusal(ErrorCause.BAD_SIZE, fields["row_bytes"])
+
+
+def _load_angles(state: State, fields: Fields) -> None:
+    """Records → source of angles, or its cosines and sines → scratchpad."""
+    beat, row_bytes = state.config.beat_bytes, fields["row_bytes"]
+    width = round_up(row_bytes, beat)
+    if fields["transpose"]:
+        start = fields["dram_addr"]
+        _check_dram(state, start, width, ErrorCause.BUS_READ)
+        records = np.zeros((*state.memory.shape[:-1], width), np.uint8)
+        records[..., :row_bytes] = state.memory[..., start:start + row_bytes]
+        state.angles.set(records)
+        return
+    for row, values in zip(range(fields["rows"]), state.angles.rows(), strict=False):
+        place = fields["addr"] + row * fields["stride"]
+        _check_scratchpad(state, place, width)
+        state.scratchpad[..., place:place + row_bytes] = values.view(np.uint8)[..., :row_bytes]
+        state.scratchpad[..., place + row_bytes:place + width] = 0
+    if fields["dram_stride"]:
+        state.angles.advance()
 
 
 def _check_dram(state: State, start: int, size: int, cause: ErrorCause) -> None:
@@ -53,6 +88,9 @@ def run_load(state: State, fields: Fields) -> None:
     """DRAM → scratchpad, or engine; whole beats, zero past the end of a row and, turned around, past the last row."""
     beat = state.config.beat_bytes
     _check_block(state.config, fields)
+    if fields["stream"] and (fields["transpose"] or fields["unpack"]):
+        _load_angles(state, fields)
+        return
     rows, row_bytes, addr, stride = (fields[name] for name in ("rows", "row_bytes", "addr", "stride"))
     columns = 2 * row_bytes if fields["unpack"] else row_bytes
     width = round_up(columns, beat)

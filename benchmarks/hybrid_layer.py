@@ -1,0 +1,57 @@
+"""A decoder layer of a model of 1.3 G parameters on the RTL of the hybrid presets: how busy its weights keep the bus in decode."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decoder import random_weights
+from flows.rtl_device import RtlDevice
+from hw.config import AcceleratorConfig
+from hw.presets import preset_named
+from sw.golden.device import GoldenDevice
+from sw.golden.llama import LlamaConfig
+from sw.kernels.transformer.decoder import decoder_memory, decoder_program
+from sw.layout import round_up
+from sw.models.llama_image import place_embeddings, place_model
+from sw.perf import MemoryModel, predict
+
+__all__ = ["LAYER", "decode_layer", "rows"]
+
+LAYER = LlamaConfig(vocab=256, hidden=2048, ffn=5504, layers=1, heads=16, kv_heads=16, head_dim=128, context=256, rope_theta=1e4,
+                    norm_eps=1e-5, tied=True)
+"""TinyLlama's and RetNet-1.3B's width, the MLP of Llama's ratio: 50.6 M weights."""
+GOAL = 0.97
+
+
+def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -> dict[str, Any]:
+    """Return what a token at `position` takes through all layers, without the output matrix; all memory is compared.
+
+    Keys and values of the positions before are zeros, which take as many cycles as others.
+    """
+    weights, fmt = random_weights(model, 1), config.weight_formats[0]
+    memory = decoder_memory(config, model, tokens=1, weight_format=fmt)
+    program = decoder_program(config, memory, tokens=1, code_addr=memory.end, head="none")
+    args, images, results = {"position": position}, [], []
+    for device in (GoldenDevice(config), RtlDevice(config)):
+        session = device.open(round_up(program.memory_bytes, 4096))
+        place_model(config, memory, weights, session.memory)
+        place_embeddings(memory, weights, [1], session.memory)
+        results.append(session.run(program, args))
+        images.append(session.memory.copy())
+        session.close()
+    assert np.array_equal(*images)
+    cycles, counters = results[1].cycles, results[1].counters
+    read = model.layers * memory.layer_bytes
+    return {"cycles": cycles, "weight bytes": read, "other bytes read": counters["bytes_read"] - read,
+            "bytes written": counters["bytes_written"],
+            "predicted": predict(config, program, args, MemoryModel()).cycles, "utilization": read / config.beat_bytes / cycles}
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return a row for each preset and position."""
+    table = []
+    for preset in ("hybrid-16x16", "hybrid-32x32"):
+        config = preset_named(preset)
+        for position in (0, 255):
+            table.append({"config": preset, "position": position, **decode_layer(config, LAYER, position), "goal": GOAL})
+    return table
