@@ -12,7 +12,9 @@ KIB = 1024
 _HIGHLIGHT = tuple(f"hss-4:{outer}-2:{inner}" for outer in range(4, 9) for inner in range(2, 5))
 _BIT_COLUMNS = ("bbs-shift-g32", "bbs-average-g32", "int8")
 _SHARED_EXPONENTS = ("mxint4", "int4-g32-int8")
-_SPARSE = ("2:4", "1:8", *_HIGHLIGHT, "sdq-7:8-1:8int8-6:8fp4")
+_MASKED = ("32:64", "64:64", "16:64", "8:64", "2:4", "hss-4:6-2:4", "hss-4:8-2:4")
+_SERIES = ("tasd-2:4+1:8", "tasd-1:8+1:8", "tasd-2:4+2:4")
+_SPARSE = ("2:4", "1:8", *_HIGHLIGHT, "sdq-7:8-1:8int8-6:8fp4", *_SERIES)
 
 
 def _columns_of(engine: str, rows: int, columns: int, *formats: str, **more: Any) -> AcceleratorConfig:
@@ -70,6 +72,12 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "hss-16x16": _columns_of("hss", 16, 16, *_SPARSE, scratchpad_bytes=256 * KIB),
     "stc-16x16": _columns_of("stc", 16, 16, "2:4", scratchpad_bytes=256 * KIB),
     "tc-16x16": _columns_of("tc", 16, 16, scratchpad_bytes=256 * KIB),
+    "dstc-4x8": AcceleratorConfig(                   # 4 × 8 products a cycle, 16 × 16 sums
+        engine="dstc", dataflows=("ws",), rows=4, columns=16, vector="transformer", vector_lanes=8, weight_formats=_MASKED,
+        scratchpad_bytes=128 * KIB, accumulator_rows=1024, os_depth=1024),
+    "dstc-8x16": AcceleratorConfig(                  # 8 × 16 products of 32 × 32 sums: DSTC's
+        engine="dstc", dataflows=("ws",), rows=8, columns=32, vector="transformer", vector_lanes=8, weight_formats=_MASKED,
+        scratchpad_bytes=256 * KIB, accumulator_rows=1024, os_depth=1024, bus_width=256),
     "hss-16x64": _columns_of("hss", 16, 64, *_SPARSE, scratchpad_bytes=512 * KIB, bus_width=512),     # 1024 MACs
     "stc-16x64": _columns_of("stc", 16, 64, "2:4", scratchpad_bytes=512 * KIB, bus_width=512),
     "tc-16x64": _columns_of("tc", 16, 64, scratchpad_bytes=512 * KIB, bus_width=512),
