@@ -106,6 +106,8 @@ class AcceleratorConfig(JsonConfig):
         Columns of the hybrid engine that work as clusters for one token; a power of two.
     guard_bits : int
         Bits that the hybrid engine keeps below a block's sum when it shifts it by the block's exponent.
+    activation_pattern : str
+        N:M to which the engine "tasd" cuts activations at run time where weights are packed; "" for all others.
     rotary_pairs : int
         Pairs of a head whose angles the load unit makes by recurrence (`hw.token.angles`), half of the largest head; 0: none.
     protection : tuple of (str, str)
@@ -142,6 +144,7 @@ class AcceleratorConfig(JsonConfig):
     command_lines: int = 32
     hybrid_clusters: int = 2
     guard_bits: int = 8
+    activation_pattern: str = ""
     rotary_pairs: int = 0
     protection: Rules = ()
 
@@ -185,6 +188,7 @@ class AcceleratorConfig(JsonConfig):
             value = getattr(self, name)
             self._must(name, value & (value - 1) == 0, f"a power of two (nearest: {ceil_power_of_two(value)})")
         self._must("vector", self.vector in VECTOR_UNITS, f"one of {', '.join(VECTOR_UNITS)}")
+        self._must("activation_pattern", not self.activation_pattern or self.engine == "tasd", "'' but for engine 'tasd'")
         self._must("rotary_pairs", self.rotary_pairs % (self.bus_width // 32) == 0,
                    f"a multiple of {self.bus_width // 32}, the float32 words of a beat")
         self._must("rotary_pairs", not self.rotary_pairs or self.vector == "transformer",
@@ -351,7 +355,7 @@ class AcceleratorConfig(JsonConfig):
         """Return the fields that the name is made of; a config of before there were some of them keeps its name."""
         fields = self.to_dict()
         for name, default in (("protection", []), ("weight_formats", []), ("hybrid_clusters", 2), ("guard_bits", 8),
-                              ("rotary_pairs", 0)):
+                              ("activation_pattern", ""), ("rotary_pairs", 0)):
             if fields[name] == default:
                 del fields[name]
         return fields
