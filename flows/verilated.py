@@ -123,7 +123,7 @@ def _model_units(work: Path, defines: tuple[str, ...]) -> list[Unit]:
 
 def build_model(kind: str, label: str, verilog: str, top: str, *, waves: str | None, vpi: bool, control: str, main: Path,
                 companions: tuple[Path, ...], defines: tuple[str, ...], link: tuple[str, ...],
-                output: str) -> tuple[Path, bool]:
+                output: str, options: tuple[str, ...] = ()) -> tuple[Path, bool]:
     """Make one program or library out of a model and a main file, or find it in the cache.
 
     Parameters
@@ -144,6 +144,8 @@ def build_model(kind: str, label: str, verilog: str, top: str, *, waves: str | N
         Options of the compiler for all files, and of the linker.
     output : str
         Name of the result.
+    options : tuple of str
+        Further options of Verilator.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def build_model(kind: str, label: str, verilog: str, top: str, *, waves: str | N
     """
     control = _APART + control
     trace = (WAVES[waves][0],) if waves else ()
-    flags = (*_VERILATOR, *trace, *(("--vpi",) if vpi else ()))
+    flags = (*_VERILATOR, *trace, *(("--vpi",) if vpi else ()), *options)
     defines = (*_defines(waves, vpi), *defines)
     if waves == ".fst":
         link = (*link, "-llz4", "-lz")
