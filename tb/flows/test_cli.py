@@ -13,7 +13,9 @@ import pytest
 from flows.cli import main
 from hw.engines import ENGINES
 from hw.pe import PE_TYPES
+from hw.pim.presets import PIM_PRESETS
 from hw.presets import PRESETS
+from hw.system import SYSTEM_PRESETS
 from sw.workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +30,9 @@ def json_of(capsys, *arguments):
 def test_list_names_everything(capsys):
     status, kinds = json_of(capsys, "list")
     assert status == 0
-    assert set(kinds) == {"presets", "engines", "pes", "formats", "workloads"}
+    assert set(kinds) == {"presets", "pim", "systems", "engines", "pes", "formats", "workloads"}
+    assert set(kinds["pim"]) == set(PIM_PRESETS)
+    assert set(kinds["systems"]) == set(SYSTEM_PRESETS)
     assert set(kinds["presets"]) == set(PRESETS)
     assert set(kinds["workloads"]) == set(WORKLOADS)
     assert main(["list"]) == 0

@@ -1,0 +1,115 @@
+"""The RTL of a PIM as a device: linears and attention over channels, bit for bit as the golden device has them; errors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import flows.pim_rtl_device
+from flows.pim_checked import CheckedPimSession
+from flows.pim_emit import COMMANDS
+from flows.pim_rtl_device import RtlPimDevice
+from hw.pim.isa import PimErrorCause
+from hw.pim.presets import PIM_PRESETS
+from sw.golden.pim.attention import score_scale
+from sw.golden.pim.device import GoldenPimDevice
+from sw.pim.assembler import assemble
+from sw.pim.cache_plan import CachePlan, attention_inputs, attention_program
+from sw.pim.device import PimError
+from sw.pim.expand import CommandError
+from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
+from sw.pim.program import PimProgram, PimRegion, PimStream
+
+CONFIG = dataclasses.replace(PIM_PRESETS["pim-tiny"], sm_lanes=1)
+CHANNELS = 2
+
+
+def halves(rng, *shape):
+    return rng.normal(size=shape).astype(np.float16).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def device():
+    return RtlPimDevice(CONFIG, CHANNELS, commands=COMMANDS)
+
+
+@pytest.fixture
+def checked(device):
+    session = CheckedPimSession(device.open(stall=0.2, seed=3), GoldenPimDevice(CONFIG, CHANNELS))
+    yield session
+    session.close()
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_linears_and_attention_leave_what_the_golden_device_leaves(checked):
+    rng = np.random.default_rng(9)
+    cache = CachePlan(config=CONFIG, channels=CHANNELS, layers=1, kv_heads=2, group=2, head_dim=32, max_tokens=60)
+    for tokens in range(1, 4):
+        inputs = attention_inputs(cache, halves(rng, 4, 32), halves(rng, 2, 32), halves(rng, 2, 32))
+        result = checked.run(attention_program(cache, 0, tokens, score_scale(32)), None, inputs)
+        assert checked.match
+    weights, x = halves(rng, 45, 150), halves(rng, 3, 150)
+    plan = LinearPlan(config=CONFIG, channels=CHANNELS, n=45, k=150, addr=cache.end)
+    program = linear_program(plan, "products", weights, passes=2)
+    result = checked.run(program, None, linear_inputs(plan, program, x))
+    assert checked.match
+    assert checked.differs is None
+    np.testing.assert_allclose(linear_outputs(plan, result.outputs, 3), x @ weights.T, atol=1e-4)
+    assert result.cycles > 0
+    assert result.counters["active"] == 2 * 45 * 5 * CONFIG.beats           # passes, outputs, bursts of an output
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_a_difference_is_noticed(device):
+    class Wrong:
+        """A session whose results have a bit too many."""
+
+        def __init__(self, session):
+            self.session, self.memory = session, session.memory
+
+        def run(self, program, args=None, inputs=None):
+            result = self.session.run(program, args, inputs)
+            result.outputs["y0"][0] ^= 1
+            return result
+
+        def close(self):
+            self.session.close()
+
+    rng = np.random.default_rng(10)
+    plan = LinearPlan(config=CONFIG, channels=CHANNELS, n=4, k=32)
+    program = linear_program(plan, "products", halves(rng, 4, 32))
+    inputs = linear_inputs(plan, program, halves(rng, 1, 32))
+    session = CheckedPimSession(Wrong(device.open()), GoldenPimDevice(CONFIG, CHANNELS))
+    session.run(program, None, inputs)
+    assert not session.match
+    assert session.differs == "products"
+    session.close()
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_rows_that_differ_are_noticed(device):
+    session = CheckedPimSession(device.open(), GoldenPimDevice(CONFIG, CHANNELS))
+    region = PimRegion(name="copied", channel=0, addr=0, size=CONFIG.row_bytes, role="scratch")
+    words = assemble("setm k_bursts, 1\nwrx cnt=1\nwrcp cnt=0\neoc")
+    program = PimProgram(name="copy", config_digest=CONFIG.digest(), lists=(words, words[-1:]), regions=(region,),
+                         inputs=(PimStream(name="x", channel=0, kind="x", count=2),))
+    session.run(program, None, {"x": np.ones((2, CONFIG.rows_x, CONFIG.lanes), np.float32)})
+    assert session.match
+    assert session.memory[0][0, 0, :2].view(np.float16) == 1
+    session.close()
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_a_list_that_hardware_stops_names_program_channel_and_command(device, monkeypatch):
+    words = assemble("setm k_bursts, 1\nwrx\nmac row=64 cnt=0 clr last\neoc")
+    program = PimProgram(name="far", config_digest=CONFIG.digest(), lists=(np.zeros(0, np.uint64), words),
+                         inputs=(PimStream(name="x", channel=1, kind="x", count=1),))
+    inputs = {"x": np.zeros((1, CONFIG.rows_x, CONFIG.lanes), np.float32)}
+    session = device.open()
+    with pytest.raises(CommandError, match=r"^command 2: .* \(ROW_RANGE\)$"):
+        session.run(program, None, inputs)
+    monkeypatch.setattr(flows.pim_rtl_device, "check", lambda config, words: None)
+    with pytest.raises(PimError, match=r"^program 'far' stopped: ROW_RANGE at command 2 of channel 1$") as caught:
+        session.run(program, None, inputs)
+    assert (caught.value.cause, caught.value.channel, caught.value.index) == (PimErrorCause.ROW_RANGE, 1, 2)
+    session.close()

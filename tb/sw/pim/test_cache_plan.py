@@ -1,0 +1,112 @@
+"""Decode attention over channels, and the cache that an array leaves to a PIM: appended, transferred, attended to."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hw.errors import ConfigError
+from hw.pim.presets import PIM_PRESETS
+from sw.golden.pim.attention import attend, finish, numerics_of, score_scale
+from sw.golden.pim.device import GoldenPimDevice
+from sw.kernels.transformer.shape import KVLayout
+from sw.pim.cache_plan import CachePlan, attention_inputs, attention_outputs, attention_program
+from sw.pim.program import read_rows
+from sw.pim.transfer import KvTransfer, transfer_cycles
+
+TINY = PIM_PRESETS["pim-tiny"]
+PLAN = CachePlan(config=TINY, channels=2, layers=2, kv_heads=4, group=2, head_dim=32, max_tokens=100, addr=32768)
+LAYOUT = KVLayout(bits=8, heads=4, tokens=128, row_bytes=64)
+TRANSFER = KvTransfer(source=LAYOUT, addr=4096, layer_bytes=LAYOUT.size, target=PLAN)
+BEFORE = 37                 # tokens that the array has left
+
+
+def halves(rng, *shape):
+    return rng.normal(size=shape).astype(np.float16).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def array():
+    """Return an array's memory, and its keys and values, (layers, K or V, heads, tokens, dh) float32."""
+    rng = np.random.default_rng(7)
+    memory = rng.integers(0, 256, 4096 + 2 * LAYOUT.size).astype(np.uint8)
+    held = np.zeros((2, 2, 4, BEFORE, 32), np.float32)
+    for layer in range(2):
+        for which, (codes, scales) in enumerate((("keys", "key scales"), ("values", "value scales"))):
+            for head in range(4):
+                start = 4096 + layer * LAYOUT.size
+                rows = start + LAYOUT.offset(codes) + head * LAYOUT.head_bytes
+                of = rng.uniform(1e-3, 1e-2, BEFORE).astype(np.float32)
+                at = start + LAYOUT.offset(scales) + head * LAYOUT.scales_bytes
+                memory[at:at + of.nbytes] = of.view(np.uint8)
+                values = memory[rows:rows + BEFORE * 64].reshape(BEFORE, 64)[:, :32].view(np.int8).astype(np.float32)
+                held[layer, which, head] = values * of[:, None]
+    return memory, held.astype(np.float16).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_moved_cache_is_appended_to_and_attended_to_on_any_number_of_channels(array, channels):
+    rng = np.random.default_rng(8)
+    memory, held = array
+    plan = dataclasses.replace(PLAN, channels=channels)
+    session = GoldenPimDevice(TINY, channels).open()
+    dataclasses.replace(TRANSFER, target=plan).run(memory, session.memory, BEFORE)
+    scale = score_scale(32)
+    for layer in range(2):
+        keys, values = held[layer]
+        for tokens in range(BEFORE + 1, BEFORE + 3):
+            q, k, v = halves(rng, 8, 32), halves(rng, 4, 32), halves(rng, 4, 32)
+            keys, values = (np.concatenate((old, new[:, None]), axis=1) for old, new in ((keys, k), (values, v)))
+            result = session.run(attention_program(plan, layer, tokens, scale), None, attention_inputs(plan, q, k, v))
+            found = attention_outputs(plan, result.outputs)
+            numerics = numerics_of(TINY, block=plan.head(layer, 0).block)
+            for head in range(4):
+                golden = finish(attend(numerics, q[2 * head:2 * head + 2], keys[head], values[head], scale))
+                np.testing.assert_array_equal(found[2 * head:2 * head + 2], golden)
+
+
+def test_a_transfer_writes_where_the_plan_says(array):
+    memory, held = array
+    session = GoldenPimDevice(TINY).open()
+    TRANSFER.run(memory, session.memory, BEFORE)
+    for layer, head in ((0, 0), (1, 3)):
+        for value in (False, True):
+            stored = read_rows(TINY, session.memory[head % 2], PLAN.address(layer, head, value=value), BEFORE * 64)
+            np.testing.assert_array_equal(stored[:BEFORE * 64].view(np.float16).astype(np.float32).reshape(BEFORE, 32),
+                                          held[layer, int(value), head])
+    assert not session.memory[0][:, 0].any()            # before the plan's first row
+    assert TRANSFER.bytes_read(BEFORE) == 2 * 2 * 4 * BEFORE * (32 + 4)
+    assert TRANSFER.bytes_written(BEFORE) == held.size * 2
+    assert transfer_cycles(33, 16) == 3
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"kv_heads": 3}, "CachePlan.kv_heads must be a multiple of the 2 channels, not 3"),
+    ({"addr": 2048}, "CachePlan.addr must be a multiple of 32768, a row of all sets, not 2048"),
+    ({"max_tokens": 8192}, "a context of 8192 tokens must end within 2097152 bytes, a channel's, not at 4227072"),
+    ({"head_dim": 24}, "HeadPlan.head_dim must be a multiple of the 32 weights of a burst, in whole tokens a row, not 24"),
+    ({"group": 3}, "HeadPlan.group must be between 1 and 2, not 3"),
+])
+def test_caches_that_do_not_fit(changes, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        dataclasses.replace(PLAN, **changes)
+
+
+@pytest.mark.parametrize("tokens", [0, 101])
+def test_a_context_beyond_the_plan_is_refused_before_anything_is_written(array, tokens):
+    message = rf"^tokens must be between 1 and 100, the context, not {tokens}$"
+    with pytest.raises(ConfigError, match=message):
+        attention_program(PLAN, 0, tokens, score_scale(32))
+    session = GoldenPimDevice(TINY).open()
+    with pytest.raises(ConfigError, match=message):
+        TRANSFER.run(array[0], session.memory, tokens)
+    assert not any(memory.any() for memory in session.memory)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"source": dataclasses.replace(LAYOUT, bits=4)}, "KvTransfer.source must be int8 to be moved to a PIM, not of 4 bits"),
+    ({"source": dataclasses.replace(LAYOUT, heads=2)}, "KvTransfer.source must have the 4 heads of the PIM, not 2"),
+])
+def test_transfers_that_cannot_be(changes, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        dataclasses.replace(TRANSFER, **changes)
