@@ -110,10 +110,14 @@ class StreamEmitter(Emitter):
         self._held.pop(field, None)
         self.asm.shl(field, register, "r0", bits)
 
-    def command(self, unit: Unit, fields: Mapping[str, Operand], wait: Iterable[int] = (), signal: Iterable[int] = ()) -> None:
-        """Set descriptor fields and queue the command; it waits for, and when done signals, semaphores."""
+    def describe(self, unit: Unit, fields: Mapping[str, Operand]) -> None:
+        """Set descriptor fields."""
         for name, value in fields.items():
             self.set(f"{unit.name.lower()}.{name}", value)
+
+    def command(self, unit: Unit, fields: Mapping[str, Operand], wait: Iterable[int] = (), signal: Iterable[int] = ()) -> None:
+        """Set descriptor fields and queue the command; it waits for, and when done signals, semaphores."""
+        self.describe(unit, fields)
         self.asm.go(unit, wait=wait, signal=signal)
 
     def passes(self, passes: Iterable[Pass], wait: Iterable[int] = (), signal: Iterable[int] = (), *,
