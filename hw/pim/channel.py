@@ -10,7 +10,7 @@ from hw.memory.fifo import StreamFIFO
 from hw.pim.compute import ComputePath, mac_job_layout
 from hw.pim.config import PimConfig
 from hw.pim.multiplier import operand_named
-from hw.pim.ports import DramPort, row_job_layout, write_burst_layout
+from hw.pim.ports import DramPort, RowJob, row_job_layout, write_burst_layout
 from hw.pim.row_engine import RowEngine
 from hw.pim.store_unit import PimStoreUnit, store_layout
 from hw.pim.weight_skid import WeightSkid, skid_depth
@@ -26,8 +26,8 @@ def dram_phases(config: PimConfig) -> int:
 def channel_job_layout(config: PimConfig) -> data.StructLayout:
     """Return the layout of a job of a channel: what the row engine reads, and what the compute path makes of it.
 
-    With `row.write` it is a write, and `mac` means nothing: of bursts that come by `write`, or with `from_x` of slices of X, as
-    `store` says. Else `mac.bursts` equals `row.bursts`.
+    With another `row.kind` than BURSTS it is for the row engine alone. With `row.write` it is a write, and `mac` means nothing:
+    of bursts that come by `write`, or with `from_x` of slices of X, as `store` says. Else `mac.bursts` equals `row.bursts`.
     """
     timing = config.dram
     return data.StructLayout({
@@ -71,13 +71,15 @@ class PimChannel(wiring.Component):
     hold : In(1), slack : Out(4)
         See `RowEngine`.
     dram : Out(`DramPort`)
-    x, side, bias, ready, entry, o
-        `x`, `side`, `write`, `ready`, `entry`, `o` of `ComputePath`.
+    x, x_ready, side, bias, ready, entry, o
+        `x`, `x_ready`, `side`, `write`, `ready`, `entry`, `o` of `ComputePath`.
     idle : Out(1)
         Every job is done, and every result and every burst is written.
     done : Out(1), copied : Out(1), stored : Out(1)
         The oldest job that multiplies, or copies, is done (`ComputePath`); the oldest that writes has given its last burst to the
         DRAM.
+    managed : Out(1)
+        The oldest job that only opens, closes or refreshes is done.
     finished : Out(1)
         Any of these: the oldest job is done.
     range_error, nan_error : Out(1)
@@ -97,10 +99,11 @@ class PimChannel(wiring.Component):
         self.phases = dram_phases(config)
         self._compute = compute_path(config)
         self.wide = self._compute.wide          # entries that take BCAST's results
+        self.elementwise = self._compute.elementwise
         self._depth = skid_depth(timing, config.interval)
         members = self._compute.signature.members
-        self._passed = {"x": "x", "side": "side", "bias": "write", "ready": "ready", "entry": "entry", "o": "o",
-                        "nan_error": "nan_error", "done": "done", "copied": "copied"}
+        self._passed = {"x": "x", "x_ready": "x_ready", "side": "side", "bias": "write", "ready": "ready", "entry": "entry",
+                        "o": "o", "nan_error": "nan_error", "done": "done", "copied": "copied"}
         super().__init__({
             "job": In(stream.Signature(channel_job_layout(config))),
             "write": In(stream.Signature(write_burst_layout(config.streams, config.burst_bytes))),
@@ -108,7 +111,8 @@ class PimChannel(wiring.Component):
             "dram": Out(DramPort(streams=config.streams, burst_bytes=config.burst_bytes, sets=config.row_sets,
                                  rows=config.dram_rows, columns=timing.columns, phases=self.phases)),
             **{name: members[inner] for name, inner in self._passed.items()},
-            "idle": Out(1), "range_error": Out(1), "stored": Out(1), "finished": Out(1), "active": Out(1), "stall_row": Out(1),
+            "idle": Out(1), "range_error": Out(1), "stored": Out(1), "managed": Out(1), "finished": Out(1), "active": Out(1),
+            "stall_row": Out(1),
             "stall_refresh": Out(1), "stall_credit": Out(1), "stall_hazard": Out(1),
         })
 
@@ -128,20 +132,20 @@ class PimChannel(wiring.Component):
             burst_bytes=config.burst_bytes, slices=config.xbuf_entries, most=config.dram.columns * config.beats)
         m.submodules.sources = sources = StreamFIFO(shape=1, depth=4)
         job, both = self.job.payload, Signal()
-        from_x = sources.o.p
+        from_x, bursts = sources.o.p, job.row.kind == RowJob.BURSTS
         # A store of elements that are no weights is dropped and reported.
         foreign, dropped = Signal(), Signal()
         m.d.comb += foreign.eq(job.row.write & job.from_x & (not compute.copies))
         m.d.sync += dropped.eq(dropped | (foreign & self.job.valid))
         m.d.comb += [
             # Neither takes a job that another one does not.
-            both.eq(~foreign & rows.i.ready & Mux(job.row.write, sources.i.ready & compute.idle & (~job.from_x | store.i.ready),
-                                                  compute.job.ready & store.idle)),
-            sources.i.valid.eq(self.job.valid & both & job.row.write), sources.i.p.eq(job.from_x),
-            store.i.valid.eq(self.job.valid & both & job.row.write & job.from_x), store.i.p.eq(job.store),
+            both.eq(~foreign & rows.i.ready & (~bursts | Mux(
+                job.row.write, sources.i.ready & compute.idle & (~job.from_x | store.i.ready), compute.job.ready & store.idle))),
+            sources.i.valid.eq(self.job.valid & both & job.row.write & bursts), sources.i.p.eq(job.from_x),
+            store.i.valid.eq(self.job.valid & both & job.row.write & job.from_x & bursts), store.i.p.eq(job.store),
             compute.peek.eq(store.slice), store.data.eq(compute.peeked),
             self.job.ready.eq(both | foreign), rows.i.valid.eq(self.job.valid & both), rows.i.payload.eq(job.row),
-            compute.job.valid.eq(self.job.valid & both & ~job.row.write), compute.job.payload.eq(job.mac),
+            compute.job.valid.eq(self.job.valid & both & ~job.row.write & bursts), compute.job.payload.eq(job.mac),
             rows.write.valid.eq(sources.o.valid & Mux(from_x, store.o.valid, self.write.valid)),
             rows.write.payload.eq(Mux(from_x, store.o.p, self.write.p)),
             store.o.ready.eq(rows.write.ready & sources.o.valid & from_x),
@@ -149,8 +153,8 @@ class PimChannel(wiring.Component):
             self.range_error.eq(compute.range_error | dropped),
             skid.valid.eq(self.dram.rvalid), skid.data.eq(self.dram.rdata), rows.credit.eq(skid.credit),
             rows.hold.eq(self.hold), self.slack.eq(rows.slack),
-            self.idle.eq(rows.idle & compute.idle & store.idle), self.stored.eq(rows.stored),
-            self.finished.eq(compute.done | compute.copied | rows.stored),
+            self.idle.eq(rows.idle & compute.idle & store.idle), self.stored.eq(rows.stored), self.managed.eq(rows.managed),
+            self.finished.eq(compute.done | compute.copied | rows.stored | rows.managed),
             self.active.eq(compute.macs),
             self.stall_row.eq(rows.stall_row), self.stall_refresh.eq(rows.stall_refresh),
             self.stall_credit.eq(rows.stall_credit), self.stall_hazard.eq(compute.stall_hazard),

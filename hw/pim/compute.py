@@ -7,6 +7,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from hw.elements import FloatFormat
 from hw.errors import ConfigError
 from hw.memory.fifo import StreamFIFO
 from hw.pim.mac_array import ADDER_LATENCY, MacArray
@@ -26,10 +27,12 @@ def mac_job_layout(*, bursts: int, slices: int, lanes: int, entries: int) -> dat
     bcast: mode, else TREE; select: which formats, of those that the multipliers read; bursts: after the first; period: bursts,
     after the first, of one output (TREE) or one element of X (BCAST); x: first slice (TREE) or element (BCAST); entry: first
     entry of the output buffer; clr, last: the accumulation starts, ends with this job; copy: beat b goes into slice x + b of all
-    rows, nothing is multiplied, and of the rest only bursts and x count.
+    rows, nothing is multiplied, and of the rest only bursts and x count; elementwise (with copy): instead slice x + b of each row
+    times it, or with `sums` plus it, is put back.
     """
     return data.StructLayout({"bcast": 1, "select": 2, "bursts": ceil_log2(bursts), "period": ceil_log2(bursts),
-                              "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1, "copy": 1})
+                              "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1, "copy": 1,
+                              "elementwise": 1, "sums": 1})
 
 
 class ComputePath(wiring.Component):
@@ -76,7 +79,9 @@ class ComputePath(wiring.Component):
         Nothing is under way, and every result is written.
     done : Out(1), copied : Out(1)
         A job is done, the oldest one: it reads X no more, and what it has completed can be read. Of copies, what it has written:
-        a copy begins when every job before it is done.
+        a copy, and what is elementwise, begins when every job before it is done.
+    x_ready : Out(1)
+        `x` writes in this cycle; without, an elementwise result is written.
     peek, peeked : see `XBuffer`
     range_error, nan_error : Out(1)
         Sticky: a beat was dropped that would have read or written beyond a buffer, gone on with the accumulation of another
@@ -96,6 +101,8 @@ class ComputePath(wiring.Component):
     latency_tree : int
     copies : bool
         Elements of X are as wide as weights, so that slices can be copied; else a copy is a range error.
+    elementwise : bool
+        Weights and X are plain floats, with float32 accumulators, so that lanes can be multiplied and added one by one.
     """
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
@@ -107,8 +114,10 @@ class ComputePath(wiring.Component):
         XBuffer.check(lanes=lanes, rows=rows, slices=slices)
         OutputBuffer.check(lanes=lanes, rows=rows, entries=entries, wide=wide)
         check_operands(weights, xs, acc)
+        self.elementwise = acc == "float32" and all(
+            isinstance(way.element, FloatFormat) and not way.specials and not way.zero_point_bits for way in (*weights, *xs))
         self._array: dict[str, Any] = {"weights": weights, "xs": xs, "acc": acc, "lanes": lanes, "rows": rows, "slots": slots,
-                                       "groups": groups, "entries": entries}
+                                       "groups": groups, "entries": entries, "elementwise": self.elementwise}
         self._output: dict[str, Any] = {"acc": acc, "lanes": lanes, "rows": rows, "entries": entries, "wide": wide}
         self._buffer: dict[str, Any] = {"bits": xs[0].element.bits, "lanes": lanes, "rows": rows, "slices": slices}
         self.copies = weights[0].element.bits == xs[0].element.bits
@@ -126,6 +135,7 @@ class ComputePath(wiring.Component):
             "weight": In(stream.Signature(bits * lanes)),
             "x": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                       "data": Out(data.ArrayLayout(xs[0].element.bits, lanes))})),
+            "x_ready": Out(1),
             "side": In(wiring.Signature({"valid": Out(1), "index": Out(ceil_log2(self._sides)), "data": Out(_SIDE)})),
             "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": Out(1), "entry": In(entry), "o": Out(every),
@@ -176,7 +186,8 @@ class ComputePath(wiring.Component):
             job.bcast,
             (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups) & (period_ends | ~job_ends),
             (element < self.slices) & (entry < self.entries))
-        inside = Mux(job.copy, (element < self.slices) & self.copies, fits)
+        lanewise = job.copy & job.elementwise
+        inside = Mux(job.copy, (element < self.slices) & Mux(job.elementwise, self.elementwise, self.copies), fits)
 
         # When a beat may go. An addition to an entry that a result is on its way to waits for that.
         recent = []
@@ -189,12 +200,13 @@ class ComputePath(wiring.Component):
             latest = (valid, place)
         near = closes & ~job.bcast & ~clr & Cat(recent).any()
         apart = (mode == job.bcast) | (array.empty & ~output.busy)
-        quiet = Signal()                                        # every job before is done
+        quiet, returning = Signal(), Signal()                   # every job before is done; elementwise results are under way
         offered = jobs.o.valid & self.weight.valid & ~merger.busy
         m.d.comb += [
-            go.eq(offered & Mux(job.copy, ~self.x.valid & quiet, apart & ~near)), self.weight.ready.eq(go),
+            go.eq(offered & Mux(lanewise, begun | quiet,
+                                Mux(job.copy, ~self.x.valid & quiet, apart & ~near) & ~returning)), self.weight.ready.eq(go),
             self.stall_hazard.eq(self.weight.valid & ~go),
-            jobs.o.ready.eq(go & job_ends), self.macs.eq(go & inside & ~job.copy),
+            jobs.o.ready.eq(go & job_ends), self.macs.eq(go & inside & (~job.copy | lanewise)),
         ]
         with m.If(go):
             m.d.sync += [begun.eq(~job_ends), beat.eq(Mux(burst_ends, 0, beat + 1)), position.eq(Mux(job_ends, 0, position + 1)),
@@ -215,19 +227,31 @@ class ComputePath(wiring.Component):
             with m.If(closes):          # the job's next output, if there is one, is one of its own
                 m.d.sync += [kept_slot.eq(0), kept_wrapped.eq(0), own_clr.eq(job.clr)]
 
-        # The beat reads its slice, and is in the array in the next cycle.
+        # The beat reads its slice, and is in the array in the next cycle. Of an elementwise one the slice comes back.
+        back, changed = C(0, 1 + len(x_buffer.copy.slice)), C(0, 1)
+        m.d.comb += array.x.eq(x_buffer.o)
+        if self.elementwise:
+            back, busy = _places(m, Cat(self.macs & lanewise, element[:len(x_buffer.copy.slice)]), 1 + array.latency_elementwise)
+            changed = Value.cast(array.elements)
+            m.d.comb += [returning.eq(busy), Value.cast(array.addend).eq(Value.cast(x_buffer.o))]
+            with m.If(array.beat.elementwise & array.beat.sums):    # a weight times one, and the slice is added
+                one = _one(self._array["xs"][0].element)
+                m.d.comb += Value.cast(array.x).eq(one.replicate(len(changed) // len(one)))
         m.d.comb += [
             x_buffer.bcast.eq(job.bcast), x_buffer.lane.eq(element[:ceil_log2(self.lanes)]),
             x_buffer.slice.eq(Mux(job.bcast, element[ceil_log2(self.lanes):], element)),
             sides.addr.eq(Mux(job.bcast, element, entry)),
-            x_buffer.copy.valid.eq(go & inside & job.copy), x_buffer.copy.slice.eq(element),
-            x_buffer.copy.data.as_value().eq(self.weight.payload), x_buffer.peek.eq(self.peek), self.peeked.eq(x_buffer.peeked),
-            array.x.eq(x_buffer.o), array.zero_point.eq(sides.data.zero_point), array.special.eq(sides.data.special),
+            x_buffer.copy.valid.eq((go & inside & job.copy & ~job.elementwise) | back[0]),
+            x_buffer.copy.slice.eq(Mux(back[0], back[1:], element)), self.x_ready.eq(~back[0]),
+            Value.cast(x_buffer.copy.data).eq(Mux(back[0], changed, self.weight.payload.replicate(self._array["rows"]))),
+            x_buffer.peek.eq(self.peek), self.peeked.eq(x_buffer.peeked),
+            array.zero_point.eq(sides.data.zero_point), array.special.eq(sides.data.special),
             *(getattr(x_buffer.write, name).eq(getattr(self.x, name)) for name in ("valid", "slice", "row", "data")),
         ]
         m.d.sync += [
             array.valid.eq(self.macs), array.weight.eq(self.weight.payload), array.select.eq(job.select),
-            array.beat.bcast.eq(job.bcast), array.beat.slot.eq(slot), array.beat.group.eq(offset), array.beat.fresh.eq(~wrapped),
+            array.beat.bcast.eq(job.bcast | lanewise), array.beat.elementwise.eq(lanewise), array.beat.sums.eq(job.sums),
+            array.beat.slot.eq(slot), array.beat.group.eq(offset), array.beat.fresh.eq(~wrapped),
             array.beat.close.eq(closes), array.beat.filled.eq(Mux(wrapped, self.slots - 1, slot)), array.beat.entry.eq(entry),
             array.beat.add.eq(~clr),
         ]
@@ -251,11 +275,13 @@ class ComputePath(wiring.Component):
         # A job of TREE is done when its last output is written, one of BCAST when its last beat is, or all is merged.
         complete = _later(m, go & job_ends & ~job.bcast & ~job.copy, "complete", self.latency_tree)
         ended = _later(m, go & job_ends & job.bcast & ~job.last & ~job.copy, "ended", self._reach)
-        copied = _later(m, go & job_ends & job.copy, "copied", 1)
+        copied = _later(m, go & job_ends & job.copy & ~job.elementwise, "copied", 1)
+        returned = _later(m, go & job_ends & lanewise, "returned", 2 + array.latency_elementwise)
         merged = _later(m, merger.done, "merged", 1)
         m.d.comb += [
-            self.done.eq(complete[-1] | ended[-1] | merged[-1]), self.copied.eq(copied[-1]), self.idle.eq(~jobs.o.valid & quiet),
-            quiet.eq(array.empty & ~output.busy & ~merger.busy & ~Cat(line[:-1] for line in (complete, ended)).any()),
+            self.done.eq(complete[-1] | ended[-1] | merged[-1]), self.copied.eq(copied[-1] | returned[-1]),
+            self.idle.eq(~jobs.o.valid & quiet),
+            quiet.eq(array.empty & ~output.busy & ~merger.busy & ~Cat(line[:-1] for line in (complete, ended, returned)).any()),
         ]
         return m
 
@@ -265,6 +291,21 @@ def _later(m: Module, pulse: Value, name: str, cycles: int) -> Signal:
     line = Signal(cycles, name=name)
     m.d.sync += line.eq(Cat(pulse, line))
     return line
+
+
+def _places(m: Module, place: Value, cycles: int) -> tuple[Value, Value]:
+    """Return a flag and its place some cycles later, and whether a flag is on its way."""
+    stages = [place]
+    for stage in range(cycles):
+        later = Signal(len(place), name=f"place_{stage}")
+        m.d.sync += later.eq(stages[-1])
+        stages.append(later)
+    return stages[-1], Cat(stage[0] for stage in stages[1:]).any()
+
+
+def _one(element: FloatFormat) -> Value:
+    """Return the code of one."""
+    return C(element.bias << element.mantissa_bits, element.bits)
 
 
 def _side_memory(m: Module, path: ComputePath) -> Any:

@@ -13,10 +13,11 @@ from hw.errors import ConfigError
 from hw.pim.activation_unit import ActivationUnit
 from hw.pim.channel import PimChannel
 from hw.pim.config import PimConfig
+from hw.pim.explicit_rows import ExplicitRows
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
 from hw.pim.io_unit import IO_OPCODES, IoUnit
 from hw.pim.isa import HEAD_SETTINGS, IMMEDIATE_LOW, IMMEDIATE_WIDTH, MacMode, PimErrorCause, PimOpcode
-from hw.pim.job_maker import COMPUTE_OPCODES, JobMaker, placed_layout
+from hw.pim.job_maker import BURST_OPCODES, JobMaker, compute_opcodes, placed_layout
 from hw.pim.kv_place import KvPlace
 from hw.pim.multiplier import operand_named
 from hw.pim.scoreboard import EntryKind, Scoreboard
@@ -27,14 +28,17 @@ __all__ = ["PimCore"]
 
 _SETS = 16                  # that `grp` names
 _OUTPUT = HEAD_SETTINGS.index("output")
+_HEAD_IN_XIDX = (PimOpcode.MVS, PimOpcode.STS, PimOpcode.LDS)
 _DEPTH = 8                  # commands of each queue that are not done
 
 
 class PimCore(wiring.Component):
     """Sequencer, scoreboard, I/O unit and channel.
 
-    It has the units for MAC, WRX, WRACC and RDACC; other commands of the queues stop a list with UNSUPPORTED. BCAST's results
-    go to the entries that have words for all lanes (`ComputePath.wide`).
+    It has the units for MAC, WRX, WRACC, RDACC, ACT, PRE, REF and MODE; with float32 accumulators for AF, of plain floats EWMUL
+    and EWADD; where elements of X are as wide as weights for RDCP, WRCP and KVAP; with `sm_lanes` 1 for those of the softmax
+    unit. Other commands of the queues stop a list with UNSUPPORTED. BCAST's results go to the entries that have words for all
+    lanes (`ComputePath.wide`).
 
     Parameters
     ----------
@@ -67,7 +71,7 @@ class PimCore(wiring.Component):
         self.wide = self.channel.wide
         self._softmax = self._softmax_unit(config) if config.sm_lanes == 1 and config.ptype == config.xtype else None
         self._activation = self._activation_unit(config)
-        compute = COMPUTE_OPCODES if operand_named(config.xtype).element.bits == config.weight_bits else (PimOpcode.MAC,)
+        compute = compute_opcodes(config, elementwise=self.channel.elementwise)
         functions = (*(SOFTMAX_OPCODES if self._softmax else ()), *((PimOpcode.AF,) if self._activation else ()))
         self._sequencer = PimSequencer(commands=commands, heads=config.heads, opcodes=(*compute, *IO_OPCODES, *functions))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
@@ -116,11 +120,18 @@ class PimCore(wiring.Component):
         wiring.connect(m, channel.dram, wiring.flipped(self.dram))
         given, into = sequencer.o, scoreboard.i
         command, slices = given.p.command, _slices(config, given.p)
+        m.submodules.jobs = jobs = JobMaker(config)
         m.submodules.place = place = KvPlace(config)
+        m.submodules.explicit_rows = rows = ExplicitRows(config)
+        m.d.comb += [
+            rows.command.eq(command), rows.token_set.eq(place.set), rows.token_row.eq(place.row),
+            rows.issued.eq(given.valid & given.ready), rows.clear.eq(self.go & ~self.busy),
+        ]
         wiring.connect(m, sequencer.head, place.setting)
         m.d.comb += [
             footprint.i.eq(command), footprint.k_bursts.eq(given.p.k_bursts), footprint.head_slices.eq(slices),
-            footprint.output.eq(place.output), place.head.eq(command.aidx), place.value.eq(command.clr), place.slices.eq(slices),
+            footprint.output.eq(place.output), place.head.eq(command.aidx), place.other.eq(command.xidx),
+            place.value.eq(command.clr), place.slices.eq(slices),
             place.max_tokens.eq(given.p.max_tokens),
             place.append.eq(given.valid & given.ready & (command.op == PimOpcode.KVAP)),
             into.valid.eq(given.valid), given.ready.eq(into.ready), into.p.payload.issued.eq(given.p),
@@ -128,10 +139,9 @@ class PimCore(wiring.Component):
             into.p.payload.slices.eq(slices),
             into.p.compute.eq(footprint.compute), into.p.a.eq(footprint.a), into.p.b.eq(footprint.b),
             sequencer.idle.eq(scoreboard.idle & channel.idle), sequencer.spare.eq(channel.slack != 0),
-            channel.hold.eq(sequencer.hold),
+            channel.hold.eq(sequencer.hold | rows.explicit), jobs.managed.eq(channel.managed),
         ]
-        self._refuse(m, sequencer, command, footprint, place, given.p)
-        m.submodules.jobs = jobs = JobMaker(config)
+        self._refuse(m, sequencer, command, footprint, place, given.p, rows.wrong)
         wiring.connect(m, scoreboard.o_compute, jobs.i)
         wiring.connect(m, jobs.job, channel.job)
         self._io_queue(m, scoreboard, io)
@@ -155,7 +165,7 @@ class PimCore(wiring.Component):
         if activation is not None:
             m.submodules.activation = activation
             units.append((activation, (PimOpcode.AF,)))
-            m.d.comb += [activation.i.p.cnt.eq(fields.cnt), activation.i.p.entry.eq(fields.aidx), activation.x_ready.eq(1),
+            m.d.comb += [activation.i.p.cnt.eq(fields.cnt), activation.i.p.entry.eq(fields.aidx),
                          activation.i.p.slice.eq(fields.xidx), activation.i.p.mode.eq(fields.mode),
                          activation.i.p.gather.eq(fields.clr)]
         busy = Cat(unit.busy for unit, _ in units).any()
@@ -167,6 +177,7 @@ class PimCore(wiring.Component):
         for unit, opcodes in units:
             m.d.comb += [unit.i.valid.eq(first.valid & Cat(fields.op == op for op in opcodes).any() & ~busy),
                          Value.cast(unit.o).eq(Value.cast(channel.o))]
+            m.d.comb += unit.x_ready.eq(channel.x_ready)
             with m.If(unit.busy):
                 m.d.comb += channel.entry.eq(unit.entry)
                 for name, port in (("x", channel.x), ("write", channel.bias)):
@@ -182,40 +193,45 @@ class PimCore(wiring.Component):
         sets_output = sequencer.head.valid & (sequencer.head.setting == _OUTPUT)
         with m.If(sets_output):
             m.d.sync += outputs[sequencer.head.head[:width]].eq(sequencer.head.value)
-        head = Mux(fields.op == PimOpcode.MVS, fields.xidx, fields.aidx)
+        head = Mux(Cat(fields.op == op for op in _HEAD_IN_XIDX).any(), fields.xidx, fields.aidx)
         m.d.comb += [
             softmax.i.p.op.eq(fields.op), softmax.i.p.cnt.eq(fields.cnt), softmax.i.p.entry.eq(fields.aidx),
             softmax.i.p.slice.eq(fields.xidx), softmax.i.p.head.eq(head),
             softmax.i.p.count.eq(Value.cast(fields)[IMMEDIATE_LOW:]), softmax.i.p.scale.eq(issued.scale),
-            softmax.i.p.output.eq(outputs[head[:width]]), softmax.i.p.entries.eq(_slices(config, issued)),
+            softmax.i.p.output.eq(outputs[head[:width]]), softmax.i.p.other.eq(fields.xidx),
+            softmax.i.p.other_output.eq(outputs[fields.xidx[:width]]), softmax.i.p.entries.eq(_slices(config, issued)),
             softmax.ready.eq(self.channel.ready), self.softmax_misuse.eq(softmax.misuse),
             softmax.clear.valid.eq(sets_output), softmax.clear.head.eq(sequencer.head.head),
         ]
 
     def _refuse(self, m: Module, sequencer: PimSequencer, command: Any, footprint: Footprint, place: KvPlace,
-                issued: Any) -> None:
+                issued: Any, wrong_row: Value) -> None:
         """Stop a command that would leave a buffer, a row or the banks."""
         config = self._config
         is_mac, appends, k_bursts = command.op == PimOpcode.MAC, command.op == PimOpcode.KVAP, issued.k_bursts
-        of_row = Cat(command.op == op for op in (PimOpcode.MAC, PimOpcode.RDCP, PimOpcode.WRCP)).any()
+        has_bursts = Cat(command.op == op for op in BURST_OPCODES).any()
+        of_row = has_bursts | Cat(command.op == op for op in (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF)).any()
 
         def beyond(kind: EntryKind, entries: int) -> Value:
             return Cat((one.kind == kind) & (one.last >= entries) for one in (footprint.a, footprint.b)).any()
 
         bcast = is_mac & (command.mode == MacMode.BCAST)
+        of_state = (command.op == PimOpcode.STS) | (command.op == PimOpcode.LDS)
+        all_lanes = bcast | of_state | ((command.op == PimOpcode.AF) & ~command.clr)
         block = Value.cast(command)[IMMEDIATE_LOW:IMMEDIATE_LOW + IMMEDIATE_WIDTH]
         of_block = (command.op == PimOpcode.SFM) | (command.op == PimOpcode.SFO)
         of_head = of_block | Cat(command.op == op for op in (PimOpcode.MVX, PimOpcode.MRG, PimOpcode.KVAP)).any()
         of_output = Cat(command.op == op for op in (PimOpcode.SFO, PimOpcode.MRG)).any()
         ways = len({(config.wtype, config.xtype), (config.kvtype, config.xtype), (config.kvtype, config.ptype)})
         rules = (
-            ((command.op == PimOpcode.MRG) & (command.aidx != command.xidx), PimErrorCause.UNSUPPORTED),
             (of_head & (command.aidx >= config.heads), PimErrorCause.HEAD_RANGE),
-            ((command.op == PimOpcode.MVS) & (command.xidx >= config.heads), PimErrorCause.HEAD_RANGE),
+            (Cat(command.op == op for op in (*_HEAD_IN_XIDX, PimOpcode.MRG)).any() & (command.xidx >= config.heads),
+             PimErrorCause.HEAD_RANGE),
             (of_block & ((block == 0) | (block > config.k_tile)), PimErrorCause.TOKENS_RANGE),
             (of_output & (place.slices == 0), PimErrorCause.HEAD_RANGE),
             (is_mac & (issued.operands > (2 if ways > 1 else 0)), PimErrorCause.ILLEGAL_COMMAND),
             (of_output & (place.output + place.slices > self.wide), PimErrorCause.OBUF_RANGE),
+            ((command.op == PimOpcode.MRG) & (place.other_output + place.slices > self.wide), PimErrorCause.OBUF_RANGE),
             (appends & (place.odd | (issued.head_dim % config.lanes != 0)), PimErrorCause.HEAD_RANGE),
             (appends & place.full, PimErrorCause.TOKENS_RANGE),
             (appends & place.beyond, PimErrorCause.ROW_RANGE),
@@ -223,11 +239,12 @@ class PimCore(wiring.Component):
             (is_mac & ((k_bursts == 0) | (k_bursts > 128)), PimErrorCause.HEAD_RANGE),
             (of_row & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
             (of_row & (command.row >= config.dram_rows * ceil_div(config.row_sets, _SETS)), PimErrorCause.ROW_RANGE),
-            (of_row & (command.col + command.cnt >= config.dram.columns), PimErrorCause.COLUMN_RANGE),
+            (has_bursts & (command.col + command.cnt >= config.dram.columns), PimErrorCause.COLUMN_RANGE),
+            ((command.op == PimOpcode.MODE) & (command.cnt > 1), PimErrorCause.ILLEGAL_COMMAND),
+            (wrong_row, PimErrorCause.ROW_STATE),
             (beyond(EntryKind.X, config.xbuf_entries), PimErrorCause.XBUF_RANGE),
             (beyond(EntryKind.OUTPUT, config.obuf_entries), PimErrorCause.OBUF_RANGE),
-            ((bcast | ((command.op == PimOpcode.AF) & ~command.clr)) & beyond(EntryKind.OUTPUT, self.wide),
-             PimErrorCause.OBUF_RANGE),
+            (all_lanes & beyond(EntryKind.OUTPUT, self.wide), PimErrorCause.OBUF_RANGE),
         )
         for broken, cause in reversed(rules):
             with m.If(broken):

@@ -57,7 +57,7 @@ class Footprint(wiring.Component):
         beats_log2, lanes_log2 = ceil_log2(config.beats), ceil_log2(config.lanes)
         m.d.comb += self.compute.eq(_any(i.op, [op for op, info in OPCODES.items() if info.queue is Queue.COMPUTE]))
 
-        def touch(one: Any, kind: EntryKind, first: Value, count: Value, *, write: int) -> None:
+        def touch(one: Any, kind: EntryKind, first: Value, count: Value, *, write: Value | int) -> None:
             m.d.comb += [one.kind.eq(kind), one.first.eq(first), one.last.eq(first + count - 1), one.write.eq(write)]
 
         count = Signal(8)
@@ -83,6 +83,10 @@ class Footprint(wiring.Component):
             with m.Case(PimOpcode.MVS):
                 touch(self.a, EntryKind.OUTPUT, i.aidx, count, write=0)
                 touch(self.b, EntryKind.SOFTMAX, i.xidx, single, write=1)
+            with m.Case(PimOpcode.STS, PimOpcode.LDS):
+                loads = i.op == PimOpcode.LDS
+                touch(self.a, EntryKind.OUTPUT, i.aidx, single, write=~loads)
+                touch(self.b, EntryKind.SOFTMAX, i.xidx, single, write=loads)
             with m.Case(PimOpcode.AF):
                 touch(self.a, EntryKind.OUTPUT, i.aidx, count << (i.mode == 3), write=0)
                 touch(self.b, EntryKind.X, i.xidx, Mux(i.clr, (i.cnt >> lanes_log2) + 1, count), write=1)

@@ -42,8 +42,8 @@ class IoUnit(wiring.Component):
         A command is done.
     busy : Out(1)
     host_in : In(stream of lanes × bits), host_out : Out(stream of lanes × bits)
-    x : Out, write : Out, ready : In(1), entry : Out, o : In
-        See `XBuffer` and `OutputBuffer`.
+    x : Out, x_ready : In(1), write : Out, ready : In(1), entry : Out, o : In
+        A row of a slice is written in a cycle with `x_ready`. See `XBuffer` and `OutputBuffer`.
 
     Raises
     ------
@@ -62,6 +62,7 @@ class IoUnit(wiring.Component):
             "host_in": In(stream.Signature(lanes * bits)), "host_out": Out(stream.Signature(lanes * bits)),
             "x": Out(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                        "data": Out(data.ArrayLayout(bits, lanes))})),
+            "x_ready": In(1),
             "write": Out(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": In(1), "entry": Out(entry), "o": In(every),
         })
@@ -104,8 +105,8 @@ class IoUnit(wiring.Component):
                         with m.Default():
                             m.next = "read"
             with m.State("slice"):
-                m.d.comb += [self.host_in.ready.eq(1), self.x.valid.eq(self.host_in.valid)]
-                with m.If(self.host_in.valid):
+                m.d.comb += [self.host_in.ready.eq(self.x_ready), self.x.valid.eq(self.host_in.valid)]
+                with m.If(self.host_in.valid & self.x_ready):
                     m.d.sync += at.eq(at + 1)
                     with m.If(last_row):
                         next_entry("slice")

@@ -19,7 +19,8 @@ own growth each time; a field that leaves its width stops the list with FIELD_OV
 
 HEADER says that the next `cnt` + 1 commands are one composite: rows stay open and no refresh comes between. The sequencer
 refreshes first where the composite would not end before the refresh is due; one that cannot end in any refresh interval is
-refused with COMPOSITE_TOO_LONG. Without a HEADER every command is a composite of its own.
+refused with COMPOSITE_TOO_LONG, as is MODE 1 without a REF of each rank (or set) in every interval. Without a HEADER every
+command is a composite of its own.
 """
 
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ class PimOpcode(IntEnum):
     WRACC = 0x12
     RDACC = 0x13
     MVS = 0x14
+    STS = 0x15
+    LDS = 0x16
     MAC = 0x18
     EWMUL = 0x19
     EWADD = 0x1A
@@ -163,6 +166,8 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.WRACC, Queue.IO, ("cnt", "aidx"), "host → output buffer: cnt + 1 entries from aidx on (bias)"),
         (PimOpcode.RDACC, Queue.IO, ("cnt", "aidx"), "output buffer → host: cnt + 1 entries from aidx on"),
         (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"), "cnt + 1 entries of the output buffer, × SCALE → scores of head xidx"),
+        (PimOpcode.STS, Queue.IO, ("aidx", "xidx"), "m and l of head xidx → lanes 0 and 1 of entry aidx; other lanes zero"),
+        (PimOpcode.LDS, Queue.IO, ("aidx", "xidx"), "lanes 0 and 1 of entry aidx → m and l of head xidx"),
         (PimOpcode.MAC, Queue.COMPUTE, _MAC, "cnt + 1 bursts of weights × X buffer → output buffer"),
         (PimOpcode.EWMUL, Queue.COMPUTE, _BANK, "cnt + 1 bursts × X buffer, lane by lane → X buffer"),
         (PimOpcode.EWADD, Queue.COMPUTE, _BANK, "cnt + 1 bursts + X buffer, lane by lane → X buffer"),
@@ -177,9 +182,10 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.KVAP, Queue.COMPUTE, ("clr", "xidx", "aidx"),
          "X slices from xidx on → the place of the next token of head aidx: clr 0 its K, 1 its V and one more token"),
         (PimOpcode.ACT, Queue.COMPUTE, ("grp", "row"), "open a row"),
-        (PimOpcode.PRE, Queue.COMPUTE, ("grp",), "close the row"),
-        (PimOpcode.REF, Queue.COMPUTE, ("grp",), "refresh"),
-        (PimOpcode.MODE, Queue.COMPUTE, ("cnt",), "0: rows are opened by the row engine, 1: by ACT and PRE only"),
+        (PimOpcode.PRE, Queue.COMPUTE, ("grp", "row"), "close the row of a set"),
+        (PimOpcode.REF, Queue.COMPUTE, ("grp", "row"), "refresh the rank of a set, or with refreshes bank by bank the set"),
+        (PimOpcode.MODE, Queue.COMPUTE, ("cnt",),
+         "0: rows are opened by the row engine; 1: by ACT and PRE only, from none open on, and refreshed by REF"),
     )
 }
 
@@ -234,3 +240,4 @@ class PimErrorCause(IntEnum):
     GROUP_RANGE = 11            # a set of banks that there is not
     NO_END = 12                 # the list has no EOC
     UNSUPPORTED = 13            # a command that this die has not got the unit for
+    ROW_STATE = 14              # in MODE 1: bursts of a row that ACT has not opened; ACT or REF where one is open

@@ -10,12 +10,25 @@ from amaranth.utils import ceil_log2
 from hw.pim.channel import channel_job_layout
 from hw.pim.config import PimConfig
 from hw.pim.isa import MacMode, PimOpcode
+from hw.pim.multiplier import operand_named
+from hw.pim.ports import RowJob
 from hw.pim.sequencer import issued_layout
 
-__all__ = ["COMPUTE_OPCODES", "JobMaker", "placed_layout"]
+__all__ = ["BURST_OPCODES", "ROW_OPCODES", "JobMaker", "compute_opcodes", "placed_layout"]
 
-COMPUTE_OPCODES = (PimOpcode.MAC, PimOpcode.RDCP, PimOpcode.WRCP, PimOpcode.KVAP)
+_COPIES = (PimOpcode.RDCP, PimOpcode.WRCP, PimOpcode.KVAP)
+_ELEMENTWISE = (PimOpcode.EWMUL, PimOpcode.EWADD)
+ROW_OPCODES = (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF, PimOpcode.MODE)
+BURST_OPCODES = (PimOpcode.MAC, PimOpcode.RDCP, PimOpcode.WRCP, *_ELEMENTWISE)
+"""Commands that name bursts of a row."""
+_ROW_JOBS = {PimOpcode.ACT: RowJob.OPEN, PimOpcode.PRE: RowJob.CLOSE, PimOpcode.REF: RowJob.REFRESH}
 _SETS_LOG2 = 4              # of the sets that `grp` names
+
+
+def compute_opcodes(config: PimConfig, *, elementwise: bool) -> tuple[PimOpcode, ...]:
+    """Return the commands of the compute queue that a die has the units for; `elementwise`: see `ComputePath`."""
+    copies = operand_named(config.xtype).element.bits == config.weight_bits
+    return (PimOpcode.MAC, *(_COPIES if copies else ()), *(_ELEMENTWISE if elementwise else ()), *ROW_OPCODES)
 
 
 def placed_layout() -> data.StructLayout:
@@ -24,10 +37,10 @@ def placed_layout() -> data.StructLayout:
 
 
 class JobMaker(wiring.Component):
-    """Makes channel jobs of MAC, RDCP, WRCP and KVAP.
+    """Makes channel jobs of MAC, RDCP, WRCP, KVAP, EWMUL, EWADD, ACT, PRE and REF. MODE is none: it ends in its turn.
 
-    Jobs that multiply, that copy to X and that store from X end by ports of their own; a job of another kind than the one
-    before waits until all are done, so that `done` is of the oldest.
+    Jobs that multiply, that write X and that store from X, and those without bursts, end by ports of their own; a job of
+    another kind than the one before waits until all are done, so that `done` is of the oldest.
 
     Parameters
     ----------
@@ -37,8 +50,8 @@ class JobMaker(wiring.Component):
     -------
     i : In(stream of `placed_layout`)
     job : Out(stream of `channel_job_layout`)
-    multiplied, copied, stored : In(1)
-        `done`, `copied`, `stored` of `PimChannel`.
+    multiplied, copied, stored, managed : In(1)
+        `done`, `copied`, `stored`, `managed` of `PimChannel`.
     done : Out(1)
         The oldest job is done.
     """
@@ -46,20 +59,21 @@ class JobMaker(wiring.Component):
     def __init__(self, config: PimConfig):
         self._config = config
         super().__init__({"i": In(stream.Signature(placed_layout())), "job": Out(stream.Signature(channel_job_layout(config))),
-                          "multiplied": In(1), "copied": In(1), "stored": In(1), "done": Out(1)})
+                          "multiplied": In(1), "copied": In(1), "stored": In(1), "managed": In(1), "done": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
         fields, issued, job = self.i.p.issued.command, self.i.p.issued, self.job.p
         kind, last_kind, under_way = Signal(2), Signal(2), Signal(4)
-        goes = Signal()
+        goes, ends, is_mode = Signal(), Signal(), fields.op == PimOpcode.MODE
         m.d.comb += [
-            self.done.eq(self.multiplied | self.copied | self.stored),
-            goes.eq((under_way == 0) | (kind == last_kind)), self.job.valid.eq(self.i.valid & goes),
-            self.i.ready.eq(self.job.ready & goes),
+            ends.eq(self.multiplied | self.copied | self.stored | self.managed),
+            self.done.eq(ends | (self.i.valid & is_mode & goes)),
+            goes.eq((under_way == 0) | ((kind == last_kind) & ~is_mode)), self.job.valid.eq(self.i.valid & goes & ~is_mode),
+            self.i.ready.eq((self.job.ready | is_mode) & goes),
         ]
-        m.d.sync += under_way.eq(under_way + (self.job.valid & self.job.ready) - self.done)
+        m.d.sync += under_way.eq(under_way + (self.job.valid & self.job.ready) - ends)
         with m.If(self.job.valid & self.job.ready):
             m.d.sync += last_kind.eq(kind)
         beats_log2, bursts = ceil_log2(config.beats), Signal(range(config.dram.columns + 1))
@@ -76,6 +90,12 @@ class JobMaker(wiring.Component):
         with m.Switch(fields.op):
             with m.Case(PimOpcode.RDCP):
                 m.d.comb += [kind.eq(1), job.mac.copy.eq(1)]
+            for opcode, row_kind in _ROW_JOBS.items():
+                with m.Case(opcode):
+                    m.d.comb += [kind.eq(3), job.row.kind.eq(row_kind)]
+            with m.Case(*_ELEMENTWISE):
+                m.d.comb += [kind.eq(1), job.mac.copy.eq(1), job.mac.elementwise.eq(1),
+                             job.mac.sums.eq(fields.op == PimOpcode.EWADD)]
             with m.Case(PimOpcode.WRCP):
                 m.d.comb += [kind.eq(2), job.row.write.eq(1), job.from_x.eq(1)]
             with m.Case(PimOpcode.KVAP):

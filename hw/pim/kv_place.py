@@ -41,6 +41,8 @@ class KvPlace(wiring.Component):
         There are `max_tokens`; the row is none of the memory; `slices` are no power of two or more than a row.
     output : Out(10)
         First entry of the head's output.
+    other : In(8), other_output : Out(10)
+        Of another head.
     """
 
     def __init__(self, config: PimConfig):
@@ -50,6 +52,7 @@ class KvPlace(wiring.Component):
             "head": In(8), "value": In(1), "slices": In(10), "max_tokens": In(32), "append": In(1),
             "set": Out(4), "row": Out(16), "column": Out(8), "beat": Out(8),
             "full": Out(1), "beyond": Out(1), "odd": Out(1), "output": Out(_OUTPUT_WIDTH),
+            "other": In(8), "other_output": Out(_OUTPUT_WIDTH),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -75,6 +78,7 @@ class KvPlace(wiring.Component):
             total.eq((number >> sets_log2) + Mux(self.value, kept["v_row"][head], kept["k_row"][head])), self.row.eq(total),
             self.column.eq(position[:ceil_log2(row_slices)] >> ceil_log2(config.beats)),
             self.beat.eq(position[:ceil_log2(config.beats)]), self.output.eq(kept["output"][head]),
+            self.other_output.eq(kept["output"][self.other[:width]]),
             self.full.eq(tokens >= self.max_tokens), self.beyond.eq(total >= config.dram_rows),
             self.odd.eq((self.slices == 0) | ((self.slices & (self.slices - 1)) != 0) | (self.slices > row_slices)),
         ]

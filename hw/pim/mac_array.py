@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.arith.float_add import FloatAdd
-from hw.elements import FP32
+from hw.arith.float_convert import FloatConvert
+from hw.elements import FP32, FloatFormat
 from hw.errors import ConfigError
 from hw.pim.multiplier import ACC_WIDTH, Multiplier, Operand
 from hw.pim.saturating_add import SaturatingAdd
@@ -17,6 +18,7 @@ from hw.share import shared
 __all__ = ["ADDER_LATENCY", "MacArray", "adder", "beat_layout"]
 
 Adder = FloatAdd | SaturatingAdd
+_MINUS_ZERO = 1 << 31
 ADDER_LATENCY = {"float32": FloatAdd.latency, "int32": SaturatingAdd.latency}
 """Accumulator words → cycles of an addition."""
 
@@ -30,10 +32,11 @@ def beat_layout(*, slots: int, groups: int, entries: int) -> data.StructLayout:
     """Return the layout of what goes through the array beside the operands of a beat.
 
     bcast: mode; slot, group: which accumulator; fresh: it starts from +0; close: the output is complete; filled: accumulators
-    that hold something, less one; entry: where the output goes; add: onto what is there.
+    that hold something, less one; entry: where the output goes; add: onto what is there; elementwise
+    (with bcast): nothing is accumulated, `sums`: the addend is added.
     """
     return data.StructLayout({"bcast": 1, "slot": ceil_log2(slots), "group": ceil_log2(groups), "fresh": 1, "close": 1,
-                              "filled": ceil_log2(slots), "entry": ceil_log2(entries), "add": 1})
+                              "filled": ceil_log2(slots), "entry": ceil_log2(entries), "add": 1, "elementwise": 1, "sums": 1})
 
 
 class MacArray(wiring.Component):
@@ -43,6 +46,9 @@ class MacArray(wiring.Component):
     rotation. With `close` these are merged, again neighbours first, those that hold nothing as +0, and leave as `tree`. BCAST:
     each product goes to an accumulator of its own lane, of a group and a slot. In TREE the adders are the tree and one
     accumulator, in BCAST they all are accumulators: beats of the two modes must not be in the array at once.
+
+    Lane by lane (`elementwise`): products alone, or with the addend, leave rounded to elements of X; for that there is a
+    conversion each way beside each adder.
 
     Between BCAST outputs, `step` runs the same adders over the accumulators: a pair of them, or one and a word from outside.
 
@@ -65,6 +71,8 @@ class MacArray(wiring.Component):
         Of BCAST outputs.
     entries : int
         Of the output buffer, that `beat.entry` can name.
+    elementwise : bool
+        Built for that: only with "float32", and floats as X.
 
     Members
     -------
@@ -77,6 +85,8 @@ class MacArray(wiring.Component):
     outside : In(lanes × rows × 32)
     read : In(accumulator), bcast : Out(lanes × rows × 32)
         That accumulator, in the same cycle.
+    addend : In(rows × lanes), elements : Out(rows × lanes)
+        Codes of X; what an elementwise beat adds, with it, and what comes of it, `latency_elementwise` cycles later.
     empty : Out(1)
         No beat and no step is on its way.
     invalid : Out(1)
@@ -84,7 +94,7 @@ class MacArray(wiring.Component):
 
     Attributes
     ----------
-    latency_multiply, latency_add : int
+    latency_multiply, latency_add, latency_elementwise : int
 
     Raises
     ------
@@ -93,23 +103,27 @@ class MacArray(wiring.Component):
     """
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
-                 groups: int, entries: int):
+                 groups: int, entries: int, elementwise: bool = False):
         self.check(acc=acc, lanes=lanes, rows=rows, slots=slots, groups=groups, entries=entries)
         self.latency_multiply, self.latency_add = Multiplier.LATENCY[acc], ADDER_LATENCY[acc]
-        self._weights, self._xs, self._acc = weights, xs, acc
+        self._weights, self._xs, self._acc, self._elementwise = weights, xs, acc, elementwise
+        self._round_latency = 3                             # of a float32 to an element of X
+        self.latency_elementwise = self.latency_multiply + self.latency_add + self._round_latency
         self.lanes, self.rows, self.slots, self.groups = lanes, rows, slots, groups
         self._beat = beat_layout(slots=slots, groups=groups, entries=entries)
         place = ceil_log2(slots * groups)
         word = ACC_WIDTH
         per_row = data.ArrayLayout(word, rows)
         every = data.ArrayLayout(per_row, lanes)
+        codes = data.ArrayLayout(data.ArrayLayout(xs[0].element.bits, lanes), rows)
         super().__init__({
             "valid": In(1), "beat": In(self._beat),
             "weight": In(data.ArrayLayout(weights[0].element.bits, lanes)),
-            "x": In(data.ArrayLayout(data.ArrayLayout(xs[0].element.bits, lanes), rows)),
+            "x": In(codes),
             "select": In(range(max(2, len(weights)))), "zero_point": In(8), "special": In(2),
             "tree_valid": Out(1), "tree_entry": Out(ceil_log2(entries)), "tree_add": Out(1), "tree": Out(per_row),
             "step": In(1), "step_a": In(place), "step_b": In(place), "step_to": In(place),
+            **({"addend": In(codes), "elements": Out(codes)} if elementwise else {}),
             "step_a_on": In(1), "step_b_on": In(1), "step_outside": In(1), "outside": In(every),
             "read": In(place), "bcast": Out(every), "empty": Out(1), "invalid": Out(1),
         })
@@ -160,7 +174,7 @@ class MacArray(wiring.Component):
             at.eq(Mux(self.step, self.step_a, Mux(broadcast, products[1].group * slots + products[1].slot, self.read))),
             first.addr.eq(at), second.addr.eq(self.step_b), keep.addr.eq(into), keep.en.eq(write), self.bcast.eq(first.data),
             into.eq(Mux(steps[la][0], steps[la][1], spread[1].group * slots + spread[1].slot)),
-            write.eq(steps[la][0] | (spread[0] & spread[1].bcast)),
+            write.eq(steps[la][0] | (spread[0] & spread[1].bcast & ~spread[1].elementwise)),
         ]
         stray = []
         for row in range(self.rows):
@@ -174,7 +188,10 @@ class MacArray(wiring.Component):
             m.d.sync += [valid.eq(done[-1][0]), beat.eq(done[-1][1])]
             done.append((valid, beat))
         # A BCAST beat is done when it has left its adder.
-        beats = [valid if stage <= lm + la else valid & ~beat.bcast for stage, (valid, beat) in enumerate(travel)]
+        beats = []
+        for stage, (valid, beat) in enumerate(travel):
+            rounding = beat.elementwise & (stage <= lm + la + self._round_latency)
+            beats.append(valid if stage <= lm + la else valid & (~beat.bcast | rounding))
         on_the_way = [*beats, *(valid for valid, _ in (*steps, *done))]
         m.d.comb += [self.empty.eq(~Cat(on_the_way).any()), self.tree_valid.eq(done[-1][0]),
                      self.tree_entry.eq(done[-1][1].entry), self.tree_add.eq(done[-1][1].add)]
@@ -214,6 +231,8 @@ class MacArray(wiring.Component):
             broadcast = beat[0] & beat[1].bcast
             held = accumulated[lane][row]
             own = Mux(beat[1].fresh, zero, held)
+            if self._elementwise:
+                own = Mux(beat[1].elementwise, self._beside(m, platform, row, lane, beat[1].sums, node), own)
             m.d.comb += [
                 kept[lane][row].eq(_bits(node.o)),
                 _eq(node.a, Mux(self.step, Mux(self.step_a_on, held, zero), Mux(broadcast, products[lane], a))),
@@ -238,6 +257,20 @@ class MacArray(wiring.Component):
             values = merged
         m.d.comb += self.tree[row].eq(values[0])
         return Cat(stray).any()
+
+    def _beside(self, m: Module, platform: Any, row: int, lane: int, sums: Value, node: Adder) -> Value:
+        """Build the conversions of an adder; return what it adds to a product: the addend, or what changes nothing."""
+        element = self._xs[0].element
+        assert isinstance(element, FloatFormat)
+        widen, narrow = FloatConvert(source=element, target=FP32), FloatConvert(source=FP32, target=element)
+        assert widen.latency == self.latency_multiply
+        assert narrow.latency == self._round_latency
+        for name, block in (("widen", widen), ("narrow", narrow)):
+            m.submodules[f"{name}_{row}_{lane}"] = shared(platform, f"pim_{name}_{element.name}", block)
+            m.d.comb += block.enable.eq(1)
+        m.d.comb += [_eq(widen.i, self.addend[row][lane]), _eq(narrow.i, _bits(node.o)),
+                     self.elements[row][lane].eq(_bits(narrow.o))]
+        return Mux(sums, _bits(widen.o), C(_MINUS_ZERO, ACC_WIDTH))
 
     def _adder(self, m: Module, platform: Any, name: str) -> Adder:
         node = adder(self._acc)

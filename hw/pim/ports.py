@@ -1,23 +1,35 @@
 """Ports by which the blocks of the logic die and the DRAM above it meet."""
 
+from enum import IntEnum
+
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.pim.timing_tables import DramCommand
 
-__all__ = ["DramPort", "row_job_layout", "write_burst_layout"]
+__all__ = ["DramPort", "RowJob", "row_job_layout", "write_burst_layout"]
 
 _COMMAND_WIDTH = ceil_log2(len(DramCommand))
+
+
+class RowJob(IntEnum):
+    """Values of `kind` of a job of the row engine."""
+
+    BURSTS = 0      # read or write bursts
+    OPEN = 1        # have the row open
+    CLOSE = 2       # have no row open
+    REFRESH = 3     # refresh the set's rank, or with refreshes bank by bank the set; its rows are closed first
 
 
 def row_job_layout(*, sets: int, rows: int, columns: int) -> data.StructLayout:
     """Return the layout of a job of the row engine: bursts of one row of one set of banks.
 
-    set, row, column: where; bursts: of them after the first one; write: they are written.
+    set, row, column: where; bursts: of them after the first one; write: they are written; kind: a `RowJob`, other than BURSTS
+    without any.
     """
     return data.StructLayout({"set": ceil_log2(sets), "row": ceil_log2(rows), "column": ceil_log2(columns),
-                              "bursts": ceil_log2(columns), "write": 1})
+                              "bursts": ceil_log2(columns), "write": 1, "kind": 2})
 
 
 def write_burst_layout(streams: int, burst_bytes: int) -> data.StructLayout:

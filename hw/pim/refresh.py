@@ -39,6 +39,8 @@ class Refresher(wiring.Component):
     in_use, busy : In(sets)
         A job in the queue is for the set; it has begun.
     hold : In(1)
+    asked : In(sets), served : Out(1)
+        Refresh the unit of this set now, whatever it owes; it is done. Held until then, and no job is under way for the unit.
     blocks : Out(sets)
         Being closed for a refresh, or refreshed: no other command.
     wanted : Out(sets)
@@ -55,6 +57,7 @@ class Refresher(wiring.Component):
         sets = self._sets
         super().__init__({
             "open": In(sets), "closable": In(sets), "settled": In(sets), "in_use": In(sets), "busy": In(sets), "hold": In(1),
+            "asked": In(sets), "served": Out(1),
             "blocks": Out(sets), "wanted": Out(sets),
             "command": Out(1), "op": Out(ceil_log2(len(DramCommand))), "set": Out(ceil_log2(sets)),
             "bank": Out(ceil_log2(streams)), "whole": Out(1), "last": Out(1), "slack": Out(4),
@@ -81,7 +84,8 @@ class Refresher(wiring.Component):
         owed = [Signal(range(most + 2), name=f"owed_{index}") for index in range(units)]
         for index, count in enumerate(owed):
             more, less = due & (next_unit == index), done & (unit == index)
-            m.d.sync += count.eq(Mux(more & ~less & (count != most + 1), count + 1, Mux(less & ~more, count - 1, count)))
+            m.d.sync += count.eq(Mux(more & ~less & (count != most + 1), count + 1,
+                                     Mux(less & ~more & (count != 0), count - 1, count)))
         most_owed = Signal(range(most + 1))
         for number in range(1, most + 1):
             with m.If(Cat(count >= number for count in owed).any()):
@@ -90,17 +94,19 @@ class Refresher(wiring.Component):
 
         # Whose turn it is.
         free, forced = Signal(units), Signal(units)
-        urgent = Signal(units)
+        urgent, asked = Signal(units), Signal(units)
         for index, count in enumerate(owed):
             its = slice(index * each, (index + 1) * each)
             m.d.comb += [
                 urgent[index].eq(count >= Mux(self.hold, most, _PATIENCE)),
                 free[index].eq((count != 0) & ~self.in_use[its].any() & ~self.hold),
+                asked[index].eq(self.asked[its].any()),
                 forced[index].eq(urgent[index] & ~self.busy[its].any()),
                 self.wanted[its].eq(urgent[index].replicate(each)),
             ]
         picked = Signal.like(unit)
-        candidates = Mux(forced.any(), forced, free)
+        candidates = Mux(forced.any(), forced, Mux(asked.any(), asked, free))
+        answers = Signal()
         for index in reversed(range(units)):
             with m.If(candidates[index]):
                 m.d.comb += picked.eq(index)
@@ -117,7 +123,7 @@ class Refresher(wiring.Component):
         with m.FSM(name="refresh"):
             with m.State("idle"):
                 with m.If(candidates.any()):
-                    m.d.sync += [unit.eq(picked), step_now.eq(0)]
+                    m.d.sync += [unit.eq(picked), step_now.eq(0), answers.eq(asked.bit_select(picked, 1))]
                     m.next = "close"
             with m.State("close"):
                 m.d.comb += [self.blocks.eq(members), self.op.eq(DramCommand.PRE)]
@@ -135,6 +141,6 @@ class Refresher(wiring.Component):
                 with m.If(self.command):
                     m.d.sync += [step_now.eq(step_now + 1), apart.eq(t.rrefd)]
                     with m.If(last_step):
-                        m.d.comb += done.eq(1)
+                        m.d.comb += [done.eq(1), self.served.eq(answers)]
                         m.next = "idle"
         return m

@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.errors import ConfigError
-from hw.pim.ports import DramPort, row_job_layout, write_burst_layout
+from hw.pim.ports import DramPort, RowJob, row_job_layout, write_burst_layout
 from hw.pim.refresh import Refresher
 from hw.pim.row_timers import RowTimers
 from hw.pim.timing import DramTiming
@@ -26,6 +26,9 @@ class RowEngine(wiring.Component):
 
     A row of `columns` bursts takes (columns − 1)·interval + RTP + RP + RCD clocks where the next row is in the same set, and
     columns·interval where it is in another one, if that is at least RTP + RP + RCD.
+
+    A job of another kind opens a row, closes the set's, or refreshes, in its turn, and waits for its time as bursts do; a row
+    that is open, or none, is left so.
 
     Refresh: see `Refresher`.
 
@@ -59,6 +62,8 @@ class RowEngine(wiring.Component):
     dram : Out(`DramPort`)
     read : Out(1), wrote : Out(1), stored : Out(1)
         A burst is read, written, the last one of a job written, in this cycle.
+    managed : Out(1)
+        A job without bursts is done.
     idle : Out(1)
         No job.
     slack : Out
@@ -92,7 +97,7 @@ class RowEngine(wiring.Component):
             "credit": In(1), "hold": In(1),
             "dram": Out(DramPort(streams=streams, burst_bytes=timing.burst_bytes, sets=self.sets, rows=rows,
                                  columns=timing.columns, phases=phases)),
-            "read": Out(1), "wrote": Out(1), "stored": Out(1), "idle": Out(1), "slack": Out(4),
+            "read": Out(1), "wrote": Out(1), "stored": Out(1), "managed": Out(1), "idle": Out(1), "slack": Out(4),
             "stall_row": Out(1), "stall_refresh": Out(1), "stall_credit": Out(1),
         })
 
@@ -125,10 +130,12 @@ class RowEngine(wiring.Component):
         ready_act, ready_pre = timers.can_activate, timers.can_precharge
         for index, slot in enumerate(slots):
             before = [valid[earlier] & (slots[earlier].set == slot.set) for earlier in range(index)]
+            closes, refreshes = slot.kind == RowJob.CLOSE, slot.kind == RowJob.REFRESH
             wanted = refresher.wanted.bit_select(slot.set, 1) if index else C(0, 1)
             is_open = timers.open.bit_select(slot.set, 1)
             m.d.comb += [
-                needs[index].eq(valid[index] & ~hit[index] & ~blocked[index] & ~wanted & ~Cat(before).any()),
+                needs[index].eq(valid[index] & ~blocked[index] & ~wanted & ~Cat(before).any()
+                                & Mux(closes, is_open & (index == 0), ~hit[index] & ~refreshes)),
                 possible[index].eq(needs[index] & Mux(is_open, ready_pre.bit_select(slot.set, 1),
                                                       ready_act.bit_select(slot.set, 1))),
             ]
@@ -154,7 +161,8 @@ class RowEngine(wiring.Component):
         can = Signal()
         go = Signal()
         m.d.comb += [
-            can.eq(hit[0] & ~blocked[0] & clear & Mux(first.write, timers.can_write, timers.can_read).bit_select(first.set, 1)),
+            can.eq(hit[0] & ~blocked[0] & clear & (first.kind == RowJob.BURSTS)
+                   & Mux(first.write, timers.can_write, timers.can_read).bit_select(first.set, 1)),
             self.read.eq(can & ~first.write & (credits != 0)),
             self.wrote.eq(can & first.write & self.write.valid),
             self.write.ready.eq(self.wrote),
@@ -173,8 +181,16 @@ class RowEngine(wiring.Component):
         # The queue of jobs.
         pop = Signal()
         stays = [Mux(pop, valid[index + 1] if index + 1 < self.lookahead else 0, valid[index]) for index in range(self.lookahead)]
-        m.d.comb += [pop.eq(go & (first.bursts == 0)), self.i.ready.eq(~stays[-1]), self.idle.eq(~valid[0]),
-                     self.stored.eq(pop & first.write)]
+        is_open = timers.open.bit_select(first.set, 1)
+        with m.Switch(first.kind):
+            with m.Case(RowJob.OPEN):
+                m.d.comb += self.managed.eq(hit[0] & ~blocked[0])
+            with m.Case(RowJob.CLOSE):
+                m.d.comb += self.managed.eq(valid[0] & ~is_open)
+            with m.Case(RowJob.REFRESH):
+                m.d.comb += self.managed.eq(refresher.served)
+        m.d.comb += [pop.eq((go & (first.bursts == 0)) | self.managed), self.i.ready.eq(~stays[-1]), self.idle.eq(~valid[0]),
+                     self.stored.eq(pop & self.wrote)]
         with m.If(go):
             m.d.sync += [first.column.eq(first.column + 1), first.bursts.eq(first.bursts - 1), started.eq(~pop)]
         for index, slot in enumerate(slots):
@@ -196,6 +212,7 @@ class RowEngine(wiring.Component):
             m.d.comb += in_use[index].eq(Cat(taken & (slot.set == index) for slot, taken in zip(slots, valid, strict=True)).any())
         m.d.comb += [
             refresher.open.eq(timers.open), refresher.closable.eq(timers.closable), refresher.settled.eq(timers.settled),
+            refresher.asked.eq(Mux(valid[0] & (first.kind == RowJob.REFRESH), 1 << first.set, 0)),
             refresher.in_use.eq(in_use), refresher.hold.eq(self.hold), self.slack.eq(refresher.slack),
             refresher.busy.eq(Mux(started, Cat(valid[0] & (first.set == index) for index in range(sets)), 0)),
         ]

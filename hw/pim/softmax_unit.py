@@ -12,30 +12,35 @@ from hw.elements import FP32, FloatFormat
 from hw.errors import ConfigError
 from hw.pim.isa import PimOpcode
 from hw.pim.online_softmax import OnlineSoftmax
+from hw.pim.state_merger import StateMerger
 
 __all__ = ["SOFTMAX_OPCODES", "SoftmaxUnit", "softmax_command_layout"]
 
-SOFTMAX_OPCODES = (PimOpcode.MVS, PimOpcode.SFM, PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG)
+SOFTMAX_OPCODES = (PimOpcode.MVS, PimOpcode.SFM, PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG, PimOpcode.STS, PimOpcode.LDS)
 _WORD = 32
 _MINUS_INFINITY = 0xFF80_0000
 
 
 def softmax_command_layout() -> data.StructLayout:
-    """Return the layout of a command: one of `SOFTMAX_OPCODES`, its fields, and the output of its head: first entry, entries."""
+    """Return the layout of a command: one of `SOFTMAX_OPCODES`, its fields; outputs of the head and of another one: first entry,
+    and entries of each.
+    """
     return data.StructLayout({"op": 6, "cnt": 7, "entry": 8, "slice": 9, "head": 8, "count": 16, "scale": _WORD, "output": 8,
-                              "entries": 8})
+                              "other": 8, "other_output": 8, "entries": 8})
 
 
 class SoftmaxUnit(wiring.Component):
-    """Carries out MVS, SFM, SFO, MVX and MRG of a head with itself, one after the other, X rows at once.
+    """Carries out MVS, SFM, SFO, MVX, MRG, STS and LDS, one after the other, X rows at once.
 
     MVS: entries, lane 0, times `scale`, become scores. SFM: `count` scores become weights that add up to one. SFO: they become
     weights, (m, l) of the head move, its output is multiplied by α. MVX: the next weights fill slices; beyond the last one
-    zeros. MRG: the output is divided by l. The scores that wait are of one head, the weights are those of the last SFM or SFO;
-    `misuse` stays 1 after scores of two heads, more than a block has, or an SFM or SFO of others than those that wait.
+    zeros. MRG: of a head with itself, the output is divided by l; else (m, l) and output become those of both heads' tokens.
+    STS, LDS: m and l ↔ lanes 0 and 1 of an entry. The scores that wait are of one head, the weights are those of the last SFM
+    or SFO; `misuse` stays 1 after scores of two heads, more than a block has, or an SFM or SFO of others than those that wait.
 
     An MVS takes 4 cycles and a multiplication for each entry; an SFM or SFO `OnlineSoftmax`'s cycles, an SFO then for each entry
-    of the output its lanes, a multiplication and 4; an MVX X + 1 for each slice.
+    of the output its lanes, a multiplication and 4; an MVX X + 1 for each slice; an MRG of two heads `StateMerger`'s latency
+    and 5, then for each entry its lanes, that latency and 4.
 
     Parameters
     ----------
@@ -51,8 +56,8 @@ class SoftmaxUnit(wiring.Component):
     done : Out(1), busy : Out(1), misuse : Out(1)
     clear : In({valid: 1, head})
         A head has seen nothing; not while busy.
-    x : Out, write : Out, ready : In(1), entry : Out, o : In
-        See `XBuffer` and `OutputBuffer`.
+    x : Out, x_ready : In(1), write : Out, ready : In(1), entry : Out, o : In
+        A row of a slice is written in a cycle with `x_ready`. See `XBuffer` and `OutputBuffer`.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class SoftmaxUnit(wiring.Component):
             "clear": In(wiring.Signature({"valid": Out(1), "head": Out(8)})),
             "x": Out(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                        "data": Out(data.ArrayLayout(weight.bits, lanes))})),
+            "x_ready": In(1),
             "write": Out(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": In(1), "entry": Out(entry), "o": In(every),
         })
@@ -85,21 +91,23 @@ class SoftmaxUnit(wiring.Component):
         waiting, owner = Signal(range(self._scores + 1)), Signal(8)
         taken, held_weights = Signal(range(2 * groups + 130)), Signal(range(self._scores + 1))
         timer = Signal(6)
+        theirs, paired = Signal(8), Signal()                # entry of the other head; its state and entries are read
+        mine = Signal(64 * rows)
         held = Signal(data.ArrayLayout(data.ArrayLayout(_WORD, rows), lanes))
         m.submodules.states = states = memory.Memory(shape=64 * rows, depth=self._heads, init=[])
         state_write, state_read = states.write_port(), states.read_port()
         fresh = C(sum(_MINUS_INFINITY << (64 * r + 32) for r in range(rows)), 64 * rows)
         m.d.comb += [
-            state_read.addr.eq(command.head), state_read.en.eq(1),
+            state_read.addr.eq(Mux(paired, command.other, command.head)), state_read.en.eq(1),
             state_write.addr.eq(Mux(self.clear.valid, self.clear.head, command.head)),
             state_write.en.eq(self.clear.valid), state_write.data.eq(fresh), self.entry.eq(entry),
             self.write.entry.eq(entry), self.write.lanes.eq((1 << lanes) - 1), Value.cast(self.write.data).eq(held),
             self.x.slice.eq(place), self.x.row.eq(row),
         ]
-        softmaxes, products, weight_words = [], [], []
+        softmaxes, products, mergers, weight_words = [], [], [], []
         combines = command.op == PimOpcode.SFM
         lane_in, lane_out = Signal(range(lanes + 1)), Signal(range(lanes))
-        scaling, dividing = Signal(), Signal()
+        scaling, dividing, merges, pairs = Signal(), Signal(), Signal(), Signal()
         for r in range(rows):
             m.submodules[f"softmax_{r}"] = softmax = OnlineSoftmax(scores=self._scores, weight=self._weight)
             m.submodules[f"product_{r}"] = product = FloatMultiply(fmt=FP32, subnormals=True)
@@ -122,11 +130,20 @@ class SoftmaxUnit(wiring.Component):
                 weight_words.append((r, lane, Mux(inside, outof.data[lane], 0)))
             softmaxes.append(softmax)
             products.append(product)
+            m.submodules[f"merger_{r}"] = merger = StateMerger(lanes=1)
+            theirs_l, own = state_read.data.word_select(r, 64), mine.word_select(r, 64)
+            m.d.comb += [
+                merger.valid.eq(pairs | merges), merger.m_a.eq(own[32:]), merger.m_b.eq(theirs_l[32:]),
+                merger.a[0].eq(Mux(pairs, held[lane_in][r], own[:32])),
+                merger.b[0].eq(Mux(pairs, self.o[lane_in][r], theirs_l[:32])),
+            ]
+            mergers.append(merger)
         for r in range(rows):
             with m.If(row == r):
                 m.d.comb += [self.x.data[lane].eq(word) for of, lane, word in weight_words if of == r]
         finished, latency = softmaxes[0].done, products[0].latency
         new_states = Cat(Cat(softmax.l, softmax.m) for softmax in softmaxes)
+        merged = mergers[0].o_valid
 
         def done() -> None:
             m.d.comb += self.done.eq(1)
@@ -151,9 +168,19 @@ class SoftmaxUnit(wiring.Component):
                             m.next = "start"
                         with m.Case(PimOpcode.MVX):
                             m.next = "slice"
+                        with m.Case(PimOpcode.STS):
+                            m.d.sync += [entry.eq(self.i.p.entry), left.eq(0)]
+                            m.next = "state"
+                        with m.Case(PimOpcode.LDS):
+                            m.d.sync += entry.eq(self.i.p.entry)
+                            m.next = "read"
                         with m.Default():
-                            m.d.sync += [dividing.eq(1), left.eq(self.i.p.entries - 1)]
-                            m.next = "divide"
+                            m.d.sync += [left.eq(self.i.p.entries - 1), theirs.eq(self.i.p.other_output)]
+                            with m.If(self.i.p.head == self.i.p.other):
+                                m.d.sync += dividing.eq(1)
+                                m.next = "divide"
+                            with m.Else():
+                                m.next = "state"
             with m.State("scores"):             # an entry is read, multiplied, and put behind the scores
                 m.d.sync += timer.eq(timer + 1)
                 with m.If(timer == latency + 1):
@@ -190,6 +217,44 @@ class SoftmaxUnit(wiring.Component):
             with m.State("take"):
                 m.d.sync += [held.eq(self.o), lane_in.eq(0), timer.eq(0)]
                 m.next = "scale"
+                with m.If(paired):
+                    m.d.comb += self.entry.eq(theirs)
+                    m.next = "pair"
+                with m.If(command.op == PimOpcode.LDS):
+                    m.d.comb += [state_write.en.eq(1),
+                                 state_write.data.eq(Cat(Cat(self.o[1][r], self.o[0][r]) for r in range(rows)))]
+                    done()
+            with m.State("state"):              # (m, l) have been read; of MRG those of the other head come next
+                m.d.sync += timer.eq(timer + 1)
+                with m.If(timer == 1):
+                    m.d.sync += [mine.eq(state_read.data), timer.eq(0), paired.eq(1)]
+                    m.next = "other"
+                    with m.If(command.op == PimOpcode.STS):
+                        m.d.sync += [held.eq(0), paired.eq(0)]
+                        for r in range(rows):
+                            m.d.sync += Cat(held[1][r], held[0][r]).eq(state_read.data.word_select(r, 64))
+                        m.next = "write"
+            with m.State("other"):
+                m.d.sync += timer.eq(timer + 1)
+                with m.If(timer == 1):
+                    m.d.comb += merges.eq(1)
+                    m.next = "merge"
+            with m.State("merge"):
+                with m.If(merged):
+                    m.d.comb += [state_write.en.eq(1),
+                                 state_write.data.eq(Cat(Cat(merger.o[0], merger.m) for merger in mergers))]
+                    m.next = "read"
+            with m.State("pair"):               # both entries, lane by lane
+                m.d.comb += [self.entry.eq(theirs), pairs.eq(lane_in != lanes)]
+                m.d.sync += lane_in.eq(Mux(lane_in == lanes, lane_in, lane_in + 1))
+                with m.If(merged):
+                    m.d.sync += lane_out.eq(lane_out + 1)
+                    for lane in range(lanes):
+                        with m.If(lane_out == lane):
+                            m.d.sync += [held[lane][r].eq(mergers[r].o[0]) for r in range(rows)]
+                    with m.If(lane_out == lanes - 1):
+                        m.d.sync += [lane_out.eq(0), theirs.eq(theirs + 1)]
+                        m.next = "write"
             with m.State("scale"):              # lane by lane, each back in its place
                 m.d.comb += scaling.eq(1)
                 m.d.sync += [timer.eq(timer + 1), lane_in.eq(Mux(lane_in == lanes - 1, lane_in, lane_in + 1))]
@@ -206,7 +271,7 @@ class SoftmaxUnit(wiring.Component):
                 with m.If(self.ready):
                     m.d.sync += [entry.eq(entry + 1), left.eq(left - 1)]
                     with m.If(left == 0):
-                        m.d.sync += dividing.eq(0)
+                        m.d.sync += [dividing.eq(0), paired.eq(0)]
                         done()
                     with m.Else():
                         m.next = "read"
@@ -215,8 +280,9 @@ class SoftmaxUnit(wiring.Component):
                 m.next = "rows"
             with m.State("rows"):
                 m.d.comb += self.x.valid.eq(1)
-                m.d.sync += row.eq(row + 1)
-                with m.If(row == rows - 1):
+                with m.If(self.x_ready):
+                    m.d.sync += row.eq(row + 1)
+                with m.If(self.x_ready & (row == rows - 1)):
                     m.d.sync += [taken.eq(taken + 1), place.eq(place + 1), left.eq(left - 1)]
                     with m.If(left == 0):
                         done()

@@ -28,7 +28,7 @@ class XBuffer(wiring.Component):
     Members
     -------
     write : In({valid: 1, slice, row, data: lanes × bits})
-    copy : In({valid: 1, slice, data: lanes × bits})
+    copy : In({valid: 1, slice, data: rows × lanes × bits})
         Write this into all rows; not together with `write`.
     peek : In, peeked : Out(lanes × bits)
         Row 0 of that slice, in the next cycle.
@@ -52,7 +52,8 @@ class XBuffer(wiring.Component):
         super().__init__({
             "write": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                           "data": Out(row)})),
-            "copy": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "data": Out(row)})),
+            "copy": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)),
+                                         "data": Out(data.ArrayLayout(row, rows))})),
             "peek": In(ceil_log2(slices)), "peeked": Out(row),
             "slice": In(ceil_log2(slices)), "lane": In(ceil_log2(lanes)), "bcast": In(1), "o": Out(data.ArrayLayout(row, rows)),
         })
@@ -79,7 +80,7 @@ class XBuffer(wiring.Component):
             element = Signal(self._bits, name=f"element_{row}")
             m.d.comb += [
                 write.addr.eq(Mux(self.copy.valid, self.copy.slice, self.write.slice)),
-                write.data.eq(Mux(self.copy.valid, self.copy.data.as_value(), self.write.data.as_value())),
+                write.data.eq(Mux(self.copy.valid, self.copy.data[row].as_value(), self.write.data.as_value())),
                 write.en.eq(self.copy.valid | (self.write.valid & (self.write.row == row))),
                 read.addr.eq(self.slice), read.en.eq(1),
                 element.eq(read.data.word_select(lane, self._bits)),

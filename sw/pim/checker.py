@@ -13,6 +13,7 @@ from hw.config import ceil_div
 from hw.pim.config import PimConfig
 from hw.pim.isa import AF_MODES, MacMode, PimErrorCause, PimOpcode, PimRegister, Queue
 from sw.pim.expand import Command, CommandError, Settings, expand
+from sw.pim.explicit_rows import ExplicitRows
 from sw.pim.schedule import Entry
 from sw.pim.work import work_of
 
@@ -20,7 +21,9 @@ __all__ = ["MOST_COMMANDS", "Report", "check", "duration_tck"]
 
 MOST_COMMANDS = 1 << 20
 _ROW_COMMANDS = (PimOpcode.MAC, PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP, PimOpcode.WRCP)
-_OF_HEADS = {PimOpcode.SETH: ("aidx",), PimOpcode.MVX: ("aidx",), PimOpcode.MVS: ("xidx",), PimOpcode.SFM: ("aidx",),
+_EXPLICIT = (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF)
+_OF_HEADS = {PimOpcode.SETH: ("aidx",), PimOpcode.MVX: ("aidx",), PimOpcode.MVS: ("xidx",), PimOpcode.STS: ("xidx",),
+             PimOpcode.LDS: ("xidx",), PimOpcode.SFM: ("aidx",),
              PimOpcode.SFO: ("aidx",), PimOpcode.MRG: ("aidx", "xidx"), PimOpcode.KVAP: ("aidx",)}
 _BUFFERS = {"x": ("xbuf_entries", PimErrorCause.XBUF_RANGE), "o": ("obuf_entries", PimErrorCause.OBUF_RANGE)}
 
@@ -59,8 +62,10 @@ def duration_tck(config: PimConfig, command: Command, settings: Settings, *, ope
         bursts = _kv_bursts(config, settings) if command.opcode is PimOpcode.KVAP else command.fields["cnt"] + 1
         close = dram.cwl + dram.bl + dram.wr if writes else dram.rtp_l
         return Fraction(bursts * config.interval + (dram.rcd_mac + close + dram.rp if opens else 0))
-    if command.opcode is PimOpcode.REF:
-        return Fraction(dram.rfc)
+    if command.opcode in _EXPLICIT:
+        ended = max(dram.rtp_l, dram.cwl + dram.bl + dram.wr)
+        return Fraction({PimOpcode.ACT: max(dram.rcd, dram.rcd_mac, dram.rcd_write), PimOpcode.PRE: ended + dram.rp}.get(
+            command.opcode, dram.rfc))
     work = work_of(config, command, settings)
     return Fraction(max(work.cycles, work.latency) * config.interval, config.pim_per_burst)
 
@@ -92,6 +97,7 @@ class _Checker:
         self._written: set[Entry] = set()
         self._open: set[Entry] = set()
         self._hazards: list[tuple[int, str]] = []
+        self._rows = ExplicitRows(config)
         self._waiting = (0, 0)              # head and number of the scores that wait
 
     def command(self, command: Command) -> None:
@@ -99,8 +105,12 @@ class _Checker:
         if self._count > self._most:
             raise CommandError(PimErrorCause.LOOP_RANGE, command.index, f"a list must issue at most {self._most} commands")
         self._ranges(command)
+        self._rows.take(command, self.settings, self._tck)
         self._buffers(command)
+        if command.opcode is PimOpcode.KVAP:
+            self._token(command)
         self._time(command)
+        self._rows.check_refresh(command, self._tck)
 
     def report(self) -> Report:
         return Report(self._count, self._bursts, self._tck, self._longest, tuple(self._hazards))
@@ -131,8 +141,6 @@ class _Checker:
         if command.opcode in (PimOpcode.SFM, PimOpcode.SFO) and not 1 <= fields["value"] <= config.k_tile:
             self._refuse(PimErrorCause.TOKENS_RANGE, command,
                          f"scores must be between 1 and {config.k_tile}, what the softmax unit holds, not {fields['value']}")
-        if command.opcode is PimOpcode.KVAP:
-            self._token(command)
 
     def _register(self, command: Command) -> None:
         config, value = self.config, command.fields["value"]
@@ -206,7 +214,7 @@ class _Checker:
             self._holds_rows = False
         row = (command.fields.get("grp", -1), command.fields.get("row", -1))
         is_row = command.opcode in _ROW_COMMANDS
-        tck = duration_tck(self.config, command, self.settings, opens=row != self._row)
+        tck = duration_tck(self.config, command, self.settings, opens=row != self._row and not self._rows.explicit)
         self._bursts += command.fields["cnt"] + 1 if is_row else 0
         self._bursts += _kv_bursts(self.config, self.settings) if command.opcode is PimOpcode.KVAP else 0
         self._row = row if is_row else self._row
@@ -222,8 +230,13 @@ class _Checker:
 
 def _all_lanes(command: Command) -> bool:
     """Return whether a command uses all lanes of the output buffer's entries."""
-    bcast = command.opcode is PimOpcode.MAC and command.fields["mode"] == MacMode.BCAST
-    return bcast or (command.opcode is PimOpcode.AF and not command.fields["clr"])
+    match command.opcode:
+        case PimOpcode.MAC:
+            return command.fields["mode"] == MacMode.BCAST
+        case PimOpcode.AF:
+            return not command.fields["clr"]
+        case opcode:
+            return opcode in (PimOpcode.SFO, PimOpcode.MRG, PimOpcode.STS, PimOpcode.LDS)
 
 
 def _said(entry: Entry) -> str:

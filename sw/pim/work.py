@@ -55,6 +55,10 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
         case PimOpcode.MVS:
             return Work(queue=queue, reads=entries, writes=(("s", fields["xidx"]),), adds=True,
                         latency=IO_LATENCY + count, cycles=count)
+        case PimOpcode.STS:
+            return Work(queue=queue, reads=(("s", fields["xidx"]),), writes=entries)
+        case PimOpcode.LDS:
+            return Work(queue=queue, reads=entries, writes=(("s", fields["xidx"]),))
         case PimOpcode.AF:
             gated = entries + tuple(("o", fields["aidx"] + count + i) for i in range(count)) if fields["mode"] == 3 else entries
             filled = slices[:-(-count // config.lanes)] if fields["clr"] else slices

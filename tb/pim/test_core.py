@@ -14,6 +14,7 @@ from hw.pim.io_unit import IoUnit
 from hw.pim.isa import PimErrorCause
 from hw.pim.presets import PIM_PRESETS
 from hw.pim.softmax_unit import SoftmaxUnit
+from hw.pim.timing_tables import DramCommand
 from sw.golden.pim.machine import PimMachine
 from sw.pim.assembler import assemble
 from sw.pim.dram import DramChannel
@@ -118,9 +119,43 @@ PRODUCT = ("setm k_bursts, 4\nwrx cnt=7\nmodi 0, grp, 1\nmodi 0, aidx, 8\nloop 2
 REFUSED = {
     "nop\nmac grp=1 row=128\neoc": ("ROW_RANGE", 2), "mac col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
     "wrx xidx=15 cnt=1\neoc": ("XBUF_RANGE", 1), "rdacc aidx=31 cnt=1\neoc": ("OBUF_RANGE", 1),
+    "ewmul xidx=15\neoc": ("XBUF_RANGE", 1), "ewadd col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
     "mac mode=bcast aidx=15\neoc": ("OBUF_RANGE", 1), "mac mode=2\neoc": ("ILLEGAL_COMMAND", 1),
     "sfo value=1\neoc": ("UNSUPPORTED", 1), "setm k_bursts, 0\nmac\neoc": ("HEAD_RANGE", 2),
 }
+
+
+EXPLICIT = ("setm k_bursts, 4\nwrx cnt=7\nact grp=2 row=9\nmode cnt=1\nact row=5\nact grp=1 row=5\nmac row=5 cnt=31 clr last\n"
+            "pre\npre grp=1\nref\nact grp=1 row=5\nmac grp=1 row=5 cnt=31 aidx=8 clr last\npre grp=1\nref grp=1\nmode\n"
+            "mac row=5 cnt=31 aidx=8 last\npre\nrdacc cnt=15\neoc")
+MISUSED = {
+    "mac": 2, "act\nmac row=1": 3, "act\nmac grp=1": 3, "act row=3\nact row=3": 3, "act\nref grp=2": 3, "act\npre\newmul": 4,
+    "setm head_dim, 16\nsetm max_tokens, 2\nact\nkvap aidx=1 clr\nkvap aidx=1": None, "mode\nmode cnt=2": 3,
+    "setm head_dim, 16\nsetm max_tokens, 2\nseth v_row, 1, 2\nact row=1\nkvap aidx=1 clr": 6,
+}
+
+
+def test_rows_by_command():
+    rng = np.random.default_rng(8)
+    bench = Bench(SMALL)
+    for grp in range(2):
+        bench.weights(grp, 5, halves(rng, 8, 64))
+    bench.x(halves(rng, 8, 2, 8))
+    bench.list(EXPLICIT, 16)
+    for text in MISUSED:
+        bench.list(f"setm k_bursts, 1\nmode cnt=1\n{text}\neoc")
+    (found, golden, error, *_), *misused = bench.run(stall=0.0, seed=8)
+    assert error is PimErrorCause.NONE
+    np.testing.assert_array_equal(found[:, :, 0], golden[:, :, 0])
+    # What was opened ahead, then what MODE 1 says, one after the other; at last by the row engine again.
+    bursts = (DramCommand.RD, DramCommand.WR)
+    seen = [(one.command.name, one.set, one.where) for one in bench.model.log if one.command not in bursts]
+    assert seen[:12] == [
+        ("ACT", 2, 9), ("ACT", 0, 5), ("ACT", 1, 5), ("PRE", 0, 0), ("PRE", 1, 0), ("PRE", 0, 0), ("REF", 0, 0), ("ACT", 1, 5),
+        ("PRE", 1, 0), ("REF", 0, 0), ("ACT", 0, 5), ("PRE", 0, 0)]
+    for (text, at), (_, _, error, index, *_) in zip(MISUSED.items(), misused, strict=True):
+        cause = "NONE" if at is None else "ILLEGAL_COMMAND" if "cnt=2" in text else "ROW_STATE"
+        assert (error.name, index if at else None) == (cause, at), text
 
 
 def random_list(rng, bench):
@@ -131,7 +166,7 @@ def random_list(rng, bench):
     for _ in range(8):
         x, a, row, grp = int(rng.integers(0, 9)), int(rng.integers(0, 9)), int(rng.integers(0, 3)), int(rng.integers(0, 3))
         place = f"row={row} grp={grp} aidx={a} last {rng.choice(['', 'clr'])}"
-        match int(rng.integers(0, 5)):
+        match int(rng.integers(0, 6)):
             case 0:
                 text += f"wrx xidx={x} cnt=1\n"
                 bench.x(halves(rng, 2, 2, 8))
@@ -143,6 +178,8 @@ def random_list(rng, bench):
                 bench.bias(halves(rng, 1, 2, 8))
             case 3:
                 text += f"mac xidx={x} cnt={2 * int(rng.integers(1, 4)) - 1} {place}\n"
+            case 4:
+                text += f"{rng.choice(['ewmul', 'ewadd'])} xidx={x} cnt={int(rng.integers(0, 4))} row={row} grp={grp}\n"
             case _:
                 text += f"mac mode=bcast xidx={8 * x + 3} cnt=5 {place}\n"
     bench.list(text + "rdacc cnt=9\neoc", results)

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 
 from hw.pim.isa import PimErrorCause, PimOpcode
-from sw.golden.pim.attention import attend, attend_three_stage, finish, numerics_of, score_scale
+from sw.golden.pim.attention import attend, attend_three_stage, finish, merge, numerics_of, score_scale
 from sw.pim.assembler import assemble, command
 from sw.pim.attention_list import HeadPlan, append_token, attention, setup
 from tb.pim.test_core import SMALL, Bench, halves
@@ -18,7 +18,7 @@ TOKENS = (21 + APPENDED, 8)
 COPIES = ("setm k_bursts, 1\nwrx cnt=3\nwrcp grp=3 row=60 col=4 cnt=1\nrdcp grp=3 row=60 col=4 cnt=1 xidx=6\n"
           "mac grp=3 row=60 col=4 cnt=1 xidx=6 aidx=4 clr last\nrdacc aidx=4 cnt=1\neoc")
 REFUSED = {
-    "mrg aidx=1 xidx=2": "UNSUPPORTED", "sfo aidx=1 value=65": "TOKENS_RANGE", "sfm aidx=1 value=65": "TOKENS_RANGE",
+    "sfo aidx=1 value=65": "TOKENS_RANGE", "sfm aidx=1 value=65": "TOKENS_RANGE",
     "mvs xidx=4": "HEAD_RANGE", "kvap": "HEAD_RANGE",
     "setm head_dim, 16\nkvap": "TOKENS_RANGE", "setm head_dim, 16\nsetm max_tokens, 9\nseth k_row, 0, 64\nkvap": "ROW_RANGE",
     "sfo aidx=1 value=1": "HEAD_RANGE", "setm k_bursts, 257\nmac": "HEAD_RANGE", "setm operands, 4\nmac": "ILLEGAL_COMMAND",
@@ -51,6 +51,48 @@ def test_the_three_stage_softmax_is_the_golden_one():
     for found, golden, error, *_ in bench.run(stall=0.0, seed=5):
         assert error is PimErrorCause.NONE
         np.testing.assert_array_equal(found, golden)
+
+
+def test_parts_are_merged_in_the_die_and_by_the_host():
+    rng = np.random.default_rng(6)
+    bench = Bench(CONFIG)
+    keys, values, q = halves(rng, 16, 16), halves(rng, 16, 16), halves(rng, 2, 16)
+    for first, tokens in ((PLAN.first_row, keys), (PLAN.value_row, values)):
+        bench.weights(*bench.machine.place(first, 0), tokens)
+    part = [int(word) for word in attention(PLAN, 8)][:-3]                  # of the first 8 tokens; without O / l
+    rest = (f"wracc aidx=4 cnt=1\nmac col=8 cnt=7 aidx=8 clr last\nmvs aidx=8 cnt=7 xidx=2\nsfo aidx=2 value=8\n"
+            f"mvx aidx=2 xidx=2\nmac mode=bcast row={PLAN.value_row} col=8 cnt=7 xidx=16 aidx=4 last\n")
+    zeros = np.zeros((2, 2, 8), np.float32)
+
+    def begin():
+        bench.bias(zeros)
+        bench.x(slices(q))
+        return [*setup(PLAN, 16, score_scale(16)), *assemble("seth output, 2, 4"), *part]
+
+    # Head 2 has seen the other tokens.
+    words = begin()
+    bench.bias(zeros)
+    whole = "mrg aidx=1 xidx=2\nsts aidx=6 xidx=1\nmrg aidx=1 xidx=1\nrdacc cnt=1\nrdacc aidx=6\neoc"
+    bench.list([*words, *assemble(rest + whole)], 3)
+    # Another channel would have seen them: its (m, l) and output go through the host.
+    words = begin()
+    bench.bias(zeros)
+    bench.list([*words, *assemble(rest + "sts aidx=6 xidx=2\nrdacc aidx=4 cnt=2\neoc")], 3)
+    moved = np.array(bench.machine.host_out[-3:])
+    words = begin()
+    bench.bias(moved)
+    merged = "wracc aidx=4 cnt=2\nlds aidx=6 xidx=2\nmrg aidx=1 xidx=2\nmrg aidx=1 xidx=1\nrdacc cnt=1\neoc"
+    bench.list([*words, *assemble(merged)], 2)
+    for text in ("mrg aidx=1 xidx=4", "sts xidx=4", "lds aidx=16", "setm head_dim, 16\nseth output, 2, 15\nmrg xidx=2"):
+        bench.list(f"{text}\neoc")
+    *outcomes, a, b, c, d = bench.run(stall=0.0, seed=6)
+    for found, golden, error, *_ in outcomes:
+        assert error is PimErrorCause.NONE
+        np.testing.assert_array_equal(found, golden)
+    parts = [attend(numerics_of(CONFIG, block=8), q, keys[at:at + 8], values[at:at + 8], score_scale(16)) for at in (0, 8)]
+    for found, *_ in (outcomes[0], outcomes[2]):
+        np.testing.assert_array_equal(found[:2].transpose(1, 0, 2).reshape(2, 16), finish(merge(*parts)))
+    assert [outcome[2].name for outcome in (a, b, c, d)] == ["HEAD_RANGE", "HEAD_RANGE", "OBUF_RANGE", "OBUF_RANGE"]
 
 
 def test_tokens_are_appended_and_attended_to_as_the_golden_attention_does():

@@ -140,6 +140,11 @@ class PimMachine:
             case PimOpcode.MRG:
                 mine, other = (self._output(fields[name], settings) for name in ("aidx", "xidx"))
                 self._put(mine, self.softmax.merge(fields["aidx"], fields["xidx"], self._get(mine), self._get(other)))
+            case PimOpcode.STS:
+                self.obuf[fields["aidx"]] = 0
+                self.obuf[fields["aidx"], :, :2] = self.softmax.state(fields["xidx"])
+            case PimOpcode.LDS:
+                self.softmax.set_state(fields["xidx"], self.obuf[fields["aidx"], :, :2])
             case PimOpcode.AF:
                 self._activation(fields, count)
             case PimOpcode.MAC:
@@ -185,8 +190,9 @@ class PimMachine:
         if opcode is PimOpcode.RDCP:
             self.xbuf[x] = bursts
         else:
-            result = self.xbuf[x] * bursts if opcode is PimOpcode.EWMUL else self.xbuf[x] + bursts
-            self.xbuf[x] = result.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):
+                result = self.xbuf[x] * bursts if opcode is PimOpcode.EWMUL else self.xbuf[x] + bursts
+                self.xbuf[x] = result.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
 
     def _append(self, fields: dict[str, int], settings: Settings) -> None:
         """Write one token's K or V, row 0 of the slices, behind those of its head."""

@@ -79,6 +79,16 @@ class SoftmaxUnit:
         head.maximum, head.total = merged.maximum, merged.total
         return merged.output
 
+    def state(self, number: int) -> Floats:
+        """STS: return m and l, (X, 2)."""
+        head = self.head(number)
+        return np.stack((head.maximum, head.total), axis=1)
+
+    def set_state(self, number: int, state: Floats) -> None:
+        """LDS: m and l, (X, 2), of tokens that another unit has seen."""
+        head = self.head(number)
+        head.maximum, head.total = np.ascontiguousarray(state[:, 0]), np.ascontiguousarray(state[:, 1])
+
     def next_weights(self, number: int, count: int) -> Floats:
         """MVX: the next `count` weights, (X, count); zeros where there are no more."""
         head = self.head(number)

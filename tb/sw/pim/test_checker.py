@@ -74,6 +74,24 @@ def test_every_cause_is_found(text, cause, message):
     assert caught.value.cause is PimErrorCause[cause]
 
 
+@pytest.mark.parametrize(("text", "cause", "message"), [
+    ("mac", "ROW_STATE", "row 0 of set 0 must be opened by ACT before MAC"),
+    ("act row=1\nmac row=2", "ROW_STATE", "row 2 of set 0 must be opened by ACT before MAC"),
+    ("act grp=1 row=1\nact grp=1 row=1", "ROW_STATE", "set 1 must be closed before row 1 is opened, not open with row 1"),
+    ("act grp=1 row=1\nref grp=2", "ROW_STATE", "set 1 must be closed before it is refreshed, not open with row 1"),
+    ("act\nkvap clr\nkvap clr\nseth tokens, 0, 1\nseth v_row, 0, 3\nkvap clr", "ROW_STATE",
+     "row 3 of set 0 must be opened by ACT before KVAP"),
+    ("mode cnt=2", "ILLEGAL_COMMAND", "MODE must be 0 or 1, not 2"),
+    ("act grp=8\nref\n" + "mac grp=8 cnt=31\n" * 36, "COMPOSITE_TOO_LONG",
+     "sets 8 to 15 must be refreshed by REF every 4614 clocks in MODE 1, not after 4703"),
+])
+def test_rows_are_followed_in_mode_1(text, cause, message):
+    prefix = f"{HEADER}wrx cnt=7\nmode cnt=1\n"
+    with pytest.raises(CommandError, match=rf"^command \d+: {message} \({cause}\)$"):
+        check(TINY, assemble(f"{prefix}{text}\neoc"))
+    check(TINY, assemble(f"{prefix}mode\n{text.replace('cnt=2', '')}\neoc"))
+
+
 def test_sets_of_banks_are_known():
     duplex = PIM_PRESETS["pim-duplex"]
     check(duplex, assemble("wrx\nmac grp=3\neoc"))
