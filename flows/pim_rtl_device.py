@@ -7,8 +7,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from flows.pim_emit import COMMANDS
 from flows.pim_sim import PimListError, PimRun, PimSim
 from flows.pim_sim import PimSession as PimChannelSession
+from hw.config import ceil_power_of_two
+from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from sw.device import Result
 from sw.pim.checker import check
@@ -16,7 +19,9 @@ from sw.pim.device import Floats, PimError, channels_of
 from sw.pim.plain import stored
 from sw.pim.program import Memory, PimProgram, PimStream
 
-__all__ = ["RtlPimDevice", "RtlPimSession"]
+__all__ = ["MOST_COMMANDS", "RtlPimDevice", "RtlPimSession"]
+
+MOST_COMMANDS = 1 << 14         # of a list memory
 
 
 class RtlPimSession:
@@ -90,14 +95,21 @@ class RtlPimDevice:
     config : PimConfig
     channels : int or None
         By default all pseudo-channels of the config.
-    commands : int
-        Words of each channel's list memory.
+    longest_list : int
+        Commands of the longest list that it will get: the list memory is made for them.
+
+    Raises
+    ------
+    ConfigError
+        If it has not got so many channels, or no list memory is so large.
     """
 
-    def __init__(self, config: PimConfig, channels: int | None = None, *, commands: int = 1024):
+    def __init__(self, config: PimConfig, channels: int | None = None, *, longest_list: int = COMMANDS):
+        if longest_list > MOST_COMMANDS:
+            raise ConfigError(f"a list must have at most {MOST_COMMANDS} commands, not {longest_list}")
         self.config = config
         self.channels = channels_of(config, channels)
-        self._sim = PimSim(config, commands=commands)
+        self._sim = PimSim(config, commands=max(COMMANDS, ceil_power_of_two(longest_list)))
 
     def build(self) -> None:
         """Emit and build the simulator, if that is not done.

@@ -111,6 +111,12 @@ class CompiledSystem:
         """Tokens that the cache holds."""
         return self.base.context
 
+    @property
+    def longest_list(self) -> int:
+        """Commands of the longest list that a channel of the PIM gets."""
+        programs = [attention_program(self.cache, 0, self.context, self.scale), *(program for _, program in self.up + self.down)]
+        return max(len(words) for program in programs for words in program.lists)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemRun:

@@ -39,7 +39,8 @@ def run_system(args: argparse.Namespace, config: SystemConfig) -> bool:
     with Screen(prompt.decode(errors="replace"), TextStream(model.tokenizer), len(tokens), silent=args.json) as screen:
         devices = None
         if args.device == "rtl":
-            devices = RtlDevice(config.array, timing=timing), RtlPimDevice(config.pim, config.channels)
+            pim = RtlPimDevice(config.pim, config.channels, longest_list=compiled.longest_list)
+            devices = RtlDevice(config.array, timing=timing), pim
             _ = devices[0].build
             devices[1].build()
             if devices[0].build_seconds > 5:

@@ -12,7 +12,8 @@ from rich.table import Table
 from flows.commands.common import console, print_json
 from flows.commands.emit_pim import pim_config_from
 from flows.commands.workload import progress_bar, shape_of
-from hw.config import ceil_div, ceil_power_of_two
+from flows.pim_rtl_device import RtlPimDevice
+from hw.config import ceil_div
 from hw.pim.config import PimConfig
 from sw.golden.pim.device import GoldenPimDevice
 from sw.pim.cycles import gemm_cycles, refresh_factor
@@ -21,8 +22,6 @@ from sw.pim.plain import PLAIN_TYPES
 
 __all__ = ["pim_from", "run_gemm"]
 
-COMMANDS = 1024                 # of the list memory, at least
-MOST_COMMANDS = 1 << 14
 _NOT_HERE = ("workload", "waves", "plots", "weights", "text")
 
 
@@ -62,8 +61,7 @@ def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
     weights, x = (_values(rng, shape, kind) for shape, kind in (((n, k), config.wtype), ((m, k), config.xtype)))
     program = linear_program(plan, f"GEMM {m}×{n}×{k}", weights, passes=ceil_div(m, config.rows_x))
     longest = max(len(words) for words in program.lists)
-    if longest > MOST_COMMANDS:
-        raise ValueError(f"the GEMM must need at most {MOST_COMMANDS} commands a channel, not {longest}")
+    device = RtlPimDevice(config, channels, longest_list=longest) if args.device == "rtl" else None
     inputs = linear_inputs(plan, program, x)
     golden = golden_device.open()
     expected = golden.run(program, None, inputs)
@@ -74,9 +72,8 @@ def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
         "config": config.digest(), "workload": f"gemm {m},{n},{k}", "device": args.device, "channels": channels, "match": None,
         "cycles": None, "law_cycles": float(law), "law_cycles_refreshed": float(law * refresh_factor(config)), "macs": m * n * k,
         "peak_macs_per_cycle": config.macs_per_cycle * channels, "utilization": None, "commands": longest, "max_error": error}
-    if args.device == "rtl":
-        answer |= _simulate(args, config, channels, max(COMMANDS, ceil_power_of_two(longest)), (plan, program, inputs, m),
-                            linear_outputs(plan, expected.outputs, m))
+    if device is not None:
+        answer |= _simulate(args, device, (plan, program, inputs, m), linear_outputs(plan, expected.outputs, m))
         answer["utilization"] = answer["macs"] / (answer["cycles"] * answer["peak_macs_per_cycle"])
     if args.json:
         print_json(answer)
@@ -89,12 +86,8 @@ def _values(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> Any:
     return rng.standard_normal(shape).astype(PLAIN_TYPES[kind]).astype(np.float32)
 
 
-def _simulate(args: argparse.Namespace, config: PimConfig, channels: int, commands: int, work: Any, expected: Any,
-              ) -> dict[str, Any]:
-    from flows.pim_rtl_device import RtlPimDevice
-
+def _simulate(args: argparse.Namespace, device: RtlPimDevice, work: Any, expected: Any) -> dict[str, Any]:
     plan, program, inputs, m = work
-    device = RtlPimDevice(config, channels, commands=commands)
     with progress_bar() as (started, _):
         before = time.perf_counter()
         device.build()

@@ -7,8 +7,8 @@ import pytest
 
 import flows.pim_rtl_device
 from flows.pim_checked import CheckedPimSession
-from flows.pim_emit import COMMANDS
-from flows.pim_rtl_device import RtlPimDevice
+from flows.pim_rtl_device import MOST_COMMANDS, RtlPimDevice
+from hw.errors import ConfigError
 from hw.pim.isa import PimErrorCause
 from hw.pim.presets import PIM_PRESETS
 from sw.golden.pim.attention import score_scale
@@ -30,7 +30,7 @@ def halves(rng, *shape):
 
 @pytest.fixture(scope="module")
 def device():
-    return RtlPimDevice(CONFIG, CHANNELS, commands=COMMANDS)
+    return RtlPimDevice(CONFIG, CHANNELS)
 
 
 @pytest.fixture
@@ -113,3 +113,8 @@ def test_a_list_that_hardware_stops_names_program_channel_and_command(device, mo
         session.run(program, None, inputs)
     assert (caught.value.cause, caught.value.channel, caught.value.index) == (PimErrorCause.ROW_RANGE, 1, 2)
     session.close()
+
+
+def test_lists_longer_than_any_memory_of_them():
+    with pytest.raises(ConfigError, match=r"^a list must have at most 16384 commands, not 16385$"):
+        RtlPimDevice(CONFIG, longest_list=MOST_COMMANDS + 1)
