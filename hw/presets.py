@@ -23,6 +23,13 @@ def _columns_of(engine: str, rows: int, columns: int, *formats: str, **more: Any
                              vector="transformer", vector_lanes=rows, accumulator_rows=1024, **more)
 
 
+def _floats(rows: int, columns: int, **more: Any) -> AcceleratorConfig:
+    """Return R×C multipliers of float16."""
+    return AcceleratorConfig(engine="float", dataflows=("ws",), rows=rows, columns=columns, activation_format="float16",
+                             weight_format="float16", vector="transformer", vector_lanes=min(columns, 4),
+                             accumulator_rows=512 if columns < 16 else 1024, **more)
+
+
 PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "systolic-4x4": AcceleratorConfig(),
     "systolic-fpga-4x4": AcceleratorConfig(          # a narrow bus and small buffers, for FPGAs
@@ -56,6 +63,9 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
         engine="bitmod", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=4,
         activation_format="float16", weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"),
         scratchpad_bytes=128 * KIB, accumulator_rows=512),
+    "fp16-4x4": _floats(4, 4, scratchpad_bytes=32 * KIB),
+    "fp16-8x8": _floats(8, 8, scratchpad_bytes=128 * KIB),
+    "fp16-16x16": _floats(16, 16, scratchpad_bytes=512 * KIB),
     "bitvert-8x8": AcceleratorConfig(                # lines of 4·R bytes: as many reads of rows as columns of weights
         engine="bitvert", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=8, weight_formats=_BIT_COLUMNS,
         scratchpad_bytes=64 * KIB, accumulator_rows=512),

@@ -1,17 +1,15 @@
-"""An outer-product core that skips zeros of both operands, as DSTC: a baseline for structured sparsity."""
+"""An outer-product core that skips zeros of both operands, as DSTC's."""
 
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import ceil_log2
 from hw.errors import ConfigError
 
-__all__ = ["DualSideCore", "side_layout"]
-
-ACC_WIDTH = 32
+__all__ = ["DualSideCore", "side_layout", "vectors_layout"]
 
 
 def side_layout(tile: int) -> data.StructLayout:
@@ -19,137 +17,123 @@ def side_layout(tile: int) -> data.StructLayout:
     return data.StructLayout({"mask": tile, "values": data.ArrayLayout(signed(8), tile)})
 
 
+def vectors_layout(tile: tuple[int, int], tag_width: int) -> data.StructLayout:
+    """Return the layout of both operands' vectors of one k; `last`: of the tile, whose first `rows` rows leave with `tag`."""
+    return data.StructLayout({"left": side_layout(tile[0]), "right": side_layout(tile[1]), "last": 1, "rows": range(tile[0] + 1),
+                              "tag": tag_width})
+
+
 class DualSideCore(wiring.Component):
-    """A tile of T×T sums: for each k the non-zero values of a column and of a row, packed, L1 × L2 products a cycle.
+    """A tile of T1×T2 sums: of each k the non-zero values of a column and of a row, packed, L1 × L2 products a cycle.
 
-        operands ─▶ next k with both ─▶ read ─▶ patches ⌈nnz1/L1⌉·⌈nnz2/L2⌉ ─▶ products ─▶ scatter-add by the bit masks
+        vectors ─▶ steps ⌈nnz1/L1⌉·⌈nnz2/L2⌉ ─▶ products ─▶ scatter-add by the bit masks ─▶ rows, emptied as they leave
 
-    Cycles from `start` to `done`: Σ over k of ⌈nnz1/L1⌉·⌈nnz2/L2⌉, and 5; a k with an empty side takes none (the outer level of
-    both bit masks says which). Sums of earlier runs stay until `clear`.
+    A vector pair takes so many cycles, one at least; the next is taken in the last of them. The last one of a tile is followed by
+    a cycle for each row, in which no step is made; its first row leaves `latency` cycles after its last step.
 
-    Source: Wang et al., DSTC, ISCA 2021: outer products, two-level bit masks, and 8×16 products of 32×32 tiles as in Sparseloop's
-    artifact (found); datapath inferred.
+    Source: Wang et al., DSTC, ISCA 2021: outer products, bit masks, and 8×16 products of 32×32 tiles as in Sparseloop's artifact
+    (found); datapath inferred.
 
     Parameters
     ----------
-    tile : int
-        T.
-    lanes : tuple of int
-        L1 and L2.
-    depth : int
-        Vectors of k that are held of each operand.
+    tile, lanes : tuple of int
+        T1, T2; L1, L2, divisors of these.
+    psum_width, tag_width : int
 
     Members
     -------
-    write_side, write_k, write : In
-        `write_en`: the vector of a k of operand 0 (columns) or 1 (rows).
-    start, clear : In(1), busy : Out(1), done : Out(1)
-        `done` is a pulse. `clear` empties the sums.
-    row : In(range(T)), sums : Out(T × signed(32))
-        A row of the tile.
+    i : In(stream of `vectors_layout`)
+    products : Out(range(L1·L2 + 1))
+        Products of the step made in this cycle.
+    o_valid : Out(1), o_row : Out(range(T1)), o_last : Out(1), o_tag : Out(tag_width), o : Out(T2 × signed(psum_width))
+        A row of sums.
+    busy : Out(1)
     """
 
-    latency = 5
+    latency = 3
 
-    def __init__(self, *, tile: int, lanes: tuple[int, int], depth: int):
-        for name, size in zip(("L1", "L2"), lanes, strict=True):
-            if not 1 <= size <= tile or tile % size:
-                raise ConfigError(f"DualSideCore.lanes must divide the tile of {tile}, not {size!r} ({name})")
-        self.tile, self.lanes, self.depth = tile, lanes, depth
+    def __init__(self, *, tile: tuple[int, int], lanes: tuple[int, int], psum_width: int = 32, tag_width: int = 0):
+        for index, (size, within) in enumerate(zip(lanes, tile, strict=True)):
+            if not 1 <= size <= within or within % size:
+                raise ConfigError(f"DualSideCore.lanes must divide the tile of {within}, not {size!r} (L{index + 1})")
+        self.tile, self.lanes, self.psum_width, self.tag_width = tile, lanes, psum_width, tag_width
         super().__init__({
-            "write_en": In(1),
-            "write_side": In(1),
-            "write_k": In(range(depth)),
-            "write": In(side_layout(tile)),
-            "start": In(1),
-            "clear": In(1),
+            "i": In(stream.Signature(vectors_layout(tile, tag_width))),
+            "products": Out(range(lanes[0] * lanes[1] + 1)),
+            "o_valid": Out(1),
+            "o_row": Out(range(tile[0])),
+            "o_last": Out(1),
+            "o_tag": Out(tag_width),
+            "o": Out(data.ArrayLayout(signed(psum_width), tile[1])),
             "busy": Out(1),
-            "done": Out(1),
-            "row": In(range(tile)),
-            "sums": Out(data.ArrayLayout(signed(ACC_WIDTH), tile)),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        layout = side_layout(self.tile)
-        occupied = [Signal(self.depth, name=f"occupied_{side}") for side in (0, 1)]
-        pending = Signal(self.depth)
-        running, fetched = Signal(), Signal()
-        chosen = Signal(range(self.depth))
-        for number in reversed(range(self.depth)):
-            with m.If(pending[number]):
-                m.d.comb += chosen.eq(number)
-        fetch, take = Signal(), Signal()
-        reads = []
-        for side in (0, 1):
-            m.submodules[f"vectors_{side}"] = store = memory.Memory(shape=layout, depth=self.depth, init=[])
-            port, read = store.write_port(), store.read_port()
-            here = self.write_en & (self.write_side == side)
-            m.d.comb += [port.addr.eq(self.write_k), port.data.eq(self.write), port.en.eq(here), read.addr.eq(chosen),
-                         read.en.eq(fetch)]
-            with m.If(here):
-                m.d.sync += occupied[side].bit_select(self.write_k, 1).eq(self.write.mask.any())
-            reads.append(read.data)
+        held = Signal(vectors_layout(self.tile, self.tag_width), reset_less=True)
+        loaded, step, ends = Signal(), Signal(), Signal()
+        closed = Signal(range(self.tile[0] + 1))            # cycles until the next step, since rows leave
+        m.d.comb += [step.eq(loaded & (closed == 0)), self.i.ready.eq(~loaded | (step & ends))]
+        with m.If(self.i.ready):
+            m.d.sync += loaded.eq(self.i.valid)
+        with m.If(self.i.ready & self.i.valid):
+            m.d.sync += held.eq(self.i.p)
+        sides = self._steps(m, held, step, ends)
+        sums = self._accumulate(m, sides, step)
 
-        # A vector waits in the memories' output until the patches of the one before it are through.
-        loaded, last = Signal(), Signal()
-        m.d.comb += [take.eq(fetched & (~loaded | last)), fetch.eq(pending.any() & (~fetched | take))]
-        with m.If(fetch):
-            m.d.sync += [fetched.eq(1), pending.eq(pending & ~(1 << chosen)[:self.depth])]
-        with m.Elif(take):
-            m.d.sync += fetched.eq(0)
-        sides = self._patches(m, reads, take, loaded, last)
-        self._accumulate(m, sides, loaded)
-
-        moving = [Signal(name=f"moving_{stage}") for stage in range(2)]      # patches in the two stages behind
-        m.d.sync += [moving[0].eq(loaded), moving[1].eq(moving[0])]
-        with m.If(self.start):
-            m.d.sync += [pending.eq(occupied[0] & occupied[1]), running.eq(1)]
-        idle = ~(pending.any() | fetched | loaded | moving[0] | moving[1])
-        m.d.comb += [self.busy.eq(running), self.done.eq(running & idle)]
-        with m.If(self.done):
-            m.d.sync += running.eq(0)
+        finished, leaving = Signal(), Signal(range(self.tile[0] + 1))
+        row = Signal(range(self.tile[0]))
+        rows, tag = Signal.like(held.rows, reset_less=True), Signal(self.tag_width, reset_less=True)
+        m.d.sync += finished.eq(step & ends & held.last)
+        with m.If(step & ends & held.last):
+            m.d.sync += [closed.eq(held.rows), rows.eq(held.rows), tag.eq(held.tag)]
+        with m.Elif(closed != 0):
+            m.d.sync += closed.eq(closed - 1)
+        with m.If(finished):
+            m.d.sync += [leaving.eq(rows), row.eq(0)]
+        with m.Elif(leaving != 0):
+            m.d.sync += [leaving.eq(leaving - 1), row.eq(row + 1)]
+        m.d.sync += [self.o_valid.eq(leaving != 0), self.o_row.eq(row), self.o_last.eq(leaving == 1), self.o_tag.eq(tag),
+                     self.o.eq(Array(line.as_value() for line in sums)[row])]
+        for index, line in enumerate(sums):
+            with m.If((leaving != 0) & (row == index)):
+                m.d.sync += line.eq(0)
+        m.d.comb += self.busy.eq(loaded | finished | (closed != 0) | (leaving != 0) | self.o_valid)
         return m
 
-    def _patches(self, m: Module, reads: list[Any], take: Signal, loaded: Signal, last: Signal) -> list[tuple[Any, list]]:
-        """Walk through the patches of a k; return for each side its lanes, and for each coordinate (in the patch, its lane)."""
-        sides, ends = [], []
-        outer: Value = Const(1)
-        for side, (read, lanes) in enumerate(zip(reads, self.lanes, strict=True)):
-            groups = self.tile // lanes
-            vector = Signal(side_layout(self.tile), name=f"vector_{side}", reset_less=True)
-            group = Signal(range(groups + 1), name=f"group_{side}")
-            count = Signal(range(self.tile + 1), name=f"count_{side}")
-            m.d.comb += count.eq(_ones(vector.mask))
-            end = (group + 1) * lanes >= count
-            with m.If(take):
-                m.d.sync += [vector.eq(read), group.eq(0)]
-            with m.Elif(loaded & outer):
+    def _steps(self, m: Module, held: data.View, step: Signal, ends: Signal) -> list[tuple[list[Value], list]]:
+        """Walk through the steps of a k; return for each side its lanes, and for each coordinate (in the step, its lane)."""
+        sides, used = [], []
+        outer: Value = step
+        all_ends: Value = Const(1)
+        for side, (vector, lanes, tile) in enumerate(zip((held.left, held.right), self.lanes, self.tile, strict=True)):
+            groups = tile // lanes
+            group = Signal(range(groups), name=f"group_{side}")
+            count, left = (Signal(range(tile + 1), name=f"{name}_{side}") for name in ("count", "left"))
+            m.d.comb += [count.eq(_ones(vector.mask)), left.eq(count - group * lanes)]
+            end = left <= lanes
+            with m.If(outer):
                 m.d.sync += group.eq(Mux(end, 0, group + 1))
-            outer = outer & end
-            ends.append(end)
-            slots = [[vector.values[first + lane] for lane in range(lanes)]
-                     for first in range(0, self.tile, lanes)]
-            values = [Array(slot[lane] for slot in slots)[group] for lane in range(lanes)]
+            outer, all_ends = outer & end, all_ends & end
+            used.append(Mux(end, left, lanes))
+            values = [Array(vector.values[first + lane] for first in range(0, tile, lanes))[group] for lane in range(lanes)]
             places = []
-            for coordinate in range(self.tile):
-                rank = Signal(range(self.tile + 1), name=f"rank_{side}_{coordinate}")
+            for coordinate in range(tile):
+                rank = Signal(range(tile + 1), name=f"rank_{side}_{coordinate}")
                 m.d.comb += rank.eq(_ones(vector.mask[:coordinate]))
-                inside = vector.mask[coordinate] & (rank // lanes == group)
-                places.append((inside, (rank % lanes)[:max(1, ceil_log2(lanes))]))
+                there = vector.mask[coordinate] & (rank // lanes == group)
+                places.append((there, (rank % lanes)[:max(1, ceil_log2(lanes))]))
             sides.append((values, places))
-        m.d.comb += last.eq(loaded & ends[0] & ends[1])
-        with m.If(take):
-            m.d.sync += loaded.eq(1)
-        with m.Elif(last):
-            m.d.sync += loaded.eq(0)
+        m.d.comb += ends.eq(all_ends)
+        with m.If(step):
+            m.d.comb += self.products.eq(used[0] * used[1])
         return sides
 
-    def _accumulate(self, m: Module, sides: list[tuple[Any, list]], loaded: Signal) -> None:
-        """Multiply a patch, then add each product to the sum at its coordinates."""
+    def _accumulate(self, m: Module, sides: list[tuple[list[Value], list]], step: Signal) -> list[data.View]:
+        """Multiply a step's values, then add each product to the sum at its coordinates; return the rows of sums."""
         (left, rows), (right, columns) = sides
         valid = Signal()
-        m.d.sync += valid.eq(loaded)
+        m.d.sync += valid.eq(step)
         products: list[list[Signal]] = []
         for i, a in enumerate(left):
             products.append([])
@@ -161,9 +145,9 @@ class DualSideCore(wiring.Component):
         for name, places in (("row", rows), ("column", columns)):
             held = []
             for index, (inside, lane) in enumerate(places):
-                there = Signal(name=f"{name}_{index}_there")
+                there = Signal(name=f"{name}_{index}_there", reset_less=True)
                 where = Signal(len(lane), name=f"{name}_{index}_lane", reset_less=True)
-                m.d.sync += [there.eq(inside & loaded), where.eq(lane)]
+                m.d.sync += [there.eq(inside), where.eq(lane)]
                 held.append((there, where))
             placed.append(held)
         spread: list[list[Signal]] = []     # for each lane of the left side, what it adds to each column
@@ -175,14 +159,12 @@ class DualSideCore(wiring.Component):
                 spread[-1].append(value)
         sums = []
         for r, (there, where) in enumerate(placed[0]):
-            row = Signal(data.ArrayLayout(signed(ACC_WIDTH), self.tile), name=f"sums_{r}")
-            for c in range(self.tile):
-                with m.If(self.clear):
-                    m.d.sync += row[c].eq(0)
-                with m.Elif(valid & there):
-                    m.d.sync += row[c].eq(row[c] + Array(lane[c] for lane in spread)[where])
-            sums.append(row)
-        m.d.comb += self.sums.eq(Array(row.as_value() for row in sums)[self.row])
+            line = Signal(data.ArrayLayout(signed(self.psum_width), self.tile[1]), name=f"sums_{r}")
+            for c in range(self.tile[1]):
+                with m.If(valid & there):
+                    m.d.sync += line[c].eq(line[c] + Array(lane[c] for lane in spread)[where])
+            sums.append(line)
+        return sums
 
 
 def _ones(bits: Value) -> Value:

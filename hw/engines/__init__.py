@@ -2,7 +2,9 @@
 
 from hw.engines.bitmod import BITMOD
 from hw.engines.bitvert import BITVERT, STRIPES
-from hw.engines.hss import HSS, STC, TC
+from hw.engines.dstc import DSTC
+from hw.engines.floating import FLOAT
+from hw.engines.hss import HSS, STC, TASD, TC
 from hw.engines.hybrid import HYBRID
 from hw.engines.info import EngineInfo
 from hw.engines.systolic import SYSTOLIC
@@ -11,5 +13,5 @@ from hw.plugins import Registry
 __all__ = ["ENGINES", "EngineInfo"]
 
 ENGINES: Registry[EngineInfo] = Registry("engine_infos", {
-    info.name: info for info in (SYSTOLIC, BITMOD, BITVERT, STRIPES, HSS, STC, TC, HYBRID)})
+    info.name: info for info in (SYSTOLIC, BITMOD, BITVERT, STRIPES, HSS, STC, TC, TASD, DSTC, HYBRID, FLOAT)})
 """Name of an engine, as `AcceleratorConfig.engine` gives it → what the frame knows of it; `hw.array.ENGINES` builds it."""

@@ -8,6 +8,8 @@ from hw.errors import ConfigError
 from hw.plugins import Registry
 from sw.engines.bitmod import BITMOD
 from sw.engines.bitvert import BITVERT
+from sw.engines.dstc import DSTC
+from sw.engines.floating import FLOAT
 from sw.engines.hss import HSS_RUNTIME
 from sw.engines.hybrid import HYBRID
 from sw.engines.runtime import EngineRuntime, WeightLayout
@@ -18,9 +20,11 @@ __all__ = ["ENGINES", "default_weights", "engine_runtime", "known_weights", "pac
 ENGINES: Registry[EngineRuntime] = Registry("engine_runtimes", {
     "systolic": SYSTOLIC,
     "hss": HSS_RUNTIME,
+    "dstc": DSTC,
     "bitmod": BITMOD,
     "bitvert": BITVERT,
     "hybrid": HYBRID,
+    "float": FLOAT,
 })
 
 

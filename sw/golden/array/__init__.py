@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.plugins import Registry
-from sw.golden.array import bitmod, bitvert, hss, hybrid, systolic
+from sw.golden.array import bitmod, bitvert, dstc, floating, hss, hybrid, systolic
 from sw.golden.state import Fields, State
 
 __all__ = ["MATRIX_MODELS", "matrix_model"]
@@ -13,9 +13,11 @@ __all__ = ["MATRIX_MODELS", "matrix_model"]
 MATRIX_MODELS: Registry[Callable[[State, Fields], None]] = Registry("matrix_models", {
     "systolic": systolic.run_matrix,
     "hss": hss.run_matrix,
+    "dstc": dstc.run_matrix,
     "bitmod": bitmod.run_matrix,
     "bitvert": bitvert.run_matrix,
     "hybrid": hybrid.run_matrix,
+    "float": floating.run_matrix,
 })
 """Name of each engine → what a matrix command does to scratchpad, accumulator and counters; it raises `Refusal`."""
 
