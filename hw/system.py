@@ -18,6 +18,9 @@ KERNELS = ("attention", "ffn")
 """Kernels of decode that either device can run: attention over the cache, and the products of the MLP. All others, and all of
 the prompt, are the array's."""
 
+FORMATS = ("float16", "bfloat16", "float8_e4m3fn")
+"""Of weights, K and V and of activations on the PIM: what needs no scales beside it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemConfig(JsonConfig):
@@ -66,6 +69,10 @@ class SystemConfig(JsonConfig):
                 ("placement", where["attention"] == "pim", "with attention on the PIM, which the cache is moved for")):
             if not holds:
                 raise ConfigError(f"SystemConfig.{name} must be {why}, not {getattr(self, name)!r}")
+        if self.pim.wtype not in FORMATS or self.pim.kvtype != self.pim.wtype or self.pim.xtype not in FORMATS:
+            given = self.pim.wtype, self.pim.kvtype, self.pim.xtype
+            raise ConfigError(f"SystemConfig.pim must have wtype, kvtype (the same) and xtype of {', '.join(FORMATS)}, which need "
+                              f"no scales, not {', '.join(given)}")
         if self.array.vector != "transformer":
             raise ConfigError(f"SystemConfig.array must have the vector unit for transformers, not {self.array.vector!r}")
 

@@ -140,6 +140,7 @@ def test_devices_may_be_named():
     ({"placement": (("ffn", "gpu"),)}, r"SystemConfig.placement must be of attention, ffn, .*, not \('ffn', 'gpu'\)"),
     ({"placement": (("ffn", "pim"),)}, r"SystemConfig.placement must be with attention on the PIM, which .*"),
     ({"placement": (("attention", "pim"), ("attention", "pim"))}, "SystemConfig.placement must be a device for each kernel, .*"),
+    ({"pim": PIM_PRESETS["pim-p3"]}, "SystemConfig.pim must have wtype, .* of float16, .*, not bitmod4, p3-kv, float8_e4m3fn"),
     ({"array": AcceleratorConfig()}, "SystemConfig.array must have the vector unit for transformers, not 'requantize'"),
 ])
 def test_systems_that_cannot_be(changes, message):
