@@ -71,8 +71,8 @@ class SystemConfig(JsonConfig):
                 raise ConfigError(f"SystemConfig.{name} must be {why}, not {getattr(self, name)!r}")
         if self.pim.wtype not in FORMATS or self.pim.kvtype != self.pim.wtype or self.pim.xtype not in FORMATS:
             given = self.pim.wtype, self.pim.kvtype, self.pim.xtype
-            raise ConfigError(f"SystemConfig.pim must have wtype, kvtype (the same) and xtype of {', '.join(FORMATS)}, which need "
-                              f"no scales, not {', '.join(given)}")
+            raise ConfigError(f"SystemConfig.pim must have wtype, kvtype (the same) and xtype of {', '.join(FORMATS)}, which "
+                              f"need no scales, not {', '.join(given)}")
         if self.array.vector != "transformer":
             raise ConfigError(f"SystemConfig.array must have the vector unit for transformers, not {self.array.vector!r}")
 
