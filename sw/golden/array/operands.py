@@ -13,7 +13,7 @@ from sw.golden.state import Fields, State
 
 __all__ = [
     "accumulator_rows", "add_floats", "add_saturating", "check_packed", "check_sizes", "elements", "plain_weights",
-    "row_activations", "slots",
+    "plain_words", "row_activations", "slots",
 ]
 
 
@@ -66,6 +66,17 @@ def plain_weights(state: State, fields: Fields) -> npt.NDArray[np.int8]:
         used = min(config.columns, n - j * config.columns)
         weights[j, ..., :used] = elements(packed[..., j, :], used, config.weight.bits)
     return weights
+
+
+def plain_words(state: State, fields: Fields) -> npt.NDArray[np.uint16]:
+    """Return 16-bit B of a command in groups of C columns, (groups, …, k, C); zeros beyond its last column."""
+    config, n, k = state.config, fields["n"], fields["k"]
+    groups = ceil_div(n, config.columns)
+    packed = slots(state, fields["weight_addr"], k, fields["weight_stride"], groups, fields["weight_tile_stride"],
+                   config.weight_slot_bytes)
+    words = np.moveaxis(np.ascontiguousarray(packed).view(np.uint16)[..., :config.columns], -2, 0).copy()
+    words[-1, ..., n - (groups - 1) * config.columns:] = 0
+    return words
 
 
 def accumulator_rows(state: State, fields: Fields) -> list[npt.NDArray[np.int64]]:
