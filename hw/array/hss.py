@@ -6,8 +6,9 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import connect, flipped
 
-from hw.array.commands import stop_at, take_commands
+from hw.array.commands import take_commands
 from hw.array.hss_column import HssColumn
+from hw.array.hss_faults import stop_at_the_oldest
 from hw.array.hss_former import BlockFormer
 from hw.array.hss_fp4 import Fp4Quantizer
 from hw.array.hss_loader import HssLoader
@@ -18,7 +19,7 @@ from hw.array.results import ResultPipeline
 from hw.config import AcceleratorConfig
 from hw.engines.hss import RESULT_LATENCY
 from hw.memory.vfmu import VariableFetch
-from hw.ports import ErrorReport, engine_members
+from hw.ports import engine_members
 from hw.share import shared
 
 __all__ = ["HssEngine"]
@@ -101,7 +102,7 @@ class HssEngine(wiring.Component):
             unit.busy.eq(sequencer.busy | loader.loaded | streamer.loaded | ~results.empty | unit.done),
         ]
         m.d.sync += unit.done.eq(results.valid_out & results.tag_out.last & ~unit.abort)
-        self._errors(m, sequencer, loader, streamer, results)
+        stop_at_the_oldest(m, unit, sequencer, loader, streamer, results)
         return m
 
     def _write(self, m: Module, loader: HssLoader, streamer: HssStreamer, columns: list[HssColumn]) -> None:
@@ -170,15 +171,3 @@ class HssEngine(wiring.Component):
             possible = Mux(sdq[-1], config.columns * shape.macs, possible)
         with m.If(results.valid_out):
             m.d.comb += [self.macs.eq(total), self.macs_gated.eq(possible - total)]
-
-    def _errors(self, m: Module, sequencer: HssSequencer, loader: HssLoader, streamer: HssStreamer,
-                results: ResultPipeline) -> None:
-        """Stop at the first fault once everything older is done."""
-        fault, report = Signal(), Signal(ErrorReport)
-        with m.If(streamer.loaded):
-            m.d.comb += [fault.eq(streamer.fault), report.eq(streamer.report)]
-        with m.Elif(loader.loaded):
-            m.d.comb += [fault.eq(loader.fault), report.eq(loader.report)]
-        with m.Else():
-            m.d.comb += [fault.eq(sequencer.fault), report.eq(sequencer.report)]
-        stop_at(m, self.unit, fault & results.empty, report)

@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.array.adder_tree import added, selected
 from hw.array.hss_fp4 import fp4_product
 from hw.array.hss_shape import SHIFT_BITS, HssShape, column_write_layout
 from hw.engines.hss import BLOCK, BLOCKS, GROUP, METADATA
@@ -86,9 +87,9 @@ class HssColumn(wiring.Component):
                 products.append(product)
                 counts.append(count)
             sums.append(self._group_sum(m, group, products, coordinates[group], sdq_2))
-        m.d.sync += self.psum.eq(_tree(sums))
+        m.d.sync += self.psum.eq(added(sums))
         if shape.gating:
-            m.d.sync += self.active.eq(_tree(counts))
+            m.d.sync += self.active.eq(added(counts))
         return m
 
     def _weights(self, m: Module) -> tuple[list[Signal], Signal, list[Value]]:
@@ -143,10 +144,10 @@ class HssColumn(wiring.Component):
                 places[0] = Mux(self.sdq, nibble[:2], places[0])
                 reach = range(min(slot, 2 * slot), max(reach[-1], 2 * slot + 1) + 1)
             block = Signal(8 * shape.length, name=f"block_{group}_{slot}")
-            m.d.comb += block.eq(_selected({place: blocks[place] for place in reach}, index))
+            m.d.comb += block.eq(selected({place: blocks[place] for place in reach}, index))
             for q in range(BLOCK):
                 reach = range(shape.length) if outlier and q == 0 else range(q, q + shape.length - BLOCK + 1)
-                found.append(_selected({place: block.word_select(place, 8) for place in reach}, places[q]))
+                found.append(selected({place: block.word_select(place, 8) for place in reach}, places[q]))
         return found
 
     def _inliers(self, m: Module, group: int, coordinates: Value) -> dict[int, Value]:
@@ -184,31 +185,14 @@ class HssColumn(wiring.Component):
     def _group_sum(self, m: Module, group: int, products: list[Signal], coordinates: Value, sdq: Signal) -> Value:
         """Return the sum of a group's products; of SDQ, those of FP4 shifted by both operands' powers of two."""
         if not self.shape.sdq:
-            return _tree(products)
+            return added(products)
         shift, held = (Signal(SHIFT_BITS + 1, name=f"{name}_{group}") for name in ("shift", "shift_held"))
         m.d.sync += [shift.eq(self.shifts[group] + coordinates[8:8 + SHIFT_BITS]), held.eq(shift)]
-        inner = _tree([products[lane] for lanes in _INLIER_LANES for lane in lanes])
+        inner = added([products[lane] for lanes in _INLIER_LANES for lane in lanes])
         narrow = Signal(signed(13), name=f"inliers_{group}")                # 12 products of at most 144
         m.d.comb += narrow.eq(inner)
-        return _tree([products[lane] for lane in _OUTLIER_LANES]) + Mux(sdq, (narrow << held)[:22].as_signed(), inner)
+        return added([products[lane] for lane in _OUTLIER_LANES]) + Mux(sdq, (narrow << held)[:22].as_signed(), inner)
 
 
 _IDENTITY = 0b01_00_01_00_01_00_01_00_0011_0010_0001_0000
 """Coordinates of a dense group: block p in slot p, both of its values."""
-
-
-def _selected(values: dict[int, Value], index: Value) -> Value:
-    """Return the value at `index`, one of the keys: a tree of multiplexers without those for other indices."""
-    if len(values) == 1:
-        return next(iter(values.values()))
-    bit = max(values).bit_length() - 1
-    low, high = ({key: value for key, value in values.items() if (key >> bit & 1) == half} for half in (0, 1))
-    high = {key - (1 << bit): value for key, value in high.items()}
-    return Mux(index[bit], _selected(high, index), _selected(low, index)) if low else _selected(high, index)
-
-
-def _tree(values: list[Value]) -> Value:
-    """Return the sum of values, added in pairs."""
-    while len(values) > 1:
-        values = [left + right for left, right in zip(values[::2], values[1::2], strict=False)] + values[len(values) & ~1:]
-    return values[0]

@@ -11,6 +11,7 @@ from hw.array.hss_check import CoordinateCheck
 from hw.array.hss_sequencer import hss_tile_layout
 from hw.array.hss_shape import HssShape
 from hw.array.operand import OperandFetch
+from hw.array.tasd_shape import TasdShape
 from hw.array.tile import SlotRequest
 from hw.config import AcceleratorConfig
 from hw.isa import ErrorCause
@@ -29,13 +30,13 @@ class HssLoader(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
-    shape : HssShape
+    shape : HssShape or TasdShape
 
     Members
     -------
     i, o : In, Out(stream of `hss_tile_layout`)
     read : Out(ScratchpadReadPort)
-    lanes : Out(C × unsigned(8)), coordinates : Out(bytes of coordinates), value : Out(R)
+    lanes : Out(C × unsigned(8)), coordinates : Out(bytes of coordinates), value : Out(weights)
         A slot, and which byte of the columns' records it is, one bit each.
     halt : In(1)
         Request nothing.
@@ -45,7 +46,7 @@ class HssLoader(wiring.Component):
         Level: the next slot is outside the scratchpad, or coordinates are out of range or not increasing.
     """
 
-    def __init__(self, config: AcceleratorConfig, shape: HssShape):
+    def __init__(self, config: AcceleratorConfig, shape: HssShape | TasdShape):
         self.config, self.shape = config, shape
         super().__init__({
             "i": In(stream.Signature(hss_tile_layout(config))),
@@ -100,7 +101,7 @@ class HssLoader(wiring.Component):
         m.d.sync += [arriving.eq(Mux(granted, place, 0)), there.eq(arriving)]
         m.d.comb += [self.coordinates.eq(there[:shape.metadata]), self.value.eq(there[shape.metadata:])]
         checking: Value = Const(0)
-        if shape.metadata:
+        if isinstance(shape, HssShape) and shape.metadata:
             m.submodules.check = check = CoordinateCheck(shape, columns=config.columns)
             held = [Signal.like(cursor.addr.value, name=f"addr_{stage}") for stage in range(2)]
             m.d.sync += [held[0].eq(cursor.addr.value), held[1].eq(held[0])]

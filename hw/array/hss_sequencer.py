@@ -22,8 +22,9 @@ def hss_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     `h1`, `h0`, `group`: of its mode, `group` their product. `coordinates`: records have some; `packed`: they are whole. `fresh`:
     first step of K, so weights and tokens start at the given addresses, else they go on. `again`, where there are series: tokens
-    go back to inputs of before, for a further term. `depth`: valid inputs; `rows`: weights that are loaded of each column;
-    `columns`: valid outputs. `last`: last tile of its command.
+    go back to inputs of before, for a further term. `cut`, with the engine "tasd": activations are cut to their pattern.
+    `depth`: valid inputs; `rows`: weights that are loaded of each column; `columns`: valid outputs. `last`: last tile of its
+    command.
     """
     modes = hss_modes(config)
     return data.StructLayout({
@@ -34,6 +35,7 @@ def hss_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
         "sdq": 1,
         "fresh": 1,
         "again": int(any(mode.following for mode in modes)),
+        "cut": int(any(mode.activations for mode in modes)),
         "last": 1,
         "accumulate": 1,
         "activation_addr": running_address("activation_addr"),
@@ -43,7 +45,7 @@ def hss_tile_layout(config: AcceleratorConfig) -> data.StructLayout:
         "acc_addr": running_address("acc_addr"),
         "tokens": range(hss_tokens(config) + 1),
         "depth": range(max(hss_granule(config, mode) for mode in modes) + 1),
-        "rows": range(config.rows + 1),
+        "rows": range(max(config.rows, *(hss_granule(config, mode) for mode in modes if mode.activations), 0) + 1),
         "columns": range(config.columns + 1),
     })
 
@@ -100,7 +102,7 @@ class HssSequencer(wiring.Component):
             tile.activation_addr.eq(activation), tile.activation_stride.eq(command.activation_stride),
             tile.weight_addr.eq(weight), tile.weight_stride.eq(command.weight_stride), tile.acc_addr.eq(acc),
             tile.tokens.eq(Mux(last_m, left["m"], most)), tile.depth.eq(depth),
-            tile.rows.eq(Mux(mode.packed | ~ends_k, config.rows, left["k"])),
+            tile.rows.eq(Mux(mode.packed | ~ends_k, Mux(mode.cut, mode.granule, config.rows), left["k"])), tile.cut.eq(mode.cut),
             tile.columns.eq(Mux(last_n, left["n"], config.columns)),
         ]
 
@@ -163,7 +165,7 @@ class HssSequencer(wiring.Component):
         tile = self.o.p
         most = max(mode.group // term.group for mode in hss_modes(self.config) for term in mode.terms)
         return data.StructLayout({"h1": 4, "h0": 3, "group": tile.group.shape(), "granule": tile.depth.shape(), "coordinates": 1,
-                                  "sdq": 1, "packed": 1, "parts": range(most)})
+                                  "sdq": 1, "packed": 1, "cut": len(tile.cut), "parts": range(most)})
 
     def _look_up(self, m: Module, number: Value, terms: Any, last_term: Signal) -> None:
         """Set what the steps of a mode are; unknown modes are refused anyway."""
@@ -173,7 +175,8 @@ class HssSequencer(wiring.Component):
                 for view, term in zip(terms, known.terms, strict=False):
                     m.d.sync += [view.h1.eq(term.h1), view.h0.eq(term.h0), view.group.eq(term.group),
                                  view.granule.eq(hss_granule(self.config, term)), view.coordinates.eq(not term.dense),
-                                 view.sdq.eq(term.sdq), view.packed.eq(term.packed), view.parts.eq(known.group // term.group - 1)]
+                                 view.sdq.eq(term.sdq), view.packed.eq(term.packed),
+                                 view.cut.eq(bool(term.activations)), view.parts.eq(known.group // term.group - 1)]
 
     def _check(self, m: Module, command: Any) -> None:
         """Go to FAULT with a report where the command cannot be done; the first rule that is broken is the one reported."""

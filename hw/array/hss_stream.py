@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.array.hss_sequencer import hss_tile_layout
 from hw.array.hss_shape import HssShape
+from hw.array.tasd_shape import TasdShape
 from hw.array.tile import advance, tag_layout
 from hw.config import AcceleratorConfig
 from hw.engines.hss import hss_tokens
@@ -27,7 +28,7 @@ class HssStreamer(wiring.Component):
     Parameters
     ----------
     config : AcceleratorConfig
-    shape : HssShape
+    shape : HssShape or TasdShape
 
     Members
     -------
@@ -35,7 +36,7 @@ class HssStreamer(wiring.Component):
     read : Out(ScratchpadReadPort)
     issue : Out(1), tag : Out(`tag_layout`)
         A token is issued; where its results go.
-    h0, sdq : Out
+    h0, sdq, cut : Out
         Of its mode.
     o : Out(groups × bytes × unsigned(8))
         The slice of the token issued two cycles ago.
@@ -47,7 +48,7 @@ class HssStreamer(wiring.Component):
         Level: the next slice is outside the scratchpad, or its row outside the accumulator.
     """
 
-    def __init__(self, config: AcceleratorConfig, shape: HssShape):
+    def __init__(self, config: AcceleratorConfig, shape: HssShape | TasdShape):
         self.config, self.shape = config, shape
         tile = hss_tile_layout(config)
         slices = data.ArrayLayout(data.ArrayLayout(unsigned(8), shape.group_bytes), shape.groups)
@@ -58,6 +59,7 @@ class HssStreamer(wiring.Component):
             "tag": Out(tag_layout(config)),
             "h0": Out(tile["h0"].shape),
             "sdq": Out(1),
+            "cut": Out(tile["cut"].shape),
             "o": Out(slices),
             "halt": In(1),
             "loaded": Out(1),
@@ -81,7 +83,7 @@ class HssStreamer(wiring.Component):
             fetch.valid.eq(self.loaded & ~self.fault & ~self.halt), fetch.fresh.eq(tile.fresh | tile.again),
             fetch.stream.eq(token), fetch.addr.eq(address.value), fetch.count.eq(tile.depth), fetch.spacing.eq(tile.group),
             self.o.eq(fetch.o),
-            self.issue.eq(fetch.ready), self.h0.eq(tile.h0), self.sdq.eq(tile.sdq),
+            self.issue.eq(fetch.ready), self.h0.eq(tile.h0), self.sdq.eq(tile.sdq), self.cut.eq(tile.cut),
             self.tag.addr.eq(acc.value), self.tag.accumulate.eq(tile.accumulate), self.tag.last.eq(tile.last & (left == 1)),
             self.fault.eq(self.loaded & (beyond | beyond_acc)),
             self.report.cause.eq(ErrorCause.ACCUMULATOR_RANGE), self.report.addr.eq(acc),

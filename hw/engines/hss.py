@@ -14,9 +14,9 @@ from hw.families import Format, OutlierFormat, SeriesFormat, SparseFormat
 from hw.formats import format_named
 
 __all__ = [
-    "BLOCK", "BLOCKS", "COMMAND_LATENCY", "DENSE", "GROUP", "HSS", "METADATA", "RESULT_LATENCY", "STC", "TC", "TOKENS",
-    "HssMode", "HssStep", "hss_command_cycles", "hss_command_latency", "hss_fetches", "hss_granule", "hss_load_cycles",
-    "hss_mode", "hss_modes", "hss_record_slots", "hss_steps", "hss_tokens",
+    "BLOCK", "BLOCKS", "COMMAND_LATENCY", "DENSE", "GROUP", "HSS", "METADATA", "RESULT_LATENCY", "STC", "TASD", "TC", "TOKENS",
+    "HssMode", "HssStep", "activation_pattern", "hss_command_cycles", "hss_command_latency", "hss_fetches", "hss_granule",
+    "hss_load_cycles", "hss_mode", "hss_modes", "hss_record_slots", "hss_result_latency", "hss_steps", "hss_tokens",
 ]
 
 BLOCKS, BLOCK = 4, 2                # G1 and G0: blocks of a group that are kept, and values in each
@@ -42,6 +42,8 @@ class HssMode:
         Weights come as records; else as plain slots.
     following : tuple of HssMode
         Of a series (TASD) the terms behind this one, which share its inputs and its sums.
+    activations : (int, int) or ()
+        N, M: activations are cut to the N largest of every M (TASD-A); weights are dense. (): none are.
     """
 
     h1: int = BLOCKS
@@ -49,6 +51,7 @@ class HssMode:
     sdq: bool = False
     packed: bool = True
     following: tuple["HssMode", ...] = ()
+    activations: tuple[int, ...] = ()
 
     @property
     def terms(self) -> tuple["HssMode", ...]:
@@ -63,6 +66,9 @@ class HssMode:
     @property
     def group(self) -> int:
         """Dense coordinates of a group; of a series the least that are whole groups of every term."""
+        if self.activations:
+            keep, of = self.activations
+            return GROUP * of // keep
         return math.lcm(*(term.h1 * term.h0 for term in self.terms))
 
     @property
@@ -124,8 +130,32 @@ def hss_mode(fmt: Format) -> HssMode:
                       f"6:8 inliers, not {fmt.name!r}")
 
 
+def activation_pattern(config: AcceleratorConfig) -> tuple[int, int]:
+    """Return N and M of the pattern that activations are cut to.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such pattern.
+    """
+    fields = config.activation_pattern.split(":")
+    if len(fields) == 2 and all(field.isdecimal() for field in fields):
+        keep, of = int(fields[0]), int(fields[1])
+        if keep in (1, 2, 4) and of in (4, 8) and keep < of:
+            return keep, of
+    raise ConfigError(f"AcceleratorConfig.activation_pattern must be N:M with N of 1, 2, 4, M of 4 or 8, and N below M, not "
+                      f"{config.activation_pattern!r}")
+
+
+def hss_result_latency(config: AcceleratorConfig) -> int:
+    """Return the cycles from the issue of a token to its row for the accumulator."""
+    return RESULT_LATENCY + (activation_pattern(config)[0] + 1 if config.activation_pattern else 0)
+
+
 def hss_modes(config: AcceleratorConfig) -> tuple[HssMode, ...]:
     """Return the modes of a config by number; mode 0 is plain int8."""
+    if config.activation_pattern:
+        return DENSE, *(HssMode(activations=activation_pattern(config)) for _ in config.weight_formats)
     return DENSE, *(hss_mode(format_named(name)) for name in config.weight_formats)
 
 
@@ -138,6 +168,8 @@ def hss_record_slots(config: AcceleratorConfig, mode: HssMode) -> int:
     """Return the slots of C bytes that a tile of weights is stored in, coordinates, then values; of a series all of a granule."""
     if mode.following:
         return sum(mode.group // term.group * hss_record_slots(config, term) for term in mode.terms)
+    if mode.activations:
+        return hss_granule(config, mode)
     return config.rows + (0 if mode.dense else config.rows // GROUP * METADATA)
 
 
@@ -191,7 +223,7 @@ def hss_command_latency(config: AcceleratorConfig, m: int, n: int, k: int, mode:
     loads = hss_load_cycles(config, chosen, k)
     last = (m - 1) % tokens + 1
     whole = hss_command_cycles(config, m, n, k, mode) - _wrap(m, tokens, loads)
-    return COMMAND_LATENCY + loads[0] + whole + last + RESULT_LATENCY
+    return COMMAND_LATENCY + loads[0] + whole + last + hss_result_latency(config)
 
 
 def _wrap(m: int, tokens: int, loads: list[int]) -> int:
@@ -252,6 +284,20 @@ STC = EngineInfo(
     source="Mishra et al., arXiv 2104.08378",
     model="hss", check=lambda config: _check_baseline(config, "dense, 2:4 or 1:4", HssMode(h1=4, h0=4)),
     psum_width=_psum_width, peak_macs=_peak_macs)
+
+def _check_tasd(config: AcceleratorConfig) -> None:
+    if config.weight_formats != ("int8",):
+        raise ConfigError(f"AcceleratorConfig.weight_formats must be ('int8',) where activations are cut to a pattern, not "
+                          f"{config.weight_formats!r}")
+    activation_pattern(config)
+    _check(config)
+
+
+TASD = EngineInfo(
+    name="tasd",
+    doc="columns whose dense weights meet activations cut to N:M at run time",
+    source="Jeong et al., TASD, MLSys 2025 (extraction at run time found, datapath inferred)",
+    model="hss", check=_check_tasd, psum_width=_psum_width, peak_macs=_peak_macs)
 
 TC = EngineInfo(
     name="tc",

@@ -10,11 +10,11 @@ from hw.elements import ELEMENTS
 from hw.engines.hss import (
     COMMAND_LATENCY,
     GROUP,
-    RESULT_LATENCY,
     hss_granule,
     hss_load_cycles,
     hss_modes,
     hss_record_slots,
+    hss_result_latency,
     hss_steps,
     hss_tokens,
 )
@@ -81,7 +81,7 @@ class HssTiming:
         tiles = len(costs) * groups
         handed = self.stream_start - (int(costs[-2]) if len(costs) > 1 else int(costs[-1])) if tiles > 1 else before
         self.next = max(at + 3, handed + 1)
-        return self.streamed + RESULT_LATENCY
+        return self.streamed + hss_result_latency(config)
 
     def _same_bank(self, fields: Mapping[str, int], mode_slots: int) -> bool:
         """Return whether the operands of a matrix command share a scratchpad bank."""
@@ -115,9 +115,9 @@ def hss_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> WeightLa
 def pack_hss(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) -> tuple[Bytes, Floats]:
     """Return the records of weights (N, K), rounded to the format of the layout's mode, and the scale of each output.
 
-    Sparse formats and series: what their codec keeps, int8, a scale a row. SDQ: outliers and inliers chosen as its codec does,
-    int8 in units of the row's scale, and FP4 in units of that times a power of two for each 16, for which the accumulator needs
-    no other scale.
+    Sparse formats and series: what their codec keeps, int8, a scale a row; everything where it is activations that are sparse.
+    SDQ: outliers and inliers chosen as its codec does, int8 in units of the row's scale, and FP4 in units of that times a power
+    of two for each 16, for which the accumulator needs no other scale.
     """
     if not layout.mode:
         return pack_plain(config, layout, matrix)
@@ -128,6 +128,8 @@ def pack_hss(config: AcceleratorConfig, layout: WeightLayout, matrix: Floats) ->
         outliers, inliers, shifts = _sdq(fmt, padded, q, scale)
         return pack_sdq(config, layout, outliers, inliers, shifts), scale
     q, scale = quantize_rows(padded)
+    if config.activation_pattern:
+        return _streams(config, layout, q.view(np.uint8).reshape(len(q), -1, layout.granule)), scale
     if isinstance(fmt, SeriesFormat):
         terms, _ = decompose(q, fmt.terms)
         return pack_series(config, layout, terms), scale

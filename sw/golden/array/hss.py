@@ -12,6 +12,7 @@ from hw.engines.hss import HssMode, hss_granule, hss_modes, hss_record_slots, hs
 from hw.isa import ErrorCause
 from sw.golden.array.hss_records import bad_coordinates, dense_weights
 from sw.golden.array.operands import add_saturating, check_packed
+from sw.golden.array.tasd import cut_to_pattern
 from sw.golden.refusal import Refusal, check_aligned
 from sw.golden.state import Fields, State
 
@@ -113,6 +114,8 @@ def _activations(fields: Mapping[str, int], scratchpad: Bytes, geometry: _Geomet
     """Return A (…, M, K padded with zeros), and with SDQ the same in FP4."""
     rows = _slots(scratchpad, fields["activation_addr"], fields["m"], fields["activation_stride"], fields["k"]).view(np.int8)
     rows = np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, geometry.padded - fields["k"])])
+    if geometry.mode.activations:
+        rows = cut_to_pattern(rows, *geometry.mode.activations)
     return [rows.astype(np.int64), fp4_activations(rows)] if geometry.mode.sdq else [rows.astype(np.int64)]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["block_cycles", "block_terms"]
+__all__ = ["block_cycles", "block_terms", "cut_to_pattern"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -28,3 +28,12 @@ def block_terms(block: npt.NDArray[np.int8], terms: tuple[tuple[int, int], ...])
 def block_cycles(block: npt.NDArray[np.int8], terms: tuple[tuple[int, int], ...]) -> int:
     """Return the cycles of extraction: a value each, at least one."""
     return max(1, sum(len(group) for groups in block_terms(block, terms) for group in groups))
+
+
+def cut_to_pattern(x: npt.NDArray[np.int8], keep: int, of: int) -> npt.NDArray[np.int8]:
+    """Return int8 (…, K) with the `keep` largest magnitudes of every `of`, of equals the first, and zeros for the others."""
+    blocks = x.reshape(*x.shape[:-1], -1, of)
+    order = np.argsort(-np.abs(blocks.astype(np.int64)), axis=-1, kind="stable")
+    kept = np.zeros(blocks.shape, np.bool_)
+    np.put_along_axis(kept, order[..., :keep], True, axis=-1)
+    return np.where(kept, blocks, np.int8(0)).reshape(x.shape)
