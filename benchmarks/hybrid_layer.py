@@ -1,4 +1,4 @@
-"""A decoder layer of a model of 1.3 G parameters on the RTL of the hybrid presets: how busy its weights keep the bus in decode."""
+"""A decoder layer of a model of 1.3 G parameters on the RTL of the hybrid presets: how busy its weights keep the bus."""
 
 from typing import Any
 
@@ -8,12 +8,14 @@ from benchmarks.decoder import random_weights
 from flows.rtl_device import RtlDevice
 from hw.config import AcceleratorConfig
 from hw.presets import preset_named
+from sw.generate import arguments
 from sw.golden.device import GoldenDevice
 from sw.golden.llama import LlamaConfig
 from sw.kernels.transformer.decoder import decoder_memory, decoder_program
 from sw.layout import round_up
-from sw.models.llama_image import place_embeddings, place_model
+from sw.models.llama_image import place_angles, place_embeddings, place_model
 from sw.perf import MemoryModel, predict
+from sw.program import RESYNC
 
 __all__ = ["LAYER", "decode_layer", "rows"]
 
@@ -30,12 +32,15 @@ def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -
     """
     weights, fmt = random_weights(model, 1), config.weight_formats[0]
     memory = decoder_memory(config, model, tokens=1, weight_format=fmt)
-    program = decoder_program(config, memory, tokens=1, code_addr=memory.end, head="none")
-    args, images, results = {"position": position}, [], []
+    program = decoder_program(config, memory, tokens=1, code_addr=memory.end, head="none",
+                              make_angles=memory.makes_angles(config))
+    args, images, results = arguments(program, position, 1), [], []
     for device in (GoldenDevice(config), RtlDevice(config)):
         session = device.open(round_up(program.memory_bytes, 4096))
         place_model(config, memory, weights, session.memory)
         place_embeddings(memory, weights, [1], session.memory)
+        if RESYNC in args:
+            place_angles(memory, position, session.memory)
         results.append(session.run(program, args))
         images.append(session.memory.copy())
         session.close()

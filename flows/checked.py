@@ -55,7 +55,7 @@ class CheckedSession:
 
     def run(self, program: Program, args: Mapping[str, int] | None = None) -> Result:
         """Run `program` on both devices from the same memory; see `sw.device.Session.run`."""
-        case = ReplayCase(config=self._config, program=program, args=dict(args or {}), memory=self.memory.copy(),
+        case = ReplayCase(config=self._config, program=program, args=program.from_any_state(args), memory=self.memory.copy(),
                           note=program.name, timing=self._timing)
         self._golden.memory[:] = case.memory
         with _quick_switches():

@@ -7,7 +7,8 @@ from hw.isa import ARGUMENTS, Field, Unit
 from hw.protect.domains import BLOCKS
 
 __all__ = [
-    "COUNTERS", "ENGINE_COUNTERS", "REGISTERS", "REGISTER_SPACE", "Counter", "Register", "counters_of", "register", "registers_of",
+    "COUNTERS", "ENGINE_COUNTERS", "REGISTERS", "REGISTER_SPACE", "Counter", "Register", "counters_of", "register",
+    "registers_of",
 ]
 
 REGISTER_SPACE = 0x400     # bytes of the AXI4-Lite window

@@ -15,12 +15,13 @@ from hw.config import AcceleratorConfig
 from sw.device import Result, Session
 from sw.engines import default_weights
 from sw.golden.llama import LlamaConfig, LlamaWeights
+from sw.golden.token.angles import RESYNC as RESYNC_POSITIONS
 from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.decoder import DecoderMemory, decoder_memory, decoder_program
 from sw.kernels.transformer.shape import PAGE, ShapeError
 from sw.layout import round_up
-from sw.models.llama_image import place_embeddings, place_model
-from sw.program import Program
+from sw.models.llama_image import place_angles, place_embeddings, place_model
+from sw.program import RESYNC, Program
 
 __all__ = ["CompiledModel", "ContextError", "Generator", "Step", "check_length"]
 
@@ -126,8 +127,9 @@ class CompiledModel:
         addr = round_up(memory.end, PAGE)
         for tokens, head in ((chunk, "none"), (chunk, "last"), (1, "last"))[0 if chunk > 1 else 2:]:
             name = "1 token" if tokens == 1 else f"{tokens} tokens" + (", no logits" if head == "none" else "")
-            programs.append(decoder_program(self.config, memory, tokens=tokens, code_addr=addr, head=head,
-                                            limits=self._limits, name=f"decoder, {name}"))
+            makes = tokens == 1 and memory.makes_angles(self.config)
+            programs.append(decoder_program(self.config, memory, tokens=tokens, code_addr=addr, head=head, limits=self._limits,
+                                            name=f"decoder, {name}", make_angles=makes))
             addr = round_up(addr + programs[-1].code_bytes, PAGE)
         return programs[0], programs[len(programs) // 2], programs[-1]
 
@@ -149,6 +151,8 @@ class Step:
     result : Result
     logits : ndarray or None
         Of the chunk's last token, (vocabulary,) float32; none where the program makes none.
+    args : dict of str to int
+        The program's arguments.
     """
 
     program: Program
@@ -156,16 +160,16 @@ class Step:
     count: int
     result: Result
     logits: npt.NDArray[np.float32] | None
-
-    @property
-    def args(self) -> dict[str, int]:
-        """The program's arguments."""
-        return arguments(self.program, self.position, self.count)
+    args: dict[str, int]
 
 
-def arguments(program: Program, position: int, count: int) -> dict[str, int]:
-    """Return the arguments of a program for `count` tokens from `position` on."""
-    return {name: value for name, value in (("position", position), ("count", count)) if name in program.arguments}
+def arguments(program: Program, position: int, count: int, *, resync: bool = True) -> dict[str, int]:
+    """Return the arguments of a program for `count` tokens from `position` on.
+
+    `resync`: a source of angles, if it uses one, is set to `position`, not taken as the run of the position before left it.
+    """
+    values = {"position": position, "count": count, RESYNC: int(resync)}
+    return {name: value for name, value in values.items() if name in program.arguments}
 
 
 class Generator:
@@ -186,6 +190,7 @@ class Generator:
     def __init__(self, session: Session, compiled: CompiledModel):
         self.session, self.compiled = session, compiled
         self.position = 0
+        self._angles: int | None = None         # position of the device's source of angles, where that is known
         session.memory[:len(compiled.dram)] = compiled.dram
 
     def feed(self, tokens: Sequence[int]) -> Iterator[Step]:
@@ -212,7 +217,13 @@ class Generator:
     def _run(self, program: Program, tokens: Sequence[int], *, logits: bool) -> Step:
         compiled, position, count = self.compiled, self.position, len(tokens)
         place_embeddings(compiled.memory, compiled.weights, tokens, self.session.memory)
-        result = self.session.run(program, arguments(program, position, count))
+        args = arguments(program, position, count, resync=self._angles != position or position % RESYNC_POSITIONS == 0)
+        if RESYNC in args:
+            place_angles(compiled.memory, position, self.session.memory)
+            self._angles = None                 # unless the run comes to its end
+        result = self.session.run(program, args)
+        if RESYNC in args:
+            self._angles = position + 1
         self.position += count
         made = result.outputs["logits"][:4 * compiled.model.vocab].view(np.float32) if logits else None
-        return Step(program=program, position=position, count=count, result=result, logits=made)
+        return Step(program=program, position=position, count=count, result=result, logits=made, args=args)

@@ -22,8 +22,8 @@ from hw.isa import ARGUMENTS, INSTRUCTION_BYTES
 from sw.layout import MatrixLayout
 
 __all__ = [
-    "PROGRAM_VERSION", "Program", "ProgramError", "Region", "load_program", "parse_parts", "read_container", "save_program",
-    "write_container",
+    "PROGRAM_VERSION", "RESYNC", "Program", "ProgramError", "Region", "load_program", "parse_parts", "read_container",
+    "save_program", "write_container",
 ]
 
 PROGRAM_VERSION = 1
@@ -32,6 +32,9 @@ METADATA_KEY = "heddle"
 ROLES = ("input", "output", "constant", "scratch")
 REGION_ALIGNMENT = 64
 ADDRESS_SPACE = 1 << 32
+RESYNC = "resync"
+"""Argument of programs that take the angles of a position from the load unit's source of angles: 1 sets that to their position
+first, 0 takes what the run of the position before has left there."""
 
 
 class ProgramError(ValueError):
@@ -188,6 +191,10 @@ class Program:
             if not 0 <= given[name] < ADDRESS_SPACE:
                 raise ProgramError(f"argument {name!r} must be between 0 and {ADDRESS_SPACE - 1}, not {given[name]!r}")
         return {index: int(given[name]) for name, index in self.arguments.items()}
+
+    def from_any_state(self, args: Mapping[str, int] | None) -> dict[str, int]:
+        """Return arguments for the same run that takes nothing from the run before it: with `RESYNC`, where there is that."""
+        return dict(args or {}) | ({RESYNC: 1} if RESYNC in self.arguments else {})
 
     def place(self, memory: npt.NDArray[np.uint8]) -> None:
         """Write code and constants into `memory`, flat uint8."""

@@ -153,6 +153,7 @@ class RetryingSession:
                 self.retries += 1
                 self._wash(program)
                 self._restore(program, saved)
+                args = program.from_any_state(args)
             else:
                 return replace(result, counters={**result.counters, "retries": attempt})
         raise AssertionError("a run ends or fails")

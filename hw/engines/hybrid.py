@@ -13,10 +13,10 @@ from hw.families import ScaledFormat
 from hw.formats import format_named
 
 __all__ = [
-    "COMMAND_LATENCY", "ELEMENT_BITS", "EMPTY_BLOCK", "FLUSHED", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH", "MODE_STREAM", "OPERAND_LATENCY",
-    "PASS_ROWS", "RESULT_LATENCY", "STREAM_BEATS", "WORDS_LATENCY", "WORD_BEATS", "BlockShape", "block_shape", "block_shapes",
-    "block_sum_width", "cluster_slots", "clusters_last_output", "command_slots", "element_beats", "mesh_cycles",
-    "mesh_psum_width", "record_bytes", "scale_beats", "scaled_width", "uses_clusters",
+    "COMMAND_LATENCY", "ELEMENT_BITS", "EMPTY_BLOCK", "FLUSHED", "FOOT_LATENCY", "HYBRID", "MODE_FORMAT", "MODE_MESH",
+    "MODE_STREAM", "OPERAND_LATENCY", "PASS_ROWS", "RESULT_LATENCY", "STREAM_BEATS", "WORDS_LATENCY", "WORD_BEATS",
+    "BlockShape", "block_shape", "block_shapes", "block_sum_width", "cluster_slots", "clusters_last_output", "command_slots",
+    "element_beats", "mesh_cycles", "mesh_psum_width", "record_bytes", "scale_beats", "scaled_width", "uses_clusters",
 ]
 
 MODE_FORMAT = 0x3F      # bits of `matrix.mode` that choose the format; 0: plain weights

@@ -128,11 +128,16 @@ def softmax(x: Array) -> Array:
     return e / e.sum(axis=-1, keepdims=True)
 
 
+def rotation_steps(config: LlamaConfig) -> npt.NDArray[np.float64]:
+    """Return the angles of one position, (E/2,)."""
+    half = config.head_dim // 2
+    steps: npt.NDArray[np.float64] = config.rope_theta ** (-np.arange(half) / half)
+    return steps
+
+
 def rotation(config: LlamaConfig, start: int, count: int) -> tuple[Array, Array]:
     """Return cos and sin, each (count, E/2), of positions `start` and on."""
-    half = config.head_dim // 2
-    frequency = config.rope_theta ** (-np.arange(half) / half)                          # (E/2,) float64
-    angle = np.arange(start, start + count)[:, None] * frequency                        # (T, E/2) float64
+    angle = np.arange(start, start + count)[:, None] * rotation_steps(config)           # (T, E/2) float64
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 

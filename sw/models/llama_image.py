@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
-from sw.golden.llama import LlamaLayer, LlamaWeights, rotation
+from sw.golden.llama import LlamaLayer, LlamaWeights, rotation, rotation_steps
+from sw.golden.token.angles import angle_records
 from sw.kernels.transformer.decoder import DecoderMemory, head_linear, layer_linears
 from sw.kernels.transformer.shape import DecoderShape
 from sw.models.image import pad_heads, place_linear
 
-__all__ = ["place_embeddings", "place_model"]
+__all__ = ["place_angles", "place_embeddings", "place_model"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,6 +52,13 @@ def place_embeddings(memory: DecoderMemory, weights: LlamaWeights, tokens: npt.A
     for row, token in enumerate(numbers):
         at = start + row * memory.row_bytes
         dram[at:at + 4 * memory.model.hidden] = weights.embedding[token].astype(np.float32).view(np.uint8)
+
+
+def place_angles(memory: DecoderMemory, position: int, dram: npt.NDArray[np.uint8]) -> None:
+    """Write the angles of a position where a program that makes angles loads them, if asked to."""
+    start, size = memory.regions["records"]
+    steps = rotation_steps(memory.model)
+    dram[start:start + size] = angle_records(np.pad(steps, (0, size // 16 - len(steps))), position)
 
 
 def _layer_matrices(shape: DecoderShape, gate_tile: int, layer: LlamaLayer) -> dict[str, Floats]:

@@ -11,7 +11,7 @@ from tb.array.hybrid import SMALL_HYBRID
 from tb.sw.llamas import write_llama
 
 CONFIG = replace(preset_named("systolic-8x8"), **SMALL_HYBRID | {"scratchpad_bytes": 1 << 16, "accumulator_rows": 512},
-                 weight_formats=("mxint4", "int4-g32-int8"))
+                 weight_formats=("mxint4", "int4-g32-int8"), rotary_pairs=8)
 MODEL = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
          "num_hidden_layers": 1, "max_position_embeddings": 48}
 
@@ -28,7 +28,6 @@ def test_the_rtl_makes_the_golden_tokens(capsys, tmp_path, weights, more):
     answer = json.loads(capsys.readouterr().out)
     assert answer["match"] is True
     assert len(answer["tokens"]) == 3
-    assert (answer["counters"]["decode"]["blocks_padded"] > 0) == (weights != "int8")   # 40 is no multiple of 32
     assert main(["generate", "--config", str(tmp_path / "config.json"), "--model", str(model), "--device", "golden",
                  *request]) == 0
     golden = json.loads(capsys.readouterr().out)

@@ -29,6 +29,7 @@ from hw.isa import Unit
 from sw.golden.llama import LlamaConfig
 from sw.kernels.emitter import emit
 from sw.kernels.passes.command import Floats, vector_pass
+from sw.kernels.transformer.angle_source import emit_source_angles, source_holds
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter
@@ -42,7 +43,7 @@ from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, rotary_ar
 from sw.kernels.transformer.shape import PAGE, DecoderShape, ShapeError
 from sw.kernels.transformer.token_heads import SCALE_PLACE, TokenHeads, head_areas, head_scalars, load_angles, query_area
 from sw.layout import round_up
-from sw.program import Program, Region
+from sw.program import RESYNC, Program, Region
 
 __all__ = ["HEADS", "LIMITS", "DecoderMemory", "decoder_memory", "decoder_program", "head_linear", "layer_linears"]
 
@@ -65,7 +66,8 @@ class DecoderMemory:
         Formats of keys and values, of the layers' weights and of the head's; "": plain weights.
     regions : dict of str to (int, int)
         Name → address and size: "x" (rows of float32, `row_bytes` apart; the embeddings of a chunk go there), "angles",
-        "weights" (layer after layer, then the head), "cache", "qkv", "attention", "mlp", "logits".
+        "weights" (layer after layer, then the head), "cache", "qkv", "attention", "mlp", "logits"; and "records" where a source
+        makes the angles of one token.
     row_bytes : int
         From one row of x to the next, a power of two.
     offsets : dict of str to int
@@ -101,6 +103,10 @@ class DecoderMemory:
         shape = self.shape(config, 1)
         return resident(config, shape, [*layer_linears(config, shape, self.gate_tile, self.weight_format).values(),
                                         head_linear(config, shape, 1, self.head_format)])
+
+    def makes_angles(self, config: AcceleratorConfig) -> bool:
+        """Return whether the load unit's source of angles can serve programs of one token."""
+        return "records" in self.regions and self.on_chip(config) is not None
 
     @property
     def logits_row(self) -> int:
@@ -157,13 +163,15 @@ def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int
         "cache": model.layers * shape.kv.size,
         "qkv": 4 * tokens * shape.qkv_width, "attention": 4 * tokens * shape.attention_width, "mlp": 4 * tokens * shape.ffn,
         "logits": logits_rows * round_up(4 * model.vocab, 64)}
+    if source_holds(config, shape.head_dim):
+        sizes["records"] = 8 * shape.head_dim
     return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, weight_format=weight_format,
                          head_format=head_format, regions=lay_out(sizes), row_bytes=row_bytes, offsets=offsets,
                          layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
 
 
 def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens: int, code_addr: int, head: str = "last",
-                    name: str | None = None, limits: Mapping[str, float] | None = None) -> Program:
+                    name: str | None = None, limits: Mapping[str, float] | None = None, make_angles: bool = False) -> Program:
     """Return the program for chunks of up to `tokens` tokens.
 
     Parameters
@@ -177,6 +185,8 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
         "last": logits of the last token, "all": of all, "none".
     limits : mapping of str to float, or None
         Each of `LIMITS` → largest magnitude of what that linear makes, of all layers (`sw.calibration`).
+    make_angles : bool
+        Of one token: angles come from the load unit's source, not from the table; `RESYNC` is one more argument.
 
     Raises
     ------
@@ -192,11 +202,14 @@ def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens:
         raise ShapeError(f"limits must be given for {', '.join(LIMITS)}, not {', '.join(limits)}")
     on_chip = memory.on_chip(config) if tokens == 1 else None
     shape = on_chip.shape if on_chip else memory.shape(config, tokens)
-    arguments = ["position", "count"] if tokens > 1 else ["position"]
-    decoder = _Decoder(config, memory, shape, on_chip, head, limits or {})
+    if make_angles and (tokens > 1 or not memory.makes_angles(config)):
+        raise ShapeError(f"angles must come from the table for {tokens} tokens, or where the source of angles "
+                         f"({config.rotary_pairs} pairs) or the scratchpad is too small")
+    arguments = ["position", *(["count"] if tokens > 1 else []), *([RESYNC] if make_angles else [])]
+    decoder = _Decoder(config, memory, shape, on_chip, head, limits or {}, make_angles)
     kernels: list[tuple[int, str]] = []
     code = emit(StreamEmitter, arguments, lambda emitter: decoder.emit(emitter, kernels), parity=config.command_parity)
-    roles = {"x": "input", "angles": "input", "weights": "input", "logits": "output"}
+    roles = {"x": "input", "angles": "input", "records": "input", "weights": "input", "logits": "output"}
     regions = tuple(Region(name=region, addr=addr, size=size, role=roles.get(region, "scratch"))
                     for region, (addr, size) in memory.regions.items())
     return Program(name=name or f"decoder, {tokens} token" + "s" * (tokens > 1), config_digest=config.digest(), code=code,
@@ -208,8 +221,9 @@ class _Decoder(Phases):
     """The phases of a program with all areas chosen."""
 
     def __init__(self, config: AcceleratorConfig, memory: DecoderMemory, shape: DecoderShape, on_chip: Resident | None, head: str,
-                 limits: Mapping[str, float]):
+                 limits: Mapping[str, float], make_angles: bool):
         super().__init__(config, shape, memory.regions, on_chip)
+        self.make_angles = make_angles
         self.memory, self.head, self.limits, self.single = memory, head, limits, shape.tokens == 1
         self.linears = {name: self._limited(name, linear)
                         for name, linear in layer_linears(config, shape, memory.gate_tile, memory.weight_format).items()}
@@ -260,8 +274,11 @@ class _Decoder(Phases):
         x = self.on_chip.places["x"]
         emitter.command(Unit.LOAD, {"dram_addr": self.at("x"), "dram_stride": 0, "rows": 1, "row_bytes": 4 * shape.hidden,
                                     "addr": x.addr, "stride": 0, "transpose": 0}, [Semaphore.PARAM_FREE])
-        load_angles(emitter, shape, self.on_chip.areas["angles"], 1, emitter.reg("position"), self.at("angles"), [],
-                    [Semaphore.PARAM_FULL])
+        angles = self.on_chip.areas["angles"]
+        if self.make_angles:
+            emit_source_angles(self.config, emitter, shape, angles, self.at("records"), [Semaphore.PARAM_FULL])
+        else:
+            load_angles(emitter, shape, angles, 1, emitter.reg("position"), self.at("angles"), [], [Semaphore.PARAM_FULL])
         emitter.passes([vector_pass("magnitude", a=Floats(x.addr), m=1, n=shape.hidden, amax_to=self.scalars["magnitude"])],
                        [Semaphore.PARAM_FULL], [Semaphore.PARAM_FREE])
 
