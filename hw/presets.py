@@ -88,6 +88,8 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "dstc-8x16": AcceleratorConfig(                  # 8 × 16 products of 32 × 32 sums: DSTC's
         engine="dstc", dataflows=("ws",), rows=8, columns=32, vector="transformer", vector_lanes=8, weight_formats=_MASKED,
         scratchpad_bytes=256 * KIB, accumulator_rows=1024, os_depth=1024, bus_width=256),
+    "tasd-8x8": _columns_of("tasd", 8, 8, "int8", scratchpad_bytes=128 * KIB, activation_pattern="4:8"),
+    "tasd-16x16": _columns_of("tasd", 16, 16, "int8", scratchpad_bytes=256 * KIB, activation_pattern="4:8"),
     "hss-16x64": _columns_of("hss", 16, 64, *_SPARSE, scratchpad_bytes=512 * KIB, bus_width=512),     # 1024 MACs
     "stc-16x64": _columns_of("stc", 16, 64, "2:4", scratchpad_bytes=512 * KIB, bus_width=512),
     "tc-16x64": _columns_of("tc", 16, 64, scratchpad_bytes=512 * KIB, bus_width=512),

@@ -19,8 +19,9 @@ class TasdColumn(wiring.Component):
                    └────── cycle t ─────┘       t + 1          t + 2                   t + 3
 
     Latency 3, initiation interval 1. Places increase within a block, so lane q of N chooses among weights q … M − 1; where a
-    block has fewer values than N, its last lanes are without. A MAC with an operand of zero is gated: its registers hold, and its product is zero. Weights are double-buffered: a byte a cycle goes
-    to the column on `lane`, and what was loaded takes over at once; plain weights, R of them, go to the first N of every M.
+    block has fewer values than N, its last lanes are without. A MAC with an operand of zero is gated: its registers hold, and its
+    product is zero. Weights are double-buffered: a byte a cycle goes to the column on `lane`, and what was loaded takes over at
+    once; plain weights, R of them, go to the first N of every M.
 
     Parameters
     ----------

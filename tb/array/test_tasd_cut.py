@@ -35,7 +35,7 @@ def test_every_token_is_cut_in_time(keep: int, of: int) -> None:
     valid = rng.random(count) < np.where(np.arange(count) < 100, 1, 0.6)
     cut = rng.random(count) < np.where(np.arange(count) < 50, 1, 0.7)
     dut = ActivationCut(shape)
-    found: list[tuple[list[int], list[int]]] = []
+    found: list[tuple[list[int], ...]] = []
 
     async def drive(ctx: Any) -> None:
         for number in range(count + shape.latency):
@@ -44,7 +44,7 @@ def test_every_token_is_cut_in_time(keep: int, of: int) -> None:
             if here:
                 ctx.set(dut.cut, bool(cut[number]))
                 ctx.set(dut.i, tokens[number].view(np.uint8).tolist())
-            found.append(([ctx.get(dut.activations[lane]) for lane in range(8)], [ctx.get(dut.places[lane]) for lane in range(8)]))
+            found.append(tuple([ctx.get(lanes[lane]) for lane in range(8)] for lanes in (dut.activations, dut.places)))
             await ctx.tick()
 
     simulate(dut, drive)

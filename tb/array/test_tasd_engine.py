@@ -26,7 +26,9 @@ PATTERNS = ("4:8", "2:4", "2:8", "1:4")
 
 
 def config_of(pattern: str, **more: Any) -> AcceleratorConfig:
-    return AcceleratorConfig(engine="tasd", rows=8, columns=2, weight_formats=("int8",), activation_pattern=pattern, **SMALL | more)
+    """Return a small config that cuts to a pattern."""
+    fields = SMALL | {"rows": 8, "columns": 2} | more
+    return AcceleratorConfig(engine="tasd", weight_formats=("int8",), activation_pattern=pattern, **fields)
 
 
 def activations(rng: np.random.Generator, m: int, k: int) -> np.ndarray:
@@ -193,18 +195,22 @@ def test_cutting_is_the_decomposition_of_the_unit() -> None:
             assert (cut[row, first * of:first * of + of] == expected).all()
 
 
+_NO_PATTERN = "AcceleratorConfig.activation_pattern must be N:M with N of 1, 2, 4, M of 4 or 8, and N below M, not "
+
+
 @pytest.mark.parametrize(("fields", "text"), [
-    ({"activation_pattern": "3:8"}, "AcceleratorConfig.activation_pattern must be N:M with N of 1, 2, 4, M of 4 or 8, and N below M, "
-                                    "not '3:8'"),
-    ({"activation_pattern": "4:4"}, "AcceleratorConfig.activation_pattern must be N:M with N of 1, 2, 4, M of 4 or 8, and N below M, "
-                                    "not '4:4'"),
-    ({"activation_pattern": ""}, "AcceleratorConfig.activation_pattern must be N:M with N of 1, 2, 4, M of 4 or 8, and N below M, "
-                                 "not ''"),
-    ({"weight_formats": ("2:4",)}, "AcceleratorConfig.weight_formats must be ('int8',) where activations are cut to a pattern, not "
-                                   "('2:4',)"),
-    ({"engine": "systolic", "weight_formats": ()}, "AcceleratorConfig.activation_pattern must be '' but for engine 'tasd', not '4:8'"),
-    ({"activation_pattern": "1:8"}, "AcceleratorConfig.bus_width must make lines of at least 64 bytes for structured sparsity (the "
-                                    "inputs of a step), not of 32"),
+    ({"activation_pattern": "3:8"}, _NO_PATTERN + "'3:8'"),
+    ({"activation_pattern": "4:4"}, _NO_PATTERN + "'4:4'"),
+    ({"activation_pattern": "2:8+1:8"}, _NO_PATTERN + "'2:8+1:8'"),
+    ({"activation_pattern": ""}, _NO_PATTERN + "''"),
+    ({"weight_formats": ("2:4",)},
+     "AcceleratorConfig.weight_formats must be ('int8',) where activations are cut to a pattern, not ('2:4',)"),
+    ({"engine": "systolic", "weight_formats": ()},
+     "AcceleratorConfig.activation_pattern must be '' but for engine 'tasd', not '4:8'"),
+    ({"engine": "hss"}, "AcceleratorConfig.activation_pattern must be '' but for engine 'tasd', not '4:8'"),
+    ({"activation_pattern": "1:8"},
+     ("AcceleratorConfig.bus_width must make lines of at least 64 bytes for structured sparsity (the inputs of a step), "
+      "not of 32")),
 ])
 def test_impossible_configs(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):
