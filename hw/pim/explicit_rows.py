@@ -63,7 +63,7 @@ class ExplicitRows(wiring.Component):
         each = sets // units
         members = Signal(sets)                              # sets that a REF refreshes
         for number in range(sets):
-            m.d.comb += members[number].eq((named >= number // each * each) & (named < (number // each + 1) * each))
+            m.d.comb += members[number].eq(named >> ceil_log2(each) == number // each)
         has_bursts = is_token | Cat(command.op == op for op in BURST_OPCODES).any()
         is_open = opened.bit_select(index, 1)
         m.d.comb += self.wrong.eq(self.explicit & (
