@@ -188,6 +188,10 @@ class AcceleratorConfig(JsonConfig):
             value = getattr(self, name)
             self._must(name, value & (value - 1) == 0, f"a power of two (nearest: {ceil_power_of_two(value)})")
         self._must("vector", self.vector in VECTOR_UNITS, f"one of {', '.join(VECTOR_UNITS)}")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in _OF_ENGINES:
+            self._must(name, info is None or name in info.fields or getattr(self, name) == defaults[name],
+                       f"{defaults[name]}, its default, with the engine {self.engine!r}, which has no use for it")
         self._must("activation_pattern", not self.activation_pattern or self.engine == "tasd", "'' but for engine 'tasd'")
         self._must("rotary_pairs", self.rotary_pairs % (self.bus_width // 32) == 0,
                    f"a multiple of {self.bus_width // 32}, the float32 words of a beat")
@@ -380,5 +384,6 @@ _RANGES = (
     ("guard_bits", 0, 16),
     ("rotary_pairs", 0, 512),
 )
+_OF_ENGINES = ("hybrid_clusters", "guard_bits")        # fields that only engines which name them have a use for
 _POWERS_OF_TWO = ("scratchpad_bytes", "scratchpad_banks", "accumulator_rows", "accumulator_banks", "vector_rows",
                   "command_lines")

@@ -197,4 +197,4 @@ HYBRID = EngineInfo(
     source="HSA, arXiv 2507.09010 (abstract only; the design is inferred)",
     model="hybrid",
     check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns,
-    weight_stream=True, counters=("blocks_rounded", "blocks_flushed", "blocks_padded"))
+    weight_stream=True, counters=("blocks_rounded", "blocks_flushed", "blocks_padded"), fields=("hybrid_clusters", "guard_bits"))

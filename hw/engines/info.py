@@ -37,6 +37,9 @@ class EngineInfo:
         Whether activations, and plain weights, may be float16 or bfloat16 words.
     counters : tuple of str
         Names of `hw.regs.ENGINE_COUNTERS` that it has: outputs of the engine, how much each grows in a cycle, up to `columns`.
+    fields : tuple of str
+        Of the config's `hybrid_clusters` and `guard_bits`, those that it uses; what an engine does not use stays as it is by
+        default.
     """
 
     name: str
@@ -51,6 +54,7 @@ class EngineInfo:
     float_activations: bool = False
     float_weights: bool = False
     counters: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
 
 def check_frame(config: "AcceleratorConfig", engine: str, *, dataflow: str, mesh: str) -> None:

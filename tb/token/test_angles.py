@@ -2,13 +2,17 @@
 """Rows of angles: float32 of the recurrence's integers, read again and again, after records, advances and `clear`."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hw.config import AcceleratorConfig
+from hw.errors import ConfigError
+from hw.isa import ANGLE_BITS, ANGLE_RECORD_BYTES
 from hw.token.angles import AngleSource
-from sw.golden.token.angles import Angles, angle_records
+from sw.golden.token.angles import ANGLE_WIDTH, Angles, angle_records
+from sw.golden.units import RECORD
 from tb.sim import put_one, simulate
 
 PAIRS = 16
@@ -98,3 +102,17 @@ def test_clear_amid_records(bus_width: int) -> None:
 
     simulate(dut, drive)
     assert b"".join(found) == golden.rows()[0].tobytes()
+
+
+@pytest.mark.parametrize(("fields", "rule"), [
+    ({"rotary_pairs": 6}, "a multiple of 4, the float32 words of a beat, not 6"),
+    ({"rotary_pairs": 516}, "between 0 and 512, not 516"),
+    ({"rotary_pairs": 8, "vector": "requantize"}, "0 with a vector unit that only requantizes, not 8"),
+])
+def test_configs_that_cannot_be(fields: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^AcceleratorConfig.rotary_pairs must be {rule}$"):
+        AcceleratorConfig(**{"vector": "transformer", **fields})
+
+
+def test_what_the_golden_model_and_the_hardware_must_agree_on() -> None:
+    assert (ANGLE_WIDTH, RECORD) == (ANGLE_BITS, ANGLE_RECORD_BYTES)

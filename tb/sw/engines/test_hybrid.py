@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hw.config import AcceleratorConfig
 from hw.engines.hybrid import clusters_last_output, command_slots, mesh_cycles, record_bytes
 from hw.errors import ConfigError
 from hw.isa import DESCRIPTORS, Unit
@@ -60,6 +61,14 @@ def test_blocks_that_lose_bits_are_counted() -> None:
     matrix[3] = 0
     assert lost_blocks(config, weight_layout(config, 4, 160, "mxint4"), matrix) == (6, 3)     # beyond 3 guard bits; from 32 on
     assert lost_blocks(config, weight_layout(config, 4, 160, "int4-g32-int8"), matrix) == (0, 0)
+
+
+@pytest.mark.parametrize(("field", "value", "default"), [("hybrid_clusters", 4, 2), ("guard_bits", 5, 8)])
+def test_other_engines_have_no_use_for_its_fields(field: str, value: int, default: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^AcceleratorConfig\.{field} must be {default}, its default, with the engine "
+                       rf"'systolic', which has no use for it, not {value}$"):
+        AcceleratorConfig(**{field: value})
+    assert AcceleratorConfig(**{field: default}) == AcceleratorConfig()
 
 
 FORMATS = "mxint4 or int4-g…-int8, in blocks of 32, 64, 128 and of whole tiles,"
