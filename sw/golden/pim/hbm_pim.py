@@ -114,6 +114,8 @@ class HbmPim:
                 self._grf[Operand.GRF_B][:] = 0
         elif name == "srf":
             self._srf[Operand.SRF_M][:], self._srf[Operand.SRF_A][:] = halves[:GRF_WORDS], halves[GRF_WORDS:]
+        elif name == "crf" and self.mode is PimMode.HAB_PIM:
+            raise CrfError("the CRF must be written while PIM mode is off")
         elif name == "crf":
             self._crf[8 * at:8 * at + 8] = [int(word) for word in data.view(np.uint32)]
         else:

@@ -1,0 +1,311 @@
+"""HBM-PIM's pseudo-channel: DRAM commands of a host become accesses, configuration, or micro-instructions of all units."""
+
+from enum import IntEnum
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hw.errors import ConfigError
+from hw.memory.fifo import StreamFIFO
+from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CrfOpcode, Operand, PimMode
+from hw.pim.crf_program import CrfProgram
+from hw.pim.crf_unit import CRF_BURST, CrfUnit, crf_step_layout
+from hw.pim.ports import DramPort
+from hw.pim.row_engine import RowEngine
+from hw.pim.timing import DramTiming
+
+__all__ = ["CrfChannel", "CrfFault", "HostAccess", "crf_access_layout"]
+
+_ROW, _COLUMN = 14, 5
+_CREDITS = 8
+_BANKS = (Operand.EVEN_BANK, Operand.ODD_BANK)
+
+
+class HostAccess(IntEnum):
+    """Values of `kind` of a host's command."""
+
+    ACT = 0
+    PRE = 1
+    RD = 2
+    WR = 3
+
+
+class CrfFault(IntEnum):
+    """Why a command was refused."""
+
+    NONE = 0
+    ROW_OPEN = 1        # ACT where a row is open
+    ROW_CLOSED = 2      # RD or WR without one
+    PIM_ON = 3          # HAB mode left, or the CRF written, while PIM mode is on
+    SINGLE_BANK = 4     # the configuration row written in SB mode
+    COLUMN = 5          # a column of the configuration row that is for nothing
+    PROGRAM = 6         # PIM mode turned on with a program that cannot run
+    BANK = 7            # an instruction of the bank that is not addressed
+
+
+def crf_access_layout(units: int) -> data.StructLayout:
+    """Return the layout of a host's command: a `HostAccess`; row of ACT; of RD and WR column, odd bank, unit (SB mode), data."""
+    return data.StructLayout({"kind": 2, "row": _ROW, "column": _COLUMN, "odd": 1, "unit": ceil_log2(units), "data": CRF_BURST})
+
+
+class CrfChannel(wiring.Component):
+    """Units of one pseudo-channel, each between an even and an odd bank, in lock step.
+
+    Modes and reserved rows as in `hw.pim.crf`; what a column command does in PIM mode, `CrfProgram` says. Those that have no bank
+    to write read one, so that every instruction is a column command of the DRAM too; the row engine opens rows when they are
+    used, keeps the times, and refreshes. A command in PIM mode takes a cycle, and a JUMP behind it one, others two and
+    three; one that writes registers, or a bank from them, waits for the instructions before.
+
+    The host names rows of 14 bits; a refused command does nothing.
+
+    Parameters
+    ----------
+    timing : DramTiming
+    interval : int
+        DRAM clocks from one column command to the next.
+    units : int
+    phases : int
+        DRAM clocks in a cycle, at most half of the interval, since an instruction takes two cycles.
+
+    Members
+    -------
+    i : In(stream of `crf_access_layout`)
+    rvalid : Out(1), rdata : Out(256)
+        Bursts of RD outside of PIM mode, in order.
+    fault : Out(3)
+        The `CrfFault` of the last command that was refused.
+    refused : Out(1)
+        A pulse, one cycle after that command was taken.
+    mode : Out(2)
+        A `PimMode`.
+    idle : Out(1)
+        Nothing is under way.
+    executed : Out(1)
+        A pulse for each instruction.
+    dram : Out(`DramPort`)
+        Set 0 has the even banks, set 1 the odd ones.
+
+    Raises
+    ------
+    ConfigError
+        If an instruction would not be over before the next one.
+
+    Reference
+    ---------
+    Lee et al., ISCA 2021, and the public documents and simulator of HBM-PIM. How we differ: the golden model
+    (`sw.golden.pim.hbm_pim`) says.
+    """
+
+    def __init__(self, *, timing: DramTiming, interval: int, units: int, phases: int):
+        if not 1 <= phases <= interval // 2:
+            raise ConfigError(f"CrfChannel.phases must be between 1 and {interval // 2}, half of the interval, not {phases!r}")
+        self.units = units
+        self._access = crf_access_layout(units)
+        self._rows = RowEngine(timing=timing, interval=interval, streams=units, phases=phases, rows=1 << _ROW, credits=_CREDITS)
+        super().__init__({
+            "i": In(stream.Signature(self._access)), "rvalid": Out(1), "rdata": Out(CRF_BURST), "fault": Out(3),
+            "refused": Out(1), "mode": Out(2), "idle": Out(1), "executed": Out(1),
+            "dram": Out(DramPort(streams=units, burst_bytes=timing.burst_bytes, sets=self._rows.sets, rows=1 << _ROW,
+                                 columns=timing.columns, phases=phases)),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.rows, m.submodules.program = rows, program = self._rows, CrfProgram()
+        wiring.connect(m, rows.dram, wiring.flipped(self.dram))
+        asked = data.StructLayout({"host": 1, "last": 1, "unit": len(self.i.p.unit), "step": crf_step_layout()})
+        m.submodules.pending = pending = StreamFIFO(shape=asked, depth=_CREDITS)
+        command = Signal(self._access)
+        row, opened = Signal(_ROW), Signal()
+        m.d.comb += [rows.credit.eq(self.dram.rvalid), pending.o.ready.eq(self.dram.rvalid)]
+
+        # Reads come back: to the host, or as the bank's operand of an instruction.
+        step, bursts = Signal(crf_step_layout()), Signal(self.units * CRF_BURST)
+        starts = Signal()
+        back = pending.o.p
+        m.d.sync += [starts.eq(self.dram.rvalid & ~back.host & ~back.last), self.rvalid.eq(self.dram.rvalid & back.host),
+                     self.rdata.eq(self.dram.rdata.word_select(back.unit, CRF_BURST))]
+        with m.If(self.dram.rvalid & ~back.host):
+            m.d.sync += [bursts.eq(self.dram.rdata), step.eq(back.step)]
+        units = [CrfUnit() for _ in range(self.units)]
+        sets, clears = Signal(), Signal()
+        configured = Signal(_COLUMN)
+        for index, unit in enumerate(units):
+            m.submodules[f"unit_{index}"] = unit
+            m.d.comb += [
+                unit.start.eq(starts), unit.step.eq(step), unit.bank.eq(bursts.word_select(index, CRF_BURST)),
+                unit.set.valid.eq(sets), unit.set.data.eq(command.data), unit.clear.eq(clears),
+                unit.set.scalars.eq(_among(configured, "srf")), unit.set.odd.eq(_among(configured, "grf_b")),
+                unit.set.at.eq(configured[:3]),
+            ]
+        waiting = Signal(range(_CREDITS + 2))
+        m.d.sync += waiting.eq(waiting + (pending.i.valid & pending.i.ready) - self.dram.rvalid)
+        quiet = (waiting == 0) & ~starts & ~units[0].busy
+
+        instruction = program.instruction
+        low = command.column[:3]
+        of_mac = Cat(command.column[3:5], row[0])
+        wrong_bank = Signal()
+        sources = self._sources(instruction)
+        writes_bank = (instruction.opcode == CrfOpcode.MOV) & Cat(instruction.dst == bank for bank in _BANKS).any()
+        from_bank = writes_bank & Cat(instruction.src0 == bank for bank in _BANKS).any()
+        addressed = Mux(command.odd, Operand.ODD_BANK, Operand.EVEN_BANK)
+        m.d.comb += wrong_bank.eq(
+            Cat(used & Cat(operand == bank for bank in _BANKS).any() & (operand != addressed)
+                for used, operand in sources).any())
+
+        job, write = rows.i, rows.write
+        m.d.comb += [
+            job.p.set.eq(command.odd), job.p.row.eq(row), job.p.column.eq(command.column), job.p.bursts.eq(0),
+            pending.i.p.unit.eq(command.unit), pending.i.p.step.instruction.eq(instruction), pending.i.p.step.low.eq(low),
+            pending.i.p.step.of_mac.eq(of_mac), configured.eq(command.column),
+            write.p.data.eq(command.data.replicate(self.units)), write.p.mask.eq((1 << self.units) - 1),
+        ]
+        in_pim = self.mode == PimMode.HAB_PIM
+        is_write = command.kind == HostAccess.WR
+        is_config = is_write & (row == BANK_ROWS["config"])
+
+        def refuse(fault: CrfFault) -> None:
+            m.d.sync += [self.fault.eq(fault), self.refused.eq(1)]
+            m.next = "rest"
+
+        def accept() -> None:
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += command.eq(self.i.p)
+            m.next = "rest"
+            with m.If(self.i.valid):
+                m.next = "command"
+
+        m.d.sync += self.refused.eq(0)
+        with m.FSM(name="host") as machine:
+            with m.State("rest"):
+                accept()
+            with m.State("command"):
+                with m.Switch(command.kind):
+                    with m.Case(HostAccess.ACT):
+                        with m.If(opened):
+                            refuse(CrfFault.ROW_OPEN)
+                        with m.Else():
+                            m.d.sync += [opened.eq(1), row.eq(command.row)]
+                            m.next = "rest"
+                    with m.Case(HostAccess.PRE):
+                        leaves = opened & (row == BANK_ROWS["exit_hab"])
+                        with m.If(leaves & in_pim):
+                            refuse(CrfFault.PIM_ON)
+                        with m.Else():
+                            m.d.sync += opened.eq(0)
+                            m.next = "rest"
+                            with m.If(leaves):
+                                m.d.sync += self.mode.eq(PimMode.SB)
+                            with m.Elif(opened & (row == BANK_ROWS["enter_hab"]) & (self.mode == PimMode.SB)):
+                                m.d.sync += self.mode.eq(PimMode.HAB)
+                    with m.Default():
+                        with m.If(~opened):
+                            refuse(CrfFault.ROW_CLOSED)
+                        with m.Elif(is_config):
+                            with m.If(self.mode == PimMode.SB):
+                                refuse(CrfFault.SINGLE_BANK)
+                            with m.Elif(~Cat(_among(configured, name) for name in CONFIG_COLUMNS).any()):
+                                refuse(CrfFault.COLUMN)
+                            with m.Elif(_among(configured, "crf") & in_pim):
+                                refuse(CrfFault.PIM_ON)
+                            with m.Elif(quiet & ~program.busy):
+                                m.next = "configure"
+                        with m.Elif(in_pim):
+                            with m.If(program.ended):
+                                accept()
+                            with m.Elif(program.busy):
+                                m.next = "command"
+                            with m.Elif(instruction.opcode == CrfOpcode.EXIT):
+                                m.d.comb += program.take.eq(1)
+                                accept()
+                            with m.Elif((instruction.opcode != CrfOpcode.NOP) & wrong_bank):
+                                refuse(CrfFault.BANK)
+                            with m.Elif(writes_bank):
+                                with m.If(quiet):
+                                    m.d.sync += [step.instruction.eq(instruction), step.low.eq(low)]
+                                    m.next = "move"
+                                    with m.If(from_bank):
+                                        m.next = "fetch"
+                            with m.Else():
+                                with m.If(self._issue(m, job, pending)):
+                                    m.d.comb += program.take.eq(1)
+                                    accept()
+                        with m.Elif(is_write):
+                            m.next = "store"
+                        with m.Else():
+                            m.next = "load"
+            with m.State("configure"):
+                m.next = "rest"
+                with m.If(_among(configured, "mode")):
+                    with m.If(command.data[0]):
+                        m.d.comb += program.start.eq(1)
+                        m.next = "check"
+                    with m.Else():
+                        m.d.comb += clears.eq(command.data[8])
+                        m.d.sync += self.mode.eq(PimMode.HAB)
+                with m.Else():
+                    m.d.comb += [sets.eq(~_among(configured, "crf")), program.write.valid.eq(_among(configured, "crf"))]
+            with m.State("check"):
+                with m.If(program.bad):
+                    refuse(CrfFault.PROGRAM)
+                with m.Elif(program.good):
+                    m.d.comb += clears.eq(command.data[8])
+                    m.d.sync += self.mode.eq(PimMode.HAB_PIM)
+                    m.next = "rest"
+            with m.State("load"):
+                m.d.comb += pending.i.p.host.eq(1)
+                with m.If(self._issue(m, job, pending)):
+                    m.next = "rest"
+            with m.State("store"):
+                with m.If(self.mode == PimMode.SB):
+                    m.d.comb += write.p.mask.eq(1 << command.unit)
+                self._store(m, job, write)
+            with m.State("fetch"):              # a MOV from a bank to itself
+                m.d.comb += pending.i.p.last.eq(1)
+                with m.If(self._issue(m, job, pending)):
+                    m.next = "fetched"
+            with m.State("fetched"):
+                with m.If(quiet):
+                    m.next = "move"
+            with m.State("move"):
+                m.d.comb += write.p.data.eq(Cat(unit.moved for unit in units))
+                self._store(m, job, write, takes=program.take)
+            m.d.comb += self.idle.eq(machine.ongoing("rest") & quiet & rows.idle)
+        m.d.comb += [program.write.at.eq(configured), program.write.data.eq(command.data),
+                     self.executed.eq(program.take & (instruction.opcode != CrfOpcode.EXIT))]
+        return m
+
+    @staticmethod
+    def _sources(instruction: Any) -> list[tuple[Value, Value]]:
+        """Return the operands that may be banks, and whether the instruction has them."""
+        two = Cat(instruction.opcode == one for one in (CrfOpcode.ADD, CrfOpcode.MUL, CrfOpcode.MAC, CrfOpcode.MAD)).any()
+        return [(C(1), instruction.src0), (two, instruction.src1), (instruction.opcode == CrfOpcode.MOV, instruction.dst)]
+
+    @staticmethod
+    def _issue(m: Module, job: Any, pending: Any) -> Value:
+        """Read the burst that is addressed; return whether the row engine takes that now."""
+        m.d.comb += [job.valid.eq(pending.i.ready), pending.i.valid.eq(job.ready)]
+        return job.ready & pending.i.ready
+
+    @staticmethod
+    def _store(m: Module, job: Any, write: Any, *, takes: Signal | None = None) -> None:
+        """Write it: the job at once, its burst when the row engine takes it."""
+        given = Signal()
+        m.d.comb += [job.p.write.eq(1), job.valid.eq(~given), write.valid.eq(1)]
+        with m.If(job.ready):
+            m.d.sync += given.eq(1)
+        with m.If(write.ready):
+            m.d.sync += given.eq(0)
+            if takes is not None:
+                m.d.comb += takes.eq(1)
+            m.next = "rest"
+
+
+def _among(column: Value, name: str) -> Value:
+    """Return whether a column of the configuration row is of that name."""
+    columns = CONFIG_COLUMNS[name]
+    return (column >= columns.start) & (column < columns.stop)

@@ -1,0 +1,286 @@
+# amaranth: UnusedElaboratable=no
+"""HBM-PIM's front end on timing-checked DRAM against the interpreter: a product, random programs and accesses, refusals."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from hw.errors import ConfigError
+from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CrfOpcode, Operand, PimMode
+from hw.pim.crf_channel import CrfChannel, CrfFault, HostAccess
+from hw.pim.timing import timing_named
+from hw.pim.timing_tables import DramCommand
+from sw.golden.pim.hbm_pim import HbmPim
+from sw.pim import hbm_gemv
+from sw.pim.crf_assembler import CrfError, check_program, encode_instruction
+from sw.pim.dram import DramChannel
+from tb.pim.dram_port import DramModel
+from tb.sim import check_stream, put_all, simulate
+
+UNITS = 2                   # that are built; the interpreter has more, in lock step
+HBM2 = timing_named("hbm2")
+ROWS = 1 << 14
+_REFUSALS = {
+    "must wait for a PRE": CrfFault.ROW_OPEN, "must have an open row": CrfFault.ROW_CLOSED,
+    "must not be left while PIM mode is on": CrfFault.PIM_ON, "must be written while PIM mode is off": CrfFault.PIM_ON,
+    "must be written in HAB mode": CrfFault.SINGLE_BANK, "column of the configuration row": CrfFault.COLUMN,
+    "must be of the bank that is addressed": CrfFault.BANK,
+}
+
+
+class Recorder(HbmPim):
+    """The interpreter, and what it was asked: accesses, what reads outside of PIM mode gave, which were refused and why."""
+
+    def __init__(self):
+        super().__init__()
+        self.accesses, self.reads, self.refusals, self.faults, self.recording = [], [], [], False, True
+
+    def _do(self, kind, act, *, row=0, column=0, unit=0, odd=False, data=None):
+        if self.recording and unit < UNITS:
+            word = 0 if data is None else int.from_bytes(data.tobytes(), "little")
+            self.accesses.append({"kind": kind, "row": row, "column": column, "odd": odd, "unit": unit, "data": word})
+        try:
+            return act()
+        except CrfError as error:
+            if not self.faults:
+                raise
+            fault = next((fault for text, fault in _REFUSALS.items() if text in str(error)), CrfFault.PROGRAM)
+            self.refusals.append((len(self.accesses) - 1, fault))
+            return None
+
+    def activate(self, row):
+        self._do(HostAccess.ACT, lambda: super(Recorder, self).activate(row), row=row)
+
+    def precharge(self):
+        self._do(HostAccess.PRE, super().precharge)
+
+    def write(self, column, data, *, unit=0, odd=False):
+        self._do(HostAccess.WR, lambda: super(Recorder, self).write(column, data, unit=unit, odd=odd), column=column, unit=unit,
+                 odd=odd, data=data)
+
+    def read(self, column, *, unit=0, odd=False):
+        found = self._do(HostAccess.RD, lambda: super(Recorder, self).read(column, unit=unit, odd=odd), column=column, unit=unit,
+                         odd=odd)
+        if self.recording and found is not None and self.mode is not PimMode.HAB_PIM and unit < UNITS:
+            self.reads.append(int.from_bytes(found.tobytes(), "little"))
+        return found
+
+
+def run(recorder, cells, *, stall=0.0, seed=0):
+    """Do the recorded accesses, DRAM filled with `cells`; return the DRAM model, after everything is compared."""
+    dut = CrfChannel(timing=HBM2, interval=4, units=UNITS, phases=2)
+    model = DramModel(DramChannel(HBM2, interval=4, rows=ROWS), streams=UNITS, phases=2)
+    for (odd, row, column), data in cells.items():
+        model.fill(odd, row, column, np.concatenate(data[:UNITS]).view(np.uint8))
+    reads, refusals, instructions, taken = [], [], 0, 0
+
+    async def watch(ctx):
+        nonlocal instructions, taken
+        async for _, _, valid, data, refused, fault, runs, goes in ctx.tick().sample(
+                dut.rvalid, dut.rdata, dut.refused, dut.fault, dut.executed, dut.i.valid & dut.i.ready):
+            if valid:
+                reads.append(data)
+            if refused:
+                refusals.append((taken - 1, CrfFault(fault)))
+            instructions += runs
+            taken += goes
+
+    async def drain(ctx):
+        await put_all(dut.i, recorder.accesses, stall=stall, seed=seed)(ctx)
+        await ctx.tick()
+        while not ctx.get(dut.idle):
+            await ctx.tick()
+        await ctx.tick().repeat(3)
+
+    simulate(dut, drain, background=[lambda ctx: model.serve(ctx, dut.dram), watch, check_stream(dut.i)], seed=seed)
+    assert refusals == recorder.refusals
+    assert instructions == recorder.instructions
+    assert len(reads) == len(recorder.reads)
+    for found, golden in zip(reads, recorder.reads, strict=True):
+        words = [np.frombuffer(word.to_bytes(32, "little"), np.float16) for word in (found, golden)]
+        np.testing.assert_array_equal(*words)
+    assert model.dram.violations.total() == 0
+    return model
+
+
+def cells_of(pim):
+    """Return the interpreter's memory: (odd, row, column) → a register of each unit."""
+    return {(odd, row, column): [pim._store.get((unit, odd, row, column), np.zeros(16, np.float16)) for unit in range(8)]
+            for _, odd, row, column in list(pim._store)}
+
+
+def test_a_matrix_vector_product(monkeypatch):
+    rng = np.random.default_rng(1)
+    made, store, cells = [], hbm_gemv._store, {}
+
+    def filled(pim, *rest):
+        made.append(pim)
+        pim.recording = False                       # the weights are in DRAM already
+        store(pim, *rest)
+        pim.recording = True
+        cells.update(cells_of(pim))
+
+    monkeypatch.setattr(hbm_gemv, "HbmPim", Recorder)
+    monkeypatch.setattr(hbm_gemv, "_store", filled)
+    weights, x = rng.normal(size=(64, 256)).astype(np.float16), rng.normal(size=256).astype(np.float16)
+    result, instructions = hbm_gemv.gemv(weights, x)
+    model = run(made[0], cells)
+    assert instructions == 2 * 64 + 8
+    np.testing.assert_allclose(result, weights.astype(np.float32) @ x.astype(np.float32), atol=0.5)
+    # 32 MACs of a row follow each other every interval.
+    times = model.times(DramCommand.MAC)
+    assert [later - earlier for earlier, later in itertools.pairwise(times[:32])] == [4] * 31
+
+
+def random_program(rng):
+    """Return a program that can run, of up to 8 words."""
+    while True:
+        words = []
+        for number in range(int(rng.integers(1, 8))):
+            opcode = CrfOpcode(int(rng.choice([0, 1, 2, 3, 4, 8, 8, 9, 14])))
+            if opcode is CrfOpcode.NOP:
+                words.append(encode_instruction(opcode, count=int(rng.integers(0, 3))))
+            elif opcode is CrfOpcode.JUMP and number:
+                words.append(encode_instruction(opcode, count=int(rng.integers(0, 3)), offset=int(rng.integers(1, number + 1))))
+            elif opcode is not CrfOpcode.JUMP:
+                fields = {name: int(rng.integers(0, 8)) for name in ("dst", "src0", "src1", "src2", "dst_index", "src0_index",
+                                                                     "src1_index")}
+                moves = opcode is CrfOpcode.MOV
+                words.append(encode_instruction(opcode, auto=int(rng.random() < 0.3), relu=moves * int(rng.integers(0, 2)),
+                                                **fields))
+        words.append(encode_instruction(CrfOpcode.EXIT))
+        try:
+            check_program(words)
+        except CrfError:
+            continue
+        return words
+
+
+def random_accesses(rng, recorder):
+    """Run a program on random registers, then show what it has left."""
+    def data():
+        return (rng.normal(size=16) * rng.choice([1, 1e3, 1e-5])).astype(np.float16).view(np.uint8)
+
+    recorder.activate(BANK_ROWS["enter_hab"])
+    recorder.precharge()
+    recorder.load_program(random_program(rng))
+    recorder.activate(BANK_ROWS["config"])
+    for name in ("srf", "grf_a", "grf_b"):
+        for column in list(CONFIG_COLUMNS[name])[:4]:
+            recorder.write(column, data())
+    recorder.write(0, np.array([1, rng.integers(0, 2)] + [0] * 30, np.uint8))
+    recorder.precharge()
+    recorder.activate(int(rng.integers(0, 4)))
+    for _ in range(24):
+        column, odd = int(rng.integers(0, 32)), bool(rng.integers(0, 2))
+        if rng.random() < 0.7:
+            recorder.read(column, odd=odd)
+        else:
+            recorder.write(column, data(), odd=odd)
+    recorder.precharge()
+    show = [encode_instruction(CrfOpcode.MOV, dst=Operand.EVEN_BANK, src0=operand, auto=1)
+            for operand in (Operand.GRF_A, Operand.GRF_B, Operand.A_OUT, Operand.M_OUT, Operand.SRF_M, Operand.SRF_A)]
+    recorder.activate(BANK_ROWS["config"])
+    recorder.write(0, np.zeros(32, np.uint8))
+    recorder.precharge()
+    recorder.load_program([*show, encode_instruction(CrfOpcode.EXIT)])
+    recorder.activate(BANK_ROWS["config"])
+    recorder.write(0, np.array([1] + [0] * 31, np.uint8))
+    recorder.precharge()
+    for row in (8, 9):
+        recorder.activate(row)
+        for column in range(24):
+            recorder.read(column)
+        recorder.precharge()
+    recorder.activate(BANK_ROWS["config"])
+    recorder.write(0, np.zeros(32, np.uint8))
+    recorder.precharge()
+    recorder.activate(BANK_ROWS["exit_hab"])
+    recorder.precharge()
+    for row in (8, 9):
+        recorder.activate(row)
+        for column in range(24):
+            recorder.read(column, unit=column % UNITS)
+        recorder.precharge()
+
+
+def test_random_programs_leave_what_the_interpreter_leaves():
+    rng = np.random.default_rng(2)
+    recorder = Recorder()
+    recorder.recording = False
+    for row in range(4):
+        recorder.activate(row)
+        for unit in range(UNITS):
+            for column in range(32):
+                for odd in (False, True):
+                    recorder.write(column, rng.normal(size=16).astype(np.float16).view(np.uint8), unit=unit, odd=odd)
+        recorder.precharge()
+    cells = cells_of(recorder)
+    recorder.recording = recorder.faults = True
+    for _ in range(6):
+        random_accesses(rng, recorder)
+    assert {fault for _, fault in recorder.refusals} == {CrfFault.BANK}
+    assert recorder.instructions > 300
+    run(recorder, cells, stall=0.2, seed=2)
+
+
+MALFORMED = [
+    [encode_instruction(CrfOpcode.NOP)] * 32, [0x5000_0000], [0x0000_0001 << 27], [0x0000_8000 | 15 << 28 | 1 << 13],
+    [encode_instruction(CrfOpcode.JUMP, offset=1, count=1)],
+    [encode_instruction(CrfOpcode.NOP), encode_instruction(CrfOpcode.JUMP, offset=2, count=1)],
+    [encode_instruction(CrfOpcode.NOP), encode_instruction(CrfOpcode.JUMP, count=1)],
+    [encode_instruction(CrfOpcode.JUMP, offset=1, count=1) | 1 << 12],
+    [encode_instruction(CrfOpcode.ADD, dst=Operand.EVEN_BANK, src0=Operand.GRF_A, src1=Operand.GRF_A)],
+    [encode_instruction(CrfOpcode.MUL, dst=Operand.GRF_A, src0=Operand.SRF_M, src1=Operand.GRF_A)],
+    [encode_instruction(CrfOpcode.ADD, dst=Operand.GRF_A, src0=Operand.GRF_A, src1=Operand.SRF_M)],
+    [encode_instruction(CrfOpcode.MAC, dst=Operand.GRF_A, src0=Operand.EVEN_BANK, src1=Operand.ODD_BANK)],
+    [encode_instruction(CrfOpcode.MAD, dst=Operand.GRF_A, src0=Operand.GRF_A, src1=Operand.GRF_A, src2=Operand.SRF_M)],
+    [encode_instruction(CrfOpcode.MOV, dst=Operand.SRF_M, src0=Operand.GRF_A)],
+    [encode_instruction(CrfOpcode.FILL, dst=Operand.GRF_A, src0=Operand.GRF_A)],
+    [encode_instruction(CrfOpcode.MOV, dst=Operand.GRF_A, src0=Operand.GRF_A, src0_index=8)],
+    [encode_instruction(CrfOpcode.FILL, dst=Operand.GRF_A, src0=Operand.ODD_BANK, relu=1)],
+]
+
+
+def test_what_cannot_run_is_refused_and_changes_nothing():
+    recorder = Recorder()
+    recorder.faults = True
+    ones = np.full(16, 1, np.float16).view(np.uint8)
+    recorder.read(0)
+    recorder.activate(BANK_ROWS["config"])
+    recorder.activate(5)
+    recorder.write(0, ones)
+    recorder.precharge()
+    recorder.activate(BANK_ROWS["enter_hab"])
+    recorder.precharge()
+    recorder.activate(BANK_ROWS["config"])
+    recorder.write(2, ones)
+    recorder.write(0x18, ones)
+    enter = np.array([1, 1] + [0] * 30, np.uint8)
+    for words in MALFORMED:
+        with pytest.raises(CrfError):
+            check_program([*words, encode_instruction(CrfOpcode.EXIT)][:32])
+        padded = np.array([*words, encode_instruction(CrfOpcode.EXIT), *[0] * 32][:32], np.uint32)
+        for i, column in enumerate(CONFIG_COLUMNS["crf"]):
+            recorder.write(column, padded[8 * i:8 * i + 8].view(np.uint8))
+        recorder.write(0, enter)
+    show = [encode_instruction(CrfOpcode.MOV, dst=Operand.ODD_BANK, src0=Operand.GRF_B), encode_instruction(CrfOpcode.EXIT)]
+    recorder.write(4, np.array([*show, *[0] * 6], np.uint32).view(np.uint8))
+    recorder.write(0, np.array([1] + [0] * 31, np.uint8))
+    recorder.write(4, ones)                             # not while PIM mode is on
+    recorder.precharge()
+    recorder.activate(BANK_ROWS["exit_hab"])
+    recorder.precharge()                                # neither may HAB mode be left: the row stays open
+    recorder.activate(7)
+    recorder.read(3, odd=False)                         # the program's bank is the odd one
+    recorder.read(3, odd=True)
+    recorder.write(0, ones)                             # at EXIT, and behind it, commands do nothing
+    recorder.write(0, ones)
+    assert {fault for _, fault in recorder.refusals} == set(CrfFault) - {CrfFault.NONE}
+    run(recorder, {}, stall=0.3, seed=3)
+
+
+def test_too_few_cycles_are_refused():
+    with pytest.raises(ConfigError, match=r"^CrfChannel.phases must be between 1 and 2, half of the interval, not 4$"):
+        CrfChannel(timing=HBM2, interval=4, units=1, phases=4)
