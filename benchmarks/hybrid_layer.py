@@ -12,6 +12,7 @@ from sw.generate import arguments
 from sw.golden.device import GoldenDevice
 from sw.golden.llama import LlamaConfig
 from sw.kernels.transformer.decoder import decoder_memory, decoder_program
+from sw.kernels.transformer.weight_plan import WeightPlan
 from sw.layout import round_up
 from sw.models.llama_image import place_angles, place_embeddings, place_model
 from sw.perf import MemoryModel, predict
@@ -31,7 +32,7 @@ def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -
     Keys and values of the positions before are zeros, which take as many cycles as others.
     """
     weights, fmt = random_weights(model, 1), config.weight_formats[0]
-    memory = decoder_memory(config, model, tokens=1, weight_format=fmt)
+    memory = decoder_memory(config, model, tokens=1, plan=WeightPlan.uniform(model.layers, fmt))
     program = decoder_program(config, memory, tokens=1, code_addr=memory.end, head="none",
                               make_angles=memory.makes_angles(config))
     args, images, results = arguments(program, position, 1), [], []

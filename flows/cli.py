@@ -27,6 +27,7 @@ COMMANDS = {
     "quantize": "quantize a checkpoint: layer by layer, with the error of each",
     "generate": "let a language model write text on the RTL, compared with the golden device",
     "embed": "sentences become vectors on the RTL, compared with the golden device and the float32 model",
+    "plan": "a format for each linear of each layer, by the sensitivity of its channels",
     "eval": "bits per byte or perplexity of a model with its numbers quantized",
     "sparsity": "quality of a model against the density of its weights",
     "reproduce": "figures of a paper beside ours",

@@ -19,6 +19,7 @@ from sw.golden.token.angles import RESYNC as RESYNC_POSITIONS
 from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.decoder import DecoderMemory, decoder_memory, decoder_program
 from sw.kernels.transformer.shape import PAGE, ShapeError
+from sw.kernels.transformer.weight_plan import WeightPlan
 from sw.layout import round_up
 from sw.models.llama_image import place_angles, place_embeddings, place_model
 from sw.program import RESYNC, Program
@@ -69,8 +70,8 @@ class CompiledModel:
         Format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
     limits : mapping of str to float, or None
         Largest magnitude of what each linear makes (`sw.calibration`); for configs with range restriction.
-    weight_format, head_format : str or None
-        Formats of the layers' matrices and of the output matrix; by default the config's first packed one, and plain.
+    plan : WeightPlan or None
+        Formats of weights; by default the config's first packed one for the layers, and plain for the output matrix.
 
     Attributes
     ----------
@@ -94,7 +95,7 @@ class CompiledModel:
 
     def __init__(self, config: AcceleratorConfig, model: LlamaConfig, weights: LlamaWeights, *, context: int | None = None,
                  chunk: int | None = None, kv: str = "int8", limits: Mapping[str, float] | None = None,
-                 weight_format: str | None = None, head_format: str | None = None):
+                 plan: WeightPlan | None = None):
         self.config, self.model, self.weights = config, model, weights
         self.context = model.context if context is None else context
         if not 1 <= self.context <= model.context:
@@ -102,8 +103,8 @@ class CompiledModel:
         if chunk is not None and (chunk < 1 or chunk & (chunk - 1)):
             raise ShapeError(f"the chunk must be a power of two, not {chunk}")
         self._limits = limits
-        memory = partial(decoder_memory, config, model, context=self.context, kv=kv, head_format=head_format or "",
-                         weight_format=default_weights(config) if weight_format is None else weight_format)
+        memory = partial(decoder_memory, config, model, context=self.context, kv=kv,
+                         plan=WeightPlan.uniform(model.layers, default_weights(config)) if plan is None else plan)
         self.chunk, self.memory, (self.fill, self.prefill, self.decode) = self._programs(chunk, memory)
         self.dram: npt.NDArray[np.uint8] = np.zeros(round_up(max(
             program.memory_bytes for program in (self.fill, self.prefill, self.decode)), PAGE), np.uint8)

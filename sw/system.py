@@ -220,7 +220,7 @@ class SystemGenerator:
         place_embeddings(memory, compiled.weights, [token], self.array.memory)
         self._write("delta", np.zeros(compiled.model.hidden, np.float32), moved=False)
         for layer in range(compiled.model.layers):
-            weights = {"weights": memory.regions["weights"][0] + layer * memory.layer_bytes}
+            weights = {"weights": memory.regions["weights"][0] + layer * memory.runs[0].layer_bytes}
             self._run_array(offload.before_attention, {"position": self.position, **weights})
             self._attend(layer)
             self._run_array(offload.before_mlp, weights)

@@ -17,8 +17,10 @@ from flows.commands.system import system_from
 from flows.commands.workload import add_memory_arguments, timing_from
 from flows.generate import Generation, generate
 from flows.profile import SAMPLE_CYCLES, ProfiledDevice
+from sw.engines import default_weights
 from sw.generate import CompiledModel, check_length
 from sw.kernels.transformer.shape import KV_FORMATS
+from sw.kernels.transformer.weight_plan import LINEARS, WeightPlan
 from sw.models.llama import LlamaModel
 from sw.models.tokenizer import TextStream
 from sw.perf import MemoryModel
@@ -54,9 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="tokens of the prompt at once, a power of two (default: the most that fit, up to 64)")
     parser.add_argument("--kv", choices=tuple(KV_FORMATS), default="int8",
                         help="format of cached keys and values (default: %(default)s)")
-    parser.add_argument("--weights", metavar="FORMAT",
-                        help="format of the layers' matrices, of those of the config (default: its first packed one, else plain)")
-    parser.add_argument("--head", metavar="FORMAT", help="format of the output matrix (default: plain)")
+    parser.add_argument("--weights", metavar="FORMAT|PLAN",
+                        help="format of the layers' matrices, of those of the config (default: its first packed, else plain); "
+                        f"LINEAR=FORMAT,… for some of {', '.join(LINEARS)}; or a .json file with formats for each layer")
+    parser.add_argument("--head", metavar="FORMAT", help="format of the output matrix (default: what a file says, else plain)")
     add_memory_arguments(parser)
     add_json_argument(parser)
 
@@ -75,8 +78,10 @@ def run(args: argparse.Namespace) -> bool:
     tokens = model.tokenizer.encode(prompt)
     check_length(len(tokens), args.tokens, model.config.context if args.context is None else args.context)
     model.checkpoint.check_values()
+    usual = default_weights(config)
+    plan = WeightPlan.read(usual if args.weights is None else args.weights, model.config.layers, default=usual, head=args.head)
     compiled = CompiledModel(config, model.config, model.checkpoint.weights(), context=args.context, chunk=args.chunk,
-                             kv=args.kv, weight_format=args.weights, head_format=args.head)
+                             kv=args.kv, plan=plan)
     with Screen(prompt.decode(errors="replace"), TextStream(model.tokenizer), len(tokens), silent=args.json) as screen:
         device = None
         if args.device == "rtl":

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig
 from sw.golden.llama import LlamaLayer, LlamaWeights, rotation, rotation_steps
 from sw.golden.token.angles import angle_records
-from sw.kernels.transformer.decoder import DecoderMemory, head_linear, layer_linears
+from sw.kernels.transformer.decoder import DecoderMemory
+from sw.kernels.transformer.layer_linears import head_linear, layer_linears
 from sw.kernels.transformer.shape import DecoderShape
 from sw.models.image import pad_heads, place_linear
 
@@ -28,16 +29,17 @@ def place_model(config: AcceleratorConfig, memory: DecoderMemory, weights: Llama
         If a weight is not finite; the text names it.
     """
     shape = memory.shape(config, memory.tokens)
-    linears = layer_linears(config, shape, memory.gate_tile, memory.weight_format)
     start, _ = memory.regions["weights"]
-    for number, layer in enumerate(weights.layers):
-        for name, matrix in _layer_matrices(shape, memory.gate_tile, layer).items():
-            at = start + number * memory.layer_bytes + memory.offsets[name]
-            place_linear(config, linears[name], f"{name} of layer {number}", matrix, dram, at)
-    head = start + memory.model.layers * memory.layer_bytes
+    for run in memory.runs:
+        linears = layer_linears(config, shape, memory.gate_tile, run.formats)
+        for index, number in enumerate(run.layers):
+            for name, matrix in _layer_matrices(shape, memory.gate_tile, weights.layers[number]).items():
+                at = start + run.start + index * run.layer_bytes + run.offsets[name]
+                place_linear(config, linears[name], f"{name} of layer {number}", matrix, dram, at)
+    head = start + memory.runs[-1].end
     with np.errstate(over="ignore"):
         output = weights.head * weights.norm
-    place_linear(config, head_linear(config, shape, 1, memory.head_format), "head", output, dram, head)
+    place_linear(config, head_linear(config, shape, 1, memory.plan.head), "head", output, dram, head)
     _place_angles(memory, shape, dram)
 
 

@@ -12,6 +12,7 @@ from flows.profile import ProfiledDevice
 from hw.presets import preset_named
 from sw.embed import CompiledEncoder
 from sw.generate import CompiledModel
+from sw.kernels.transformer.weight_plan import WeightPlan
 from sw.models.llama import LlamaModel
 from sw.models.minilm import MiniLM
 from sw.sampling import Sampler
@@ -37,7 +38,8 @@ def test_a_layer_of_the_shipped_llama(preset, weights):
         config = replace(config, weight_formats=(*config.weight_formats[:-1], weights))
     shipped = LlamaModel(SHIPPED)
     model, given = replace(shipped.config, layers=1), shipped.checkpoint.weights()
-    compiled = CompiledModel(config, model, replace(given, layers=[given.layers[0]]), context=64, weight_format=weights)
+    compiled = CompiledModel(config, model, replace(given, layers=[given.layers[0]]), context=64,
+                             plan=WeightPlan.uniform(1, weights))
     found = generate(compiled, ProfiledDevice(config), shipped.tokenizer.encode(b"def f(x):"), 2, Sampler())
     assert found.match is True
     assert found.decode.cycles == pytest.approx(found.decode.predicted_cycles, rel=0.05)

@@ -11,6 +11,7 @@ from sw.golden.device import GoldenDevice
 from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.decoder import decoder_memory, decoder_program
 from sw.kernels.transformer.shape import ShapeError
+from sw.kernels.transformer.weight_plan import LinearFormats, WeightPlan
 from sw.models.llama_image import place_embeddings, place_model
 from sw.models.llama_quantization import QuantizationPlan
 from tb.sw.decoders import CONFIGS, MODEL, logits_of, random_weights, reference
@@ -185,3 +186,21 @@ def test_keys_and_values_of_four_bits():
         rounded = reference(MODEL, weights, tokens[:end], plan.rounding())
         assert correlation(found, rounded) > 0.99
         assert correlation(found, rounded) > correlation(found, reference(MODEL, weights, tokens[:end]))
+
+
+def test_formats_that_differ_from_layer_to_layer():
+    """Three runs of layers: each linear is close to the float32 model's, and a plan of one format is what it was."""
+    config = replace(CONFIGS["16x16"], engine="bitvert", dataflows=("ws",),
+                     weight_formats=("int8", "bbs-average-g32", "bbs-average-g32-1of2"))
+    model = replace(MODEL, layers=4)
+    weights, tokens = random_weights(model), tokens_of(model, 9)
+    same = LinearFormats("int8", "int8", "bbs-average-g32-1of2", "int8")
+    plan = WeightPlan((same, same, same._replace(gate_up="int8"), same._replace(output="bbs-average-g32")), head="int8")
+    compiled = CompiledModel(config, model, weights, plan=plan)
+    assert [len(run.layers) for run in compiled.memory.runs] == [2, 1, 1]
+    logits, generator = logits_of(compiled, [tokens[:8]])
+    assert correlation(logits, reference(model, weights, tokens[:8])) > BOUND
+    (step,) = generator.feed(tokens[8:])
+    assert correlation(step.logits, reference(model, weights, tokens)) > BOUND
+    with pytest.raises(ShapeError, match=r"^a plan of weights must have the model's 4 layers, not 3$"):
+        decoder_memory(config, model, tokens=8, plan=WeightPlan.uniform(3))

@@ -26,6 +26,7 @@ def test_files_and_runs(tmp_path):
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
     assert WeightPlan.read(str(path), 4) == plan
+    assert WeightPlan.read(str(path), 4, head="x").head == "x"
     path.write_text('{"layers": [{}, {"down": "b"}]}')
     assert WeightPlan.read(str(path), 2, default="a", head="x") == WeightPlan((SAME, other), "x")
 
@@ -56,5 +57,5 @@ def test_files_that_are_no_plan(text, said):
 
 
 def test_a_plan_has_layers():
-    with pytest.raises(PlanError, match="^a plan of weights must have at least one layer, not none$"):
+    with pytest.raises(PlanError, match=r"^a plan of weights must have at least one layer, not none$"):
         WeightPlan(())

@@ -1,4 +1,4 @@
-"""A decoder of the Llama family as one program: layers in a hardware loop, a chunk of tokens in, logits of the last one out.
+"""A decoder of the Llama family as one program: layers in hardware loops, a chunk of tokens in, logits of the last one out.
 
 Each layer is a sequence of phases; inside a phase loads, engine, vector unit and stores overlap. What the engine reads of
 activations stays in the scratchpad, weights stream by once. Of a chunk of tokens, rows of float32 wait in DRAM from phase to
@@ -33,19 +33,21 @@ from sw.kernels.transformer.angle_source import emit_source_angles, source_holds
 from sw.kernels.transformer.areas import row_scalars
 from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
 from sw.kernels.transformer.emitter import StreamEmitter
+from sw.kernels.transformer.layer_linears import LayerRun, gate_columns, head_linear, layer_linears, layer_runs
 from sw.kernels.transformer.linear import Semaphore
-from sw.kernels.transformer.linear_shape import Linear, column_tile, make_linear
+from sw.kernels.transformer.linear_shape import Linear
 from sw.kernels.transformer.phases import Phases, lay_out
 from sw.kernels.transformer.places import Address, Dram, Place, Scratchpad
 from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
 from sw.kernels.transformer.resident import RINGS, Resident, resident
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, rotary_areas
-from sw.kernels.transformer.shape import PAGE, DecoderShape, ShapeError
+from sw.kernels.transformer.shape import DecoderShape, ShapeError
 from sw.kernels.transformer.token_heads import SCALE_PLACE, TokenHeads, head_areas, head_scalars, load_angles, query_area
+from sw.kernels.transformer.weight_plan import WeightPlan
 from sw.layout import round_up
 from sw.program import RESYNC, Program, Region
 
-__all__ = ["HEADS", "LIMITS", "DecoderMemory", "decoder_memory", "decoder_program", "head_linear", "layer_linears"]
+__all__ = ["HEADS", "LIMITS", "DecoderMemory", "decoder_memory", "decoder_program"]
 
 HEADS = ("none", "last", "all")
 LIMITS = ("qkv", "output", "gate", "up", "down", "head")
@@ -62,18 +64,20 @@ class DecoderMemory:
     model : LlamaConfig
     tokens, context, gate_tile : int
         Tokens of the largest chunk; tokens that the cache holds; columns of a tile of gate and up together.
-    kv, weight_format, head_format : str
-        Formats of keys and values, of the layers' weights and of the head's; "": plain weights.
+    kv : str
+        Format of keys and values.
+    plan : WeightPlan
+        Formats of weights.
     regions : dict of str to (int, int)
         Name → address and size: "x" (rows of float32, `row_bytes` apart; the embeddings of a chunk go there), "angles",
         "weights" (layer after layer, then the head), "cache", "qkv", "attention", "mlp", "logits"; and "records" where a source
         makes the angles of one token.
     row_bytes : int
         From one row of x to the next, a power of two.
-    offsets : dict of str to int
-        Linear → where it begins in its layer's weights.
-    layer_bytes, cache_bytes : int
-        From one layer's weights and cache to the next layer's.
+    runs : tuple of LayerRun
+        Where the layers' weights lie; behind them the head's.
+    cache_bytes : int
+        From one layer's cache to the next layer's.
     """
 
     model: LlamaConfig
@@ -81,12 +85,10 @@ class DecoderMemory:
     context: int
     gate_tile: int
     kv: str
-    weight_format: str
-    head_format: str
+    plan: WeightPlan
     regions: dict[str, tuple[int, int]]
     row_bytes: int
-    offsets: dict[str, int]
-    layer_bytes: int
+    runs: tuple[LayerRun, ...]
     cache_bytes: int
 
     @property
@@ -101,8 +103,9 @@ class DecoderMemory:
     def on_chip(self, config: AcceleratorConfig) -> Resident | None:
         """Return where the activations of one token stay in the scratchpad; None: that does not hold them, they go to DRAM."""
         shape = self.shape(config, 1)
-        return resident(config, shape, [*layer_linears(config, shape, self.gate_tile, self.weight_format).values(),
-                                        head_linear(config, shape, 1, self.head_format)])
+        linears = [linear for run in self.runs
+                   for linear in layer_linears(config, shape, self.gate_tile, run.formats).values()]
+        return resident(config, shape, [*linears, head_linear(config, shape, 1, self.plan.head)])
 
     def makes_angles(self, config: AcceleratorConfig) -> bool:
         """Return whether the load unit's source of angles can serve programs of one token."""
@@ -114,60 +117,40 @@ class DecoderMemory:
         return round_up(4 * self.model.vocab, 64)
 
 
-def layer_linears(config: AcceleratorConfig, shape: DecoderShape, gate_tile: int, weights: str = "") -> dict[str, Linear]:
-    """Return a layer's linears by name."""
-    linear = partial(make_linear, config, m=shape.tokens, weights=weights)
-    return {
-        "qkv": linear("queries, keys and values", k=shape.hidden, n=shape.qkv_width),
-        "output": linear("attention output", k=shape.attention_width, n=shape.hidden, residual=True),
-        "gate_up": linear("gate and up", k=shape.hidden, n=2 * shape.ffn, gate_tile=gate_tile),
-        "down": linear("down", k=shape.ffn, n=shape.hidden, residual=True),
-    }
-
-
-def head_linear(config: AcceleratorConfig, shape: DecoderShape, rows: int, weights: str = "") -> Linear:
-    """Return the linear that makes logits."""
-    return make_linear(config, "head", rows, shape.hidden, shape.vocab, weights=weights)
-
-
 def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int, context: int | None = None,
-                   kv: str = "int8", weight_format: str = "", head_format: str = "",
-                   logits_rows: int = 1) -> DecoderMemory:
+                   kv: str = "int8", plan: WeightPlan | None = None, logits_rows: int = 1) -> DecoderMemory:
     """Return where a model lies, for chunks of up to `tokens` tokens, caches of `context` (by default the model's).
 
     Parameters
     ----------
     kv : str
         Format of keys and values, one of `sw.kernels.transformer.shape.KV_FORMATS`.
-    weight_format, head_format : str
-        Formats of the layers' weights and of the head's, of those that the config has; "": plain ones.
+    plan : WeightPlan or None
+        Formats of weights, of those that the config has, for all of the model's layers; None: plain ones.
 
     Raises
     ------
     ShapeError, AreaError, ConfigError
         If the config cannot run it.
     """
+    plan = WeightPlan.uniform(model.layers) if plan is None else plan
+    if len(plan.layers) != model.layers:
+        raise ShapeError(f"a plan of weights must have the model's {model.layers} layers, not {len(plan.layers)}")
     room = round_up(context or model.context, CONTEXT_STEP)
-    gate_tile = column_tile(config, tokens, weight_format)
+    gate_tile = gate_columns(config, tokens, plan)
     shape = fitted_shape(config, model, tokens, gate_tile // 2, room, kv)
-    linears = layer_linears(config, shape, gate_tile, weight_format)
-    offsets, layer_bytes = {}, 0
-    for name, linear in linears.items():
-        offsets[name] = layer_bytes
-        layer_bytes += round_up(linear.weight_bytes, 64)
-    layer_bytes = round_up(layer_bytes, PAGE)
+    runs = layer_runs(config, shape, gate_tile, plan)
     row_bytes = ceil_power_of_two(4 * model.hidden)
     sizes = {
         "x": tokens * row_bytes, "angles": room * shape.rope_stride,
-        "weights": model.layers * layer_bytes + head_linear(config, shape, 1, head_format).weight_bytes,
+        "weights": runs[-1].end + head_linear(config, shape, 1, plan.head).weight_bytes,
         "cache": model.layers * shape.kv.size,
         "qkv": 4 * tokens * shape.qkv_width, "attention": 4 * tokens * shape.attention_width, "mlp": 4 * tokens * shape.ffn,
         "logits": logits_rows * round_up(4 * model.vocab, 64)}
     if source_holds(config, shape.head_dim):
         sizes["records"] = 8 * shape.head_dim
-    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, weight_format=weight_format,
-                         head_format=head_format, regions=lay_out(sizes), row_bytes=row_bytes, offsets=offsets,
-                         layer_bytes=layer_bytes, cache_bytes=shape.kv.size)
+    return DecoderMemory(model=model, tokens=tokens, context=room, gate_tile=gate_tile, kv=kv, plan=plan,
+                         regions=lay_out(sizes), row_bytes=row_bytes, runs=runs, cache_bytes=shape.kv.size)
 
 
 def decoder_program(config: AcceleratorConfig, memory: DecoderMemory, *, tokens: int, code_addr: int, head: str = "last",
@@ -225,8 +208,6 @@ class _Decoder(Phases):
         super().__init__(config, shape, memory.regions, on_chip)
         self.make_angles = make_angles
         self.memory, self.head, self.limits, self.single = memory, head, limits, shape.tokens == 1
-        self.linears = {name: self._limited(name, linear)
-                        for name, linear in layer_linears(config, shape, memory.gate_tile, memory.weight_format).items()}
         self.norm = make_quantize(config, "norm", shape.tokens, shape.hidden, shape.eps)
         self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
         self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
@@ -256,10 +237,11 @@ class _Decoder(Phases):
             emitter.asm.and_(place, place, "r0", self.config.beat_bytes - 1)
         self.phase("embedding statistics")
         self._embedding()
-        with emitter.loop(self.shape.layers):
-            self._layer(weights, cache)
-            emitter.move(weights, weights, self.memory.layer_bytes)
-            emitter.move(cache, cache, self.memory.cache_bytes)
+        for run in self.memory.runs:
+            with emitter.loop(len(run.layers)):
+                self._layer(run, weights, cache)
+                emitter.move(weights, weights, run.layer_bytes)
+                emitter.move(cache, cache, self.memory.cache_bytes)
         if self.head != "none":
             self._logits(weights)
         emitter.asm.halt()
@@ -295,11 +277,13 @@ class _Decoder(Phases):
         self.phase(name)
         self.quantize(self.norm, self._place("x"), measured=True)
 
-    def _layer(self, weights: str, cache: str) -> None:
-        memory, statistics = self.memory, self.scalars
+    def _layer(self, run: LayerRun, weights: str, cache: str) -> None:
+        statistics = self.scalars
+        linears = {name: self._limited(name, linear)
+                   for name, linear in layer_linears(self.config, self.shape, self.memory.gate_tile, run.formats).items()}
 
         def matrix(linear: str) -> Address:
-            return weights, memory.offsets[linear]
+            return weights, run.offsets[linear]
 
         def quantize_attention() -> None:
             self.phase("attention quantize")
@@ -310,21 +294,21 @@ class _Decoder(Phases):
             self.quantize(self.mlp, self._place("mlp"), measured=True)
 
         x = self._place("x")
-        self._heads(matrix("qkv"), (cache, 0))
+        self._heads(linears["qkv"], matrix("qkv"), (cache, 0))
         self.phase("attention")
         areas = self.on_chip.areas if self.on_chip else attention_areas(self.config, self.shape, self.queries.end)
         emit_attention(self.config, self.emitter, self.shape, areas, self.attention_scalars, self.queries, rows=self.rows,
                        position=self.emitter.reg("position"), cache=(cache, 0), output=self._place("attention"))
-        self.linear("attention output", self.linears["output"], matrix("output"), x, statistics=statistics,
+        self.linear("attention output", linears["output"], matrix("output"), x, statistics=statistics,
                     prepare=quantize_attention)
-        self.linear("gate and up", self.linears["gate_up"], matrix("gate_up"), self._place("mlp"), statistics=statistics,
+        self.linear("gate and up", linears["gate_up"], matrix("gate_up"), self._place("mlp"), statistics=statistics,
                     prepare=partial(self._normalize, "mlp norm"))
-        self.linear("down", self.linears["down"], matrix("down"), x, statistics=statistics, prepare=quantize_mlp)
+        self.linear("down", linears["down"], matrix("down"), x, statistics=statistics, prepare=quantize_mlp)
 
-    def _heads(self, weights: Address, cache: Address) -> None:
+    def _heads(self, linear: Linear, weights: Address, cache: Address) -> None:
         """Make queries, keys and values, and append to the cache."""
         config, emitter, shape, position = self.config, self.emitter, self.shape, self.emitter.reg("position")
-        linear, source, prepare = self.linears["qkv"], self._place("qkv"), partial(self._normalize, "attention norm")
+        source, prepare = self._place("qkv"), partial(self._normalize, "attention norm")
         if not self.single:
             assert isinstance(source, Dram)
             self.linear("qkv", linear, weights, source, prepare=prepare)
@@ -372,6 +356,6 @@ class _Decoder(Phases):
                 emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
                 self.quantize(norm, Dram((last, memory.regions["x"][0]), memory.row_bytes), measured=False, rows=1)
 
-        head = self._limited("head", head_linear(self.config, shape, rows, memory.head_format))
+        head = self._limited("head", head_linear(self.config, shape, rows, memory.plan.head))
         self.linear("head", head, (weights, 0), Dram(self.at("logits"), memory.logits_row), rows=None if every else 1,
                     prepare=normalize)

@@ -26,8 +26,9 @@ from sw.kernels.passes.activations import add, multiply
 from sw.kernels.passes.command import ITSELF, Floats, Pass, Row, vector_pass
 from sw.kernels.passes.rope import rope
 from sw.kernels.transformer.areas import Area, place_areas, row_scalars
-from sw.kernels.transformer.decoder import DecoderMemory, head_linear, layer_linears
+from sw.kernels.transformer.decoder import DecoderMemory
 from sw.kernels.transformer.emitter import StreamEmitter
+from sw.kernels.transformer.layer_linears import head_linear, layer_linears
 from sw.kernels.transformer.linear import Semaphore
 from sw.kernels.transformer.phases import Phases
 from sw.kernels.transformer.places import Dram
@@ -120,7 +121,8 @@ class _Offload(Phases):
                  regions: dict[str, tuple[int, int]]):
         super().__init__(config, shape, regions)
         self.memory, self.rows = memory, 1
-        self.linears = layer_linears(config, shape, memory.gate_tile, memory.weight_format)
+        self.run, = memory.runs                 # one program for each layer: all have the same formats
+        self.linears = layer_linears(config, shape, memory.gate_tile, self.run.formats)
         self.norm = make_quantize(config, "norm", 1, shape.hidden, shape.eps)
         self.outputs = make_quantize(config, "attention output", 1, shape.attention_width)
         self.mlp = make_quantize(config, "mlp", 1, shape.ffn)
@@ -132,7 +134,7 @@ class _Offload(Phases):
         self._residual()
         self.phase("attention norm")
         self.quantize(self.norm, self._x, measured=False)
-        self.linear("qkv", self.linears["qkv"], (emitter.reg("weights"), self.memory.offsets["qkv"]),
+        self.linear("qkv", self.linears["qkv"], (emitter.reg("weights"), self.run.offsets["qkv"]),
                     Dram(self.at("qkv"), 4 * self.shape.qkv_width))
         self.phase("rotary")
         self._rotary()
@@ -142,19 +144,19 @@ class _Offload(Phases):
         self.begin(emitter, kernels)
         self.phase("attention quantize")
         self.quantize(self.outputs, Dram(self.at("context"), 4 * self.shape.attention_width), measured=False)
-        self.linear("attention output", self.linears["output"], (emitter.reg("weights"), self.memory.offsets["output"]), self._x)
+        self.linear("attention output", self.linears["output"], (emitter.reg("weights"), self.run.offsets["output"]), self._x)
         self.phase("mlp norm")
 
     def after_attention(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit all of a layer behind its attention."""
-        memory, weights = self.memory, emitter.reg("weights")
+        weights = emitter.reg("weights")
         self._attention_output(emitter, kernels)
         self.quantize(self.norm, self._x, measured=False)
         mlp = Dram(self.at("mlp"), 4 * self.shape.ffn)
-        self.linear("gate and up", self.linears["gate_up"], (weights, memory.offsets["gate_up"]), mlp)
+        self.linear("gate and up", self.linears["gate_up"], (weights, self.run.offsets["gate_up"]), mlp)
         self.phase("mlp quantize")
         self.quantize(self.mlp, mlp, measured=False)
-        self.linear("down", self.linears["down"], (weights, memory.offsets["down"]), self._x)
+        self.linear("down", self.linears["down"], (weights, self.run.offsets["down"]), self._x)
         emitter.asm.halt()
 
     def before_mlp(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
@@ -186,8 +188,8 @@ class _Offload(Phases):
         self._residual()
         self.phase("norm")
         self.quantize(self.norm, self._x, measured=False)
-        weights = memory.regions["weights"][0] + memory.model.layers * memory.layer_bytes
-        self.linear("head", head_linear(self.config, self.shape, 1, memory.head_format), ("r0", weights),
+        weights = memory.regions["weights"][0] + self.run.end
+        self.linear("head", head_linear(self.config, self.shape, 1, memory.plan.head), ("r0", weights),
                     Dram(self.at("logits"), memory.logits_row))
         emitter.asm.halt()
 

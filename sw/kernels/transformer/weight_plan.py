@@ -61,7 +61,7 @@ class WeightPlan:
         return cls((LinearFormats(weights, weights, weights, weights),) * layers, head)
 
     @classmethod
-    def read(cls, text: str, layers: int, *, default: str = "", head: str = "") -> Self:
+    def read(cls, text: str, layers: int, *, default: str = "", head: str | None = None) -> Self:
         """Return what a user asks for.
 
         Parameters
@@ -70,8 +70,8 @@ class WeightPlan:
             A format; LINEAR=FORMAT,… with `default` for the linears that are not named; or a file that ends with ``.json``.
         layers : int
             Layers of the model.
-        head : str
-            Format of the output matrix, where a file does not say it.
+        head : str or None
+            Format of the output matrix; None: what the file says, else plain.
 
         Raises
         ------
@@ -84,17 +84,17 @@ class WeightPlan:
                 raise PlanError(f"a plan of weights must be a file, not {text!r}")
             return cls.from_json(path.read_text(), layers, default=default, head=head)
         if "=" not in text:
-            return cls.uniform(layers, text, head)
+            return cls.uniform(layers, text, head or "")
         named: dict[str, str] = {}
         for part in text.split(","):
             name, _, weights = part.partition("=")
             if name in named:
                 raise PlanError(f"formats of linears must be given once each, not twice for {name!r}")
             named[name] = weights
-        return cls((_formats(named, "formats of linears", default),) * layers, head)
+        return cls((_formats(named, "formats of linears", default),) * layers, head or "")
 
     @classmethod
-    def from_json(cls, text: str, layers: int, *, default: str = "", head: str = "") -> Self:
+    def from_json(cls, text: str, layers: int, *, default: str = "", head: str | None = None) -> Self:
         """Return the plan of a file: {"layers": [{linear: format, …}, …], "head": format}; see `read`."""
         try:
             found = json.loads(text)
@@ -105,10 +105,11 @@ class WeightPlan:
                             f"not {json.dumps(found)[:80]}")
         if len(found["layers"]) != layers:
             raise PlanError(f"a plan of weights must have the model's {layers} layers, not {len(found['layers'])}")
-        if not isinstance(found.get("head", head), str):
-            raise PlanError(f"head of a plan of weights must be the name of a format, not {found['head']!r}")
+        stored = found.get("head", "")
+        if not isinstance(stored, str):
+            raise PlanError(f"head of a plan of weights must be the name of a format, not {stored!r}")
         return cls(tuple(_formats(entry, f"layers[{number}] of a plan of weights", default)
-                         for number, entry in enumerate(found["layers"])), found.get("head", head))
+                         for number, entry in enumerate(found["layers"])), stored if head is None else head)
 
     def to_json(self) -> str:
         """Return the plan as a file has it."""

@@ -17,6 +17,7 @@ from sw.engines import engine_runtime, pack_weights, weight_layout
 from sw.engines.hybrid import lost_blocks
 from sw.generate import CompiledModel
 from sw.golden.device import GoldenDevice
+from sw.kernels.transformer.weight_plan import WeightPlan
 from sw.program import Program
 from tb.array.hybrid import HYBRID_CONFIGS, SMALL_HYBRID
 from tb.sw.decoders import MODEL, logits_of, random_weights, reference
@@ -168,7 +169,7 @@ def test_one_token_streams_every_weight_once_past_the_scratchpad(weights: str) -
                      weight_formats=("mxint4", "int4-g32-int8"))
     model = replace(MODEL, layers=1, hidden=64, ffn=128, context=64)
     random = random_weights(model)
-    compiled = CompiledModel(config, model, random, weight_format=weights)
+    compiled = CompiledModel(config, model, random, plan=WeightPlan.uniform(model.layers, weights))
     session = GoldenDevice(config).open(len(compiled.dram))
     tokens = [5, 17, 80, 3, 44]
     logits, _ = logits_of(compiled, [tokens[:4], tokens[4:]], session)
