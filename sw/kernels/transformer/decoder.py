@@ -22,7 +22,6 @@ Behind the last layer: quantize the last token's x with the norm, linear · head
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from hw.config import AcceleratorConfig, ceil_power_of_two
 from hw.isa import Unit
@@ -36,9 +35,17 @@ from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.layer_linears import LayerRun, gate_columns, head_linear, layer_linears, layer_runs
 from sw.kernels.transformer.linear import Semaphore
 from sw.kernels.transformer.linear_shape import Linear
-from sw.kernels.transformer.phases import Phases, lay_out
+from sw.kernels.transformer.phases import OperandPhases, Phases, lay_out
 from sw.kernels.transformer.places import Address, Dram, Place, Scratchpad
-from sw.kernels.transformer.quantize import SCALARS, emit_measure, make_quantize, quantize_areas
+from sw.kernels.transformer.quantize import (
+    SCALARS,
+    Quantize,
+    emit_codes,
+    emit_measure,
+    emit_row_scale,
+    make_quantize,
+    quantize_areas,
+)
 from sw.kernels.transformer.resident import RINGS, Resident, resident
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, rotary_areas
 from sw.kernels.transformer.shape import DecoderShape, ShapeError
@@ -47,7 +54,7 @@ from sw.kernels.transformer.weight_plan import WeightPlan
 from sw.layout import round_up
 from sw.program import RESYNC, Program, Region
 
-__all__ = ["HEADS", "LIMITS", "DecoderMemory", "decoder_memory", "decoder_program"]
+__all__ = ["HEADS", "LIMITS", "DecoderMemory", "decoder_memory", "decoder_program", "value_span"]
 
 HEADS = ("none", "last", "all")
 LIMITS = ("qkv", "output", "gate", "up", "down", "head")
@@ -115,6 +122,15 @@ class DecoderMemory:
     def logits_row(self) -> int:
         """Bytes from one row of logits to the next."""
         return round_up(4 * self.model.vocab, 64)
+
+
+def value_span(shape: DecoderShape, qkv: Linear) -> tuple[int, ...]:
+    """Return how many columns are made at once: values last, so that queries and keys are turned while their weights come.
+
+    All in one, where values share a stream of weights with keys.
+    """
+    turned = (shape.heads + shape.kv_heads) * shape.head_dim
+    return (qkv.n,) if turned % qkv.layout.columns else (turned, qkv.n - turned)
 
 
 def decoder_memory(config: AcceleratorConfig, model: LlamaConfig, *, tokens: int, context: int | None = None,
@@ -215,6 +231,9 @@ class _Decoder(Phases):
         self.attention_scalars = attention_scalars(config, shape)
         names, rows = head_scalars(shape) if self.single else (ROTARY_SCALARS, shape.tokens)
         self.rotary_scalars = row_scalars(config, "rotary", names, rows, len(SCALARS) if self.single else 0)
+        if self.single:
+            used = max(*self.attention_scalars.values(), *self.rotary_scalars.values()) + max(rows, shape.repeat)
+            self.rotary_scalars |= row_scalars(config, "rotary", ("minus one",), shape.heads + shape.kv_heads, used)
         self.queries = on_chip.queries if on_chip else query_area(config, shape, 0)
 
     def _limited(self, name: str, linear: Linear) -> Linear:
@@ -235,6 +254,7 @@ class _Decoder(Phases):
             place = emitter.reg(SCALE_PLACE)
             emitter.asm.shl(place, emitter.reg("position"), "r0", 2)
             emitter.asm.and_(place, place, "r0", self.config.beat_bytes - 1)
+            self._token_heads.begin()
         self.phase("embedding statistics")
         self._embedding()
         for run in self.memory.runs:
@@ -272,10 +292,24 @@ class _Decoder(Phases):
                    "mlp": 4 * self.shape.ffn}
         return Dram(self.at(name), strides[name])
 
-    def _normalize(self, name: str) -> None:
-        """Make the norm of x the operand."""
-        self.phase(name)
-        self.quantize(self.norm, self._place("x"), measured=True)
+    def _operand(self, phase: str, quantize: Quantize, source: str, *, measured: bool) -> OperandPhases:
+        """Return what makes the operand of a linear of rows of float32."""
+        place = self._place(source)
+
+        def operand() -> None:
+            self.phase(phase)
+            if isinstance(place, Dram):
+                self.quantize(quantize, place, measured=measured)
+            else:
+                emit_codes(self.emitter, quantize, self.scalars, source=place, target=self.operand(quantize.n)[0],
+                           measured=measured)
+
+        def row_scale() -> None:
+            assert isinstance(place, Scratchpad)
+            self.phase(phase)
+            emit_row_scale(self.emitter, quantize, self.scalars, source=place)
+
+        return operand, None if isinstance(place, Dram) else row_scale
 
     def _layer(self, run: LayerRun, weights: str, cache: str) -> None:
         statistics = self.scalars
@@ -285,14 +319,6 @@ class _Decoder(Phases):
         def matrix(linear: str) -> Address:
             return weights, run.offsets[linear]
 
-        def quantize_attention() -> None:
-            self.phase("attention quantize")
-            self.quantize(self.outputs, self._place("attention"), measured=False)
-
-        def quantize_mlp() -> None:
-            self.phase("mlp quantize")
-            self.quantize(self.mlp, self._place("mlp"), measured=True)
-
         x = self._place("x")
         self._heads(linears["qkv"], matrix("qkv"), (cache, 0))
         self.phase("attention")
@@ -300,37 +326,43 @@ class _Decoder(Phases):
         emit_attention(self.config, self.emitter, self.shape, areas, self.attention_scalars, self.queries, rows=self.rows,
                        position=self.emitter.reg("position"), cache=(cache, 0), output=self._place("attention"))
         self.linear("attention output", linears["output"], matrix("output"), x, statistics=statistics,
-                    prepare=quantize_attention)
+                    operand=self._operand("attention quantize", self.outputs, "attention", measured=False))
         self.linear("gate and up", linears["gate_up"], matrix("gate_up"), self._place("mlp"), statistics=statistics,
-                    prepare=partial(self._normalize, "mlp norm"))
-        self.linear("down", linears["down"], matrix("down"), x, statistics=statistics, prepare=quantize_mlp)
+                    operand=self._operand("mlp norm", self.norm, "x", measured=True))
+        self.linear("down", linears["down"], matrix("down"), x, statistics=statistics,
+                    operand=self._operand("mlp quantize", self.mlp, "mlp", measured=True))
+
+    @property
+    def _token_heads(self) -> TokenHeads:
+        """The heads of one token."""
+        areas = self.on_chip.areas if self.on_chip else head_areas(self.config, self.shape, self.queries.end)
+        return TokenHeads(self.config, self.emitter, self.shape, areas, self.rotary_scalars, self.queries,
+                          position=self.emitter.reg("position"), source=self._place("qkv"))
 
     def _heads(self, linear: Linear, weights: Address, cache: Address) -> None:
         """Make queries, keys and values, and append to the cache."""
         config, emitter, shape, position = self.config, self.emitter, self.shape, self.emitter.reg("position")
-        source, prepare = self._place("qkv"), partial(self._normalize, "attention norm")
+        source, operand = self._place("qkv"), self._operand("attention norm", self.norm, "x", measured=True)
         if not self.single:
             assert isinstance(source, Dram)
-            self.linear("qkv", linear, weights, source, prepare=prepare)
+            self.linear("qkv", linear, weights, source, operand=operand)
             self.phase("rotary")
             emit_rotary(config, emitter, shape, rotary_areas(config, shape, self.queries.end), self.rotary_scalars, self.queries,
                         rows=self.rows, position=position, source=source, table=self.at("angles"), cache=cache)
             return
-        areas = self.on_chip.areas if self.on_chip else head_areas(config, shape, self.queries.end)
-        heads = TokenHeads(config, emitter, shape, areas, self.rotary_scalars, self.queries, position=position, source=source)
+        heads = self._token_heads
 
         def turn() -> None:
             self.phase("rotary")
             heads.turn()
 
-        turned = (shape.heads + shape.kv_heads) * shape.head_dim
-        if isinstance(source, Scratchpad) and turned % linear.layout.columns == 0:
-            # Values last: queries and keys are turned while their weights come.
-            self.linear("qkv", linear, weights, source, span=(0, turned), prepare=prepare)
+        turned, *values = value_span(shape, linear)
+        if isinstance(source, Scratchpad) and values:
+            self.linear("qkv", linear, weights, source, span=(0, turned), operand=operand)
             self.linear("qkv", linear, weights, Scratchpad(source.addr + 4 * turned, source.stride), meanwhile=turn,
-                        span=(turned, linear.n - turned))
+                        span=(turned, values[0]))
         else:
-            self.linear("qkv", linear, weights, source, prepare=prepare)
+            self.linear("qkv", linear, weights, source, operand=operand)
             if isinstance(source, Dram):
                 self.phase("rotary")
                 heads.load(self.at("angles"))
@@ -343,19 +375,16 @@ class _Decoder(Phases):
         shape, memory, emitter = self.shape, self.memory, self.emitter
         every = self.head == "all" or self.single
         rows = shape.tokens if every else 1
-        norm = make_quantize(self.config, "norm", rows, shape.hidden, shape.eps)
+        head = self._limited("head", head_linear(self.config, shape, rows, memory.plan.head))
 
-        def normalize() -> None:
+        def last_token() -> None:
             self.phase("norm")
-            if every:
-                self.quantize(norm, self._place("x"), measured=True)
-                return
+            norm = make_quantize(self.config, "norm", 1, shape.hidden, shape.eps)
             with emitter.registers("last"):
                 last = emitter.reg("last")
                 emitter.asm.add(last, emitter.reg("count"), "r0", -1)
                 emitter.asm.shl(last, last, "r0", int(math.log2(memory.row_bytes)))
                 self.quantize(norm, Dram((last, memory.regions["x"][0]), memory.row_bytes), measured=False, rows=1)
 
-        head = self._limited("head", head_linear(self.config, shape, rows, memory.plan.head))
         self.linear("head", head, (weights, 0), Dram(self.at("logits"), memory.logits_row), rows=None if every else 1,
-                    prepare=normalize)
+                    operand=self._operand("norm", self.norm, "x", measured=True) if every else (last_token, None))

@@ -48,7 +48,8 @@ def linear_areas(config: AcceleratorConfig, linear: Linear, start: int) -> dict[
 def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], *, rows: Operand,
                 operand: Operand, operand_stride: int, weights: Address, row_scale: int, output: Place,
                 statistics: Mapping[str, int] | None = None, span: tuple[int, int] | None = None,
-                prepare: Callable[[], None] | None = None, meanwhile: Callable[[], None] | None = None) -> None:
+                make_operand: Callable[[], None] | None = None, make_row_scale: Callable[[], None] | None = None,
+                meanwhile: Callable[[], None] | None = None) -> None:
     """Emit a linear; every ring is empty before and after it, unless phases overlap.
 
     Parameters
@@ -69,13 +70,13 @@ def emit_linear(config: AcceleratorConfig, emitter: StreamEmitter, linear: Linea
         that stay on the chip only "magnitude".
     span : (int, int) or None
         First column and how many, where not all are made: whole groups that share a stream of weights.
-    prepare : callable or None
+    make_operand : callable or None
         Emits what makes the operand and gives `Semaphore.READY`: behind the first loads of weights.
-    meanwhile : callable or None
-        Emits what the vector unit does before it takes the first tile's results: behind the first loads as well.
+    make_row_scale, meanwhile : callable or None
+        Emit what the vector unit does before it takes the first tile's results: behind the engine's first command.
     """
     _Emission(config, emitter, linear, areas, rows, operand, operand_stride, weights, row_scale, output, statistics or {},
-              span or (0, linear.n), prepare, meanwhile).emit()
+              span or (0, linear.n), make_operand, make_row_scale, meanwhile).emit()
 
 
 class _Emission(LinearProducts):
@@ -102,9 +103,7 @@ class _Emission(LinearProducts):
             self._chunks()
         if not self.stays:
             self._parameters()
-        if self.meanwhile:
-            with self._first_tile():
-                self.meanwhile()
+        self._before_results()
         if linear.gated:
             self._gate()
         else:
@@ -226,7 +225,7 @@ class _Emission(LinearProducts):
         names = ["chunk", "tile", "scales", "result", "operand", *(["first"] if self._once else [])]
         with emitter.registers(*names), emitter.lending(extents), emitter.rings("acc slot", "read slot", *rings):
             self._begin()
-            if not self.prepare:
+            if self.statistics and not emitter.overlapping:
                 self._no_statistics()
             with emitter.loop(self.columns.count):
                 self._tile()

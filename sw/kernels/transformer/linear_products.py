@@ -24,15 +24,17 @@ class LinearProducts:
 
     def __init__(self, config: AcceleratorConfig, emitter: StreamEmitter, linear: Linear, areas: dict[str, Area], rows: Operand,
                  operand: Operand, operand_stride: int, weights: Address, row_scale: int, output: Place,
-                 statistics: Mapping[str, int], span: tuple[int, int], prepare: Callable[[], None] | None,
-                 meanwhile: Callable[[], None] | None):
+                 statistics: Mapping[str, int], span: tuple[int, int], make_operand: Callable[[], None] | None,
+                 make_row_scale: Callable[[], None] | None, meanwhile: Callable[[], None] | None):
         self.config, self.emitter, self.linear, self.areas, self.statistics = config, emitter, linear, areas, statistics
         self.stays = isinstance(output, Scratchpad)
         self.sums = "" if self.stays else next(
             (name for name in ("squares", "total") if linear.residual and name in self.statistics), "")
         self.rows, self.operand, self.operand_stride = rows, operand, operand_stride
         self.weights, self.row_scale, self.output = weights, row_scale, output
-        self.prepare, self.meanwhile = prepare, meanwhile
+        self.make_operand = make_operand
+        forget = self._no_statistics if statistics and emitter.overlapping else None
+        self.first_work = [work for work in (make_row_scale, meanwhile, forget) if work]
         layout, (self.first_column, count) = linear.layout, span
         self.columns = Extent(dim="n", total=count, tile=linear.tile_n)
         self.groups = Extent(dim="n", total=ceil_div(count, layout.columns), tile=linear.tile_n // layout.columns)
@@ -65,27 +67,32 @@ class LinearProducts:
         with emitter.loop(1 if self.columns.count == 1 else emitter.reg("first")):
             yield
 
-    def _prepare(self) -> None:
+    def _make_operand(self) -> None:
         """Make the operand, behind the loads that do not need it."""
-        if self.prepare:
+        if self.make_operand:
             with self._first_tile():
-                self.prepare()
-                self._no_statistics()           # the operand may have needed those of another linear
+                self.make_operand()
+
+    def _before_results(self) -> None:
+        """Do what the first results wait for; only then forget the statistics of another linear, which made the operand."""
+        if self.first_work:
+            with self._first_tile():
+                for work in self.first_work:
+                    work()
 
     def _wait(self) -> None:
         """Wait for the operand."""
         asm = self.emitter.asm
-        if self.prepare and self.columns.count > 1:
+        if self.make_operand and self.columns.count > 1:
             with asm.loop(self.emitter.reg("first")):
                 asm.wait(Semaphore.READY)
-        elif self.prepare:
+        elif self.make_operand:
             asm.wait(Semaphore.READY)
 
     def _no_statistics(self) -> None:
-        if self.statistics:
-            unused = self.output.addr if isinstance(self.output, Scratchpad) else self.areas["out"].addr
-            self.emitter.passes(no_statistics(self.rows, Int8(unused), amax=self.statistics.get("magnitude"),
-                                              sums=self.statistics[self.sums] if self.sums else None))
+        unused = self.output.addr if isinstance(self.output, Scratchpad) else self.areas["out"].addr
+        self.emitter.passes(no_statistics(self.rows, Int8(unused), amax=self.statistics.get("magnitude"),
+                                          sums=self.statistics[self.sums] if self.sums else None))
 
     def _load_chunk(self) -> None:
         """Load a chunk of weights."""
@@ -124,7 +131,7 @@ class LinearProducts:
         That command follows at once: what the engine does not take holds the bus, and behind it come instructions.
         """
         emitter, linear = self.emitter, self.linear
-        self._prepare()
+        self._make_operand()
         self._describe(Extent(dim="", total=linear.k, tile=linear.k), {
             "activation_addr": self.operand, "weight_addr": 0, "weight_tile_stride": 0, "accumulate": 0,
             "mode": linear.layout.mode | MODE_STREAM})
@@ -163,7 +170,7 @@ class LinearProducts:
         emitter.set_register("operand", self.operand)
         emitter.start([self.steps, self.step_bytes])
         self._repeat(self.ahead, self._load_chunk)
-        self._prepare()
+        self._make_operand()
         self._multiply_chunk(first=True, last=self.chunks == 1)
         if self.chunks == 1:
             return
@@ -179,7 +186,7 @@ class LinearProducts:
     @property
     def _once(self) -> bool:
         """Something is done in the first of several tiles only."""
-        return self.columns.count > 1 and bool(self.prepare or self.meanwhile)
+        return self.columns.count > 1 and bool(self.make_operand or self.first_work)
 
     @property
     def _stored(self) -> list[Extent]:

@@ -8,13 +8,13 @@ from sw.kernels.transformer.areas import AreaError
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore, emit_linear, linear_areas
 from sw.kernels.transformer.linear_shape import WEIGHT_SLOTS, Linear
-from sw.kernels.transformer.places import Address, Place
+from sw.kernels.transformer.places import Address, Dram, Place
 from sw.kernels.transformer.quantize import Quantize, emit_quantize, quantize_areas
 from sw.kernels.transformer.resident import Resident
 from sw.kernels.transformer.shape import PAGE, DecoderShape
 from sw.layout import round_up
 
-__all__ = ["Phases", "lay_out"]
+__all__ = ["OperandPhases", "Phases", "lay_out"]
 
 _ADDRESSES = 1 << 32
 
@@ -38,6 +38,10 @@ def lay_out(sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
         parts = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise AreaError(f"a model must fit into {_ADDRESSES} bytes of memory, not need {addr} ({parts})")
     return regions
+
+
+OperandPhases = tuple[Callable[[], None] | None, Callable[[], None] | None]
+"""What makes the operand of a linear, and what makes its rows' scales."""
 
 
 class Phases:
@@ -81,19 +85,19 @@ class Phases:
         start = self.on_chip.operand if self.on_chip else 0
         return start, row, start + row * self.shape.tokens
 
-    def quantize(self, quantize: Quantize, source: Place, *, measured: bool, rows: Operand | None = None) -> None:
-        """Make rows of float32 the operand."""
+    def quantize(self, quantize: Quantize, source: Dram, *, measured: bool, rows: Operand | None = None) -> None:
+        """Make rows of float32 in DRAM the operand."""
         start, row, end = self.operand(quantize.n)
-        areas = {} if self.on_chip else quantize_areas(self.config, quantize, end)
-        emit_quantize(self.emitter, quantize, areas, self.scalars, rows=self.rows if rows is None else rows, source=source,
-                      target=start, target_stride=row, measured=measured)
+        emit_quantize(self.emitter, quantize, quantize_areas(self.config, quantize, end), self.scalars,
+                      rows=self.rows if rows is None else rows, source=source, target=start, target_stride=row, measured=measured)
 
     def linear(self, name: str, linear: Linear, weights: Address, output: Place, *, statistics: Mapping[str, int] | None = None,
-               rows: Operand | None = None, span: tuple[int, int] | None = None, prepare: Callable[[], None] | None = None,
+               rows: Operand | None = None, span: tuple[int, int] | None = None, operand: OperandPhases = (None, None),
                meanwhile: Callable[[], None] | None = None) -> None:
         """Multiply the operand by weights.
 
-        `prepare` makes the operand, a phase of its own; `meanwhile` is what the vector unit does while the first weights come.
+        `operand` and `meanwhile` are phases of their own, as in `emit_linear`; where phases do not overlap the first of `operand`
+        does all of it.
         """
         start, row, end = self.operand(linear.k)
 
@@ -102,13 +106,14 @@ class Phases:
                 assert phase
                 phase()
                 self.phase(name)
-            return emit if phase else None
+            return emit if phase and self.on_chip else None
 
-        if prepare and not self.on_chip:
-            prepare()
+        make_operand, make_row_scale = operand
+        if make_operand and not self.on_chip:
+            make_operand()
         self.phase(name)
         areas = self.on_chip.areas if self.on_chip else linear_areas(self.config, linear, end)
         emit_linear(self.config, self.emitter, linear, areas, rows=self.rows if rows is None else rows, operand=start,
                     operand_stride=row, weights=weights, row_scale=self.scalars["row scale"], output=output,
-                    statistics=statistics, span=span, prepare=within(prepare) if self.on_chip else None,
+                    statistics=statistics, span=span, make_operand=within(make_operand), make_row_scale=within(make_row_scale),
                     meanwhile=within(meanwhile))

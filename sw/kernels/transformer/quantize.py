@@ -20,10 +20,12 @@ from sw.kernels.tiles import Extent
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
-from sw.kernels.transformer.places import Dram, Place, Scratchpad
+from sw.kernels.transformer.places import Dram, Scratchpad
 from sw.layout import round_up
 
-__all__ = ["SCALARS", "Quantize", "emit_measure", "emit_quantize", "make_quantize", "quantize_areas"]
+__all__ = [
+    "SCALARS", "Quantize", "emit_codes", "emit_measure", "emit_quantize", "emit_row_scale", "make_quantize", "quantize_areas",
+]
 
 SCALARS = ("row scale", "magnitude", "inverse", "squares", "part")
 LARGEST_SLOT = 1 << 15      # bytes of a tile
@@ -77,23 +79,18 @@ def emit_measure(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Ar
 
 
 def emit_quantize(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, Area], scalars: dict[str, int], *, rows: Operand,
-                  source: Place, target: int, target_stride: int, measured: bool) -> None:
+                  source: Dram, target: int, target_stride: int, measured: bool) -> None:
     """Emit a quantization; the rings are empty before and after it.
 
     Parameters
     ----------
     rows : int or str
         Rows, a number or a register.
-    source : Place
-        Rows in the scratchpad need no areas; `Semaphore.READY` is given when their codes are there.
     target, target_stride : int
         Of the int8 rows in the scratchpad. Their scales go to the row scalars "row scale".
     measured : bool
-        "magnitude" and, of rows in DRAM, "squares" are there; else they are found first.
+        "magnitude" and "squares" are there; else they are found first.
     """
-    if isinstance(source, Scratchpad):
-        _quantize_in_place(emitter, quantize, scalars, rows, source, Int8(target, target_stride), measured=measured)
-        return
     walk = _Walk(emitter, quantize, areas["in"], scalars, rows, source)
     with walk.registers():
         kept = not measured and walk.tiles == 1
@@ -103,20 +100,27 @@ def emit_quantize(emitter: StreamEmitter, quantize: Quantize, areas: dict[str, A
     emitter.end_phase()
 
 
-def _quantize_in_place(emitter: StreamEmitter, quantize: Quantize, scalars: dict[str, int], rows: Operand, source: Scratchpad,
-                       to: Int8, *, measured: bool) -> None:
-    """Codes first; then what is only needed when the engine has used them."""
-    x, magnitude = Floats(source.addr, source.stride), scalars["magnitude"]
+def emit_codes(emitter: StreamEmitter, quantize: Quantize, scalars: dict[str, int], *, source: Scratchpad, target: int,
+               measured: bool) -> None:
+    """Emit the codes of a row that stays on the chip, and give `Semaphore.READY` when they are there.
+
+    measured: "magnitude" is there; else it is found first.
+    """
+    x, magnitude = Floats(source.addr), scalars["magnitude"]
     if not measured:
-        emitter.passes([vector_pass("magnitude", a=x, m=rows, n=quantize.n, amax_to=magnitude)])
-    emitter.passes([*inverse_scale(rows, magnitude, scalars["inverse"]),
-                    *quantize_rows(rows, quantize.n, x, to, inverse=scalars["inverse"])], [], [Semaphore.READY])
+        emitter.passes([vector_pass("magnitude", a=x, m=1, n=quantize.n, amax_to=magnitude)])
+    emitter.passes([*inverse_scale(1, magnitude, scalars["inverse"]),
+                    *quantize_rows(1, quantize.n, x, Int8(target), inverse=scalars["inverse"])], [], [Semaphore.READY])
+
+
+def emit_row_scale(emitter: StreamEmitter, quantize: Quantize, scalars: dict[str, int], *, source: Scratchpad) -> None:
+    """Emit what its codes stand for, with the norm's factor: needed when the first sums are scaled."""
     if quantize.eps is None:
-        emitter.passes(token_scale(rows, magnitude, scalars["row scale"]))
-    else:
-        emitter.passes([vector_pass("squares", a=x, m=rows, n=quantize.n, squares_to=scalars["squares"]),
-                        *rms_token_scale(rows, quantize.n, squares=scalars["squares"], amax=magnitude,
-                                         scale=scalars["row scale"], eps=quantize.eps)])
+        emitter.passes(token_scale(1, scalars["magnitude"], scalars["row scale"]))
+        return
+    emitter.passes([vector_pass("squares", a=Floats(source.addr), m=1, n=quantize.n, squares_to=scalars["squares"]),
+                    *rms_token_scale(1, quantize.n, squares=scalars["squares"], amax=scalars["magnitude"],
+                                     scale=scalars["row scale"], eps=quantize.eps)])
 
 
 class _Walk:

@@ -12,7 +12,7 @@ from hw.config import AcceleratorConfig
 from hw.isa import Unit
 from sw.kernels.passes.cache import quantize_int8, quantize_uint4
 from sw.kernels.passes.command import Floats, Int8, Operand, Pass, Scalars, Uint4, vector_pass
-from sw.kernels.passes.rope import rope
+from sw.kernels.passes.rope import rope_in_place
 from sw.kernels.transformer.areas import Area, place_areas
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
@@ -85,7 +85,7 @@ def head_areas(config: AcceleratorConfig, shape: DecoderShape, start: int) -> di
 
 
 def head_scalars(shape: DecoderShape) -> tuple[tuple[str, ...], int]:
-    """Return names of row scalars, and how many each has."""
+    """Return names of row scalars, and how many each has; besides them there is "minus one", which is set once."""
     names = ("magnitude", "inverse", *(("low", "high", "zero") if shape.kv.bits == 4 else ()))
     return names, shape.heads + 2 * shape.kv_heads
 
@@ -111,7 +111,7 @@ class TokenHeads:
     areas : dict of str to Area
         `head_areas`; no "in" where the source stays on the chip.
     scalars : dict of str to int
-        As `head_scalars` names them.
+        As `head_scalars` names them, and "minus one" for each head of queries and keys, which nothing else may use.
     queries : QueryArea
     position : str
         Register.
@@ -136,16 +136,19 @@ class TokenHeads:
             "row_bytes": (self.shape.heads + 2 * self.shape.kv_heads) * self.row, "addr": self.at, "stride": 0, "transpose": 0},
             [Semaphore.IN_FREE], [Semaphore.IN_FULL])
 
+    def begin(self) -> None:
+        """Set the row scalars that are constant, from any bytes of the scratchpad."""
+        emitter, shape = self.emitter, self.shape
+        emitter.passes([vector_pass("minus one", a=Int8(self.at), m=shape.heads + shape.kv_heads, n=1, scale=0.0, add=-1.0,
+                                    max_to=self.scalars["minus one"])])
+
     def turn(self) -> None:
         """Turn the pairs (i, i + E/2) of queries and keys, and find the largest magnitude of each row."""
-        shape, half, products = self.shape, self.row // 2, self.areas["products"].addr
-        angles = self.areas["angles"].addr
-        low, high = Floats(self.at, self.row), Floats(self.at + half, self.row)
-        wait = [Semaphore.IN_FULL] if isinstance(self.source, Dram) else []
-        cos, sin = Floats(angles), Floats(angles + half)
-        self.emitter.passes(rope(shape.heads + shape.kv_heads, shape.head_dim // 2, low, high, cos, sin, low, high,
-                                 products=(Floats(products, self.row), Floats(products + half, self.row)),
-                                 amax=self.scalars["magnitude"]), wait)
+        shape, angles = self.shape, self.areas["angles"].addr
+        self.emitter.passes(
+            rope_in_place(shape.heads + shape.kv_heads, shape.head_dim // 2, self.at, self.areas["products"].addr, Floats(angles),
+                          Floats(angles + self.row // 2), minus_one=self.scalars["minus one"], amax=self.scalars["magnitude"]),
+            [Semaphore.IN_FULL] if isinstance(self.source, Dram) else [])
 
     def append(self, cache: Address) -> None:
         """Round everything; append keys and values to the layer's cache, and wait for that."""
