@@ -4,6 +4,7 @@ Commands are taken in program order, each unit keeping its own clock. What a uni
 `sw.engines` and `hw.timing` say how long, this file says when it can start. Goal: within 2 % of the RTL.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.config import AcceleratorConfig, ceil_div
+from hw.engines.hybrid import MODE_STREAM, STREAM_BEATS
 from hw.isa import ANGLE_RECORD_BYTES, INSTRUCTION_BYTES, SEMAPHORES, Opcode, StreamUse, Unit, VectorSource
 from hw.timing import (
     FETCH_LINE_BYTES,
@@ -168,6 +170,8 @@ class _Model:
         self.engine = engine_runtime(config).timing(config)
         self.next = dict.fromkeys(Unit, 0.0)    # when each unit can take another command
         self.semaphores: list[list[float]] = [[] for _ in range(SEMAPHORES)]
+        self.streams: deque[float] = deque()    # when weights that go past the scratchpad are there, if the engine takes them
+        self.places = 0.0                       # cycles that the bursts in flight cover
         self.read_bus = 0.0         # end of the last read beat
         self.turned = 0.0           # end of the last transposed beat; plain ones come after it
         self.write_bus = 0.0
@@ -198,8 +202,10 @@ class _Model:
             steps = rows * ceil_div(written * row_bytes, beat)
             self.read_bus = done = max(self.read_bus, first, self.turned) + max(duration, steps)
         # The next command is taken when the last burst of this one has its place.
-        places = config.outstanding_reads * max(longest * written / memory.bandwidth, held)
-        self.next[Unit.LOAD] = max(at + bursts, self.read_bus - places)
+        self.places = config.outstanding_reads * max(longest * written / memory.bandwidth, held)
+        self.next[Unit.LOAD] = max(at + bursts, self.read_bus - self.places)
+        if fields["stream"]:
+            self.streams.append(self.read_bus - rows * beats)
         return done + 2
 
     def _angles(self, at: float, fields: Mapping[str, int]) -> float:
@@ -227,8 +233,12 @@ class _Model:
     def matrix(self, at: float, fields: Mapping[str, int]) -> float:
         """Back to back, as the engine's own model says."""
         self.macs += fields["m"] * fields["n"] * fields["k"]
-        done = self.engine.command(at, fields)
+        streams = self.config.weight_stream and fields["mode"] & MODE_STREAM and self.streams
+        done = self.engine.command(max(at, self.streams.popleft()) if streams else at, fields)
         self.next[Unit.MATRIX] = self.engine.next
+        if streams:                         # what the engine has no room for waits on the bus
+            self.read_bus = max(self.read_bus, done - STREAM_BEATS)
+            self.next[Unit.LOAD] = max(self.next[Unit.LOAD], self.read_bus - self.places)
         return done
 
     # Commands ---------------------------------------------------------------------------------------------------
