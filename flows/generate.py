@@ -12,7 +12,9 @@ from flows.profile import ProfiledDevice, ProfiledSession
 from sw.device import Session
 from sw.generate import CompiledModel, Generator, Step, check_length
 from sw.golden.device import GoldenDevice
+from sw.kernels.transformer.traffic import decode_bytes
 from sw.perf import MemoryModel, Prediction, predict
+from sw.program import RESYNC
 from sw.sampling import Sampler
 
 __all__ = ["Generation", "Phase", "generate"]
@@ -34,6 +36,8 @@ class Phase:
     counters : dict of str to int
     kernels, predicted_kernels : dict of str to int
         Cycles by kernel: sampled (see `flows.profile`), and by `sw.perf`.
+    read, written : dict of str to int
+        Bytes by `sw.kernels.transformer.traffic`, where activations stay on the chip: all but instructions.
     """
 
     runs: int = 0
@@ -44,6 +48,8 @@ class Phase:
     counters: Counter[str] = field(default_factory=Counter)
     kernels: Counter[str] = field(default_factory=Counter)
     predicted_kernels: Counter[str] = field(default_factory=Counter)
+    read: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)
 
     def add(self, step: Step, seconds: float, kernels: dict[str, int]) -> None:
         """Add a run."""
@@ -53,6 +59,12 @@ class Phase:
         self.seconds += seconds
         self.counters.update(step.result.counters)
         self.kernels.update(kernels)
+
+    def add_bytes(self, compiled: CompiledModel, step: Step) -> None:
+        """Add the bytes of a token by their formula."""
+        found = decode_bytes(compiled.config, compiled.memory, step.position, resync=bool(step.args.get(RESYNC)))
+        self.read.update(found.read)
+        self.written.update(found.written)
 
     def add_prediction(self, prediction: Prediction) -> None:
         """Add what a run was predicted to take."""
@@ -115,6 +127,20 @@ class Generation:
         return [{"name": name, "prefill_cycles": prefill[name], "cycles_per_token": self.per_token(decode[name]) or 0.0}
                 for name in {**prefill, **decode}]
 
+    @property
+    def bytes_per_token(self) -> dict[str, dict[str, float]] | None:
+        """Bytes "read" and "written" for each token after the prompt, by term; None where activations do not stay on the chip.
+
+        "instructions" are what the counters have besides, where the device has them.
+        """
+        decode, runs = self.decode, self.decode.runs
+        if not decode.read:
+            return None
+        found = {"read": dict(decode.read), "written": dict(decode.written)}
+        if self.timed:
+            found["read"]["instructions"] = decode.counters["bytes_read"] - sum(decode.read.values())
+        return {way: {name: count / runs for name, count in terms.items()} for way, terms in found.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return what was made and what it took, as plain JSON types."""
         prefill, decode, timed = self.prefill, self.decode, self.timed
@@ -130,6 +156,7 @@ class Generation:
             "weight_bytes": self.compiled.weight_bytes, "bytes_read": read if timed else None,
             "bytes_written": prefill.counters["bytes_written"] + decode.counters["bytes_written"],
             "bytes_read_per_token": self.per_token(decode.counters["bytes_read"]),
+            "bytes_written_per_token": self.per_token(decode.counters["bytes_written"]), "bytes_per_token": self.bytes_per_token,
             "kernels": self.kernels, "kernels_by": "sampled" if timed else "predicted",
             "tokens_per_second": decode.runs / decode.seconds if timed and decode.runs else None,
             "sim_cycles_per_second": (prefill.cycles + decode.cycles) / self.run_seconds if timed else None,
@@ -167,6 +194,7 @@ def generate(compiled: CompiledModel, device: ProfiledDevice | None, prompt: Seq
     check_length(len(prompt), count, compiled.context)
     found = Generation(compiled=compiled)
     golden, size = GoldenDevice(compiled.config), len(compiled.dram)
+    stays = compiled.memory.on_chip(compiled.config) is not None
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         sim: ProfiledSession | None = None
         checked: CheckedSession | None = None
@@ -187,6 +215,8 @@ def generate(compiled: CompiledModel, device: ProfiledDevice | None, prompt: Seq
             for step in generator.feed(tokens):
                 seconds = 0.0 if sim is None else sim.run_seconds - found.run_seconds
                 phase.add(step, seconds, {} if sim is None else sim.kernels)
+                if stays and phase is found.decode:
+                    phase.add_bytes(compiled, step)
                 predictions.append((phase, pool.submit(predict, compiled.config, step.program, step.args, memory)))
                 if checked is not None:
                     found.match, found.replay = checked.match, checked.replay

@@ -179,6 +179,11 @@ def _show(args: argparse.Namespace, found: Generation, answer: dict[str, Any]) -
             cells += [f"{kernel[key]:,.0f}", f"{kernel[key] / total:.1%}"] if total else ["–", "–"]
         kernels.add_row(escape(kernel["name"]), *cells)
     console.print(kernels)
+    if found.bytes_per_token:
+        moved = _table("bytes of each token", "", "read", "written")
+        for name in {**found.bytes_per_token["read"], **found.bytes_per_token["written"]}:
+            moved.add_row(name, *(f"{found.bytes_per_token[way].get(name, 0):,.0f}" for way in ("read", "written")))
+        console.print(moved)
     if found.timed:
         console.print(f"cycles: counted by the hardware; by kernel: its program counter every {SAMPLE_CYCLES} cycles")
         console.print("match: all memory after every run, logits included, against the golden device")
@@ -223,6 +228,7 @@ def _figures(found: Generation) -> Iterator[tuple[str, str, str, str]]:
         yield row(f"of the weights' {weights:,}", *(total / weights for total in read),
                   read[1] / runs / weights if runs else None, form=".2f")
         seconds = [part.seconds for part in parts]
+        yield each("bytes written", [part.counters["bytes_written"] for part in parts])
         yield row("seconds of simulation", *seconds, seconds[1] / runs if runs else None, form=".2f")
         yield row("tokens/s of simulation", *(part.tokens / part.seconds if part.runs else None for part in parts), form=".2f")
         verdict = "exact" if found.match else "DIFFERS"
