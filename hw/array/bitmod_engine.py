@@ -36,8 +36,9 @@ class BitmodEngine(wiring.Component):
                                  └▶ BitmodSteps ───────────────────────┘
 
     Output-stationary inside: a tile of up to R rows × C outputs goes over all of K, the products of each group go to the
-    accumulator, which adds them and saturates. Those of int8 activations are in units of the weights, FP4 and FP3 in halves: the scales of the columns
-    have the factor 0.5; float32 ones are what they are. Plain weights are added over as much of K as the longest group of any mode has (128 without one).
+    accumulator, which adds them and saturates. Those of int8 activations are in units of the weights, FP4 and FP3 in halves: the
+    scales of the columns have the factor 0.5; float32 ones are what they are. Plain weights are added over as much of K as the
+    longest group of any mode has (128 without one).
 
     Operands lie as for the systolic engine with weights stationary; packed weights as `WeightStream` says. Rows beyond M are
     computed and not written, columns beyond N are written as zero. Steps follow each other as
@@ -69,7 +70,7 @@ class BitmodEngine(wiring.Component):
 
     Reference
     ---------
-    Chen et al., BitMoD, HPCA 2025. Differs: int8 activations, integer sums, how operands lie and are buffered.
+    Chen et al., BitMoD, HPCA 2025. Differs: int8 activations and integer sums too, how operands lie and are buffered.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -79,8 +79,8 @@ def _check(config: AcceleratorConfig) -> None:
                           f"{config.dataflows!r}")
     mechanism = config.protection_of("engine.mesh")
     if mechanism != "none":
-        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for the floating-point engine, which has no "
-                          f"mesh, not {mechanism!r}")
+        raise ConfigError("AcceleratorConfig.protection must ask 'none' of engine.mesh for the floating-point engine, which has "
+                          f"no mesh, not {mechanism!r}")
 
 
 FLOAT = EngineInfo(
