@@ -11,7 +11,7 @@ from hw.system import SYSTEM_PRESETS, SystemConfig
 
 __all__ = ["system_from"]
 
-_CHANGES = ("channels", "link_bytes", "placement")
+_CHANGES = ("channels", "link_bytes", "placement", "split")
 
 
 def system_from(args: argparse.Namespace) -> SystemConfig | None:
@@ -52,6 +52,8 @@ def _change(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set must name one of {', '.join(_CHANGES)} for a system, not {name!r}")
     if name == "placement":             # KERNEL:DEVICE,…
         return name, tuple(tuple(rule.split(":")) for rule in value.split(",") if rule)
+    if name == "split":
+        return name, value
     try:
         return name, int(value, 0)
     except ValueError:

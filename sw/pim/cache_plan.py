@@ -1,7 +1,8 @@
 """K and V of a model over the channels of a PIM: which channel has which head, and where; decode attention as a program.
 
-Heads go to the channels in turn. Attention of one head is computed by one channel alone, so results do not depend on the number
-of channels. A token's K and V are appended by the very list that attends to them.
+By heads: they go to the channels in turn. Attention of one head is computed by one channel alone, so results do not depend on
+the number of channels. By tokens: they go to the channels in turn, of all heads; each channel attends to its own, and the parts
+are merged (`sw.pim.merge_list`), with its roundings. A token's K and V are appended by the very list that attends to them.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from hw.config import ceil_div
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from hw.pim.isa import PimOpcode
+from hw.system import SPLITS
 from sw.pim.assembler import command
 from sw.pim.attention_list import HeadPlan, append_token, attention, setup
 from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
@@ -20,7 +22,6 @@ from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
 __all__ = ["CachePlan", "attention_inputs", "attention_outputs", "attention_program"]
 
 Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CachePlan:
@@ -37,6 +38,8 @@ class CachePlan:
         Tokens for which there is room.
     addr : int
         First byte in every channel, at a row of all sets.
+    split : str
+        One of `hw.system.SPLITS`.
 
     Raises
     ------
@@ -52,10 +55,13 @@ class CachePlan:
     head_dim: int
     max_tokens: int
     addr: int = 0
+    split: str = "heads"
 
     def __post_init__(self) -> None:
         """Check that everything fits."""
-        if self.kv_heads % self.channels:
+        if self.split not in SPLITS:
+            raise ConfigError(f"CachePlan.split must be one of {', '.join(SPLITS)}, not {self.split!r}")
+        if self.split == "heads" and self.kv_heads % self.channels:
             raise ConfigError(f"CachePlan.kv_heads must be a multiple of the {self.channels} channels, not {self.kv_heads!r}")
         if self.addr % grid_bytes(self.config):
             raise ConfigError(f"CachePlan.addr must be a multiple of {grid_bytes(self.config)}, a row of all sets, "
@@ -69,12 +75,17 @@ class CachePlan:
     @property
     def heads(self) -> int:
         """Heads of a layer in each channel."""
-        return self.kv_heads // self.channels
+        return self.kv_heads // self.channels if self.split == "heads" else self.kv_heads
+
+    @property
+    def parts(self) -> int:
+        """Channels that a head's tokens are spread over."""
+        return 1 if self.split == "heads" else self.channels
 
     @property
     def head_bytes(self) -> int:
-        """Bytes of one head's K and V, whole rows of all sets."""
-        half = self.max_tokens * self.head_dim * self.config.kv_bits // 8
+        """Bytes of one head's K and V in a channel, whole rows of all sets."""
+        half = ceil_div(self.max_tokens, self.parts) * self.head_dim * self.config.kv_bits // 8
         return 2 * ceil_div(half, grid_bytes(self.config)) * grid_bytes(self.config)
 
     @property
@@ -82,26 +93,35 @@ class CachePlan:
         """First byte behind all heads in every channel."""
         return self.addr + self.layers * self.heads * self.head_bytes
 
-    def channel(self, head: int) -> int:
-        """Return the channel of a head."""
-        return head % self.channels
+    def channels_of(self, head: int) -> list[int]:
+        """Return the channels that have a head's tokens, in the order of the first of them."""
+        return [head % self.channels] if self.split == "heads" else list(range(self.channels))
+
+    def heads_of(self, channel: int) -> list[int]:
+        """Return the heads of a channel."""
+        return list(range(channel, self.kv_heads, self.channels)) if self.split == "heads" else list(range(self.kv_heads))
 
     def address(self, layer: int, head: int, *, value: bool = False) -> int:
-        """Return where a head's K, or V, begins in its channel."""
-        number = layer * self.heads + head // self.channels
+        """Return where a head's K, or V, begins in its channels."""
+        number = layer * self.heads + (head // self.channels if self.split == "heads" else head)
         return self.addr + number * self.head_bytes + value * self.head_bytes // 2
 
     def head(self, layer: int, head: int) -> HeadPlan:
-        """Return the plan of a head in its channel."""
-        return HeadPlan(config=self.config, head=head // self.channels % self.config.heads, head_dim=self.head_dim,
-                        group=self.group, max_tokens=self.max_tokens,
+        """Return the plan of a head in its channels."""
+        return HeadPlan(config=self.config, head=(head // self.channels if self.split == "heads" else head) % self.config.heads,
+                        head_dim=self.head_dim, group=self.group, max_tokens=ceil_div(self.max_tokens, self.parts),
                         first_row=self.address(layer, head) // grid_bytes(self.config))
+
+    def share(self, channel: int, tokens: int) -> int:
+        """Return how many of the first `tokens` tokens a channel has, of each of its heads."""
+        return tokens if self.parts == 1 else max(0, (tokens - channel + self.parts - 1) // self.parts)
 
 
 def attention_program(plan: CachePlan, layer: int, tokens: int, scale: np.float32) -> PimProgram:
     """Return the program that appends a layer's token, the `tokens`-th, and attends to all of them.
 
-    Its inputs are "k<head>", "v<head>", "q<head>" and "zeros", its outputs "o<head>".
+    Its inputs are "k<head>", "v<head>", "q<head>" and "zeros". Its outputs are "o<head>"; where tokens are spread, of each part
+    that has any "p<head>.<channel>", not divided yet, and "s<head>.<channel>", whose lanes 0 and 1 are m and l.
 
     Raises
     ------
@@ -113,12 +133,25 @@ def attention_program(plan: CachePlan, layer: int, tokens: int, scale: np.float3
     lists, regions, inputs, outputs = [], [], [], []
     for channel in range(plan.channels):
         words: list[int] = []
-        for head in range(channel, plan.kv_heads, plan.channels):
+        here, before = (plan.share(channel, count) for count in (tokens, tokens - 1))
+        for head in plan.heads_of(channel) if here else ():
             one = plan.head(layer, head)
-            words += [*setup(one, tokens - 1, scale), *append_token(one), *map(int, attention(one, tokens)[:-1])]
-            inputs += [PimStream(name=name, channel=channel, kind=kind, count=one.query_slices) for name, kind in (
-                (f"k{head}", "x"), (f"v{head}", "x"), ("zeros", "entries"), (f"q{head}", "x"))]
-            outputs.append(PimStream(name=f"o{head}", channel=channel, kind="entries", count=one.query_slices))
+            streams = [("zeros", "entries"), (f"q{head}", "x")]
+            words += setup(one, before, scale)
+            if here > before:
+                words += append_token(one)
+                streams = [(f"k{head}", "x"), (f"v{head}", "x"), *streams]
+            listed = list(map(int, attention(one, here)[:-1]))
+            inputs += [PimStream(name=name, channel=channel, kind=kind, count=one.query_slices) for name, kind in streams]
+            if plan.parts == 1:
+                words += listed
+                outputs.append(PimStream(name=f"o{head}", channel=channel, kind="entries", count=one.query_slices))
+            else:               # without what divides by l, which is the last but one
+                entry = one.query_slices
+                words += [*listed[:-2], listed[-1], command(PimOpcode.STS, aidx=entry, xidx=one.head),
+                          command(PimOpcode.RDACC, aidx=entry)]
+                outputs += [PimStream(name=f"p{head}.{channel}", channel=channel, kind="entries", count=entry),
+                            PimStream(name=f"s{head}.{channel}", channel=channel, kind="entries", count=1)]
             regions.append(PimRegion(name=f"K and V of head {head}", channel=channel, addr=plan.address(layer, head),
                                      size=plan.head_bytes, role="scratch"))
         lists.append(np.array([*words, command(PimOpcode.EOC)], np.uint64))
@@ -141,7 +174,7 @@ def attention_inputs(plan: CachePlan, queries: Floats, keys: Floats, values: Flo
 
 
 def attention_outputs(plan: CachePlan, outputs: dict[str, npt.NDArray[np.uint8]]) -> Floats:
-    """Return (kv_heads · group, dh) float32 of a program's outputs."""
+    """Return (kv_heads · group, dh) float32 of the outputs "o<head>" of a program."""
     config, rows = plan.config, []
     for head in range(plan.kv_heads):
         entries = outputs[f"o{head}"].view(np.float32).reshape(-1, config.rows_x, config.lanes)
