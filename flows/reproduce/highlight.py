@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import geometric_mean
 
 from flows.measure import measure
+from flows.reproduce.dual_side import simulated_rows, speed_rows
 from flows.reproduce.options import Options
 from flows.reproduce.quality import calibrated_points
 from flows.reproduce.row import Row, not_asked
@@ -36,7 +37,9 @@ def rows(options: Options) -> Iterator[Row]:
     yield from _speedups()
     yield from _cycles()
     yield from _storage()
+    yield from speed_rows()
     yield from _simulated(options)
+    yield from simulated_rows(options)
     yield from _areas(options)
     yield from _quality(options)
     yield _energy_delay()
