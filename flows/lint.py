@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from flows.emit import Emission
 from flows.toolchain import ToolError, verilator, verilator_root
 
 __all__ = ["ALLOWED", "LintReport", "icarus", "lint"]
@@ -56,12 +56,25 @@ def _messages(text: str, pattern: str) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if re.search(pattern, line))
 
 
-def lint(emission: Emission, *, need_icarus: bool = False) -> LintReport:
+class _Emitted(Protocol):
+    """Verilog with its top module, and models of the memory macros, if there are any."""
+
+    @property
+    def verilog(self) -> str: ...
+
+    @property
+    def models(self) -> str: ...
+
+    @property
+    def top(self) -> str: ...
+
+
+def lint(emission: _Emitted, *, need_icarus: bool = False) -> LintReport:
     """Lint the Verilog of `emission` and its memory models.
 
     Parameters
     ----------
-    emission : Emission
+    emission : Emission, or PimEmission
     need_icarus : bool
         Whether Icarus must be there; without, it runs where it is installed.
 

@@ -51,6 +51,16 @@ class PimEmission:
     verilog: str
     kept: tuple[str, ...] = ()
 
+    @property
+    def top(self) -> str:
+        """Name of the top module."""
+        return str(self.manifest["top"])
+
+    @property
+    def models(self) -> str:
+        """Models of memory macros: there are none."""
+        return ""
+
 
 def pim_sources() -> list[Path]:
     """Return the files that decide what a logic die is."""

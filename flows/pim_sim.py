@@ -12,6 +12,7 @@ lock, so they can run in threads.
 """
 
 import ctypes
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +39,10 @@ WATCHDOG_CYCLES = 200_000
 _SETS = 16                  # that `grp` of a command names; rows beyond the last are of the next
 _COUNTERS = ("active", "stall_row", "stall_refresh", "stall_credit", "stall_hazard")
 _DONE, _HANG, _DRAM, _STREAM, _MODEL = range(5)
-_TOP = "pim_top"
-_APART = "".join(f'no_inline -module "{PIM_TOP}_{pattern}"\n' for pattern in ("multiplier_*", "adder_*", "saturating_add*"))
+_TOP = "simulated"
+_SHARED = re.compile(r"^module (pim_\w+)\((.*?)\);", re.MULTILINE | re.DOTALL)
+_INPUT = re.compile(r"input +wire +(?:\[[^]]*\] +)?(\w+)")
+_OPTIONS = ("-fno-dfg",)            # see `_control`
 
 # Name in the harness, direction, port of the core. Ports without bits are not there.
 _PORTS = (
@@ -124,6 +127,19 @@ def _wrapper(ports: Sequence[dict[str, Any]]) -> str:
             + f"  {PIM_TOP} core(\n    .clk(clk),\n    .rst(rst),\n" + ",\n".join(bound) + "\n  );\nendmodule\n")
 
 
+def _control(verilog: str) -> str:
+    """Return a control file by which blocks with hundreds of instances (`hw.share`) are compiled once each, as functions.
+
+    Verilator tells instances apart where it replaces an input by what drives it, or optimizes across them: so inputs are kept,
+    and its data flow graph is off. Full size is compiled so in minutes, not in hours.
+    """
+    lines = ['no_inline -module "pim_*"\n']
+    for module, ports in _SHARED.findall(verilog):
+        lines += [f'public_flat_rd -module "{module}" -var "{name}"\n' for name in _INPUT.findall(ports)
+                  if name not in ("clk", "rst")]
+    return "".join(lines)
+
+
 class PimSim:
     """The RTL of one pseudo-channel; emitted and built when a session is first opened.
 
@@ -149,10 +165,10 @@ class PimSim:
         widths = {port["name"]: port["width"] for port in emission.manifest["ports"]}
         path, _ = build_model(
             "pim", config.digest(), _wrapper(emission.manifest["ports"]) + emission.verilog, _TOP, waves=None, vpi=False,
-            control=_APART, main=DRAM_HEADER.with_name("pim_core.cpp"), companions=(DRAM_HEADER,),
+            control=_control(emission.verilog), main=DRAM_HEADER.with_name("pim_core.cpp"), companions=(DRAM_HEADER,),
             defines=(*DRAM_DEFINES, f"-DHEDDLE_WORD_BYTES={widths['host_in__payload'] // 8}",
                      f"-DHEDDLE_BURST_BYTES={config.burst_bytes * config.streams}"),
-            link=("-shared", "-Wl,-Bsymbolic"), output="libpim.so")
+            link=("-shared", "-Wl,-Bsymbolic"), output="libpim.so", options=_OPTIONS)
         library = ctypes.CDLL(str(path))
         pointer, u64 = ctypes.c_void_p, ctypes.c_uint64
         for name, result, arguments in (

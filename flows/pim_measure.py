@@ -1,0 +1,160 @@
+"""Products and attention of one simulated channel of a PIM, held to the golden machine and timed against the cycle laws."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.pim_sim import PimRun, PimSession, PimSim
+from hw.config import ceil_div
+from hw.errors import ConfigError
+from hw.pim.isa import PimOpcode, PimRegister
+from sw.golden.pim.attention import score_scale
+from sw.golden.pim.machine import PimMachine
+from sw.pim.assembler import command
+from sw.pim.attention_list import HeadPlan, attention, setup
+from sw.pim.cycles import attention_bursts, gemm_cycles, tck_to_cycles
+from sw.pim.plain import PLAIN_TYPES
+
+__all__ = ["PimTiming", "measure_attention", "measure_gemm"]
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PimTiming:
+    """How long something took on the RTL, and how long its law says.
+
+    Attributes
+    ----------
+    cycles : float
+        PIM cycles from the first burst that is read to the last, its interval included.
+    law : float
+        The same by the closed form of `sw.pim.cycles`.
+    total : int
+        PIM cycles of the whole list, host words included.
+    run : PimRun
+    """
+
+    cycles: float
+    law: float
+    total: int
+    run: PimRun
+
+    @property
+    def ratio(self) -> float:
+        """Measured over law."""
+        return self.cycles / self.law
+
+
+class _Pair:
+    """A session and the golden machine over memory of the same contents."""
+
+    def __init__(self, sim: PimSim, seed: int):
+        self.sim, self.config = sim, sim.config
+        self.session: PimSession = sim.open()
+        self.machine = PimMachine(sim.config)
+        self.rng = np.random.default_rng(seed)
+
+    def values(self, *shape: int) -> Floats:
+        return self.rng.standard_normal(shape).astype(PLAIN_TYPES[self.config.wtype]).astype(np.float32)
+
+    def fill(self, grp: int, row: int) -> None:
+        """Put random weights into a row of both."""
+        values = self.values(self.config.dram.columns, self.config.burst_weights)
+        self.machine.write_row(grp, row, values)
+        self.session.row(grp, row)[:] = values.astype(PLAIN_TYPES[self.config.wtype]).view(np.uint8)
+
+    def run(self, words: list[int], sent: list[tuple[str, Floats]], *, lanes: int) -> PimRun:
+        """Run a list on both and compare so many lanes of each entry; `sent` are slices and entries and their formats."""
+        host_in = [self.sim.host_words(part.astype(PLAIN_TYPES[kind])) for kind, part in sent]
+        run = self.session.run(words, np.concatenate(host_in))
+        for _, part in sent:
+            self.machine.host_in.extend(part)
+        for of, settings in self.machine.steps(words):
+            self.machine.execute(of, settings)
+        found, expected = self.sim.entries(run.host_out), np.array(self.machine.host_out)
+        if not np.array_equal(found[:, :, :lanes], expected[:, :, :lanes]):
+            raise RuntimeError("the channel must leave what the golden machine leaves, and it does not")
+        return run
+
+
+def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, refresh: bool = True, seed: int = 1) -> PimTiming:
+    """Multiply X rows of k elements with k × outputs weights of one channel, in tiles of `k_tile`, each output's bursts together.
+
+    Parameters
+    ----------
+    sim : PimSim
+    k : int
+        A multiple of k_tile, or less and a power of two of bursts.
+    outputs : int
+        As many as entries of the output buffer, at most.
+    ping_pong : bool
+        Rows go over the sets of banks in turn; else all are in one set.
+    refresh : bool
+        Refreshes come when they are due; else the list is one composite, during which they are put off: at most 128 commands.
+    seed : int
+        Of weights and X.
+
+    Raises
+    ------
+    ConfigError
+        If the sizes do not fit.
+    RuntimeError
+        If a result is not the golden machine's.
+    """
+    config = sim.config
+    tile = min(k, config.k_tile)
+    bursts, columns = tile // config.burst_weights, config.dram.columns
+    rows = ceil_div(outputs * bursts, columns)              # of a tile
+    if k % tile or tile % config.burst_weights or columns % bursts or outputs * bursts % columns or outputs > config.obuf_entries:
+        raise ConfigError(f"k and outputs must be whole tiles, bursts and rows, and fit the output buffer, not {k} and {outputs}")
+    pair = _Pair(sim, seed)
+    slices, sets, tiles = tile // config.lanes, min(16, config.row_sets), k // tile
+    load = [command(PimOpcode.WRX, xidx=index % 2 * slices, cnt=slices - 1) for index in range(tiles)]
+    body, number = [], 0
+    for index in range(tiles):
+        if index >= 2:                                      # into the half that nobody uses any more
+            body.append(load[index])
+        for row in range(rows):
+            of_set, of_row = (number % sets, number // sets) if ping_pong else (0, number)
+            pair.fill(of_set, of_row)
+            body.append(command(PimOpcode.MAC, grp=of_set, row=of_row, cnt=columns - 1, xidx=index % 2 * slices,
+                                aidx=row * columns // bursts, clr=int(index == 0), last=1))
+            number += 1
+    words = [command(PimOpcode.SETM, aidx=PimRegister.K_BURSTS, value=bursts), *load[:2]]
+    if not refresh:
+        if len(body) > 128:
+            raise ConfigError(f"a list without refreshes must have at most 128 commands, not {len(body)}")
+        words += [command(PimOpcode.BARRIER), command(PimOpcode.HEADER, cnt=len(body) - 1)]
+    words += body
+    for first in range(0, outputs, 128):
+        words.append(command(PimOpcode.RDACC, aidx=first, cnt=min(128, outputs - first) - 1))
+    x = pair.values(tiles * slices, config.rows_x, config.lanes)
+    run = pair.run([*words, command(PimOpcode.EOC)], [(config.xtype, x)], lanes=1)
+    law = gemm_cycles(config, config.rows_x, k, outputs, ping_pong=ping_pong, refresh=refresh)
+    return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)
+
+
+def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, seed: int = 1) -> PimTiming:
+    """Attend with X query rows to `tokens` tokens of one head; the law counts the bursts of K and V alone.
+
+    Raises
+    ------
+    ConfigError
+        If the sizes do not fit.
+    RuntimeError
+        If a result is not the golden machine's.
+    """
+    config = sim.config
+    plan = HeadPlan(config=config, head=0, head_dim=head_dim, group=config.rows_x, max_tokens=tokens)
+    pair = _Pair(sim, seed)
+    for first in (plan.first_row, plan.value_row):
+        for row in range(ceil_div(tokens, plan.tokens_a_row)):
+            pair.fill(*pair.machine.place(first, row))
+    words = [*setup(plan, tokens, score_scale(head_dim)), *map(int, attention(plan, tokens))]
+    shape = plan.query_slices, config.rows_x, config.lanes
+    run = pair.run(words, [("float32", np.zeros(shape, np.float32)), (config.xtype, pair.values(*shape))],
+                   lanes=config.lanes)
+    law = 2 * attention_bursts(config, tokens, head_dim) * config.pim_per_burst
+    return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)
