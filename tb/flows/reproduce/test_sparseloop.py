@@ -13,7 +13,7 @@ from flows.reproduce.sparseloop import rows
 def test_what_must_be_met_is():
     found = list(rows(Options()))
     assert not [row.quantity for row in found if not row.holds]
-    assert sum(row.target is not None for row in found) == 3 + 3 + 10 + 8
+    assert sum(row.target is not None for row in found) == 3 + 3 + 10 + 10 + 8
     masks = [row for row in found if row.ours is None]
     assert [row.paper for row in masks] == [1702140, 1499682, 1144158, 1457458, 1677684, 1821557, 948572, 775316]
     assert all("--data DIR" in row.note for row in masks)
