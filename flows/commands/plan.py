@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> bool:
     if args.out.suffix != ".json" or not args.out.parent.is_dir():
         raise ValueError(f"-o must be a .json file in a folder that exists, not {str(args.out)!r}")
     model = LlamaModel(args.model)
+    weight_layout(config, model.config.vocab, model.config.hidden, args.head)       # refuses what the config does not have
     layers = (model.checkpoint.layer(number) for number in range(model.config.layers))
     plan, choices = sensitive_plan(config, layers, args.weights, args.share, args.head)
     total = sum(choice.channels * choice.inputs for choice in choices)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from flows.reproduce.gemm import SHAPES, gemm_cycles, how
 from flows.reproduce.options import Options
-from flows.reproduce.quality import evaluations
+from flows.reproduce.quality import Instead, evaluations
 from flows.reproduce.row import Row, not_asked
 from hw.config import AcceleratorConfig
 from hw.engines.bitvert import BITVERT_LANES, BITVERT_RECORD, bitvert_formats, bitvert_paper_speedup, bitvert_tile_cycles
@@ -22,19 +22,25 @@ from sw.engines.bitvert import split_order
 from sw.formats import dequantize, quantize
 from sw.formats.columns import decode_groups, encode_groups, sensitive_channels
 from sw.formats.rows import quantize_rows
+from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
 from sw.models.llama_weights import LAYER_TENSORS, LlamaCheckpoint
+from sw.models.sensitivity import sensitive_plan
 
 __all__ = ["rows"]
 
+Matrices = dict[tuple[int, str], npt.NDArray[np.float32]]
+
 _PRESET = "bitvert-16x32"
+_PLANNED = "bitvert-8x8"                # its spans of 64 channels fit small models, whose matrices have 128 outputs
 _SETTINGS = {                       # format, share of channels that keep eight columns, compression, speedup of whole models
     "conservative": ("bbs-average-g32", 0.1, 1.29, 2.48),
     "moderate": ("bbs-shift-g32", 0.2, 1.66, 3.03),
 }
 _MIXED = {"conservative": "bbs-average-g32-1of8", "moderate": "bbs-shift-g32-1of4"}      # what the engine runs of them
 _COLUMNS = {"int8": 8, "bbs-average-g32": 6, "bbs-shift-g32": 4}
-_LINEARS = (("q", "k", "v"), ("o",), ("gate",), ("up",), ("down",))     # what lies in one matrix; gate and up in tiles of 128
+_LINEARS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}    # what lies in one matrix
+_TILE = 128
 _PE_RATIO = 739.6 / 532.8                                               # BitVert to Stripes, 28 nm, 800 MHz
 _ERRORS = {("average", 2): 1.03, ("shift", 2): 0.72, ("average", 4): 15.2, ("shift", 4): 9.0}
 _ROUNDED = {2: 1.49, 4: 21.3}
@@ -182,7 +188,7 @@ def _frame(options: Options) -> Iterator[Row]:
 # Quality ------------------------------------------------------------------------------------------------------------
 
 
-def _split(checkpoint: LlamaCheckpoint, name: str, kept: float) -> dict[tuple[int, str], npt.NDArray[np.float32]]:
+def _split(checkpoint: LlamaCheckpoint, name: str, kept: float) -> Matrices:
     """Return the matrices of all layers in a format, the most sensitive channels of the model in int8."""
     matrices = {(index, part): getattr(checkpoint.layer(index), part)
                 for index in range(checkpoint.config.layers) for part in LAYER_TENSORS if not part.endswith("norm")}
@@ -194,24 +200,60 @@ def _split(checkpoint: LlamaCheckpoint, name: str, kept: float) -> dict[tuple[in
     return split
 
 
-def _lanes(checkpoint: LlamaCheckpoint, name: str) -> dict[tuple[int, str], npt.NDArray[np.float32]]:
-    """Return the matrices of all layers as the engine has them: the most sensitive one of P channels of a lane in int8."""
+def _planned(checkpoint: LlamaCheckpoint, setting: str) -> tuple[float, float, Matrices]:
+    """Return share of channels with all columns, bits of a weight in memory, and matrices, as `heddle plan` chooses formats."""
+    name, kept, _, _ = _SETTINGS[setting]
+    config = dataclasses.replace(PRESETS[_PLANNED], weight_formats=("int8", name, *(f"{name}-1of{of}" for of in (2, 4, 8))))
+    layers = [checkpoint.layer(index) for index in range(checkpoint.config.layers)]
+    plan, choices = sensitive_plan(config, layers, name, kept)
+    found: Matrices = {}
+    for index, (layer, formats) in enumerate(zip(layers, plan.layers, strict=True)):
+        for linear, parts in _LINEARS.items():
+            pieces = _as_packed([getattr(layer, part) for part in parts], getattr(formats, linear), config.columns)
+            found |= {(index, part): piece for part, piece in zip(parts, pieces, strict=True)}
+    stored = sum(weight_layout(config, choice.channels, choice.inputs, choice.weights).size for choice in choices)
+    weights = sum(choice.channels * choice.inputs for choice in choices)
+    channels = sum(choice.channels for choice in choices)
+    return sum(choice.kept * choice.channels for choice in choices) / channels, 8 * stored / weights, found
+
+
+def _as_packed(parts: list[npt.NDArray[np.float32]], name: str, columns: int) -> list[npt.NDArray[np.float32]]:
+    """Return matrices that lie in one, in a format of the engine; of two, gate and up, tiles come in turn."""
+    ends = np.cumsum([len(part) for part in parts])
+    rows = np.arange(ends[-1])
+    if len(parts) == 2:
+        rows = np.argsort((rows % ends[0] // _TILE * 2 + rows // ends[0]), kind="stable")
+    found = np.empty((ends[-1], parts[0].shape[1]), np.float32)
+    found[rows] = _mixed(np.concatenate(parts)[rows], name, columns)
+    return np.split(found, ends[:-1])
+
+
+def _mixed(matrix: npt.NDArray[np.float32], name: str, columns: int) -> npt.NDArray[np.float32]:
+    """Return a matrix in a format of the engine: of one that mixes channels, the most sensitive one of P of a lane in int8."""
     fmt = format_named(name)
-    assert isinstance(fmt, ColumnFormat)
-    columns = PRESETS[_PRESET].columns
-    pruned = dataclasses.replace(fmt, one_of=1, options=()).name
-    found: dict[tuple[int, str], npt.NDArray[np.float32]] = {}
+    if not isinstance(fmt, ColumnFormat) or fmt.one_of == 1:
+        return dequantize(quantize(matrix, name)).astype(np.float32)
+    found = dequantize(quantize(matrix, dataclasses.replace(fmt, one_of=1, options=()).name)).astype(np.float32)
+    order = split_order(quantize_rows(matrix)[1], columns, fmt.one_of)
+    kept = order[:, 0][order[:, 0] < len(matrix)]
+    found[kept] = dequantize(quantize(matrix[kept], "int8"))
+    return found
+
+
+def _lanes(checkpoint: LlamaCheckpoint, name: str) -> Matrices:
+    """Return the matrices of all layers in one format of the engine."""
+    found: Matrices = {}
     for index in range(checkpoint.config.layers):
         layer = checkpoint.layer(index)
-        for parts in _LINEARS:
-            matrix = np.concatenate([getattr(layer, part) for part in parts])
-            order = split_order(quantize_rows(matrix)[1], columns, fmt.one_of)
-            kept = order[:, 0][order[:, 0] < len(matrix)]
-            mixed = dequantize(quantize(matrix, pruned)).astype(np.float32)
-            mixed[kept] = dequantize(quantize(matrix[kept], "int8"))
-            ends = np.cumsum([len(getattr(layer, part)) for part in parts])[:-1]
-            found |= {(index, part): piece for part, piece in zip(parts, np.split(mixed, ends), strict=True)}
+        for parts in _LINEARS.values():
+            pieces = _as_packed([getattr(layer, part) for part in parts], name, PRESETS[_PRESET].columns)
+            found |= {(index, part): piece for part, piece in zip(parts, pieces, strict=True)}
     return found
+
+
+def _given(checkpoint: LlamaCheckpoint, matrices: Matrices) -> Matrices:
+    """Return matrices that were made before."""
+    return matrices
 
 
 def _quality(options: Options) -> Iterator[Row]:
@@ -220,14 +262,26 @@ def _quality(options: Options) -> Iterator[Row]:
     quantities |= {setting: f"bits of a token over float's, {setting}: {kept:.0%} of the channels keep eight columns"
                    for setting, (_, kept, _, _) in _SETTINGS.items()}
     quantities |= {name: f"bits of a token over float's, {setting}, one command: {name}" for setting, name in _MIXED.items()}
+    planned = {f"{setting}, planned": (setting, f"{{}}, {setting}: formats by linear and layer as `heddle plan` has them")
+               for setting in _SETTINGS}
+    quantities |= {name: text.format("bits of a token over float's") for name, (_, text) in planned.items()}
+    compression = {name: text.format("compression of int8 weights in memory") for name, (_, text) in planned.items()}
     if options.model is None:
-        for quantity in quantities.values():
+        for quantity in (*quantities.values(), *compression.values()):
             yield not_asked(quantity, None, "inferred", "--model DIR", note)
         return
+    made = {name: _planned(LlamaModel(options.model).checkpoint, setting) for name, (setting, _) in planned.items()}
+    for name, (share, bits, _) in made.items():
+        setting = planned[name][0]
+        yield Row(quantity=compression[name], paper=_SETTINGS[setting][2], ours=8 / bits, grade="found",
+                  note=f"{share:.1%} of the channels keep eight columns, with metadata and choices: shares of linears are "
+                  "rounded up to one of 8, of 4, of 2, or all")
     plans = {name: QuantizationPlan.named(weights=name) for name in _COLUMNS}
-    plans |= dict.fromkeys(("float32", *_SETTINGS, *_MIXED.values()), QuantizationPlan())
-    instead = {setting: partial(_split, name=name, kept=kept) for setting, (name, kept, _, _) in _SETTINGS.items()}
+    plans |= dict.fromkeys(("float32", *_SETTINGS, *_MIXED.values(), *planned), QuantizationPlan())
+    instead: dict[str, Instead] = {
+        setting: partial(_split, name=name, kept=kept) for setting, (name, kept, _, _) in _SETTINGS.items()}
     instead |= {name: partial(_lanes, name=name) for name in _MIXED.values()}
+    instead |= {name: partial(_given, matrices=matrices) for name, (_, _, matrices) in made.items()}
     found = evaluations(options, plans, instead)
     for name, quantity in quantities.items():
         yield Row(quantity=quantity, paper=None, ours=found[name].bits / found["float32"].bits, grade="inferred", note=note)

@@ -10,6 +10,7 @@ from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.families import ColumnFormat
 from hw.formats import format_named
+from sw.engines import weight_layout
 from sw.formats.columns import sensitive_channels
 from sw.formats.rows import quantize_rows
 from sw.golden.llama import LlamaLayer
@@ -34,7 +35,8 @@ class Choice:
     sensitive : int
         Channels among the model's most sensitive ones.
     kept : float
-        Share of its channels that keep all columns: of the formats at hand the least that is not below that of sensitive ones.
+        Share of its channels that keep all columns: of the formats at hand whose share is not below that of sensitive ones, that
+        of the one that takes the least memory.
     weights : str
     """
 
@@ -83,7 +85,8 @@ def sensitive_plan(config: AcceleratorConfig, layers: Iterable[LlamaLayer], base
 
     The `share` of the model's channels with the largest scales are the sensitive ones, as in the paper's Algorithm 2. There a
     layer's count is rounded up to whole groups of channels in parallel; here to a share that a format of the engine has, which
-    keeps as many of each lane. Scales are those of the checkpoint's matrices, without the norms' weights.
+    keeps as many of each lane, and packs this linear into the fewest bytes. Scales are those of the checkpoint's matrices,
+    without the norms' weights.
 
     Parameters
     ----------
@@ -114,7 +117,8 @@ def sensitive_plan(config: AcceleratorConfig, layers: Iterable[LlamaLayer], base
     choices = []
     for (number, name, (channels, inputs)), sensitive in zip(places, sensitive_channels(scales, share, 1), strict=True):
         wanted = len(sensitive) / channels
-        kept, weights = next((found for found in shares if found[0] >= wanted), shares[-1])
+        enough = [found for found in shares if found[0] >= wanted] or shares[-1:]
+        kept, weights = min(enough, key=lambda found: (weight_layout(config, channels, inputs, found[1]).size, -found[0]))
         choices.append(Choice(layer=number, linear=name, channels=channels, inputs=inputs, sensitive=len(sensitive), kept=kept,
                               weights=weights))
     names = [choice.weights for choice in choices]

@@ -1,6 +1,7 @@
 """BBS beside its paper: what is quick holds, what is long is asked for, and what is measured is what the figures say."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_quick_rows_hold(monkeypatch):
     assert found["speedup over Stripes where computing binds, moderate: as our engine takes it"] == pytest.approx(3.2)
     assert found["compression of int8 weights, moderate: in memory"] == pytest.approx(1.6)
     assert all(row.note.startswith("not measured: give --") for row in rows if row.ours is None)
-    assert sum(row.ours is None for row in rows) == 7 + 5
+    assert sum(row.ours is None for row in rows) == 7 + 2 + 2 + 5
     assert found["compression of int8 weights, moderate, one command: in memory"] == pytest.approx(8 / 5.25)
     assert found["speedup over Stripes where computing binds, moderate, one command"] == pytest.approx(64 / 21)
 
@@ -50,14 +51,18 @@ def test_speedups_are_of_the_same_gemm(monkeypatch):
 
 def test_quality_and_areas_are_relative(monkeypatch):
     def evaluations(options: Options, plans: Any, instead: Any) -> dict[str, Evaluation]:
-        assert list(instead) == ["conservative", "moderate", "bbs-average-g32-1of8", "bbs-shift-g32-1of4"]
+        assert list(instead) == ["conservative", "moderate", "bbs-average-g32-1of8", "bbs-shift-g32-1of4",
+                                 "conservative, planned", "moderate, planned"]
         return {name: Evaluation(bits=2.0 + 0.5 * index, tokens=1, bits_per_weight=4, seconds=0)
                 for index, name in enumerate(("float32", *(name for name in plans if name != "float32")))}
 
     monkeypatch.setattr(bbs, "evaluations", evaluations)
     areas = {"bitvert": 15, "stripes": 10, "bitvert array": 16, "stripes array": 12}
     monkeypatch.setattr(bbs, "_pe_areas", lambda liberty: areas)
-    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75]
+    monkeypatch.setattr(bbs, "_planned", lambda checkpoint, setting: (0.3, 5.0 if setting == "moderate" else 6.4, {}))
+    monkeypatch.setattr(bbs, "LlamaModel", lambda folder: SimpleNamespace(checkpoint=None))
+    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [
+        1.25, 1.6, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.25]
     ratio, *gains = [row.ours for row in bbs._areas(Options(liberty="generic"))]
     assert ratio == 1.5
     assert gains == pytest.approx([16 / 6.425 / 1.5, 16 / 6.425 * 0.75, 3.2 / 1.5, 3.2 * 0.75])
@@ -90,6 +95,23 @@ def test_lanes_keep_one_of_four():
     kept = np.isin(np.arange(128), largest)[:, None]
     np.testing.assert_array_equal(matrix, np.where(kept, int8, pruned))
     assert [mixed[1, part].shape for part in "qkv"] == [getattr(model.checkpoint.layer(1), part).shape for part in "qkv"]
+
+
+def test_planned_formats_are_those_of_the_plan():
+    """Between a fifth and a third of the channels are int8; gate and up share what their linear has."""
+    model = LlamaModel(Path(__file__).resolve().parents[3] / "models" / "python-llama-1m")
+    share, bits, matrices = bbs._planned(model.checkpoint, "moderate")
+    assert len(matrices) == 5 * 7
+    kept = total = 0
+    for (layer, part), matrix in matrices.items():
+        given = getattr(model.checkpoint.layer(layer), part)
+        int8, pruned = (dequantize(quantize(given, name)).astype(np.float32) for name in ("int8", "bbs-shift-g32"))
+        whole = (matrix == int8).all(axis=1)
+        assert ((matrix == pruned).all(axis=1) | whole).all(), (layer, part)
+        kept, total = kept + int(whole.sum()), total + len(matrix)
+    assert 0.2 <= share < 0.34
+    assert kept / total == pytest.approx(share, abs=0.02)      # rows that are the same in both count as kept
+    assert 4.25 < bits < 6
 
 
 def test_what_is_synthesized(monkeypatch):
