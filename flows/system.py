@@ -98,7 +98,7 @@ class SystemGeneration:
         return {
             "match": self.match, "tokens": self.tokens, "ended": self.ended, "prompt_tokens": self.prefill.tokens,
             "chunk": self.compiled.base.chunk, "context": self.compiled.context, "channels": config.channels,
-            "placement": dict(config.placement), "cycles_by": "counted" if self.timed else "predicted",
+            "split": config.split, "placement": dict(config.placement), "cycles_by": "counted" if self.timed else "predicted",
             "prefill_cycles": {device: self.prefill.cycles[device] for device in DEVICES},
             "cycles_per_token": {device: decode.cycles[device] / steps for device in DEVICES} if steps else None,
             "bytes_transferred": {"prompt": self.prefill.nbytes["transfer"],

@@ -11,13 +11,14 @@ from hw.pim.config import PimConfig
 from hw.pim.presets import pim_preset_named
 from hw.presets import preset_named
 
-__all__ = ["DEVICES", "KERNELS", "SYSTEM_PRESETS", "SystemConfig", "system_named"]
+__all__ = ["DEVICES", "KERNELS", "SPLITS", "SYSTEM_PRESETS", "SystemConfig", "system_named"]
 
 DEVICES = ("array", "pim")
 KERNELS = ("attention", "ffn")
 """Kernels of decode that either device can run: attention over the cache, and the products of the MLP. All others, and all of
 the prompt, are the array's."""
 
+SPLITS = ("heads", "tokens")
 FORMATS = ("float16", "bfloat16", "float8_e4m3fn")
 """Of weights, K and V and of activations on the PIM: what needs no scales beside it."""
 
@@ -35,6 +36,8 @@ class SystemConfig(JsonConfig):
         Pseudo-channels of the PIM that take part.
     placement : tuple of (str, str)
         Each of `KERNELS` and where it runs in decode, one of `DEVICES`; what is not named runs on the array.
+    split : str
+        What goes to the channels in turn, one of `SPLITS`: KV heads, of which there must be a multiple of `channels`, or tokens.
     link_bytes : int
         Bytes that move between the two in a cycle of the array.
 
@@ -48,6 +51,7 @@ class SystemConfig(JsonConfig):
     pim: PimConfig
     channels: int = 2
     placement: tuple[tuple[str, str], ...] = (("attention", "pim"), ("ffn", "pim"))
+    split: str = "heads"
     link_bytes: int = 16
     _where: dict[str, str] = field(init=False, repr=False, compare=False, hash=False)
 
@@ -64,6 +68,7 @@ class SystemConfig(JsonConfig):
         object.__setattr__(self, "_where", where)
         for name, holds, why in (
                 ("channels", 1 <= self.channels <= self.pim.n_pch, f"between 1 and {self.pim.n_pch}, the PIM's pseudo-channels"),
+                ("split", self.split in SPLITS, f"one of {', '.join(SPLITS)}"),
                 ("link_bytes", 1 <= self.link_bytes <= 4096, "between 1 and 4096"),
                 ("placement", len(self.placement) == len(dict(self.placement)), "a device for each kernel, once"),
                 ("placement", where["attention"] == "pim", "with attention on the PIM, which the cache is moved for")):
@@ -83,7 +88,7 @@ class SystemConfig(JsonConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON types."""
         return {"array": self.array.to_dict(), "pim": self.pim.to_dict(), "channels": self.channels,
-                "placement": [list(rule) for rule in self.placement], "link_bytes": self.link_bytes}
+                "placement": [list(rule) for rule in self.placement], "split": self.split, "link_bytes": self.link_bytes}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:

@@ -4,8 +4,8 @@ Of each token the array makes norms, queries, keys, values, positions, the outpu
 and, where the placement says so, multiplies by the MLP's matrices. The host looks up embeddings, chooses tokens, and carries rows
 between the two memories: it computes nothing. Rows of float32 are rounded to the format of the PIM's activations on their way.
 
-Results do not depend on what devices are, golden or RTL, nor on the number of channels: heads and outputs are each computed by
-one channel alone.
+Results do not depend on what devices are, golden or RTL; nor, where channels share heads, on how many there are: heads and
+outputs are each computed by one channel alone. Where channels share tokens, their number decides what is merged in which order.
 """
 
 from collections import Counter
@@ -27,6 +27,7 @@ from sw.models.llama_image import place_embeddings
 from sw.pim.cache_plan import CachePlan, attention_inputs, attention_outputs, attention_program
 from sw.pim.device import PimSession
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
+from sw.pim.merge_list import merge_inputs, merge_program
 from sw.pim.program import PimProgram
 from sw.pim.transfer import KvTransfer, transfer_cycles
 from sw.program import Program
@@ -79,7 +80,9 @@ class CompiledSystem:
         self.offload = offload_programs(config.array, self.base.memory, len(self.base.dram), mlp=mlp)
         shape = self.offload.shape
         self.cache = CachePlan(config=config.pim, channels=config.channels, layers=model.layers, kv_heads=model.kv_heads,
-                               group=model.heads // model.kv_heads, head_dim=shape.head_dim, max_tokens=context)
+                               group=model.heads // model.kv_heads, head_dim=shape.head_dim, max_tokens=context,
+                               split=config.split)
+        merge_program(self.cache, context)                      # refuses what cannot be merged
         self.transfer = KvTransfer(source=shape.kv, addr=self.base.memory.regions["cache"][0],
                                    layer_bytes=self.base.memory.cache_bytes, target=self.cache)
         self.up: tuple[tuple[LinearPlan, PimProgram], ...] = ()
@@ -238,6 +241,10 @@ class SystemGenerator:
         values = self._read("qkv", shape.kv_heads * shape.head_dim, turned.size).reshape(-1, shape.head_dim)
         program = attention_program(compiled.cache, layer, self.position + 1, compiled.scale)
         result = self._run_pim(program, attention_inputs(compiled.cache, turned[:shape.heads], turned[shape.heads:], values))
+        merge = merge_program(compiled.cache, self.position + 1)
+        if merge is not None:
+            self._moved("parts", 2 * sum(data.nbytes for data in result.outputs.values()))      # there and back
+            result = self._run_pim(merge, merge_inputs(compiled.cache, result.outputs))
         self._write("context", attention_outputs(compiled.cache, result.outputs).reshape(-1))
 
     def _multiply(self, plan: LinearPlan, program: PimProgram, x: Floats) -> Floats:

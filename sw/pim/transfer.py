@@ -87,10 +87,13 @@ class KvTransfer:
         for layer in range(plan.layers):
             for head in range(plan.kv_heads):
                 for value in (False, True):
-                    data = stored(self.read(array, layer, head, tokens, value=value), config.kvtype)
-                    padded = np.zeros(ceil_div(len(data), config.row_bytes) * config.row_bytes, np.uint8)
-                    padded[:len(data)] = data
-                    write_rows(config, pim[plan.channel(head)], plan.address(layer, head, value=value), padded)
+                    rows = self.read(array, layer, head, tokens, value=value)
+                    for channel in plan.channels_of(head):
+                        mine = rows if plan.parts == 1 else rows[channel::plan.parts]
+                        data = stored(mine, config.kvtype)
+                        padded = np.zeros(ceil_div(len(data), config.row_bytes) * config.row_bytes, np.uint8)
+                        padded[:len(data)] = data
+                        write_rows(config, pim[channel], plan.address(layer, head, value=value), padded)
 
 
 def transfer_cycles(nbytes: int, link_bytes: int) -> int:

@@ -18,6 +18,7 @@ from sw.pim.cache_plan import CachePlan, attention_inputs, attention_program
 from sw.pim.device import PimError
 from sw.pim.expand import CommandError
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
+from sw.pim.merge_list import merge_inputs, merge_program
 from sw.pim.program import PimProgram, PimRegion, PimStream
 
 CONFIG = dataclasses.replace(PIM_PRESETS["pim-tiny"], sm_lanes=1)
@@ -57,6 +58,19 @@ def test_linears_and_attention_leave_what_the_golden_device_leaves(checked):
     np.testing.assert_allclose(linear_outputs(plan, result.outputs, 3), x @ weights.T, atol=1e-4)
     assert result.cycles > 0
     assert result.counters["active"] == 2 * 45 * 5 * CONFIG.beats           # passes, outputs, bursts of an output
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_tokens_over_channels_are_merged_as_on_the_golden_device(checked):
+    rng = np.random.default_rng(11)
+    cache = CachePlan(config=CONFIG, channels=CHANNELS, layers=1, kv_heads=1, group=2, head_dim=32, max_tokens=60, split="tokens")
+    for tokens in range(1, 5):
+        inputs = attention_inputs(cache, halves(rng, 2, 32), halves(rng, 1, 32), halves(rng, 1, 32))
+        outputs = checked.run(attention_program(cache, 0, tokens, score_scale(32)), None, inputs).outputs
+        merge = merge_program(cache, tokens)
+        assert len(merge.inputs) == 2 * min(tokens, CHANNELS)
+        checked.run(merge, None, merge_inputs(cache, outputs))
+        assert checked.match
 
 
 @pytest.mark.xdist_group("pim-tiny")

@@ -138,7 +138,7 @@ def test_what_is_copied_to_the_golden_side_is_what_a_program_reads():
     (("--prompt", "x", "--tokens", "1", "--set", "channels=4"), "SystemConfig.channels must be between 1 and 2, .*, not 4"),
     (("--prompt", "x", "--tokens", "1", "--set", "channels=two"), "--set channels must be an integer, not 'two'"),
     (("--prompt", "x", "--tokens", "1", "--set", "rows=4"),
-     "--set must name one of channels, link_bytes, placement for a system, not 'rows'"),
+     "--set must name one of channels, link_bytes, placement, split for a system, not 'rows'"),
     (("--prompt", "x", "--tokens", "1", "--set", "channels"), "--set must be KEY=VALUE, not 'channels'"),
     (("--prompt", "x", "--tokens", "1", "--set", "placement=ffn:pim"), "SystemConfig.placement must be with .*"),
 ])

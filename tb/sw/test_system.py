@@ -70,6 +70,15 @@ def test_the_mlp_can_stay_on_the_array(model, duplex):
                      *["one token, before attention", "attention of layer 1", "one token, after attention"], "one token, head"]
 
 
+def test_channels_can_share_tokens(model, duplex):
+    found, steps = logits_of(dataclasses.replace(TINY, split="tokens"), model)
+    for ours, theirs in zip(found, duplex[0], strict=True):
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.9999
+    assert "merging of parts" in [run.name for run in steps[-1].runs]
+    one, _ = logits_of(dataclasses.replace(TINY, split="tokens", channels=1), model, MORE[:1])
+    np.testing.assert_array_equal(one[1], duplex[0][1])         # a part is the whole
+
+
 def test_what_moves_between_the_devices(duplex):
     _, steps = duplex
     prompt = [run for step in steps[:2] for run in step.runs if run.device == "transfer"]
@@ -134,6 +143,7 @@ def test_devices_may_be_named():
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"channels": 3}, "SystemConfig.channels must be between 1 and 2, the PIM's pseudo-channels, not 3"),
+    ({"split": "layers"}, "SystemConfig.split must be one of heads, tokens, not 'layers'"),
     ({"link_bytes": 0}, "SystemConfig.link_bytes must be between 1 and 4096, not 0"),
     ({"placement": (("head", "pim"),)}, (r"SystemConfig.placement must be of attention, ffn, each on array or pim, "
                                         r"not \('head', 'pim'\)")),
@@ -151,7 +161,7 @@ def test_systems_that_cannot_be(changes, message):
 @pytest.mark.parametrize(("fields", "message"), [
     ({"array": "systolic-8x8"}, "SystemConfig.pim must be given"),
     ({"array": "systolic-8x8", "pim": "pim-tiny", "clock": 1},
-     r"SystemConfig has no field 'clock' \(it has array, channels, link_bytes, pim, placement\)"),
+     r"SystemConfig has no field 'clock' \(it has array, channels, link_bytes, pim, placement, split\)"),
     ({"array": "systolic-8x8", "pim": "pim-huge"}, "preset must be one of pim-tiny, .*, not 'pim-huge'"),
     ({"array": "systolic-9x9", "pim": "pim-tiny"}, "preset must be one of systolic-4x4, .*, not 'systolic-9x9'"),
 ])

@@ -7,10 +7,11 @@ import pytest
 
 from hw.errors import ConfigError
 from hw.pim.presets import PIM_PRESETS
-from sw.golden.pim.attention import attend, finish, numerics_of, score_scale
+from sw.golden.pim.attention import attend, attend_parts, finish, numerics_of, score_scale
 from sw.golden.pim.device import GoldenPimDevice
 from sw.kernels.transformer.shape import KVLayout
 from sw.pim.cache_plan import CachePlan, attention_inputs, attention_outputs, attention_program
+from sw.pim.merge_list import merge_inputs, merge_program
 from sw.pim.program import read_rows
 from sw.pim.transfer import KvTransfer, transfer_cycles
 
@@ -65,6 +66,41 @@ def test_a_moved_cache_is_appended_to_and_attended_to_on_any_number_of_channels(
                 np.testing.assert_array_equal(found[2 * head:2 * head + 2], golden)
 
 
+def run_parts(session, plan, layer, tokens, q, k, v):
+    """Return what a token attends to, its parts merged."""
+    outputs = session.run(attention_program(plan, layer, tokens, score_scale(32)), None, attention_inputs(plan, q, k, v)).outputs
+    merge = merge_program(plan, tokens)
+    return attention_outputs(plan, session.run(merge, None, merge_inputs(plan, outputs)).outputs)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_tokens_over_channels_are_merged_as_the_golden_parts(array, channels):
+    rng = np.random.default_rng(12)
+    memory, held = array
+    config = dataclasses.replace(TINY, n_pch=4)
+    plan = dataclasses.replace(PLAN, config=config, channels=channels, split="tokens")
+    session = GoldenPimDevice(config, channels).open()
+    dataclasses.replace(TRANSFER, target=plan).run(memory, session.memory, BEFORE)
+    keys, values = held[1]
+    numerics = numerics_of(config, block=plan.head(1, 0).block)
+    for tokens in range(BEFORE + 1, BEFORE + 3):
+        q, k, v = halves(rng, 8, 32), halves(rng, 4, 32), halves(rng, 4, 32)
+        keys, values = (np.concatenate((old, new[:, None]), axis=1) for old, new in ((keys, k), (values, v)))
+        found = run_parts(session, plan, 1, tokens, q, k, v)
+        for head in range(4):
+            golden = attend_parts(numerics, q[2 * head:2 * head + 2], keys[head], values[head], score_scale(32), tokens=channels)
+            np.testing.assert_array_equal(found[2 * head:2 * head + 2], golden)
+
+
+def test_fewer_tokens_than_channels_that_share_them():
+    rng = np.random.default_rng(13)
+    plan = dataclasses.replace(PLAN, split="tokens")
+    session = GoldenPimDevice(TINY).open()
+    q, k, v = halves(rng, 8, 32), halves(rng, 4, 32), halves(rng, 4, 32)
+    np.testing.assert_array_equal(run_parts(session, plan, 0, 1, q, k, v), np.repeat(v, 2, axis=0))
+    assert merge_program(PLAN, 5) is None
+
+
 def test_a_transfer_writes_where_the_plan_says(array):
     memory, held = array
     session = GoldenPimDevice(TINY).open()
@@ -81,6 +117,7 @@ def test_a_transfer_writes_where_the_plan_says(array):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
+    ({"split": "elements"}, "CachePlan.split must be one of heads, tokens, not 'elements'"),
     ({"kv_heads": 3}, "CachePlan.kv_heads must be a multiple of the 2 channels, not 3"),
     ({"addr": 2048}, "CachePlan.addr must be a multiple of 32768, a row of all sets, not 2048"),
     ({"max_tokens": 8192}, "a context of 8192 tokens must end within 2097152 bytes, a channel's, not at 4227072"),
@@ -90,6 +127,13 @@ def test_a_transfer_writes_where_the_plan_says(array):
 def test_caches_that_do_not_fit(changes, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
         dataclasses.replace(PLAN, **changes)
+
+
+def test_parts_that_no_channel_can_merge():
+    plan = dataclasses.replace(PLAN, config=dataclasses.replace(TINY, n_pch=16), channels=16, split="tokens")
+    with pytest.raises(ConfigError, match=r"^channels that tokens are spread over must be at most 4, .*, not 16$"):
+        merge_program(plan, 50)
+    assert merge_program(plan, 4) is not None
 
 
 @pytest.mark.parametrize("tokens", [0, 101])
