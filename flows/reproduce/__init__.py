@@ -46,7 +46,8 @@ PAPERS: dict[str, Paper] = {
         source="Jeong et al., TASD, MLSys 2025 (abstract)", module="flows.reproduce.tasd", options=("model", "windows")),
     "sdq": Paper(
         doc="effective throughput, bits and quality of int8 outliers with FP4 inliers",
-        source="Jeong et al., SDQ, arXiv 2406.13868 (abstract)", module="flows.reproduce.sdq", options=("model", "windows")),
+        source="Jeong et al., SDQ, arXiv 2406.13868 (abstract)", module="flows.reproduce.sdq",
+        options=("model", "windows", "liberty")),
     "sparseloop": Paper(
         doc="cycles of sparse cores: an Eyeriss-v2 PE, DSTC and structured tensor cores; density models",
         source="Wu et al., Sparseloop, MICRO 2022, and its artifact", module="flows.reproduce.sparseloop", options=("data",)),
