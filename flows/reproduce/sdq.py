@@ -7,6 +7,7 @@ import numpy as np
 from flows.reproduce.options import Options
 from flows.reproduce.quality import calibrated_points
 from flows.reproduce.row import Row, not_asked
+from flows.synth.sparse_energy import energies
 from hw.engines.hss import hss_command_cycles
 from hw.families import OutlierFormat
 from hw.formats import format_named
@@ -34,6 +35,7 @@ def rows(options: Options) -> Iterator[Row]:
     yield Row(quantity="stored bits of a weight", paper=None, ours=float(_format(_MAIN).stored_bits_per_weight), grade="inferred",
               note="with an index for each outlier, a mask of the inliers, and two float16 scales for 64 weights")
     yield _core()
+    yield _energy_delay(options)
     yield from _noise()
     yield from _model(options)
 
@@ -50,6 +52,16 @@ def _core() -> Row:
     dense, sdq = (hss_command_cycles(config, 128, 64, 1024, number) for number in (0, mode))
     return Row(quantity="speedup over our dense int8 core of equal lanes", paper=None, ours=dense / sdq, target=2.0,
                grade="inferred", note="cycles that our RTL is held to; twice int8 is four times float16 by the published rates")
+
+
+def _energy_delay(options: Options) -> Row:
+    quantity = "energy-delay product of our dense int8 core over SDQ"
+    if options.liberty is None:
+        return not_asked(quantity, None, "inferred", "--liberty PATH")
+    by_mode = {row["mode"]: row["energy-delay over dense"] for row in energies(options.liberty)}
+    return Row(quantity=quantity, paper=None, ours=1 / by_mode[_MAIN.removesuffix("-g64")], grade="inferred",
+               note="an estimate: power of the synthesized cores by OpenSTA at 0.1 transitions a cycle of every net, and "
+               "accesses to on-chip memories; the SDQ core is larger than the dense one")
 
 
 def _noise() -> Iterator[Row]:

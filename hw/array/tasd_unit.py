@@ -105,7 +105,7 @@ class TasdUnit(wiring.Component):
 
         # A block is through when no extraction behind this one would find anything, and the record has a place to go to.
         rest = Signal(self.block)
-        following_pick, more = self._from(picks, rest, lambda number: pick < number)
+        following_pick, more = self._from(picks, rest, lambda number: pick < number if number else Const(0))
         through = Signal()
         m.d.comb += [
             rest.eq(left & ~taken),

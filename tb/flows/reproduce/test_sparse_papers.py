@@ -8,6 +8,7 @@ import pytest
 from flows.cli import main
 from flows.reproduce import PAPERS, Options, rows_of
 from flows.reproduce import highlight as highlight_module
+from flows.reproduce import sdq as sdq_module
 from flows.reproduce.quality import calibrated_points, tasder
 from tb.sw.llamas import write_llama
 
@@ -83,9 +84,12 @@ def test_areas_are_of_the_dense_core(monkeypatch):
     seen = []
     monkeypatch.setattr(highlight_module, "core_areas",
                         lambda liberty: seen.append(liberty) or {"dense": 100.0, "2:4": 104.0, "15 modes": 112.0})
+    monkeypatch.setattr(highlight_module, "memory_areas", lambda liberty: {"dense": 900.0, "2:4": 906.0, "15 modes": 938.0})
     found = {row.quantity: row for row in rows_of("highlight", Options(liberty="generic"))}
     assert found["area of sparsity features over the dense core: 15 modes"].ours == pytest.approx(0.12)
     assert found["area of sparsity features over the dense core: 2:4"].paper is None
+    assert found["the same with memories: 2:4"].ours == pytest.approx(0.01)
+    assert found["the same with memories: 15 modes"].ours == pytest.approx(0.05)
     assert seen == ["generic"]
     assert not any("--liberty" in row.note for row in found.values())
 
@@ -117,7 +121,8 @@ def test_points_begin_with_the_model_itself(model):
 
 def test_options_of_the_papers():
     assert {name: set(PAPERS[name].options) for name in NAMES} == {
-        "highlight": {"model", "windows", "rtl", "liberty"}, "tasd": {"model", "windows"}, "sdq": {"model", "windows"}}
+        "highlight": {"model", "windows", "rtl", "liberty"}, "tasd": {"model", "windows"},
+        "sdq": {"model", "windows", "liberty"}}
 
 
 def test_simulation_compares_cycles_and_outputs(monkeypatch):
@@ -144,3 +149,21 @@ def test_energy_and_delay_are_an_estimate_beside_the_published_mean():
     assert (row.paper, row.target) == (6.4, None)
     assert 3 < row.ours < 6
     assert "an estimate" in row.note
+    assert "alone" in row.note
+
+
+def test_energy_and_delay_with_a_library(monkeypatch):
+    """Logic counts where a library states power; not asked for without one."""
+    table = [{"mode": f"hss-4:{h1}-2:{h0}", "energy-delay over dense": 0.5} for h1 in range(4, 9) for h0 in range(2, 5)]
+    table.append({"mode": "sdq-7:8-1:8int8-6:8fp4", "energy-delay over dense": 0.25})
+    for module in (highlight_module, sdq_module):
+        monkeypatch.setattr(module, "energies", lambda liberty: table if liberty == "a.lib" else [])
+    monkeypatch.setattr(highlight_module, "core_areas", lambda liberty: {"dense": 1.0})
+    monkeypatch.setattr(highlight_module, "memory_areas", lambda liberty: {"dense": 1.0})
+    row = {row.quantity: row for row in rows_of("highlight", Options(liberty="a.lib"))}[
+        "energy-delay product of dense over sparse, geometric mean"]
+    assert row.ours == pytest.approx(2)
+    assert "OpenSTA" in row.note
+    row = {row.quantity: row for row in rows_of("sdq", Options(liberty="a.lib"))}[
+        "energy-delay product of our dense int8 core over SDQ"]
+    assert row.ours == 4
