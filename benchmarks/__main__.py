@@ -40,6 +40,8 @@ BENCHMARKS = {
     "bitmod": bitmod.rows,
     "bitvert": bitvert.rows,
     "hss": hss.areas,
+    "hss_parts": hss.parts,
+    "hss_gemm": hss.whole,
     "hss_energy": hss.energies,
     "hybrid": hybrid.rows,
     "hybrid_bandwidth": hybrid.bandwidths,
@@ -48,7 +50,7 @@ BENCHMARKS = {
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hybrid", "checkpoint")
+_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "checkpoint")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 
