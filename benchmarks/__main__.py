@@ -19,6 +19,7 @@ from benchmarks import (
     fpga,
     hss,
     hybrid,
+    hybrid_layer,
     packing,
     prediction,
     simulation,
@@ -45,12 +46,14 @@ BENCHMARKS = {
     "hss_energy": hss.energies,
     "hybrid": hybrid.rows,
     "hybrid_bandwidth": hybrid.bandwidths,
+    "hybrid_area": hybrid.areas,
+    "hybrid_layer": hybrid_layer.rows,
     "formats": formats.rows,
     "packing": packing.rows,
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "checkpoint")
+_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "hybrid_area", "hybrid_layer", "checkpoint")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 

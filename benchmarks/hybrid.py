@@ -1,20 +1,25 @@
-"""The hybrid engine in Verilator, operands never waiting: cycles of commands, utilization of weight stream and array."""
+"""The hybrid engine in Verilator, operands never waiting: cycles, utilization of weight stream and array; its area."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from flows.block_sim import BlockSim
+from flows.synth.asic import synthesize
+from flows.synth.generic import GENERIC_NAME
+from flows.synth.options import AsicOptions
 from hw.array import ENGINES
 from hw.config import AcceleratorConfig
 from hw.engines.hybrid import MODE_STREAM, command_slots, mesh_cycles, record_bytes
 from hw.isa import Unit
 from hw.ports import descriptor_layout
 from hw.presets import preset_named
+from hw.token.angles import AngleSource
 from sw.engines import engine_runtime
 
-__all__ = ["bandwidths", "engine_cycles", "rows"]
+__all__ = ["areas", "bandwidths", "engine_cycles", "rows"]
 
 _START = 4              # cycle in which the command is offered
 SCALE_SIM = {"ws": 108_288, "os": 38_304}       # 1×768×768 on 16×16, nothing overlapped
@@ -63,6 +68,25 @@ def rows() -> list[dict[str, Any]]:
             cycles = engine_cycles(systolic, plain, m=1, n=768, k=768, dataflow=dataflow)
             table.append({"engine": f"systolic-{size}x{size}", "command": f"1×768×768 int8, {('WS', 'OS')[dataflow]}",
                           "cycles": cycles, "beats": 768 * 768 // plain.beat_bytes, "utilization": 768 * 768 / size**2 / cycles})
+    return table
+
+
+def areas() -> list[dict[str, Any]]:
+    """Return a row for each engine of 16×16 and for the source of angles; cells of HEDDLE_LIBERTY, else NAND2 equivalents."""
+    plain, whole = preset_named("systolic-16x16"), preset_named("hybrid-16x16")
+    shifts = replace(whole, weight_formats=("mxint4",))
+    designs: dict[str, Any] = {
+        "systolic-16x16, WS only": ENGINES["systolic"](replace(plain, dataflows=("ws",))),
+        "hybrid-16x16, MXINT4 only": ENGINES["hybrid"](shifts),
+        "hybrid-16x16": ENGINES["hybrid"](whole),
+        f"source of {whole.rotary_pairs} angles": AngleSource(whole),
+    }
+    options = AsicOptions(liberty=os.environ.get("HEDDLE_LIBERTY", GENERIC_NAME), timing=False)
+    table = []
+    for name, design in designs.items():
+        found = synthesize(design, top="heddle_block", options=options)
+        table.append({"block": name, "area": found["area"], "unit": found["area_unit"], "flip-flops": found["flip_flops"],
+                      "memory macros": found["memory_area"] or 0.0, "cells": found["cells"]})
     return table
 
 

@@ -8,6 +8,7 @@ from benchmarks.decoder import random_weights
 from flows.rtl_device import RtlDevice
 from hw.config import AcceleratorConfig
 from hw.presets import preset_named
+from sw.engines import weight_layout
 from sw.generate import arguments
 from sw.golden.device import GoldenDevice
 from sw.golden.llama import LlamaConfig
@@ -18,12 +19,19 @@ from sw.models.llama_image import place_angles, place_embeddings, place_model
 from sw.perf import MemoryModel, predict
 from sw.program import RESYNC
 
-__all__ = ["LAYER", "decode_layer", "rows"]
+__all__ = ["LAYER", "decode_layer", "rows", "weight_bytes"]
 
 LAYER = LlamaConfig(vocab=256, hidden=2048, ffn=5504, layers=1, heads=16, kv_heads=16, head_dim=128, context=256, rope_theta=1e4,
                     norm_eps=1e-5, tied=True)
 """TinyLlama's and RetNet-1.3B's width, the MLP of Llama's ratio: 50.6 M weights."""
 GOAL = 0.97
+
+
+def weight_bytes(config: AcceleratorConfig, model: LlamaConfig) -> int:
+    """Return the bytes of a layer's weights in the config's first format, with the scales of their blocks."""
+    queries, keys = model.heads * model.head_dim, 2 * model.kv_heads * model.head_dim
+    matrices = (queries + keys, model.hidden), (model.hidden, queries), (2 * model.ffn, model.hidden), (model.hidden, model.ffn)
+    return sum(weight_layout(config, n, k, config.weight_formats[0]).size for n, k in matrices)
 
 
 def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -> dict[str, Any]:
@@ -47,7 +55,7 @@ def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -
         session.close()
     assert np.array_equal(*images)
     cycles, counters = results[1].cycles, results[1].counters
-    read = model.layers * memory.layer_bytes
+    read = model.layers * weight_bytes(config, model)
     return {"cycles": cycles, "weight bytes": read, "other bytes read": counters["bytes_read"] - read,
             "bytes written": counters["bytes_written"],
             "predicted": predict(config, program, args, MemoryModel()).cycles, "utilization": read / config.beat_bytes / cycles}

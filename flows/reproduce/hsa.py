@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from flows.reproduce.options import Options
-from flows.reproduce.row import Row
+from flows.reproduce.hsa_rates import SCENARIOS, model_cycles
+from flows.reproduce.row import Row, not_asked
 from hw.config import AcceleratorConfig
 from hw.engines.hybrid import command_slots, mesh_cycles
 from hw.engines.systolic import scale_sim_os_fold, scale_sim_ws_fold
@@ -19,11 +20,13 @@ __all__ = ["rows"]
 _PARAMETERS = 1_311_000_000         # RetNet-1.3B with embeddings, by its public config
 _HERTZ = 500e6
 _BANDWIDTHS = {12.8: 18.4, 25.6: 36.8, 51.2: 73.5}      # GB/s → tokens/s that weights allow, by arithmetic
+_RATES = {"long input": 247, "long output": 117}        # tokens/s/mm²
+_PRESET = "hybrid-16x16"
 _UNREAD = "the paper's body was not available"
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """Yield the rows; all are quick."""
+    """Yield the rows: formulas and predictions at once; areas with `--liberty`."""
     config, large = preset_named("hybrid-16x16"), preset_named("hybrid-32x32")
     bits = weight_layout(large, 2048, 2048, "mxint4").size * 8 / 2048**2
     yield Row(quantity="bits of an MXINT4 weight, blocks of 32", paper=4.25, ours=bits, grade="derived", target=4.25)
@@ -40,9 +43,40 @@ def rows(options: Options) -> Iterator[Row]:
     yield from _decode(config)
     yield Row(quantity="largest error of RoPE over 4096 positions, 24 bits, resync every 256", paper=None, grade="inferred",
               ours=_rotary_error(), target=4.3e-5, tolerance=1e-6, note="the abstract names a unit without tables in DRAM")
-    for scenario, rate in (("long input", 247), ("long output", 117)):
-        yield Row(quantity=f"tokens/s/mm², {scenario}", paper=rate, ours=None, grade="found",
-                  note=f"the scenarios' token counts, area and node are not known: {_UNREAD}")
+    yield from _per_area(options.liberty)
+
+
+def _per_area(liberty: str | None) -> Iterator[Row]:
+    """Tokens a second and mm² of a model of 1.3 G parameters, prompt and tokens behind it together."""
+    unknown = f"the paper's token counts, area and node are not known: {_UNREAD}"
+    quantity = "tokens/s/mm², {}"
+    if liberty is None:
+        for scenario, rate in _RATES.items():
+            yield not_asked(quantity.format(scenario), rate, "found", "--liberty PATH", unknown)
+        return
+    from flows.emit import emit
+    from flows.synth.asic import synthesize
+    from flows.synth.efficiency import Work, efficiency
+    from flows.synth.options import AsicOptions
+    from flows.synth.technology import technology
+
+    config = preset_named(_PRESET)
+    emission = emit(config)
+    synthesis = synthesize(emission.verilog, top=emission.top, options=AsicOptions(liberty=liberty))
+    for scenario, rate in _RATES.items():
+        prompt, tokens = SCENARIOS[scenario]
+        cycles = round(sum(model_cycles(config, prompt, tokens)))
+        work = Work(tokens=prompt + tokens, macs=1, cycles=cycles, matrix_cycles=cycles, bytes_moved=0)
+        found = efficiency(config, synthesis, work, technology())
+        per_area = found["tokens_per_second_per_mm2"]
+        if per_area is None:
+            yield Row(quantity=quantity.format(scenario), paper=rate, ours=None, grade="found",
+                      note=f"{liberty} has no areas in mm²; {unknown}")
+            continue
+        yield Row(quantity=quantity.format(scenario), paper=rate, ours=float(f"{per_area:.3g}"), grade="found",
+                  note=f"{_PRESET}: {prompt} tokens, then {tokens}; {found['mm2']:.1f} mm² in {synthesis['liberty']['name']}, "
+                       f"{found['sram_mm2']:.1f} of it memory macros by a model, post-synthesis; {found['mhz']:.0f} MHz "
+                       f"({found['mhz_source']}), {found['tokens_per_second']:.3g} tokens/s, cycles predicted; {unknown}")
 
 
 def _cycles(config: AcceleratorConfig, **fields: int) -> int:
