@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> bool:
 
 
 def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
-    table = Table(title=f"sensitive channels of {escape(str(args.model))}, {args.share:.0%} of the model's", box=box.SIMPLE_HEAD,
+    table = Table(title=f"{args.share:.0%} sensitive channels of {escape(args.model.name)}", box=box.SIMPLE_HEAD,
                   caption=f"{answer['kept']:.1%} of the channels keep all columns; {answer['bits']:.2f} bits a weight in memory",
                   title_justify="left", caption_justify="left")
     table.add_column("layer", justify="right")
