@@ -69,6 +69,6 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     choices = iter(answer["choices"])
     for number, row in enumerate(zip(*[choices] * len(LINEARS), strict=True)):
-        table.add_row(str(number), *(f"{choice['sensitive']} of {choice['channels']} → {choice['kept']:.4g}" for choice in row))
+        table.add_row(str(number), *(f"{choice['sensitive']}/{choice['channels']} → {choice['kept']:.4g}" for choice in row))
     console.print(table)
     console.print(f"plan: {escape(str(args.out))}")
