@@ -5,18 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hw.config import AcceleratorConfig
 from hw.families import Format, SparseFormat
 from hw.formats import format_named
 from sw.evaluate import Windows, evaluate, windows_of
+from sw.kernels.transformer.weight_plan import LINEARS, LinearFormats, WeightPlan
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
 from sw.models.llama_weights import LlamaCheckpoint
 from sw.models.python_text import documents
 from sw.sparsity.patterns import density
 from sw.sparsity.pruning import METHODS, prune
-from sw.sparsity.tasder import SERIES, Matrix, Scored, choose, cost_of, scores_of
+from sw.sparsity.tasder import LINEAR_PARTS, SERIES, Choice, Matrix, Scored, choose, engine_series, linear_scores, scores_of
 
-__all__ = ["FORMATS", "Point", "SparsityError", "points", "tasder_point", "texts"]
+__all__ = ["FORMATS", "Point", "SparsityError", "planned_point", "points", "tasder_point", "texts"]
 
 _CONTEXT = 2048
 _ONE_IN = 20                # of the files that are not held out, so many times fewer are read
@@ -116,22 +118,61 @@ def tasder_point(checkpoint: LlamaCheckpoint, quality: float, windows: Windows, 
     SparsityError
         If `quality` is not between 0 and 1, or int8 does not reach it.
     """
+    choice = _chosen(checkpoint, quality, calibration, scores_of(checkpoint), dict.fromkeys(SERIES), progress)
+    return _series_point(f"TASDER {quality:g}", checkpoint, choice, choice.series, windows)
+
+
+def planned_point(checkpoint: LlamaCheckpoint, config: AcceleratorConfig, quality: float, windows: Windows, calibration: Windows,
+                  progress: Callable[[], None] = lambda: None) -> tuple[Point, WeightPlan]:
+    """Return the model with what takes a config's engine the least time for each linear, and that as a plan for its runs.
+
+    As `tasder_point`, of the formats that the engine has; the point's density is the time over that of dense weights.
+
+    Raises
+    ------
+    SparsityError, ConfigError
+        As `tasder_point` and `engine_series`.
+    """
+    series = engine_series(config)
+    choice = _chosen(checkpoint, quality, calibration, linear_scores(checkpoint, list(series)), series, progress)
+    point = _series_point(f"TASDER {quality:g}, planned", checkpoint, choice, _parts_of(choice.series), windows)
+    plain = config.weight_format
+    layers = [[choice.series[layer, linear].name for linear in LINEARS] for layer in range(checkpoint.config.layers)]
+    return point, WeightPlan(tuple(LinearFormats(*("" if name == plain else name for name in layer)) for layer in layers))
+
+
+def _parts_of(series: Mapping[Matrix, Format]) -> dict[Matrix, Format]:
+    """Return the format of each matrix of linears."""
+    return {(layer, part): fmt for (layer, linear), fmt in series.items() for part in LINEAR_PARTS[linear]}
+
+
+def _chosen(checkpoint: LlamaCheckpoint, quality: float, calibration: Windows, scores: Mapping[Matrix, Scored],
+            series: Mapping[Format, float | None], progress: Callable[[], None]) -> Choice:
+    """Choose from series, cheapest first, with what each costs; None: its density."""
     if not 0 < quality < 1:
         raise SparsityError(f"a quality must be between 0 and 1, not {quality:g}")
     exact = evaluate(checkpoint, QuantizationPlan(), calibration).bits
-    scores: dict[Matrix, Scored] = scores_of(checkpoint)
+    linears = next(iter(scores))[1] in LINEAR_PARTS
 
-    def found(series: Mapping[Matrix, Format]) -> float:
+    def found(chosen: Mapping[Matrix, Format]) -> float:
         progress()
-        return exact / evaluate(checkpoint, QuantizationPlan(matrices=series), calibration).bits
+        matrices = _parts_of(chosen) if linears else chosen
+        return exact / evaluate(checkpoint, QuantizationPlan(matrices=matrices), calibration).bits
+
+    def cost(fmt: Format) -> float:
+        stated = series[fmt]
+        return density(fmt) if stated is None else stated
 
     try:
-        choice = choose(scores, found, quality, SERIES)
+        return choose(scores, found, quality, list(series), cost)
     except ValueError as error:
         raise SparsityError(str(error)) from None
-    plan = QuantizationPlan(matrices=choice.series)
+
+
+def _series_point(name: str, checkpoint: LlamaCheckpoint, choice: Choice, matrices: Mapping[Matrix, Format],
+                  windows: Windows) -> Point:
     series = {f"{layer}.{part}": fmt.name for (layer, part), fmt in choice.series.items()}
-    return _point(f"TASDER {quality:g}", "magnitude", checkpoint, plan, windows, cost_of(choice.series, scores), series=series)
+    return _point(name, "magnitude", checkpoint, QuantizationPlan(matrices=matrices), windows, choice.cost, series=series)
 
 
 def _point(name: str, method: str, checkpoint: LlamaCheckpoint, plan: QuantizationPlan, windows: Windows, share: float, *,

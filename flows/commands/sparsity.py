@@ -11,15 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import add_json_argument, check_output_folder, console, log, print_json
-from flows.sparsity import FORMATS, Point, points, tasder_point, texts
+from flows.sparsity import FORMATS, Point, planned_point, points, tasder_point, texts
 from flows.view.density import Dot, density_plot
 from hw.families import OutlierFormat, SeriesFormat, SparseFormat
 from hw.formats import format_named
+from hw.presets import preset_named
 from sw.evaluate import Windows
 from sw.models.llama import LlamaModel
 from sw.models.llama_config import ModelError
 from sw.sparsity.pruning import METHODS, prune
 from sw.sparsity.saving import check_pruned_output, save_pruned
+from sw.sparsity.tasder import engine_series
 
 __all__ = ["add_arguments", "run"]
 
@@ -41,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasder", action="append", type=float, default=[], metavar="Q",
                         help="also choose for each matrix the cheapest series, such that the model keeps this quality, 0.99 say; "
                         "takes some fifty evaluations; may be given several times")
+    parser.add_argument("--preset", metavar="PRESET",
+                        help="with --tasder and -o: choose for each linear from what this preset's engine runs, by its time, and "
+                        "write plan-Q.json, which `heddle generate PRESET --weights` takes")
     parser.add_argument("--windows", default=50, type=_count, metavar="N", help="windows of held-out text (default: %(default)s)")
     parser.add_argument("--calibration", default=32, type=_count, metavar="N",
                         help="windows of text to decide by (default: %(default)s)")
@@ -65,6 +70,12 @@ def run(args: argparse.Namespace) -> bool:
     for quality in args.tasder:
         if not 0 < quality < 1:
             raise ValueError(f"--tasder must be between 0 and 1, not {quality:g}")
+    config = None
+    if args.preset is not None:
+        if not args.tasder or args.out is None:
+            raise ValueError("--preset must go with --tasder Q and -o DIR: it says from what to choose, for a plan")
+        config = preset_named(args.preset)
+        engine_series(config)
     if args.out is not None:
         check_output_folder(args.out, "-o")
     save = _checked_save(args, formats)
@@ -79,7 +90,12 @@ def run(args: argparse.Namespace) -> bool:
             status.update(escape(_label(point)))
         for quality in args.tasder:
             status.update(f"TASDER {quality:g}")
-            found.append(tasder_point(model.checkpoint, quality, windows, calibration))
+            if config is None:
+                found.append(tasder_point(model.checkpoint, quality, windows, calibration))
+            else:
+                point, plan = planned_point(model.checkpoint, config, quality, windows, calibration)
+                found.append(point)
+                (args.out / f"plan-{quality:g}.json").write_text(plan.to_json())
         if save is not None:
             matrices = prune(model.checkpoint, save, args.methods[0], calibration.tokens[:, :-1])
             save_pruned(args.model, args.save, matrices, {"tool": "heddle", "pruned": save.name, "method": args.methods[0]})
@@ -169,6 +185,7 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
             console.print(escape(f"{row['label']}: " + ", ".join(f"{name} ×{count}" for name, count in sorted(counts.items()))))
     console.print(escape(f"{answer['windows']} windows of {answer['context']} tokens, {answer['tokens']:,} predictions"))
     if args.out is not None:
-        console.print(escape(f"{args.out}: sparsity.json, sparsity.svg"), soft_wrap=True)
+        plans = [f", plan-{quality:g}.json" for quality in args.tasder if args.preset is not None]
+        console.print(escape(f"{args.out}: sparsity.json, sparsity.svg{''.join(plans)}"), soft_wrap=True)
     if args.save is not None:
         console.print(escape(f"{args.save}: the pruned model"), soft_wrap=True)

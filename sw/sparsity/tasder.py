@@ -5,13 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.families import Format
+from hw.config import AcceleratorConfig
+from hw.engines.hss import hss_mode
+from hw.errors import ConfigError
+from hw.families import Format, SeriesFormat, SparseFormat
 from hw.formats import format_named
 from sw.formats import dequantize, quantize
 from sw.models.llama_weights import LAYER_TENSORS, LlamaCheckpoint
+from sw.models.sensitivity import linear_matrices
 from sw.sparsity.patterns import density
 
-__all__ = ["MATRICES", "SERIES", "Choice", "Matrix", "Scored", "choose", "cost_of", "scores_of"]
+__all__ = ["LINEAR_PARTS", "MATRICES", "SERIES", "Choice", "Matrix", "Scored", "choose", "cost_of", "engine_series",
+           "linear_scores", "scores_of"]
 
 SERIES: tuple[Format, ...] = tuple(format_named(name) for name in (
     "tasd-1:8", "tasd-2:8", "tasd-2:8+1:8", "tasd-4:8", "tasd-4:8+1:8", "tasd-4:8+2:8", "int8"))
@@ -20,8 +25,11 @@ SERIES: tuple[Format, ...] = tuple(format_named(name) for name in (
 MATRICES = tuple(part for part in LAYER_TENSORS if not part.endswith("norm"))
 """Parts of a layer that are matrices."""
 
+LINEAR_PARTS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
+"""Linear of a decoder's layer, which has one format → parts of the layer in it."""
+
 Matrix = tuple[int, str]
-"""Layer and part."""
+"""Layer and part, or layer and linear."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,14 +81,50 @@ def scores_of(checkpoint: LlamaCheckpoint, series: Sequence[Format] = SERIES) ->
     return found
 
 
-def cost_of(choice: Mapping[Matrix, Format], scores: Mapping[Matrix, Scored]) -> float:
-    """Return the multiplications over those of dense matrices: ΣN/M of each, weighed by its size."""
-    return sum(density(choice[name]) * scored.weights for name, scored in scores.items()) / sum(
+def linear_scores(checkpoint: LlamaCheckpoint, series: Sequence[Format]) -> dict[Matrix, Scored]:
+    """Return the errors of every linear of a checkpoint, whose matrices have one format; reads one layer at a time."""
+    found = {}
+    for layer in range(checkpoint.config.layers):
+        for linear, matrix in linear_matrices(checkpoint.layer(layer)).items():
+            norm = float(np.linalg.norm(matrix)) or 1.0
+            errors = [float(np.linalg.norm(dequantize(quantize(matrix, fmt)) - matrix)) / norm for fmt in series]
+            found[layer, linear] = Scored(weights=matrix.size, errors=tuple(errors))
+    return found
+
+
+def engine_series(config: AcceleratorConfig) -> dict[Format, float]:
+    """Return what the structured-sparsity engine of a config runs, cheapest first: format → time over that of dense weights.
+
+    Patterns and series of its weight formats, and plain int8; of several that take the same time the densest.
+
+    Raises
+    ------
+    ConfigError
+        If it is another engine, or has no such formats.
+    """
+    if config.engine not in ("hss", "stc"):
+        raise ConfigError(f"AcceleratorConfig.engine must be 'hss' or 'stc' for a choice of series, not {config.engine!r}")
+    costs: dict[float, Format] = {1.0: format_named("int8")}
+    for fmt in map(format_named, config.weight_formats):
+        cost = 1 / hss_mode(fmt).speedup
+        if isinstance(fmt, SparseFormat | SeriesFormat) and cost < 1 and (
+                cost not in costs or density(fmt) > density(costs[cost])):
+            costs[cost] = fmt
+    if len(costs) == 1:
+        raise ConfigError("AcceleratorConfig.weight_formats must have patterns or series for a choice of series, not "
+                          f"{config.weight_formats!r}")
+    return {costs[cost]: cost for cost in sorted(costs)}
+
+
+def cost_of(choice: Mapping[Matrix, Format], scores: Mapping[Matrix, Scored],
+            cost: Callable[[Format], float] = density) -> float:
+    """Return the multiplications over those of dense matrices: ΣN/M of each, or another cost, weighed by its size."""
+    return sum(cost(choice[name]) * scored.weights for name, scored in scores.items()) / sum(
         scored.weights for scored in scores.values())
 
 
 def choose(scores: Mapping[Matrix, Scored], quality: Callable[[Mapping[Matrix, Format]], float], bar: float,
-           series: Sequence[Format] = SERIES) -> Choice:
+           series: Sequence[Format] = SERIES, cost: Callable[[Format], float] = density) -> Choice:
     """Return for each matrix a series, such that the quality is at least `bar`.
 
     First one threshold for all: each matrix takes its cheapest series with an error of at most α, and α is bisected over the
@@ -97,6 +141,8 @@ def choose(scores: Mapping[Matrix, Scored], quality: Callable[[Mapping[Matrix, F
         The least quality.
     series : sequence of Format
         The cheapest first; the last one must be good enough.
+    cost : function
+        Format → what it costs.
 
     Raises
     ------
@@ -108,9 +154,9 @@ def choose(scores: Mapping[Matrix, Scored], quality: Callable[[Mapping[Matrix, F
     Source: Jeong et al., TASD, MLSys 2025. That a layer takes the cheapest series at 99 % of the quality was read of it; the
     threshold, its bisection and the order of the walk are ours (grade: inferred).
     """
-    costs = [density(fmt) for fmt in series]
+    costs = [cost(fmt) for fmt in series]
     if not costs or sorted(set(costs)) != costs:
-        raise ValueError(f"series must go from cheap to dear, each once, not at {', '.join(f'{cost:g}' for cost in costs)}")
+        raise ValueError(f"series must go from cheap to dear, each once, not at {', '.join(f'{each:g}' for each in costs)}")
     evaluations = 0
 
     def tried(places: Mapping[Matrix, int]) -> float:
@@ -142,7 +188,7 @@ def choose(scores: Mapping[Matrix, Scored], quality: Callable[[Mapping[Matrix, F
         if found < bar or not places[name]:
             open_.discard(name)
     chosen = {name: series[place] for name, place in places.items()}
-    return Choice(series=chosen, cost=cost_of(chosen, scores), quality=best, evaluations=evaluations)
+    return Choice(series=chosen, cost=cost_of(chosen, scores, cost), quality=best, evaluations=evaluations)
 
 
 def _cheapest(scored: Scored, threshold: float) -> int:

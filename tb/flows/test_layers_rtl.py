@@ -30,7 +30,8 @@ def cases(*rows):
 
 @pytest.mark.parametrize(("preset", "weights"), cases(
     ("bitmod-8x8", "bitmod4-g128"), ("bitmod-8x8", "int6-g128-int8"), ("bitvert-8x8", "bbs-shift-g32"),
-    ("bitvert-8x8", "bbs-shift-g32-1of4")))
+    ("bitvert-8x8", "bbs-shift-g32-1of4"), ("hss-8x8", "2:4"), ("hss-8x8", "hss-4:6-2:4"), ("hss-8x8", "hss-4:8-2:4"),
+    ("hss-8x8", "tasd-2:4+1:8"), ("tasd-8x8", "int8")))
 def test_a_layer_of_the_shipped_llama(preset, weights):
     """A prompt and two tokens through its first layer and its head; cycles within 5 % of those predicted."""
     config = preset_named(preset)

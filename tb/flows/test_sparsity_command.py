@@ -9,11 +9,15 @@ from flows.cli import main
 from flows.commands import common
 from flows.sparsity import FORMATS, points, tasder_point, texts
 from hw.formats import format_named
+from hw.presets import preset_named
 from sw.evaluate import evaluate
+from sw.kernels.transformer.weight_plan import LINEARS, WeightPlan
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
+from sw.models.sensitivity import linear_matrices
 from sw.sparsity.patterns import density
 from sw.sparsity.pruning import prune
+from sw.sparsity.tasder import LINEAR_PARTS, engine_series
 from tb.sw.llamas import write_llama
 
 
@@ -101,6 +105,36 @@ def test_tasder(capsys, model):
     assert "TASDER 0.9: " in capsys.readouterr().out
 
 
+def test_a_plan_that_the_engine_runs(capsys, tmp_path, model):
+    """For each linear what takes the engine the least time, of its formats; the golden device takes the plan."""
+    answer = answer_of(capsys, "--model", model, "--weights", "int8", "--tasder", "0.9", "--windows", "2", "--calibration", "2",
+                       "--preset", "hss-8x8", "-o", tmp_path)
+    row = answer["rows"][-1]
+    config, loaded = preset_named("hss-8x8"), LlamaModel(model)
+    series = engine_series(config)
+    assert list(series.values()) == sorted(series.values())
+    plan = WeightPlan.read(str(tmp_path / "plan-0.9.json"), loaded.config.layers)
+    assert {f"{layer}.{linear}": getattr(formats, linear) or "int8" for layer, formats in enumerate(plan.layers)
+            for linear in LINEARS} == row["series"]
+    matrices = {(int(name.split(".")[0]), part): format_named(weights) for name, weights in row["series"].items()
+                for part in LINEAR_PARTS[name.split(".")[1]]}
+    windows, calibration = texts(loaded, 2, 2)
+    found = [evaluate(loaded.checkpoint, QuantizationPlan(matrices=matrices), text).bits for text in (windows, calibration)]
+    exact = evaluate(loaded.checkpoint, QuantizationPlan(), calibration).bits
+    assert found[0] == row["bits_per_byte"]
+    assert exact / found[1] >= 0.9
+    sizes = {key: matrix.size for layer in range(loaded.config.layers)
+             for key, matrix in ((f"{layer}.{name}", matrix) for name, matrix in linear_matrices(
+                 loaded.checkpoint.layer(layer)).items())}
+    time = sum(series[format_named(row["series"][key])] * size for key, size in sizes.items()) / sum(sizes.values())
+    assert row["density"] == pytest.approx(time)
+    assert main(["generate", "hss-8x8", "--model", str(model), "--prompt", "de", "--tokens", "2", "--device", "golden",
+                 "--weights", str(tmp_path / "plan-0.9.json"), "--json"]) == 0
+    assert main(["sparsity", "--model", str(model), "--weights", "int8", "--tasder", "0.9", "--windows", "2",
+                 "--calibration", "2", "--preset", "hss-8x8", "-o", str(tmp_path)]) == 0
+    assert "sparsity.json, sparsity.svg, plan-0.9.json" in capsys.readouterr().out
+
+
 def test_a_pruned_model_is_a_model_and_obeys_its_pattern(capsys, tmp_path, model):
     command = ["sparsity", "--model", str(model), "--weights", "2:4", "--method", "compensated", "--windows", "2",
                "--calibration", "2", "--save", str(tmp_path / "pruned")]
@@ -136,6 +170,10 @@ def test_one_model_is_saved_at_a_time(capsys, tmp_path, model, more):
 
 @pytest.mark.parametrize(("arguments", "text"), [
     (["--weights", "2:3:4"], "format must be a name that `heddle formats` lists"),
+    (["--preset", "hss-8x8"], "--preset must go with --tasder Q and -o DIR: it says from what to choose, for a plan\n"),
+    (["--tasder", "0.9", "--preset", "hss-8x8"], "--preset must go with --tasder Q and -o DIR: "),
+    (["--tasder", "0.9", "--preset", "systolic-4x4", "-o", "plans"],
+     "AcceleratorConfig.engine must be 'hss' or 'stc' for a choice of series, not 'systolic'\n"),
     (["--tasder", "1.5"], "--tasder must be between 0 and 1, not 1.5\n"),
     (["-o", "file"], "-o must be a folder, not the file"),
     (["--model", "nothing"], "MODEL must be a folder with config.json, not 'nothing'"),

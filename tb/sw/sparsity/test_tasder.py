@@ -1,15 +1,28 @@
 """The choice of a series for each matrix: against every choice that there is, where those are few."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
+from hw.errors import ConfigError
 from hw.formats import format_named
+from hw.presets import preset_named
 from sw.formats import dequantize, quantize
 from sw.models.llama import LlamaModel
 from sw.sparsity.patterns import density
-from sw.sparsity.tasder import MATRICES, SERIES, Scored, choose, cost_of, scores_of
+from sw.sparsity.tasder import (
+    LINEAR_PARTS,
+    MATRICES,
+    SERIES,
+    Scored,
+    choose,
+    cost_of,
+    engine_series,
+    linear_scores,
+    scores_of,
+)
 from tb.sw.llamas import FIELDS, random_tensors, write_llama
 
 FEW = tuple(format_named(name) for name in ("tasd-2:8", "tasd-4:8", "int8"))
@@ -107,3 +120,35 @@ def test_one_threshold_is_found_by_bisection():
 def test_what_is_impossible(series, text):
     with pytest.raises(ValueError, match=f"^{text}$"):
         choose(scored(0), lambda choice: 0.8, 0.9, series)
+
+
+def test_series_of_an_engine_are_the_densest_of_each_time():
+    """Of formats that take the same time the densest; SDQ is no series."""
+    found = {fmt.name: cost for fmt, cost in engine_series(preset_named("hss-8x8")).items()}
+    assert next(iter(found.items())) == ("hss-4:8-2:4", 0.25)
+    assert list(found.items())[-1] == ("int8", 1.0)
+    assert {name: cost for name, cost in found.items() if name.startswith("tasd") or name == "2:4"} == {
+        "tasd-2:4+1:8": 0.75, "2:4": 0.5}
+    assert {fmt.name: cost for fmt, cost in engine_series(preset_named("stc-16x16")).items()} == {"2:4": 0.5, "int8": 1.0}
+
+
+@pytest.mark.parametrize(("preset", "fields", "text"), [
+    ("systolic-4x4", {}, r"AcceleratorConfig\.engine must be 'hss' or 'stc' for a choice of series, not 'systolic'"),
+    ("hss-8x8", {"weight_formats": ("hss-4:4-2:2",)},
+     r"AcceleratorConfig\.weight_formats must have patterns or series for a choice of series, not \('hss-4:4-2:2',\)")])
+def test_engines_without_series(preset, fields, text):
+    with pytest.raises(ConfigError, match=f"^{text}$"):
+        engine_series(dataclasses.replace(preset_named(preset), **fields))
+
+
+def test_scores_of_linears_join_their_matrices(tmp_path):
+    checkpoint = LlamaModel(write_llama(tmp_path / "model")).checkpoint
+    series = [format_named("2:4"), format_named("int8")]
+    linears, matrices = linear_scores(checkpoint, series), scores_of(checkpoint, series)
+    for (layer, linear), found in linears.items():
+        parts = [(getattr(checkpoint.layer(layer), part), matrices[layer, part]) for part in LINEAR_PARTS[linear]]
+        assert found.weights == sum(scored.weights for _, scored in parts)
+        for number in range(2):
+            lost = sum((scored.errors[number] * np.linalg.norm(matrix)) ** 2 for matrix, scored in parts)
+            whole = sum(np.linalg.norm(matrix) ** 2 for matrix, _ in parts)
+            assert found.errors[number] == pytest.approx((lost / whole) ** 0.5, rel=1e-4)
