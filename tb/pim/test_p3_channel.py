@@ -95,9 +95,9 @@ def test_the_cycle_law():
         return run(Layer(np.random.default_rng(pages), modes=(0,) * tiles, pages=pages, two=two))
 
     # Of one unit: 16 outputs. A page more is 128 inputs: 156 clocks by the law, and one more from read to PRE.
-    law = {pages: linear_cycles(128 * pages, 16, 1) for pages in (1, 2)}
+    law = {pages: linear_cycles(128 * pages, 16, 1) for pages in (1, 3)}
     base = clocks(1, 1, 0)
-    assert clocks(2, 1, 0) - base == law[2] - law[1] + 1 == 157
+    assert clocks(3, 1, 0) - base == law[3] - law[1] + 2 == 2 * 157
     # The first row is opened, the last column comes after CL and BL, goes through the units, and 16 results are read out.
     dram = ONE.dram
     units = base - (dram.rcd + 31 * 4 + dram.cl + dram.bl + 32 // 8)
@@ -106,7 +106,7 @@ def test_the_cycle_law():
     both = clocks(1, 1, 1)
     assert both - base == 32 // 8 + PHASES
     assert linear_cycles(128, 16, 2) - law[1] == 32
-    assert clocks(1, 2, 1) - both == 157
+    assert clocks(1, 3, 1) - both == 2 * 157
 
 
 def test_what_is_not_p3_is_refused():
