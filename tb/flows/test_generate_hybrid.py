@@ -8,7 +8,7 @@ import pytest
 from flows.cli import main
 from hw.presets import preset_named
 from tb.array.hybrid import SMALL_HYBRID
-from tb.sw.llamas import write_llama
+from tb.sw.llamas import FIELDS, random_tensors, write_llama
 
 CONFIG = replace(preset_named("systolic-8x8"), **SMALL_HYBRID | {"scratchpad_bytes": 1 << 16, "accumulator_rows": 512},
                  weight_formats=("mxint4", "int4-g32-int8"), rotary_pairs=8)
@@ -37,3 +37,17 @@ def test_the_rtl_makes_the_golden_tokens(capsys, tmp_path, weights, more):
     if not more:
         assert answer["prefill_cycles"] == pytest.approx(answer["predicted_prefill_cycles"], rel=0.1)
         assert answer["cycles_per_token"] == pytest.approx(answer["predicted_cycles_per_token"], rel=0.05)
+
+
+def test_blocks_that_lose_bits_are_shown(capsys, tmp_path):
+    """Half of a matrix is 12 octaves below the other half; there are 8 guard bits."""
+    (tmp_path / "config.json").write_text(CONFIG.to_json())
+    tensors = random_tensors({**FIELDS, **MODEL})
+    tensors["model.layers.0.mlp.down_proj.weight"][:, :32] *= 2.0**-12
+    request = ["generate", "--config", str(tmp_path / "config.json"), "--prompt", "def f(x):", "--tokens", "2", "--chunk", "8",
+               "--device", "golden"]
+    assert main([*request, "--model", str(write_llama(tmp_path / "spread", tensors, **MODEL))]) == 0
+    line, = (line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["blocks", "rounded"])
+    assert line.split() == ["blocks", "rounded", "64", "32", "32"]      # of 32 outputs, in each run
+    assert main([*request, "--model", str(write_llama(tmp_path / "even", **MODEL))]) == 0
+    assert "blocks rounded" not in capsys.readouterr().out
