@@ -26,7 +26,7 @@ def _columns_of(engine: str, rows: int, columns: int, *formats: str, **more: Any
 def _floats(rows: int, columns: int, **more: Any) -> AcceleratorConfig:
     """Return R×C multipliers of float16."""
     return AcceleratorConfig(engine="float", dataflows=("ws",), rows=rows, columns=columns, activation_format="float16",
-                             weight_format="float16", vector="transformer", vector_lanes=min(columns, 4),
+                             weight_format="float16", vector="transformer", vector_lanes=min(columns, 8),
                              accumulator_rows=512 if columns < 16 else 1024, **more)
 
 
@@ -59,13 +59,13 @@ PRESETS: Registry[AcceleratorConfig] = Registry("presets", {
     "bitmod-16x16": AcceleratorConfig(
         engine="bitmod", dataflows=("ws",), rows=16, columns=16, vector="transformer", vector_lanes=8,
         weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"), scratchpad_bytes=256 * KIB, accumulator_rows=1024),
-    "bitmod-fp16-8x8": AcceleratorConfig(            # float16 activations, float32 sums
-        engine="bitmod", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=4,
+    "bitmod-fp16-8x8": AcceleratorConfig(            # float16 activations, float32 sums; lines of 4·R bytes: 2·R activations
+        engine="bitmod", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=8,
         activation_format="float16", weight_formats=("bitmod4-g128", "bitmod3-g128", "int6-g128-int8"),
         scratchpad_bytes=128 * KIB, accumulator_rows=512),
-    "fp16-4x4": _floats(4, 4, scratchpad_bytes=32 * KIB),
-    "fp16-8x8": _floats(8, 8, scratchpad_bytes=128 * KIB),
-    "fp16-16x16": _floats(16, 16, scratchpad_bytes=512 * KIB),
+    "float-4x4": _floats(4, 4, scratchpad_bytes=32 * KIB),
+    "float-8x8": _floats(8, 8, scratchpad_bytes=128 * KIB),
+    "float-16x16": _floats(16, 16, scratchpad_bytes=512 * KIB),
     "bitvert-8x8": AcceleratorConfig(                # lines of 4·R bytes: as many reads of rows as columns of weights
         engine="bitvert", dataflows=("ws",), rows=8, columns=8, vector="transformer", vector_lanes=8, weight_formats=_BIT_COLUMNS,
         scratchpad_bytes=64 * KIB, accumulator_rows=512),

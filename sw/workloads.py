@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from sw.kernels.spec import GemmSpec
 
 __all__ = ["WORKLOADS", "Workload", "WorkloadError", "cosine", "gemm_workload", "workload_named"]
 
-Gemm = Callable[[GemmCase], npt.NDArray[np.int8]]
+Gemm = Callable[[GemmCase], npt.NDArray[Any]]
 
 
 class WorkloadError(ValueError):
@@ -98,11 +99,15 @@ def _minilm_layer(config: AcceleratorConfig, gemm: Gemm, text: str | None) -> di
     """Run the first encoder layer of all-MiniLM-L6-v2 on a text and compare it with float32."""
     from sw.models.bert import layer_float
     from sw.models.encoder import QuantizedLayer
+    from sw.models.float_linears import bert_layer
     from sw.models.minilm import MiniLM
 
     model = MiniLM()
     tokens = model.tokens(text or model.default_text())
     x, layer = model.embed(tokens), model.layer(0)
+    if config.float_activations:
+        found = bert_layer(config, model.config, layer, x, gemm)
+        return {"tokens": len(tokens), "cosine": cosine(found, layer_float(model.config, layer, x))}
     quantized = QuantizedLayer(model.config, layer, x, weight_bits=config.weight.bits)
     found = quantized.run(x, gemm)
     return {"tokens": len(tokens), "cosine": cosine(found, layer_float(model.config, layer, x))}
@@ -134,7 +139,8 @@ WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
         Workload(name="minilm-layer", runner=_minilm_layer,
-                 doc="first encoder layer of all-MiniLM-L6-v2: real weights, 128 tokens of real text, int8"),
+                 doc="first encoder layer of all-MiniLM-L6-v2: real weights, 128 tokens of real text, int8 (or "
+                     "float16 activations, where the config has them)"),
         Workload(name="bert-base-layer", doc="one layer of BERT-base: 128 tokens, hidden 768, 12 heads, FFN 3072; random data",
                  shapes=_encoder(128, 768, 12, 3072)),
         Workload(name="gpt2-layer", doc="one layer of GPT-2 (124M), prefill of 256 tokens: hidden 768, 12 heads; random data",

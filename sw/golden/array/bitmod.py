@@ -13,7 +13,7 @@ from hw.engines.bitmod import BitmodMode, bitmod_block_bytes, bitmod_modes
 from hw.isa import ErrorCause
 from sw.golden.arith.floating import encode, float_add
 from sw.golden.array.operands import accumulator_rows, add_floats, add_saturating, check_packed
-from sw.golden.pe.bitmod import GUARD, PRECISIONS, group_sums, weight_value
+from sw.golden.pe.bitmod import GUARD, PRECISIONS, group_sums, product_sums, weight_value
 from sw.golden.refusal import Refusal, check_aligned
 from sw.golden.state import Fields, State
 
@@ -68,11 +68,13 @@ def _group_words(element: Element, activations: Ints, codes: Ints, scales: Ints,
     lsb = -element.bias - element.mantissa_bits - GUARD if isinstance(element, FloatFormat) else 0
     lsb -= PRECISIONS[precision].is_float
     padding = ((0, 0), (0, -codes.shape[1] % 4))
-    left = np.repeat(np.pad(activations, padding), n, axis=0)
-    right = np.tile(np.pad(codes, padding), (m, 1))
-    mantissa, exponent = group_sums(element, left, precision, right, np.tile(specials, m))
-    scaled = (mantissa * np.tile(scales, m)).astype(np.float64)
-    return encode(FP32, np.ldexp(scaled, exponent + lsb)).reshape(m, n)
+    left, right = np.pad(activations, padding), np.pad(codes, padding)
+    if isinstance(element, FloatFormat):
+        mantissa, exponent = product_sums(element, left, precision, right, specials)
+    else:
+        sums, _ = group_sums(element, np.repeat(left, n, axis=0), precision, np.tile(right, (m, 1)), np.tile(specials, m))
+        mantissa, exponent = sums.reshape(m, n), np.zeros((m, n), np.int64)
+    return encode(FP32, np.ldexp((mantissa * scales).astype(np.float64), exponent + lsb))
 
 
 # The engine: what a command reads -----------------------------------------------------------------------------------

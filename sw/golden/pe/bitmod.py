@@ -1,17 +1,22 @@
 """Golden models of `hw.pe.bitmod`: terms of weights, sums of groups with their rounding, and how far those may be off."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from hw.elements import ELEMENTS, Element, FloatFormat
 
-__all__ = ["PRECISIONS", "Precision", "Term", "error_bound", "group_sums", "is_special", "terms", "values", "weight_value"]
+__all__ = [
+    "PRECISIONS", "Precision", "Term", "error_bound", "group_sums", "is_special", "product_sums", "terms", "values", "weight_value",
+]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+_NOWHERE = -1000
+_HALVINGS = np.append(np.ldexp(np.float32(1), -np.arange(31)), np.float32(0))    # what is shifted further is nothing: 14 bits
 GUARD = 3       # bits that an aligned product keeps below the last place of the activation's significand
 
 
@@ -112,14 +117,18 @@ def _split(element: FloatFormat, words: Ints) -> tuple[Ints, Ints, Ints]:
 
 def _term_fields(precision: str, codes: Ints, specials: Floats) -> Ints:
     """Return sign, exp and man of the terms of weights: codes (n, G), specials (n,) → (terms, 3, n, G)."""
-    kind = PRECISIONS[precision]
-    found = np.zeros((kind.terms, 3, *codes.shape), np.int64)
+    found = np.zeros((PRECISIONS[precision].terms, 3, *codes.shape), np.int64)
     for special in np.unique(specials):
         rows = specials == special
-        table = np.array([[(term.sign, term.exp, term.man) for term in terms(precision, code, float(special))]
-                          for code in range(1 << kind.element.bits)])
-        found[:, :, rows] = np.moveaxis(table[codes[rows]], (2, 3), (0, 1))
+        found[:, :, rows] = np.moveaxis(_term_table(precision, float(special))[codes[rows]], (2, 3), (0, 1))
     return found
+
+
+@lru_cache(maxsize=64)
+def _term_table(precision: str, special: float) -> Ints:
+    """Return sign, exp and man of the terms of every code: (codes, terms, 3)."""
+    return np.array([[(term.sign, term.exp, term.man) for term in terms(precision, code, special)]
+                     for code in range(1 << PRECISIONS[precision].element.bits)])
 
 
 def group_sums(element: Element, words: Ints, precision: str, codes: Ints, specials: npt.ArrayLike = 0.0) -> tuple[Ints, Ints]:
@@ -148,21 +157,41 @@ def group_sums(element: Element, words: Ints, precision: str, codes: Ints, speci
                             for row, special in zip(codes, specials, strict=True)])
         exact = (values(element, words) * weights).sum(axis=1) * (2 if kind.is_float else 1)
         return exact.astype(np.int64), np.zeros(len(words), np.int64)
-    sign, exponent, significand = _split(element, words)
-    fields = _term_fields(precision, codes, specials)
+    parts, fields = _split(element, words), _term_fields(precision, codes, specials)
+    return _aligned(precision, np.stack([part.T for part in parts]), np.swapaxes(fields, -1, -2))
+
+
+def product_sums(element: FloatFormat, words: Ints, precision: str, codes: Ints,
+                 specials: npt.ArrayLike = 0.0) -> tuple[Ints, Ints]:
+    """Return what `group_sums` does for every pair of a row of words (m, G) and a row of codes (n, G): (m, n), of floats only."""
+    specials = np.broadcast_to(np.asarray(specials, np.float64), len(codes))
+    parts, fields = _split(element, words), _term_fields(precision, codes, specials)
+    return _aligned(precision, np.stack([part.T for part in parts])[..., None], np.swapaxes(fields, -1, -2)[..., None, :])
+
+
+def _aligned(precision: str, activations: Ints, fields: Ints) -> tuple[Ints, Ints]:
+    """Return mantissa and exponent of sums of aligned terms, whatever shape the two have together behind the axis G.
+
+    activations: sign, exponent and significand, (3, G, …). fields: sign, exp and man of terms, (terms, 3, G, …).
+    """
+    sign, exponent, significand = activations
+    # What is zero has no say in the exponent: it is put below every other one, and shifted out.
+    own_exponent = np.where(significand != 0, exponent, _NOWHERE).astype(np.int16)
+    value = np.where(sign != 0, -(significand << GUARD), significand << GUARD).astype(np.float32)
+    negative, exp, man = (fields[:, part] for part in range(3))
+    own_exp, factor = np.where(man == 1, exp, _NOWHERE).astype(np.int16), np.where(negative != 0, -1, 1).astype(np.float32)
     significances = [term.significance for term in terms(precision, 0)]
-    anchor, acc = np.zeros(len(words), np.int64), np.zeros(len(words))
-    for step in range(0, words.shape[1], 4):
+    shape = np.broadcast_shapes(value.shape[1:], factor.shape[2:])
+    anchor, acc = np.zeros(shape, np.int16), np.zeros(shape)
+    for step in range(0, len(value), 4):
         lanes = slice(step, step + 4)
-        for significance, (negative, exp, man) in zip(significances, fields[..., lanes], strict=True):
-            own = exponent[:, lanes] + exp
-            counted = np.where((man == 1) & (significand[:, lanes] != 0), own, 0)
-            highest = np.maximum(anchor, counted.max(axis=1))
-            magnitude = np.rint(np.ldexp(man * significand[:, lanes] << GUARD, np.minimum(own - highest[:, None], 0)))
-            signed = np.where(negative ^ sign[:, lanes], -magnitude, magnitude)
-            acc = np.rint(np.ldexp(acc, anchor - highest)) + signed.sum(axis=1) * 2**significance
+        for significance, exps, factors in zip(significances, own_exp[:, lanes], factor[:, lanes], strict=True):
+            own = own_exponent[lanes] + exps
+            highest = np.maximum(anchor, own.max(axis=0))
+            shifted = value[lanes] * factors * _HALVINGS[np.minimum(highest - own, len(_HALVINGS) - 1)]
+            acc = np.rint(np.ldexp(acc, anchor - highest)) + np.rint(shifted).sum(axis=0, dtype=np.float64) * 2**significance
             anchor = highest
-    return acc.astype(np.int64), anchor
+    return acc.astype(np.int64), anchor.astype(np.int64)
 
 
 def error_bound(precision: str, group: int) -> float:
