@@ -106,14 +106,16 @@ def accumulate(m: Operand, n: Operand, acc: Accumulator, to: Floats, rows: Softm
 
 def context(m: Operand, n: Operand, o: Floats | Accumulator, to: Floats, *, total: Scalars | Row, inverse: Operand,
             values: Floats | Number = 1.0, largest: Operand | None = None, amax: Operand | None = None,
-            seed: Operand | None = None) -> list[Pass]:
+            seed: Operand | None = None, sooner: bool = False) -> list[Pass]:
     """O / L → float32, which may lie where O does, and max |.| of each row, not below `seed` (that of the heads before).
 
     Where one tile holds all keys, o is the accumulator and total the row scalars Σ p; values and largest are as for `accumulate`,
-    and that is not needed, nor `update`, nor `denominator`. `inverse` gets 1/L, times `largest`.
+    and that is not needed, nor `update`, nor `denominator`. `inverse` gets 1/L, times `largest`; `sooner` as of `inverse_scale`.
     """
+    maximum = sooner or largest is not None
     scale = vector_pass("1 / denominator", a=total, m=m, function=VectorFunction.RECIPROCAL,
-                        **({"sum_to": inverse} if largest is None else {"times": Row(largest), "max_to": inverse}))
+                        times=None if largest is None else Row(largest), max_to=inverse if maximum else None,
+                        sum_to=None if maximum else inverse)
     return [scale, vector_pass("attention", a=o, m=m, n=n, scale=values, row=inverse, amax_to=amax, seed=seed, to=to)]
 
 

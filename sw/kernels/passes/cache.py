@@ -16,9 +16,11 @@ ROUNDER = 1.5 * 2.0**23
 """Added and subtracted again, it rounds what is below 2²² to the nearest integer, ties to even."""
 
 
-def quantize_int8(m: Operand, n: Operand, x: Floats, to: Int8, scales: Scalars, *, amax: Operand, inverse: Operand) -> list[Pass]:
-    """Rows with their largest magnitudes → int8 rows and their scales."""
-    return [*token_scale(m, amax, scales), *inverse_scale(m, amax, inverse), *quantize(m, n, x, to, inverse=inverse)]
+def quantize_int8(m: Operand, n: Operand, x: Floats, to: Int8, scales: Scalars, *, amax: Operand, inverse: Operand,
+                  sooner: bool = False) -> list[Pass]:
+    """Rows with their largest magnitudes → int8 rows and their scales; `sooner` as of `inverse_scale`."""
+    return [*token_scale(m, amax, scales), *inverse_scale(m, amax, inverse, sooner=sooner),
+            *quantize(m, n, x, to, inverse=inverse)]
 
 
 def quantize_uint4(m: Operand, n: Operand, x: Floats, to: Uint4, scales: Scalars, zeros: Scalars, *, low: Operand, high: Operand,

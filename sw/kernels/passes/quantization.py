@@ -40,10 +40,14 @@ def dequantize(m: Operand, n: Operand, acc: Accumulator, to: Floats | None, *, c
                         squares_to=squares_to, max_to=max_to, amax_to=amax_to, seed=seed, to=to)]
 
 
-def inverse_scale(m: Operand, amax: Operand, inverse: Operand, *, largest: float = INT8_MAX) -> list[Pass]:
-    """127 / amax of each token: what `quantize` multiplies by; finite where amax is 0, so that zeros stay zeros."""
+def inverse_scale(m: Operand, amax: Operand, inverse: Operand, *, largest: float = INT8_MAX, sooner: bool = False) -> list[Pass]:
+    """127 / amax of each token: what `quantize` multiplies by; finite where amax is 0, so that zeros stay zeros.
+
+    sooner: as the maximum of a row of one element, which is there before its sum (`hw.timing`).
+    """
     return [vector_pass("inverse scale", a=Row(amax), m=m, scale=1 / largest, maximum=LEAST_SCALE,
-                        function=VectorFunction.RECIPROCAL, sum_to=inverse)]
+                        function=VectorFunction.RECIPROCAL, max_to=inverse if sooner else None,
+                        sum_to=None if sooner else inverse)]
 
 
 def token_scale(m: Operand, amax: Operand, scale: Operand | Scalars, *, largest: float = INT8_MAX) -> list[Pass]:

@@ -155,8 +155,10 @@ class _Emission:
     def _head(self) -> None:
         """The queries of one head, or of one token the heads that share keys."""
         emitter, shape, scalars = self.emitter, self.shape, self.scalars
+        to = scalars["query scale"]
         emitter.passes([vector_pass("query scale", a=Scalars(emitter.reg("query scale"), self.queries.scale_stride), m=self.rows,
-                                    scale=math.log2(math.e) / math.sqrt(shape.true_head_dim), sum_to=scalars["query scale"])])
+                                    scale=math.log2(math.e) / math.sqrt(shape.true_head_dim),
+                                    max_to=to if self.single else None, sum_to=None if self.single else to)])
         emitter.move(emitter.reg("left"), emitter.reg("end"))
         emitter.move(emitter.reg("key tile"), emitter.reg("key head"))
         emitter.move(emitter.reg("scale tile"), emitter.reg("scale head"))
@@ -238,7 +240,7 @@ class _Emission:
                        [Semaphore.ACC_FULL, *known])
         emitter.passes(probabilities(rows, here, scores, unrounded, softmax, keys=keys, queries=queries, mask=mask,
                                      values=Floats(self._slot("cache scales", 4 * tile)), amax=amax), [], [Semaphore.ACC_FREE])
-        emitter.passes([*inverse_scale(rows, amax, scalars["inverse"]),
+        emitter.passes([*inverse_scale(rows, amax, scalars["inverse"], sooner=self.single),
                         *quantize(rows, here, unrounded, Int8(self.areas["rounded"].addr, tile), inverse=scalars["inverse"])],
                        [], [Semaphore.OPERAND])
         values: Operand = self._slot("values")
@@ -304,7 +306,7 @@ class _Emission:
         out_row, rows = 4 * shape.head_dim, self._out()
         stays = isinstance(self.output, Scratchpad)
         emitter.passes(context(self.rows, shape.head_dim, rows, rows, total=Scalars(self.areas["total"].addr),
-                               inverse=scalars["inverse"]), [], [] if stays else [Semaphore.OUT_FULL])
+                               inverse=scalars["inverse"], sooner=self.single), [], [] if stays else [Semaphore.OUT_FULL])
         if stays:
             return
         emitter.command(Unit.STORE, {"dram_addr": emitter.reg("out column"),

@@ -109,7 +109,7 @@ def emit_codes(emitter: StreamEmitter, quantize: Quantize, scalars: dict[str, in
     x, magnitude = Floats(source.addr), scalars["magnitude"]
     if not measured:
         emitter.passes([vector_pass("magnitude", a=x, m=1, n=quantize.n, amax_to=magnitude)])
-    emitter.passes([*inverse_scale(1, magnitude, scalars["inverse"]),
+    emitter.passes([*inverse_scale(1, magnitude, scalars["inverse"], sooner=True),
                     *quantize_rows(1, quantize.n, x, Int8(target), inverse=scalars["inverse"])], [], [Semaphore.READY])
 
 

@@ -189,7 +189,8 @@ class TokenHeads:
         place, beat = self.emitter.reg(SCALE_PLACE), self.config.beat_bytes
         rows = shape.heads + (0 if kv.bits == 4 else 2 * kv.heads)
         passes = quantize_int8(rows, shape.head_dim, Floats(self.at, self.row), Int8(queries.addr, queries.row_bytes),
-                               Scalars((place, queries.scales), beat), amax=scalars["magnitude"], inverse=scalars["inverse"])
+                               Scalars((place, queries.scales), beat), amax=scalars["magnitude"], inverse=scalars["inverse"],
+                               sooner=True)
         if kv.bits == 4:
             scales = queries.scales + shape.heads * beat
             passes += quantize_uint4(
