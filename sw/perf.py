@@ -121,7 +121,7 @@ class _Fetch:
         known = self.there.get(slot)
         if known is not None and known[0] == line:
             return known[1]
-        self.bus = max(now + self.delay, self.bus) + self.beats
+        self.bus = max(now + self.delay, self.bus, self.model.in_flight(now)) + self.beats
         if self.model.read_bus + self.beats > self.bus:     # loads wait for the line's beats
             self.model.read_bus += self.beats
         self.there[slot] = line, self.bus
@@ -172,6 +172,7 @@ class _Model:
         self.semaphores: list[list[float]] = [[] for _ in range(SEMAPHORES)]
         self.streams: deque[float] = deque()    # when weights that go past the scratchpad are there, if the engine takes them
         self.places = 0.0                       # cycles that the bursts in flight cover
+        self.reading: deque[tuple[float, float]] = deque(maxlen=2 * IN_FLIGHT)      # from when to when loads have asked for beats
         self.read_bus = 0.0         # end of the last read beat
         self.turned = 0.0           # end of the last transposed beat; plain ones come after it
         self.write_bus = 0.0
@@ -204,9 +205,15 @@ class _Model:
         # The next command is taken when the last burst of this one has its place.
         self.places = config.outstanding_reads * max(longest * written / memory.bandwidth, held)
         self.next[Unit.LOAD] = max(at + bursts, self.read_bus - self.places)
+        self.reading.append((at, self.read_bus))
         if fields["stream"]:
             self.streams.append(self.read_bus - rows * beats)
         return done + 2
+
+    def in_flight(self, now: float) -> float:
+        """Return when the last of the beats comes that have been asked for at `now`: nothing overtakes them."""
+        busy = [end for start, end in self.reading if start <= now < end]
+        return min(max(busy), now + self.places) if busy else now
 
     def _angles(self, at: float, fields: Mapping[str, int]) -> float:
         """Records, a pair in two cycles; angles, a beat a cycle without DRAM, as if they were made already."""
@@ -238,6 +245,7 @@ class _Model:
         self.next[Unit.MATRIX] = self.engine.next
         if streams:                         # what the engine has no room for waits on the bus
             self.read_bus = max(self.read_bus, done - STREAM_BEATS)
+            self.reading[-1] = self.reading[-1][0], self.read_bus
             self.next[Unit.LOAD] = max(self.next[Unit.LOAD], self.read_bus - self.places)
         return done
 
