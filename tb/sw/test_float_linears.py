@@ -120,8 +120,8 @@ def test_refused() -> None:
         golden(FLOAT, dataclasses.replace(case, a=case.a.astype(np.float32)))
     x = np.ones((2, 4), np.float32)
     for config, weights, text in (
-        (PRESETS["systolic-4x4"], "", ("AcceleratorConfig.activation_format must be float16 or bfloat16 to run linear layers with "
-                                       "float activations, not 'int8'")),
+        (PRESETS["systolic-4x4"], "", ("AcceleratorConfig.activation_format must be float16 or bfloat16 to run linear layers "
+                                       "with float activations, not 'int8'")),
         (FLOAT, "int8", "weights must be in one of float16 for this config, not 'int8'"),
     ):
         with pytest.raises(ConfigError, match=f"^{re.escape(text)}$"):

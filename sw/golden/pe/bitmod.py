@@ -9,7 +9,8 @@ import numpy.typing as npt
 from hw.elements import ELEMENTS, Element, FloatFormat
 
 __all__ = [
-    "PRECISIONS", "Precision", "Term", "error_bound", "group_sums", "is_special", "product_sums", "terms", "values", "weight_value",
+    "PRECISIONS", "Precision", "Term", "error_bound", "group_sums", "is_special", "product_sums", "terms", "values",
+    "weight_value",
 ]
 
 Ints = npt.NDArray[np.int64]
