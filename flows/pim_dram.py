@@ -49,7 +49,7 @@ class DramConfigStruct(ctypes.Structure):
                 *((name, ctypes.c_uint32) for name in ("activates", "columns_", "refreshes", "single", "several", "pim_buffer",
                                                        "row_buffer")),
                 *((name, ctypes.c_int32) for name in ("banks", "bank_groups", "ranks", "streams", "rows", "columns",
-                                                      "burst_bytes", "strict", "refresh", "dual_row_buffers"))]
+                                                      "burst_bytes", "strict", "refresh", "dual_row_buffers", "stripes"))]
 
 
 class ViolationStruct(ctypes.Structure):
@@ -85,6 +85,8 @@ class DramTables:
         Of each bank.
     strict, refresh, dual_row_buffers : bool
         See `sw.pim.dram.DramChannel`.
+    stripes : int
+        Sets over which the bursts of a row of the memory go in turn.
 
     Attributes
     ----------
@@ -95,10 +97,10 @@ class DramTables:
     """
 
     def __init__(self, timing: DramTiming, *, interval: int, streams: int, rows: int, strict: bool = True, refresh: bool = True,
-                 dual_row_buffers: bool = False):
+                 dual_row_buffers: bool = False, stripes: int = 1):
         self.rules: tuple[Constraint, ...] = constraints(timing, interval)
         self.names = (*(rule.name for rule in self.rules), *STATE_RULES)
-        self.shape = timing.all_banks // streams, rows, timing.columns, streams, timing.burst_bytes
+        self.shape = timing.all_banks // (streams * stripes), rows, timing.columns * stripes, streams, timing.burst_bytes
         scopes = list(Scope)
         self.array = (_RuleStruct * len(self.rules))(*(
             _RuleStruct(rule.cycles, _mask(rule.previous), _mask(rule.following), scopes.index(rule.scope), rule.window)
@@ -108,7 +110,8 @@ class DramTables:
             activates=_mask(ACTIVATES), columns_=_mask(COLUMN_COMMANDS), refreshes=_mask(REFRESHES), single=_mask(_SINGLE),
             several=_mask(_SEVERAL), pim_buffer=_mask(_SEVERAL), row_buffer=_mask(_NORMAL), banks=timing.all_banks,
             bank_groups=timing.bank_groups, ranks=timing.ranks, streams=streams, rows=rows, columns=timing.columns,
-            burst_bytes=timing.burst_bytes, strict=strict, refresh=refresh, dual_row_buffers=dual_row_buffers)
+            burst_bytes=timing.burst_bytes, strict=strict, refresh=refresh, dual_row_buffers=dual_row_buffers,
+            stripes=stripes)
 
     def text(self, said: ViolationStruct) -> str:
         """Return what a violation says: rule, command, clock, why, bank."""

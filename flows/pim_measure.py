@@ -61,7 +61,7 @@ class _Pair:
 
     def fill(self, grp: int, row: int) -> None:
         """Put random weights into a row of both."""
-        values = self.values(self.config.dram.columns, self.config.burst_weights)
+        values = self.values(self.config.columns, self.config.burst_weights)
         self.machine.write_row(grp, row, values)
         self.session.row(grp, row)[:] = values.astype(PLAIN_TYPES[self.config.wtype]).view(np.uint8)
 
@@ -105,7 +105,7 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     """
     config = sim.config
     tile = min(k, config.k_tile)
-    bursts, columns = tile // config.burst_weights, config.dram.columns
+    bursts, columns = tile // config.burst_weights, config.columns
     rows = ceil_div(outputs * bursts, columns)              # of a tile
     if k % tile or tile % config.burst_weights or columns % bursts or outputs * bursts % columns or outputs > config.obuf_entries:
         raise ConfigError(f"k and outputs must be whole tiles, bursts and rows, and fit the output buffer, not {k} and {outputs}")

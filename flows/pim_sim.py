@@ -245,7 +245,7 @@ class PimSession:
         config = sim.config
         self.sim, self.config = sim, config
         self._tables = DramTables(config.dram, interval=config.interval, streams=config.streams, rows=config.dram_rows,
-                                  strict=strict, refresh=refresh)
+                                  strict=strict, refresh=refresh, stripes=config.stripes)
         self.memory: Bytes = np.zeros((config.row_sets, config.dram_rows, config.row_bytes), np.uint8)
         self._library, self._broken = sim.library, False
         self._handle: int | None = self._library.heddle_pim_create(
@@ -272,7 +272,7 @@ class PimSession:
     def row(self, grp: int, row: int) -> Bytes:
         """Return a row as commands name it, a view: (columns, bytes of a burst of all streams)."""
         of_set, place = divmod(row, self.config.dram_rows)
-        return self.memory[grp + _SETS * of_set, place].reshape(self.config.dram.columns, -1)
+        return self.memory[grp + _SETS * of_set, place].reshape(self.config.columns, -1)
 
     def reset(self) -> None:
         """Reset the channel: buffers and settings are lost, the DRAM's contents stay."""

@@ -42,6 +42,7 @@ struct DramConfig {
     int32_t banks, bank_groups, ranks;          // all banks; groups of a rank
     int32_t streams, rows, columns, burst_bytes;
     int32_t strict, refresh, dual_row_buffers;
+    int32_t stripes;                            // sets over which the bursts of a row of the memory go in turn
 };
 
 struct DramViolation {
@@ -143,7 +144,9 @@ class Dram {
 
     uint8_t* burst(int bank, int64_t row, int64_t column) {
         const int64_t set = bank / config_.streams, stream = bank % config_.streams;
-        return memory_ + (((set * config_.rows + row) * config_.columns + column) * config_.streams + stream) * config_.burst_bytes;
+        const int64_t place = set / config_.stripes, burst = int64_t(column) * config_.stripes + set % config_.stripes;
+        const int64_t bursts = int64_t(config_.columns) * config_.stripes;
+        return memory_ + (((place * config_.rows + row) * bursts + burst) * config_.streams + stream) * config_.burst_bytes;
     }
 
     // Both always return false, so that they can end a check.

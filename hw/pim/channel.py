@@ -29,12 +29,11 @@ def channel_job_layout(config: PimConfig) -> data.StructLayout:
     With another `row.kind` than BURSTS it is for the row engine alone. With `row.write` it is a write, and `mac` means nothing:
     of bursts that come by `write`, or with `from_x` of slices of X, as `store` says. Else `mac.bursts` equals `row.bursts`.
     """
-    timing = config.dram
     return data.StructLayout({
-        "row": row_job_layout(sets=config.row_sets, rows=config.dram_rows, columns=timing.columns),
+        "row": row_job_layout(sets=config.row_sets, rows=config.dram_rows, columns=config.columns),
         "from_x": 1,
-        "store": store_layout(slices=config.xbuf_entries, beats=config.beats, most=timing.columns * config.beats),
-        "mac": mac_job_layout(bursts=timing.columns, slices=config.xbuf_entries, lanes=config.lanes, entries=config.obuf_entries),
+        "store": store_layout(slices=config.xbuf_entries, beats=config.beats, most=config.columns * config.beats),
+        "mac": mac_job_layout(bursts=config.columns, slices=config.xbuf_entries, lanes=config.lanes, entries=config.obuf_entries),
     })
 
 
@@ -49,7 +48,7 @@ def compute_path(config: PimConfig) -> ComputePath:
     return ComputePath(
         weights=tuple(operand_named(weight) for weight, _ in ways), xs=tuple(operand_named(x) for _, x in ways), acc=config.acc,
         lanes=config.lanes, rows=config.rows_x, slots=config.n_acc_slots, groups=config.wide_entries, beats=config.beats,
-        bursts=config.dram.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=config.wide_entries)
+        bursts=config.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=config.wide_entries)
 
 
 class PimChannel(wiring.Component):
@@ -108,7 +107,7 @@ class PimChannel(wiring.Component):
             "job": In(stream.Signature(channel_job_layout(config))),
             "write": In(stream.Signature(write_burst_layout(config.streams, config.burst_bytes))),
             "hold": In(1), "slack": Out(4),
-            "dram": Out(DramPort(streams=config.streams, burst_bytes=config.burst_bytes, sets=config.row_sets,
+            "dram": Out(DramPort(streams=config.streams, burst_bytes=config.burst_bytes, sets=config.row_sets * config.stripes,
                                  rows=config.dram_rows, columns=timing.columns, phases=self.phases)),
             **{name: members[inner] for name, inner in self._passed.items()},
             "idle": Out(1), "range_error": Out(1), "stored": Out(1), "managed": Out(1), "finished": Out(1), "active": Out(1),
@@ -121,7 +120,7 @@ class PimChannel(wiring.Component):
         config = self._config
         m.submodules.row_engine = rows = RowEngine(
             timing=config.dram, interval=config.interval, streams=config.streams, phases=self.phases, rows=config.dram_rows,
-            credits=self._depth, same_bank=config.refresh == "same-bank")
+            credits=self._depth, same_bank=config.refresh == "same-bank", stripes=config.stripes)
         m.submodules.skid = skid = WeightSkid(width=8 * config.burst_bytes * config.streams, beats=config.beats,
                                               depth=self._depth)
         m.submodules.compute = compute = self._compute
@@ -129,7 +128,7 @@ class PimChannel(wiring.Component):
         wiring.connect(m, producer=skid.o, consumer=compute.weight)
         m.submodules.store = store = PimStoreUnit(
             width=8 * config.burst_bytes * config.streams // config.beats, beats=config.beats, streams=config.streams,
-            burst_bytes=config.burst_bytes, slices=config.xbuf_entries, most=config.dram.columns * config.beats)
+            burst_bytes=config.burst_bytes, slices=config.xbuf_entries, most=config.columns * config.beats)
         m.submodules.sources = sources = StreamFIFO(shape=1, depth=4)
         job, both = self.job.payload, Signal()
         from_x, bursts = sources.o.p, job.row.kind == RowJob.BURSTS

@@ -54,7 +54,7 @@ class PimConfig(JsonConfig):
     burst_bytes : int
         Bytes of one stream's burst; 32.
     interval : int
-        i, DRAM clocks from one burst of all streams to the next.
+        i, DRAM clocks from one burst of all streams to the next; below CCD_L only with one stream (`stripes`).
     clock_mhz : int
         PIM clock.
     pim_per_burst : int
@@ -142,6 +142,9 @@ class PimConfig(JsonConfig):
         self._must("burst_bytes", self.burst_bytes == self.dram.burst_bytes,
                    f"{self.dram.burst_bytes}, the burst of {self.timing}")
         self._must("interval", self.interval >= self.dram.bl, f"at least {self.dram.bl}, the length of a burst")
+        alternates = self.streams == 1 and self.refresh == "all-bank" and self.interval >= self.dram.ccd_s
+        self._must("interval", self.stripes == 1 or alternates,
+                   f"at least {self.dram.ccd_l}, or from {self.dram.ccd_s} on with one stream and refreshes by rank")
         fitting = self.interval * self.dram.tck_ps * self.clock_mhz * 201 // 200_000_000      # half a percent of tolerance
         self._must("pim_per_burst", self.pim_per_burst == max(1, fitting),
                    f"{max(1, fitting)}, the PIM cycles in {self.interval} DRAM clocks")
@@ -192,6 +195,16 @@ class PimConfig(JsonConfig):
         return ceil_div(self.burst_weights, self.lanes)
 
     @property
+    def stripes(self) -> int:
+        """Sets of banks over which a row's bursts go in turn: 2, in two bank groups, where they are closer than CCD_L."""
+        return 2 if self.interval < self.dram.ccd_l else 1
+
+    @property
+    def columns(self) -> int:
+        """Bursts of a row as commands name it, of all stripes."""
+        return self.dram.columns * self.stripes
+
+    @property
     def interval_ps(self) -> int:
         """Picoseconds from one burst of all streams to the next."""
         return self.interval * self.dram.tck_ps
@@ -228,13 +241,15 @@ class PimConfig(JsonConfig):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one DRAM row of all streams."""
-        return self.dram.columns * self.burst_bytes * self.streams
+        """Bytes of one DRAM row of all streams and stripes."""
+        return self.columns * self.burst_bytes * self.streams
 
     @property
     def row_sets(self) -> int:
-        """Sets of `streams` banks, each of which can have a row open: what `grp` of a command selects (see `hw.pim.isa`)."""
-        return self.dram.all_banks // self.streams
+        """Sets of `streams` banks, or two of those with stripes, each of which can have a row open: what `grp` of a command
+        selects (see `hw.pim.isa`).
+        """
+        return self.dram.all_banks // (self.streams * self.stripes)
 
     @property
     def capacity_bytes(self) -> int:

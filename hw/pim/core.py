@@ -239,7 +239,7 @@ class PimCore(wiring.Component):
             (is_mac & ((k_bursts == 0) | (k_bursts > 128)), PimErrorCause.HEAD_RANGE),
             (of_row & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
             (of_row & (command.row >= config.dram_rows * ceil_div(config.row_sets, _SETS)), PimErrorCause.ROW_RANGE),
-            (has_bursts & (command.col + command.cnt >= config.dram.columns), PimErrorCause.COLUMN_RANGE),
+            (has_bursts & (command.col + command.cnt >= config.columns), PimErrorCause.COLUMN_RANGE),
             ((command.op == PimOpcode.MODE) & (command.cnt > 1), PimErrorCause.ILLEGAL_COMMAND),
             (wrong_row, PimErrorCause.ROW_STATE),
             (beyond(EntryKind.X, config.xbuf_entries), PimErrorCause.XBUF_RANGE),

@@ -70,7 +70,7 @@ class KvPlace(wiring.Component):
                 m.d.sync += kept[name][self.setting.head[:width]].eq(value)
         with m.If(self.append & self.value):
             m.d.sync += kept["tokens"][head].eq(tokens + 1)
-        row_slices = config.dram.columns * config.beats
+        row_slices = config.columns * config.beats
         sets_log2 = min(4, ceil_log2(config.row_sets))
         position, number, total = (Signal(_WIDTH + 12, name=name) for name in ("position", "number", "total"))
         m.d.comb += [

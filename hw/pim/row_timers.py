@@ -30,6 +30,8 @@ class RowTimers(wiring.Component):
     interval : int
         DRAM clocks from one burst to the next.
     sets, phases, row_bits : int
+    apart : bool
+        Bursts of a set and of one in another bank group may be CCD_S apart: sets of one bank each.
 
     Members
     -------
@@ -51,8 +53,9 @@ class RowTimers(wiring.Component):
         PRE may come in any phase of this cycle; the set is closed, and ACT or REF may come in any phase.
     """
 
-    def __init__(self, *, timing: DramTiming, interval: int, sets: int, phases: int, row_bits: int):
-        self._timing, self._interval, self._sets, self._phases = timing, interval, sets, phases
+    def __init__(self, *, timing: DramTiming, interval: int, sets: int, phases: int, row_bits: int,
+                 apart: bool = False):
+        self._timing, self._interval, self._sets, self._phases, self._apart = timing, interval, sets, phases, apart
         phase = max(1, ceil_log2(phases))
         per_set = data.ArrayLayout(phase, sets)
         super().__init__({
@@ -88,7 +91,7 @@ class RowTimers(wiring.Component):
                 (activate, opens, self.row_phase, together)):
             m.d.sync += shared.eq(Mux(event, _from(phase + clocks, phases), after(shared, phases)))
         column = self.col_phase
-        spaced = max(self._interval, t.ccd_l)
+        spaced = max(self._interval, t.ccd_s if self._apart else t.ccd_l)
         with m.If(self.read):
             m.d.sync += [read.eq(_from(column + spaced, phases)), write.eq(_from(column + max(t.rtw, spaced), phases))]
         with m.Elif(self.wrote):
@@ -105,7 +108,8 @@ class RowTimers(wiring.Component):
         for index in range(self._sets):
             to_act = timer(f"to_activate_{index}", max(t.rfc, refresh_bank(t), t.rc) + phases)
             to_pre = timer(f"to_precharge_{index}", max(t.ras, written + t.wr) + phases)
-            to_read, to_write = timer(f"to_read_{index}", t.rcd_mac + phases), timer(f"to_write_{index}", t.rcd_write + phases)
+            to_read, to_write = timer(f"to_read_{index}", max(t.rcd_mac, t.ccd_l) + phases), timer(
+                f"to_write_{index}", max(t.rcd_write, t.ccd_l) + phases)
             is_open = Signal(name=f"open_{index}")
             here, its_column = Signal(name=f"row_command_{index}"), self.col_set == index
             m.d.comb += [
@@ -130,6 +134,12 @@ class RowTimers(wiring.Component):
                 m.d.sync += to_pre.eq(_later(to_pre, column + t.rtp_l, phases))
             with m.If(its_column & self.wrote):
                 m.d.sync += to_pre.eq(_later(to_pre, column + written + t.wr, phases))
+            if self._apart:             # of one bank group: bank n is of group n mod groups of its rank
+                group = Cat(self.col_set == other for other in range(self._sets)
+                            if other // per_rank == index // per_rank and (other - index) % t.bank_groups == 0).any()
+                for going, moved in ((self.read, to_read), (self.wrote, to_write)):
+                    with m.If(group & going):
+                        m.d.sync += moved.eq(_later(moved, column + t.ccd_l, phases))
             with m.If(here):
                 with m.Switch(self.row_op):
                     with m.Case(DramCommand.ACT, DramCommand.ACTM):

@@ -54,7 +54,7 @@ class HeadPlan:
     def __post_init__(self) -> None:
         """Check that everything fits."""
         config = self.config
-        if self.head_dim % config.burst_weights or config.dram.columns % self.bursts:
+        if self.head_dim % config.burst_weights or config.columns % self.bursts:
             raise ConfigError(f"HeadPlan.head_dim must be a multiple of the {config.burst_weights} weights of a burst, in whole "
                               f"tokens a row, not {self.head_dim!r}")
         if not 1 <= self.group <= config.rows_x:
@@ -75,7 +75,7 @@ class HeadPlan:
     @property
     def tokens_a_row(self) -> int:
         """Tokens of a DRAM row."""
-        return self.config.dram.columns // self.bursts
+        return self.config.columns // self.bursts
 
     @property
     def sets(self) -> int:

@@ -135,9 +135,9 @@ class _Checker:
         if "row" in fields and fields["row"] >= config.dram_rows * ceil_div(config.row_sets, 16):
             most = config.dram_rows * ceil_div(config.row_sets, 16)
             self._refuse(PimErrorCause.ROW_RANGE, command, f"row must be below {most}, not {fields['row']}")
-        if command.opcode in _ROW_COMMANDS and fields["col"] + fields["cnt"] >= config.dram.columns:
+        if command.opcode in _ROW_COMMANDS and fields["col"] + fields["cnt"] >= config.columns:
             self._refuse(PimErrorCause.COLUMN_RANGE, command,
-                         f"col + cnt must be below {config.dram.columns}, not {fields['col'] + fields['cnt']}")
+                         f"col + cnt must be below {config.columns}, not {fields['col'] + fields['cnt']}")
         if command.opcode in (PimOpcode.SFM, PimOpcode.SFO) and not 1 <= fields["value"] <= config.k_tile:
             self._refuse(PimErrorCause.TOKENS_RANGE, command,
                          f"scores must be between 1 and {config.k_tile}, what the softmax unit holds, not {fields['value']}")

@@ -31,11 +31,15 @@ def row_efficiency(config: PimConfig, nbytes: int | None = None, *, ping_pong: b
     ping_pong : bool
         ACT and PRE in another bundle than the one that is read.
     """
-    bursts_tck = config.dram.columns * config.interval
+    bursts_tck = config.columns * config.interval
     if nbytes is None:
-        return Fraction(1) if ping_pong else Fraction(bursts_tck, config.dram.row_period(config.interval))
+        return Fraction(1) if ping_pong else Fraction(bursts_tck, _row_period(config))
     rows = ceil_div(nbytes, config.row_bytes)
     return Fraction(rows * bursts_tck) / stream_tck(config, nbytes, ping_pong=ping_pong)
+
+
+def _row_period(config: PimConfig) -> int:
+    return (config.columns - 1) * config.interval + config.dram.row_turnaround
 
 
 def stream_tck(config: PimConfig, nbytes: int, *, ping_pong: bool = False, refresh: bool = False) -> Fraction:
@@ -54,11 +58,11 @@ def stream_tck(config: PimConfig, nbytes: int, *, ping_pong: bool = False, refre
     if ping_pong:
         if config.row_sets < 2:
             raise ValueError(f"ping_pong must be false where all {config.streams} banks are read at once, not {ping_pong!r}")
-        if dram.columns * i < dram.row_turnaround:
-            raise ValueError(f"a row must last {dram.row_turnaround} clocks to hide the turnaround, not {dram.columns * i}")
-        total = dram.rcd_mac + rows * dram.columns * i
+        if config.columns * i < dram.row_turnaround:
+            raise ValueError(f"a row must last {dram.row_turnaround} clocks to hide the turnaround, not {config.columns * i}")
+        total = dram.rcd_mac + rows * config.columns * i
     else:
-        total = rows * dram.row_period(i)
+        total = rows * _row_period(config)
     return total * refresh_factor(config) if refresh else Fraction(total)
 
 

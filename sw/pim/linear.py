@@ -80,7 +80,7 @@ class LinearPlan:
     @property
     def tiles(self) -> tuple[int, ...]:
         """Bursts of an output in each tile of K: what half of the X buffer holds, at most a row."""
-        most, left = min(self.config.k_tile // self.config.burst_weights, self.config.dram.columns), self._bursts
+        most, left = min(self.config.k_tile // self.config.burst_weights, self.config.columns), self._bursts
         return (most,) * (left // most) + ((left % most,) if left % most else ())
 
     @property
@@ -89,7 +89,7 @@ class LinearPlan:
 
     def outputs_a_row(self, tile: int) -> int:
         """Return the outputs whose part of a tile is in one DRAM row."""
-        return self.config.dram.columns // self.tiles[tile]
+        return self.config.columns // self.tiles[tile]
 
     def first_row(self, tile: int) -> int:
         """Return the first row of a tile, counted over all sets in turn."""
@@ -123,7 +123,7 @@ class LinearPlan:
         padded = np.zeros((len(mine), self._bursts * config.burst_weights), np.float32)
         padded[:, :self.k] = weights[mine.start:mine.stop]
         image = np.zeros((self.end - self.addr) // config.row_bytes * config.row_bytes, np.uint8)
-        rows = image.reshape(-1, config.dram.columns, config.burst_bytes * config.streams)
+        rows = image.reshape(-1, config.columns, config.burst_bytes * config.streams)
         data = stored(padded, config.wtype).reshape(len(mine), self._bursts, -1)
         first, at = 0, self.addr // config.row_bytes
         for tile, bursts in enumerate(self.tiles):

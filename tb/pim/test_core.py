@@ -52,7 +52,8 @@ class Bench:
         self.machine.write_row(grp, row, values)
         width = self.config.burst_bytes * self.config.streams
         for column, burst in enumerate(values.astype(np.float16).reshape(-1).view(np.uint8).reshape(-1, width)):
-            self.model.fill(grp, row, column, burst)
+            stripes = self.config.stripes
+            self.model.fill(grp * stripes + column % stripes, row, column // stripes, burst)
 
     def x(self, slices):
         self.machine.host_in.extend(slices)
@@ -156,6 +157,26 @@ def test_rows_by_command():
     for (text, at), (_, _, error, index, *_) in zip(MISUSED.items(), misused, strict=True):
         cause = "NONE" if at is None else "ILLEGAL_COMMAND" if "cnt=2" in text else "ROW_STATE"
         assert (error.name, index if at else None) == (cause, at), text
+
+
+def test_bursts_of_two_bank_groups_in_turn():
+    # The buffer-die mode of AttAcc, smaller: a burst every CCD_S, which is a cycle.
+    config = dataclasses.replace(SMALL, interval=2, pim_per_burst=1, lanes=16, rows_x=1, xbuf_entries=8)
+    rng, bench = np.random.default_rng(9), Bench(config)
+    for grp in range(2):
+        bench.weights(grp, 5, halves(rng, 16, 64))
+    bench.x(halves(rng, 4, 1, 16))
+    bench.list("setm k_bursts, 4\nwrx cnt=3\nmac row=5 cnt=63 clr last\nmac grp=1 row=5 cnt=63 aidx=16 clr last\n"
+               "wrcp grp=1 row=7 col=5 cnt=2\nrdcp grp=1 row=7 col=6 cnt=1 xidx=4\nmac grp=1 row=7 col=4 cnt=3 clr last xidx=2\n"
+               "rdacc cnt=31\neoc", 32)
+    ((found, golden, error, *_),) = bench.run(stall=0.0, seed=9)
+    assert error is PimErrorCause.NONE
+    np.testing.assert_array_equal(found[:, :, 0], golden[:, :, 0])
+    reads = bench.model.times(DramCommand.RD)[:128]
+    assert set(np.diff(reads[1:])) == {config.dram.ccd_s}
+    with pytest.raises(ConfigError, match=r"^PimConfig.interval must be at least 4, or from 2 on with one stream and refreshes by "
+                                          r"rank, not 2$"):
+        dataclasses.replace(config, streams=2, lanes=32)
 
 
 def random_list(rng, bench):

@@ -168,24 +168,29 @@ def test_no_read_without_a_place_for_its_data(credits):
     assert len(system.arrived) == 96
 
 
-@pytest.mark.parametrize(("name", "interval", "streams", "phases", "same_bank"), [
-    ("hbm3-5.2", 4, 8, 2, False), ("hbm3-5.2", 4, 2, 2, True), ("hbm2", 4, 8, 4, False), ("gddr6-aim", 2, 4, 2, True),
-    ("hbm3-6.4", 2, 1, 2, False), ("lpddr5", 2, 4, 1, False),
-    ("hbm3-5.2", 6, 32, 2, False)])
-def test_random_jobs_break_no_rule_and_bring_the_right_data(name, interval, streams, phases, same_bank):
+@pytest.mark.parametrize(("name", "interval", "streams", "phases", "same_bank", "stripes"), [
+    ("hbm3-5.2", 4, 8, 2, False, 1), ("hbm3-5.2", 4, 2, 2, True, 1), ("hbm2", 4, 8, 4, False, 1), ("gddr6-aim", 2, 4, 2, True, 1),
+    ("hbm3-6.4", 2, 1, 2, False, 1), ("lpddr5", 2, 4, 1, False, 1), ("hbm3-5.2", 6, 32, 2, False, 1),
+    ("hbm3-5.2", 2, 1, 2, False, 2)])
+def test_random_jobs_break_no_rule_and_bring_the_right_data(name, interval, streams, phases, same_bank, stripes):
     seed = 7
     rng = random.Random(seed)
     noise = np.random.default_rng(seed)
     timing = dataclasses.replace(TIMINGS[name], refi=TIMINGS[name].refi // 4, rfc=TIMINGS[name].rfc // 4)
-    system = System(timing, interval, streams, phases, refresh=True, credits=6, same_bank=same_bank)
-    model, engine = system.model, system.engine
+    system = System(timing, interval, streams, phases, refresh=True, credits=6, same_bank=same_bank,
+                    stripes=stripes)
+    model, engine, columns = system.model, system.engine, stripes * system.timing.columns
+
+    def placed(index, row, column):
+        return index * stripes + column % stripes, row, column // stripes
+
     memory, expected, jobs, writes = {}, [], [], []
     for _ in range(100):
-        column = rng.randrange(system.timing.columns)
-        job = {"set": rng.randrange(min(4, engine.sets)), "row": rng.randrange(3), "column": column,
-               "bursts": rng.randrange(min(12, system.timing.columns - column)), "write": int(rng.random() < 0.3)}
+        column = rng.randrange(columns)
+        job = {"set": rng.randrange(min(4, engine.sets // stripes)), "row": rng.randrange(3), "column": column,
+               "bursts": rng.randrange(min(12, columns - column)), "write": int(rng.random() < 0.3)}
         for offset in range(job["bursts"] + 1):
-            place = job["set"], job["row"], column + offset
+            place = placed(job["set"], job["row"], column + offset)
             if place not in memory:
                 memory[place] = noise.integers(0, 256, streams * 32, dtype=np.uint8)
                 model.fill(*place, memory[place])
@@ -203,6 +208,26 @@ def test_random_jobs_break_no_rule_and_bring_the_right_data(name, interval, stre
     for place, data in memory.items():
         assert (model.burst(*place) == data).all()
     assert {command for command in DramCommand if model.times(command)} >= {PRE, WR, REFSB if same_bank else REF}
+
+
+def test_bursts_of_two_bank_groups_in_turn_are_twice_as_fast():
+    system = System("hbm3-5.2", 2, 1, 2, stripes=2)
+    rows, columns, timing = 8, 2 * system.timing.columns, system.timing
+    system.run(whole_rows(rows, 2, columns))
+    reads = system.model.times(RD)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(reads)]
+    assert gaps[0] == -(-timing.faw // 4)                       # between the first two ACTs; the others come in time
+    assert set(gaps[1:]) == {timing.ccd_s} == {2}
+    assert len(reads) == rows * columns
+    # A row after another of the same sets, and bursts of one bank group, wait as they must.
+    again = System("hbm3-5.2", 2, 1, 2, stripes=2)
+    again.run([{"set": 0, "row": row, "column": 0, "bursts": 0, "write": 0} for row in (3, 3)])
+    assert again.model.times(RD)[1] - again.model.times(RD)[0] == timing.ccd_l
+    for stripes, change in ((3, {}), (2, {"streams": 2}), (2, {"same_bank": True})):
+        with pytest.raises(ConfigError, match=r"^RowEngine.stripes must be 1, or 2 with one stream, bank groups and refreshes by "
+                                              rf"rank, not {stripes}$"):
+            RowEngine(**{"timing": timing, "interval": 2, "streams": 1, "phases": 2, "rows": 64, "credits": 8, **change,
+                         "stripes": stripes})
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -65,7 +65,7 @@ class PimMachine:
         self.tokens: dict[int, int] = {}
         self._accumulators = Accumulators(self.obuf, config.n_acc_slots)
         whole = np.zeros(config.capacity_bytes, np.uint8) if memory is None else memory
-        self._memory = whole.reshape(config.row_sets, -1, config.dram.columns, config.burst_bytes * config.streams)
+        self._memory = whole.reshape(config.row_sets, -1, config.columns, config.burst_bytes * config.streams)
 
     def run(self, words: Sequence[int]) -> None:
         """Run a list that `sw.pim.checker.check` finds sound.

@@ -97,7 +97,7 @@ def test_sets_of_banks_are_known():
     check(duplex, assemble("wrx\nmac grp=3\neoc"))
     with pytest.raises(CommandError, match=r"^command 1: grp must be below 4, not 4 \(GROUP_RANGE\)$"):
         check(duplex, assemble("wrx\nmac grp=4\neoc"))
-    buffer = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], dram_rows=100)
+    buffer = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], interval=4, pim_per_burst=2, dram_rows=100)
     check(buffer, assemble("wrx\nmac grp=15 row=199\neoc"))                # 32 sets: 16 more above row 100
     with pytest.raises(CommandError, match=r"^command 1: row must be below 200, not 200 \(ROW_RANGE\)$"):
         check(buffer, assemble("wrx\nmac grp=15 row=200\neoc"))

@@ -77,6 +77,9 @@ def test_turns_need_another_bundle_and_long_rows():
         stream_tck(PIM_PRESETS["pim-aim"], 4096, ping_pong=True)
     quick = dataclasses.replace(PimConfig(), interval=2, clock_mhz=2000, timing="gddr6-aim", bundles=1)
     assert stream_tck(quick, 1, ping_pong=True) == 56 + 128
-    short = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], timing="hbm4-cube", pim_per_burst=1, clock_mhz=1790)
-    with pytest.raises(ValueError, match=r"^a row must last 129 clocks to hide the turnaround, not 64$"):
+    buffer = PIM_PRESETS["pim-attacc-buffer"]                         # rows of two banks, bursts in turn
+    assert stream_tck(buffer, 1, ping_pong=True) == 19 + 64 * 2
+    assert stream_tck(buffer, 1) == 63 * 2 + 46
+    short = dataclasses.replace(buffer, timing="hbm4-cube", pim_per_burst=1, clock_mhz=1790)
+    with pytest.raises(ValueError, match=r"^a row must last 129 clocks to hide the turnaround, not 128$"):
         stream_tck(short, 1, ping_pong=True)

@@ -164,11 +164,13 @@ def test_activation_functions():
 
 
 def test_rows_of_the_upper_sets():
-    config = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], dram_rows=10)
+    config = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], interval=4, pim_per_burst=2, dram_rows=10)
     machine = PimMachine(config)
     machine.write_row(3, 12, np.arange(16.0))           # set 19, row 2
     np.testing.assert_array_equal(machine.read_row(3, 12)[0], np.arange(16.0))
     assert not machine.read_row(3, 2).any()
+    striped = PimMachine(dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], dram_rows=10))
+    assert striped.read_row(15, 9).shape == (64, 16)    # two banks of each set, a burst of either in turn
 
 
 # Dynamic scheduling -------------------------------------------------------------------------------------------------
