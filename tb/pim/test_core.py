@@ -174,8 +174,8 @@ def test_bursts_of_two_bank_groups_in_turn():
     np.testing.assert_array_equal(found[:, :, 0], golden[:, :, 0])
     reads = bench.model.times(DramCommand.RD)[:128]
     assert set(np.diff(reads[1:])) == {config.dram.ccd_s}
-    with pytest.raises(ConfigError, match=r"^PimConfig.interval must be at least 4, or from 2 on with one stream and refreshes by "
-                                          r"rank, not 2$"):
+    with pytest.raises(ConfigError, match=r"^PimConfig.interval must be at least 4, or from 2 on with one stream and refreshes "
+                                          r"by rank, not 2$"):
         dataclasses.replace(config, streams=2, lanes=32)
 
 

@@ -81,7 +81,8 @@ def test_constants_are_placed_again_where_another_program_wrote():
 
 
 def test_rows_go_over_the_sets_in_turn():
-    config = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], interval=4, pim_per_burst=2, dram_rows=4)      # 32 sets, of which commands name 16
+    # 32 sets, of which commands name 16.
+    config = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], interval=4, pim_per_burst=2, dram_rows=4)
     memory = np.zeros((config.row_sets, config.dram_rows, config.row_bytes), np.uint8)
     data = np.repeat(np.arange(16 * 8, dtype=np.uint8), config.row_bytes)
     write_rows(config, memory, 0, data)
