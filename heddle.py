@@ -26,6 +26,11 @@ _HOMES = {
     "BoardDevice": "flows.board_device", "MemoryTiming": "flows.native_sim",
     "DeviceError": "sw.device", "DeviceHang": "sw.device", "Result": "sw.device",
     "predict": "sw.perf",
+    # next to DRAM, and systems of an array and a PIM
+    "PimConfig": "hw.pim.config", "pim_preset": "hw.pim.presets:pim_preset_named", "PimProgram": "sw.pim.program",
+    "LinearPlan": "sw.pim.linear", "GoldenPimDevice": "sw.golden.pim.device", "RtlPimDevice": "flows.pim_rtl_device",
+    "SystemConfig": "hw.system", "system": "hw.system:system_named", "CompiledSystem": "sw.system",
+    "SystemGenerator": "sw.system",
     # language models
     "LlamaModel": "sw.models.llama", "CompiledModel": "sw.generate", "Generator": "sw.generate", "Sampler": "sw.sampling",
 }

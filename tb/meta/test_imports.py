@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"hw", "sw", "tb", "flows"}
 PURE = {"config", "curves", "elements", "engines", "errors", "families", "formats", "interchange", "isa", "layout", "plugins",
-        "presets", "regs", "timing"}
+        "presets", "regs", "system", "timing"}
 PURE_INSIDE = {"bridge.protocol", "protect.domains", "pim.config", "pim.crf", "pim.isa", "pim.presets", "pim.timing",
                "pim.timing_tables"}
 MAY_IMPORT = {"hw": {"hw"}, "sw": {"hw", "sw"}, "flows": {"hw", "sw", "flows"}, "tb": OURS}
