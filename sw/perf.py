@@ -240,7 +240,7 @@ class _Model:
     def matrix(self, at: float, fields: Mapping[str, int]) -> float:
         """Back to back, as the engine's own model says."""
         self.macs += fields["m"] * fields["n"] * fields["k"]
-        streams = self.config.weight_stream and fields["mode"] & MODE_STREAM and self.streams
+        streams = bool(self.config.weight_stream and fields["mode"] & MODE_STREAM and self.streams)
         done = self.engine.command(max(at, self.streams.popleft()) if streams else at, fields)
         self.next[Unit.MATRIX] = self.engine.next
         if streams:                         # what the engine has no room for waits on the bus
