@@ -7,12 +7,15 @@ from typing import Any
 from flows.synth.asic import synthesize
 from flows.synth.generic import GENERIC_NAME
 from flows.synth.options import AsicOptions
+from hw.arith.float_add import FloatAdd
 from hw.arith.float_fma import FloatFma
+from hw.arith.float_product import FloatProduct
 from hw.arith.half_mul_add import HalfMulAdd
 from hw.array.bitmod_array import BitmodArray
 from hw.array.bitmod_tile import BitmodTile
+from hw.array.float_column import FloatColumn
 from hw.array.mesh import Mesh
-from hw.elements import BF16, ELEMENTS, FP16
+from hw.elements import BF16, ELEMENTS, FP16, FP32
 from hw.engines.bitmod import BITMOD_TERMS
 from hw.pe import PESpec
 from hw.pe.bitmod.pe import BitmodPE
@@ -22,9 +25,11 @@ from hw.pe.mac import MacPE
 PAPER_RATIO = 1507.7 / 1968.7
 """BitMoD PE to FP16 PE in the authors' performance model (28 nm, 1 GHz)."""
 
-_BASELINE = "MAC float16 · float16 + float32"
+_BASELINE = "MAC float16 · float16 + float16 into float32"
 _PES: dict[str, tuple[Callable[[], Any], bool]] = {
     _BASELINE: (HalfMulAdd, False),
+    "float16 · float16, exact in float32": (lambda: FloatProduct(fmt=FP16), False),
+    "float32 + float32": (lambda: FloatAdd(fmt=FP32), False),
     "MAC float16 · float16 + float16": (lambda: FloatFma(fmt=FP16), False),
     "MAC int8 · int8 + int24": (lambda: MacPE(activation_width=8, weight_width=8, psum_width=24, dataflows=("os",)), False),
     "BitMoD float16, all precisions": (lambda: BitmodPE(BitmodShape()), True),
@@ -71,7 +76,10 @@ def rows() -> list[dict[str, Any]]:
         found = synthesize(build(), top="pe", options=_options(flatten=True))
         baseline = baseline or found["area"]
         table.append(_row(name, found["area"], found, found["flip_flops"], baseline, serial))
-    table[3]["paper"] = f"{PAPER_RATIO:.3g}"
+    table[5]["paper"] = f"{PAPER_RATIO:.3g}"
+    found = synthesize(FloatColumn(fmt=FP16, rows=_SIDE), top="array", options=_options(timing=False))
+    table.append(_row("column of float16 MACs, a tree of adders", found["area"] / _SIDE, found, found["flip_flops"] / _SIDE,
+                      baseline, False))
     for name, (build, serial) in _ARRAYS.items():
         found = synthesize(build(), top="array", options=_options(timing=False))
         table.append(_row(name, found["area"] / _SIDE**2, found, found["flip_flops"] / _SIDE**2, baseline, serial))

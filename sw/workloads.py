@@ -12,7 +12,7 @@ from sw.engines import default_weights
 from sw.kernels.case import GemmCase, random_case
 from sw.kernels.spec import GemmSpec
 
-__all__ = ["WORKLOADS", "Workload", "WorkloadError", "cosine", "gemm_workload", "workload_named"]
+__all__ = ["WORKLOADS", "Gemm", "Workload", "WorkloadError", "cosine", "gemm_workload", "workload_named"]
 
 Gemm = Callable[[GemmCase], npt.NDArray[Any]]
 

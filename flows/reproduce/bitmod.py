@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flows.reproduce.bitmod_float import float_rows
 from flows.reproduce.gemm import SHAPES, gemm_cycles, how
 from flows.reproduce.options import Options
 from flows.reproduce.quality import evaluations
@@ -69,6 +70,7 @@ def rows(options: Options) -> Iterator[Row]:
     yield from _layer_models()
     yield from _storage()
     yield from _frame(options)
+    yield from float_rows(options)
     yield from _quality(options)
     yield from _areas(options)
 

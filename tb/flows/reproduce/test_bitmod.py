@@ -1,13 +1,19 @@
 """BitMoD beside its paper: what is quick holds, what is long is asked for, and what is measured is what the figures say."""
 
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
-from flows.reproduce import Options, bitmod, rows_of
+from flows.reproduce import Options, bitmod, bitmod_float, rows_of
 from flows.reproduce.row import Row
+from hw.config import AcceleratorConfig
+from hw.presets import PRESETS
 from sw.evaluate import Evaluation
 from sw.models.llama_quantization import QuantizationPlan
+
+MODEL = Path(__file__).parents[3] / "models/python-llama-1m"
 
 
 def quick_rows() -> list[Row]:
@@ -46,6 +52,50 @@ def test_speedups_are_of_the_same_gemm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(rows) == ["int8", "bitmod4-g128", "bitmod3-g128", "int6-g128-int8"]
     assert 1 < rows["int6-g128-int8"].ours < rows["bitmod4-g128"].ours <= 2
     assert all("predicted" in row.note for row in rows.values())
+
+
+def test_speedups_over_float16_are_of_the_same_gemm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4/T at most where computing binds; layers and areas ask for their options."""
+    monkeypatch.setattr(bitmod_float, "SHAPES", {"prefill": (32, 64, 256)})
+    rows = list(bitmod_float.float_rows(Options()))
+    speedups = {row.quantity.split(", ")[1].split(":")[0]: row.ours for row in rows if "equal PEs" in row.quantity and row.ours}
+    assert list(speedups) == ["int6-g128-int8", "bitmod4-g128", "bitmod3-g128"]
+    assert 1.1 < speedups["int6-g128-int8"] < 4 / 3 + 0.01
+    assert 1.6 < speedups["bitmod4-g128"] < 2.01
+    notes = [row.note for row in rows if row.ours is None]
+    assert notes == ["not measured: give --model DIR"] * 2 + ["not measured: give --liberty PATH"] * 4
+
+
+def test_equal_area_is_the_ratio_of_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bitmod_float, "SHAPES", {"prefill": (8, 16, 256)})
+    monkeypatch.setattr(bitmod_float, "_areas", lambda liberty: {"float array": 4.0, "bitmod array": 3.0, "float engine": 6.0,
+                                                                 "bitmod engine": 5.0})
+    rows = list(bitmod_float.float_rows(Options(liberty="generic")))
+    equal = [row for row in rows if "equal PEs" in row.quantity and row.ours]
+    area = [row for row in rows if "equal area" in row.quantity]
+    assert [row.ours for row in area] == pytest.approx([1.2 * row.ours for row in equal])
+    assert [row.paper for row in area] == [pytest.approx(1.9134, abs=1e-4), pytest.approx(2.6241, abs=1e-4), None]
+    (ratio,) = [row for row in rows if row.quantity.startswith("area of 8×8 PEs")]
+    assert ratio.ours == 0.75
+
+
+def test_layers_of_the_shipped_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predicted without `--rtl`: the seven linears of one token, three formats and the baseline."""
+    asked = []
+
+    def cycles(options: Options, config: AcceleratorConfig, tokens: int, weights: str) -> int:
+        asked.append((config.engine, tokens, weights))
+        return {"float16": 2000}.get(weights, 1000)
+
+    monkeypatch.setattr(bitmod_float, "_layer_cycles", cycles)
+    rows = list(bitmod_float._layers(Options(model=MODEL)))
+    assert [row.ours for row in rows] == [2.0] * 6
+    assert asked[:2] == [("float", 15, "float16"), ("bitmod", 15, "int6-g128-int8")]
+
+
+def test_cycles_of_a_layer() -> None:
+    config = replace(PRESETS["float-16x16"], scratchpad_bytes=1 << 20)
+    assert 5_000 < bitmod_float._layer_cycles(Options(model=MODEL), config, 1, "float16") < 50_000
 
 
 def test_long_rows_ask_for_their_options() -> None:
