@@ -321,6 +321,11 @@ class AcceleratorConfig(JsonConfig):
         return self._engine.peak_macs(self)
 
     @property
+    def tile_tokens(self) -> int:
+        """Rows of activations that the engine works on at once."""
+        return self._engine.tokens(self)
+
+    @property
     def weight_stream(self) -> bool:
         """Whether the engine takes packed weights from the load unit, past the scratchpad."""
         return self._engine.weight_stream

@@ -143,7 +143,7 @@ def _mappings(config: AcceleratorConfig, spec: GemmSpec, dataflow: str) -> Itera
     """Yield mappings to try, without regard to the scratchpad."""
     step = granularity(config, spec, dataflow)
     half = config.accumulator_rows // 2
-    least_m = max(step.m, min(config.rows, spec.m)) if step.m == 1 else step.m
+    least_m = max(step.m, min(config.tile_tokens, spec.m)) if step.m == 1 else step.m
     least_k = round_up(max(step.k, min(config.rows, spec.k)), step.k)
     for tile_n in _sizes(spec.n, step.n, half * config.columns):
         for tile_m in _sizes(spec.m, least_m, half // ceil_div(tile_n, config.columns)):

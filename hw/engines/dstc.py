@@ -159,4 +159,5 @@ DSTC = EngineInfo(
     name="dstc",
     doc="outer products of R activations and C/2 weights, none of them zero, added to a tile of 4·R × C sums: a baseline",
     source="Wang et al., DSTC, ISCA 2021 (lanes and tile as in Sparseloop's artifact; datapath inferred)",
-    model="dstc", check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns // _COLUMN_GROUPS)
+    model="dstc", check=_check, psum_width=_psum_width, peak_macs=lambda config: config.rows * config.columns // _COLUMN_GROUPS,
+    tokens=dstc_tokens)

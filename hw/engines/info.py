@@ -33,6 +33,8 @@ class EngineInfo:
         Takes packed weights from the load unit too (`load.stream`), past the scratchpad.
     lane_rows : callable
         Whether columns of a result may go to different accumulator rows (`AccumulatorWritePort.offset`).
+    tokens : callable
+        Rows of activations below which the mapper makes no tiles.
     float_activations, float_weights : bool
         Whether activations, and plain weights, may be float16 or bfloat16 words.
     counters : tuple of str
@@ -51,6 +53,7 @@ class EngineInfo:
     peak_macs: "Callable[[AcceleratorConfig], int]"
     weight_stream: bool = False
     lane_rows: "Callable[[AcceleratorConfig], bool]" = lambda config: False
+    tokens: "Callable[[AcceleratorConfig], int]" = lambda config: config.rows
     float_activations: bool = False
     float_weights: bool = False
     counters: tuple[str, ...] = ()
