@@ -21,7 +21,7 @@ from sw.kernels.passes.attention import (
 from sw.kernels.passes.cache import negated_zero_points, quantize_int8, quantize_uint4, unpack_uint4, zero_points
 from sw.kernels.passes.quantization import inverse_scale
 from sw.kernels.passes.quantization import quantize as quantize_rows
-from sw.kernels.passes.rope import rope
+from sw.kernels.passes.rope import rope, rope_in_place
 from tb.sw.bounds import FUNCTION, U, codes_within, exact, random_rows, within
 from tb.sw.vector_memory import SMALL, VectorMemory
 
@@ -84,6 +84,32 @@ def test_rope_of_heads_side_by_side(rng):
     expected = np.concatenate((low * cos - high * sin, high * cos + low * sin), axis=1)
     within(memory.get(to, 3, 16), expected, 5 * U * np.abs(x).max())
     assert (memory.get(amax, 3) == np.maximum(np.abs(memory.get(to, 3, 16)).max(axis=1), before)).all()
+
+
+@pytest.mark.parametrize(("m", "half"), [(1, 4), (5, 16)])
+def test_rope_where_rows_lie(m, half, rng):
+    """The same numbers as with places for the results, but for the sign of zero; what lies behind the rows stays."""
+    memory = VectorMemory(SMALL["c4-l4"])
+    x = random_rows(rng, m + 1, 2 * half)
+    rows, other, to, products = memory.put(x), memory.put(x), memory.floats(m, 2 * half), memory.floats(m, 2 * half)
+    cos, sin = (memory.put(part[0]) for part in angles([1234], half))
+    amax, minus_one = memory.row(m=m), memory.row(np.full(m, -1, np.float32))
+    memory.run(rope_in_place(m, half, rows.addr, products.addr, cos, sin, minus_one=minus_one, amax=amax))
+    low, high = (Floats(other.addr + part, 8 * half) for part in (0, 4 * half))
+    to_low, to_high = (Floats(to.addr + part, 8 * half) for part in (0, 4 * half))
+    memory.run(rope(m, half, low, high, cos, sin, to_low, to_high))
+    found = memory.get(rows, m + 1, 2 * half)
+    np.testing.assert_array_equal(found[:m], memory.get(to, m, 2 * half))
+    np.testing.assert_array_equal(found[m:], x[m:])
+    assert (memory.get(amax, m) == np.abs(found[:m]).max(axis=1)).all()
+
+
+def test_an_inverse_scale_that_comes_sooner_is_the_same(rng):
+    memory = VectorMemory(SMALL["c4-l4"])
+    amax = memory.row(np.array([0, 1e-30, 3, 127], np.float32))
+    late, soon = memory.row(m=4), memory.row(m=4)
+    memory.run([*inverse_scale(4, amax, late), *inverse_scale(4, amax, soon, sooner=True)])
+    np.testing.assert_array_equal(memory.get(soon, 4), memory.get(late, 4))
 
 
 # Softmax ----------------------------------------------------------------------------------------------------------
