@@ -136,6 +136,7 @@ def test_what_is_copied_to_the_golden_side_is_what_a_program_reads():
                                                                "float16 on its PIM")),
     (("--prompt", "x", "--tokens", "1", "--weights", "int8"), "--weights is for an array alone; .*"),
     (("--prompt", "x", "--tokens", "1", "--set", "channels=4"), "SystemConfig.channels must be between 1 and 2, .*, not 4"),
+    (("--prompt", "x", "--tokens", "1", "--set", "split=layers"), "SystemConfig.split must be one of heads, tokens, not 'layers'"),
     (("--prompt", "x", "--tokens", "1", "--set", "channels=two"), "--set channels must be an integer, not 'two'"),
     (("--prompt", "x", "--tokens", "1", "--set", "rows=4"),
      "--set must name one of channels, link_bytes, placement, split for a system, not 'rows'"),
@@ -146,6 +147,12 @@ def test_requests_that_are_refused(capsys, model, arguments, message):
     assert generate(model, *arguments) == 2
     error = capsys.readouterr().err.replace("\n", " ").strip()
     assert re.fullmatch(f"heddle: {message}", error), error
+
+
+def test_channels_that_share_tokens(capsys, model):
+    answer = answer_of(capsys, model, *REQUEST, system=("duplex-tiny", "--set", "split=tokens"))
+    assert answer["split"] == "tokens"
+    assert {"merging of parts", "attention"} <= {kernel["name"] for kernel in answer["kernels"] if kernel["device"] == "pim"}
 
 
 def test_a_preset_that_there_is_not_names_all(capsys, model):
