@@ -49,6 +49,12 @@ class Simulator {
         reset();
     }
 
+    // Scopes of a model leave the context that this thread used last, which may be that of a simulator that is gone.
+    ~Simulator() {
+        Verilated::threadContextp(&context_);
+        top_.reset();
+    }
+
     void configure(const Host& host) {
         host_ = host;
         random_ = host.seed * 2 + 1;
@@ -69,6 +75,7 @@ class Simulator {
 
     // Writes a list, starts it, and runs until it has stopped.
     void run(const uint64_t* words, uint64_t count, const uint8_t* in, uint64_t in_words, Run* result) {
+        Verilated::threadContextp(&context_);
         run_ = {};
         run_.first_read = run_.last_read = -1;
         out.clear();
