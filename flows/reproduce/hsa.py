@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from flows.reproduce.options import Options
 from flows.reproduce.hsa_rates import SCENARIOS, model_cycles
+from flows.reproduce.options import Options
 from flows.reproduce.row import Row, not_asked
 from hw.config import AcceleratorConfig
 from hw.engines.hybrid import command_slots, mesh_cycles
