@@ -12,13 +12,16 @@ from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.isa import DESCRIPTORS, ErrorCause, StreamUse, Unit
 from hw.presets import PRESETS
+from sw.embed import CompiledEncoder
 from sw.engines import known_weights
+from sw.generate import CompiledModel
 from sw.golden.device import GoldenDevice
 from sw.golden.llama import embed
 from sw.golden.refusal import Refusal
 from sw.golden.vector.unit import run_vector
 from sw.kernels.case import GemmCase, random_case
 from sw.kernels.spec import GemmSpec, SpecError
+from sw.kernels.transformer.shape import ShapeError
 from sw.layout import LayoutError
 from sw.mapper import choose_plan
 from sw.models.bert import layer_float
@@ -135,3 +138,15 @@ def test_integer_bias_is_refused() -> None:
         run_vector(FLOAT, fields, np.zeros(FLOAT.scratchpad_bytes, np.uint8), np.zeros((512, 4), np.int64),
                    np.zeros(1024, np.float32))
     assert (refused.value.cause, refused.value.addr) == (ErrorCause.UNSUPPORTED, StreamUse.BIAS)
+
+
+@pytest.mark.parametrize("name", ["float-8x8", "bitmod-fp16-8x8"])
+def test_whole_models_are_refused(name: str) -> None:
+    """Their kernels quantize activations to int8; what is missing is said before anything is compiled."""
+    text = r"AcceleratorConfig\.activation_format must be int8 to run a transformer, not 'float16'"
+    model = LlamaModel(MODEL)
+    with pytest.raises(ShapeError, match=f"^{text}$"):
+        CompiledModel(PRESETS[name], model.config, model.checkpoint.weights())
+    bert = MiniLM()
+    with pytest.raises(ShapeError, match=f"^{text}$"):
+        CompiledEncoder(PRESETS[name], bert.config, bert.weights)
