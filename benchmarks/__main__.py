@@ -21,6 +21,7 @@ from benchmarks import (
     hybrid,
     hybrid_layer,
     packing,
+    pim,
     prediction,
     simulation,
     tracing,
@@ -48,12 +49,15 @@ BENCHMARKS = {
     "hybrid_bandwidth": hybrid.bandwidths,
     "hybrid_area": hybrid.areas,
     "hybrid_layer": hybrid_layer.rows,
+    "pim": pim.rows,
+    "pim_speed": pim.speeds,
     "formats": formats.rows,
     "packing": packing.rows,
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "hybrid_area", "hybrid_layer", "checkpoint")
+_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "hybrid_area", "hybrid_layer", "checkpoint",
+              "pim", "pim_speed")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 
