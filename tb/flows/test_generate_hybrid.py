@@ -7,7 +7,10 @@ import pytest
 
 from flows.cli import main
 from hw.presets import preset_named
+from sw.kernels.transformer.weight_plan import WeightPlan
+from sw.models.llama import LlamaModel
 from tb.array.hybrid import SMALL_HYBRID
+from tb.flows.decode_traffic import check_bytes
 from tb.sw.llamas import FIELDS, random_tensors, write_llama
 
 CONFIG = replace(preset_named("systolic-8x8"), **SMALL_HYBRID | {"scratchpad_bytes": 1 << 16, "accumulator_rows": 512},
@@ -34,6 +37,7 @@ def test_the_rtl_makes_the_golden_tokens(capsys, tmp_path, weights, more):
     assert golden["tokens"] == answer["tokens"]
     for name in CONFIG.engine_counters:
         assert golden["counters"]["decode"][name] == answer["counters"]["decode"][name]
+    check_bytes(answer, CONFIG, LlamaModel(model), chunk=8, plan=WeightPlan.uniform(MODEL["num_hidden_layers"], weights))
     if not more:
         assert answer["prefill_cycles"] == pytest.approx(answer["predicted_prefill_cycles"], rel=0.1)
         assert answer["cycles_per_token"] == pytest.approx(answer["predicted_cycles_per_token"], rel=0.05)
