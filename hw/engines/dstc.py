@@ -15,8 +15,9 @@ from hw.families import Format, SparseFormat
 from hw.formats import format_named
 
 __all__ = [
-    "COMMAND_LATENCY", "DSTC", "LOADED_LATENCY", "MASKED", "RESULT_LATENCY", "DstcRecord", "dstc_chunk", "dstc_command_cycles",
-    "dstc_lanes", "dstc_load_cycles", "dstc_patches", "dstc_record", "dstc_records", "dstc_run_cycles", "dstc_tokens",
+    "COMMAND_LATENCY", "DSTC", "HIDDEN", "LOADED_LATENCY", "MASKED", "RESULT_LATENCY", "DstcRecord", "dstc_chunk",
+    "dstc_command_cycles", "dstc_lanes", "dstc_load_cycles", "dstc_patches", "dstc_record", "dstc_records", "dstc_run_cycles",
+    "dstc_tokens",
 ]
 
 MASKED = 8                  # k whose masks of C bits are C bytes
@@ -25,6 +26,7 @@ _ROW_GROUPS, _COLUMN_GROUPS = 4, 2
 
 COMMAND_LATENCY = 3         # from the cycle in which a command is taken to that in which its first chunk begins to load
 LOADED_LATENCY = 9          # from the last read of a chunk to the first step on it
+HIDDEN = 7                  # by so many cycles the steps of a chunk must exceed the load of the next but one, to hide it
 RESULT_LATENCY = 3          # from the last step of a tile, with its rows, to `done`
 _FIRST_MASK = 4             # from the read of masks to the first values that they tell of
 
@@ -107,7 +109,8 @@ def dstc_run_cycles(config: AcceleratorConfig, mode: int, tokens: int, counts: S
 
     counts: for each k, at most `os_depth` of them, the activations and the weights that are not zero. Steps are
     Σ over k of ⌈activations / R⌉ · ⌈weights / (C/2)⌉, at least 1 in the last chunk: a k with an empty side takes none. Exact
-    where no chunk waits for its load; where some do, rows leave while chunks load, and it is the most that a tile takes.
+    where the steps of every chunk exceed its load by `HIDDEN`. Where they do not, rows leave while chunks load, and a chunk may
+    take up to `HIDDEN` cycles more, since its bank is free for the next but one only when all its k are picked.
     """
     chunk, total = dstc_chunk(config), 0
     for first in range(0, len(counts), chunk):

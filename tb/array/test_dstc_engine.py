@@ -72,11 +72,10 @@ def test_cycles_are_those_of_the_law(densities: tuple[float, float], mode: int) 
 
     Unstructured zeros on both sides; two tiles of tokens, two runs of K.
     """
-    config = config_of("16:16", rows=4, columns=16, bus_width=128, vector_lanes=4, accumulator_rows=128, os_depth=32,
-                       scratchpad_bytes=1 << 14)
+    config = config_of("16:16")
     rng = np.random.default_rng(3)
     scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
-    m, n, k = 32, 16, 64
+    m, n, k = 16, 8, 64
     command, product, _ = place(config, mode, m, n, k, rng, scratchpad, densities=densities)
     counts = nonzero_counts(state_of(config, scratchpad), command)
     steps = sum(laws.dstc_patches(config, *pair) for tile in counts for pair in tile)
@@ -86,7 +85,7 @@ def test_cycles_are_those_of_the_law(densities: tuple[float, float], mode: int) 
     assert bench.done[1] - bench.done[0] == cycles
     if densities == (1.0, 1.0):
         assert cycles == dstc_command_cycles(config, m, n, k, mode)
-    found = np.zeros((128, 16), np.int64)
+    found = np.zeros((config.accumulator_rows, n), np.int64)
     for _, row, accumulate, sums in bench.rows[-m * 2:]:
         found[row] = found[row] * accumulate + sums
     assert (found[:m] == product).all()
@@ -104,16 +103,15 @@ def test_the_law_is_that_of_the_tables() -> None:
 
 def test_very_sparse_operands_are_bound_by_their_loads() -> None:
     """A chunk takes its load at least: a cycle for each k, of packed weights one more for each 8."""
-    config = config_of("16:16", rows=4, columns=16, bus_width=128, vector_lanes=4, accumulator_rows=64, os_depth=256,
-                       scratchpad_bytes=1 << 15)
+    config = config_of("16:16", os_depth=128, bus_width=256)
     rng = np.random.default_rng(5)
-    for mode, load in ((0, 16), (1, 20)):
+    for mode, load in ((0, 32), (1, 36)):
         scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
-        command, *_ = place(config, mode, 4, 16, 256, rng, scratchpad, densities=(0.1, 0.1), acc_addr=0)
+        command, *_ = place(config, mode, 4, 8, 128, rng, scratchpad, densities=(0.1, 0.1), acc_addr=0)
         bench = run(config, [command] * 3, scratchpad)
-        assert set(np.diff(bench.done)) == {256 // 16 * load}           # rows leave while chunks load
+        assert set(np.diff(bench.done)) == {128 // 32 * load}           # rows leave while chunks load
         counts = nonzero_counts(state_of(config, scratchpad), command)
-        assert dstc_command_cycles(config, 4, 16, 256, mode, counts) == 256 // 16 * load + 4
+        assert dstc_command_cycles(config, 4, 8, 128, mode, counts) == 128 // 32 * load + 4
 
 
 @pytest.mark.parametrize(("density", "gain"), [(1.0, 1.0), (0.5, 2.0), (0.25, 4.0)])
@@ -123,7 +121,7 @@ def test_against_the_dense_core(density: float, gain: float) -> None:
     config = config_of(rows=2, columns=16, bus_width=128, os_depth=256, scratchpad_bytes=1 << 14)         # 2 × 8 products
     rng = np.random.default_rng(6)
     scratchpad = np.zeros(config.scratchpad_bytes, np.uint8)
-    m, n, k = 8, 16, 128
+    m, n, k = 8, 16, 64
     command, *_ = place(config, 0, m, n, k, rng, scratchpad)
     keep = int(m * density)
     a = rng.integers(1, 128, (m, k)).astype(np.uint8)

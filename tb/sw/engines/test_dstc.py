@@ -6,11 +6,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hw.engines.dstc import DstcRecord, dstc_command_cycles, dstc_record, dstc_records
+from hw.engines.dstc import (
+    HIDDEN,
+    DstcRecord,
+    dstc_chunk,
+    dstc_command_cycles,
+    dstc_load_cycles,
+    dstc_patches,
+    dstc_record,
+    dstc_records,
+    dstc_run_cycles,
+    dstc_tokens,
+)
 from hw.errors import ConfigError
 from hw.formats import format_named
 from sw.engines import engine_runtime, pack_weights, weight_layout
-from sw.engines.dstc import DstcTiming, dstc_layout, pack_masked
+from sw.engines.dstc import DstcClock, DstcTiming, dstc_layout, pack_masked
 from sw.formats import dequantize, quantize
 from sw.golden.array.dstc import nonzero_counts, result_rows, run_matrix
 from sw.golden.state import State
@@ -172,3 +183,33 @@ def test_the_clock_without_data_expects_what_formats_keep() -> None:
             assert measured == dstc_command_cycles(config, m, n, k, mode, counts)
             assert dense / 2 < found < dense
             assert abs(found / measured - 1) < 0.05
+
+
+@pytest.mark.parametrize("bus_width", [64, 256])
+@pytest.mark.parametrize("mode", [0, 1])
+def test_the_law_of_a_tile_against_the_clock(bus_width: int, mode: int) -> None:
+    """Random tiles of any density, in runs: exact where loads are hidden; where not, no more than `HIDDEN` a chunk over it."""
+    config = config_of("16:16", bus_width=bus_width, os_depth=256)
+    rng, size = np.random.default_rng(mode), dstc_chunk(config)
+    exact = over = 0
+    for _ in range(150):
+        densities, tokens = rng.random(2) ** rng.choice([0.3, 1, 3]), int(rng.integers(1, dstc_tokens(config) + 1))
+        k = size * int(rng.integers(1, 256 // size + 1))
+        counts = list(zip(rng.binomial(tokens, densities[0], k).tolist(), rng.binomial(8, densities[1], k).tolist(), strict=True))
+        chunks = [[steps for pair in counts[first:first + size] if (steps := dstc_patches(config, *pair))]
+                  for first in range(0, k, size)]
+        load = dstc_load_cycles(config, mode, tokens, size)
+        clock, ends, offered = DstcClock(config), [], 0.0
+        for _ in range(4):
+            for index, steps in enumerate(chunks):
+                clock.chunk(offered, load, steps, tokens if index == len(chunks) - 1 else 0)
+                offered = clock.accepted + 1
+            ends.append(clock.stepped)
+        measured = ends[3] - ends[2]
+        excess = measured - dstc_run_cycles(config, mode, tokens, counts)
+        hidden = all(sum(steps) >= load + HIDDEN for steps in chunks)
+        assert excess == 0 if hidden else excess <= HIDDEN * len(chunks)
+        assert measured >= max(sum(map(sum, chunks)) + tokens, load * len(chunks))
+        exact, over = exact + hidden, over + (excess > 0)
+    assert exact > 20
+    assert over > 0
