@@ -20,11 +20,14 @@ from hw.engines.dstc import (
 )
 from hw.errors import ConfigError
 from hw.formats import format_named
+from hw.presets import preset_named
 from sw.engines import engine_runtime, pack_weights, weight_layout
 from sw.engines.dstc import DstcClock, DstcTiming, dstc_layout, pack_masked
 from sw.formats import dequantize, quantize
 from sw.golden.array.dstc import nonzero_counts, result_rows, run_matrix
 from sw.golden.state import State
+from sw.kernels.spec import GemmSpec
+from sw.mapper import choose_plan
 from sw.sparsity.patterns import PatternError
 from tb.array.dstc import config_of, place, state_of
 
@@ -183,6 +186,15 @@ def test_the_clock_without_data_expects_what_formats_keep() -> None:
             assert measured == dstc_command_cycles(config, m, n, k, mode, counts)
             assert dense / 2 < found < dense
             assert abs(found / measured - 1) < 0.05
+
+
+def test_the_mapper_makes_tiles_of_as_many_tokens_as_are_packed_together() -> None:
+    """Of fewer, zeros of activations could not be skipped; no other engine asks for that."""
+    config = preset_named("dstc-8x16")
+    assert config.tile_tokens == dstc_tokens(config) == 32
+    assert preset_named("hss-16x16").tile_tokens == 16
+    for m in (64, 200):
+        assert choose_plan(config, GemmSpec(m=m, n=64, k=768)).mapping.tile.m >= 32
 
 
 @pytest.mark.parametrize("bus_width", [64, 256])
