@@ -44,7 +44,8 @@ class Report:
         Of a composite.
     hazards : tuple of (int, str)
         Command and text: a buffer entry that is read though nothing was written, or read while its accumulation is open;
-        scores that wait and are not those that the softmax is told to take.
+        scores that wait and are not those that the softmax is told to take; outputs of two heads that are merged though they
+        share entries.
     """
 
     commands: int
@@ -179,6 +180,7 @@ class _Checker:
                     self._refuse(cause, command, f"entries must be below {self.config.wide_entries}, those with all lanes, "
                                                  f"not {number}")
         self._scores(command)
+        self._merge(command)
         softmax = command.opcode in (PimOpcode.SFO, PimOpcode.MRG)
         for entry in work.reads:
             if entry not in self._written and not softmax:
@@ -193,6 +195,14 @@ class _Checker:
                 self._open.update(work.writes[-1:] if tree else work.writes)
         elif work.queue is Queue.IO:
             self._open.difference_update(work.writes)
+
+    def _merge(self, command: Command) -> None:
+        """Look for outputs of two heads that lie across each other: hardware merges entry by entry."""
+        mine, other = command.fields.get("aidx", 0), command.fields.get("xidx", 0)
+        if command.opcode is PimOpcode.MRG and mine != other:
+            first, second = (self.settings.heads.get(head, {}).get("output", 0) for head in (mine, other))
+            if abs(first - second) < ceil_div(self.settings.of(PimRegister.HEAD_DIM), self.config.lanes):
+                self._hazards.append((command.index, f"outputs of heads {mine} and {other} share entries"))
 
     def _scores(self, command: Command) -> None:
         """Follow the scores that wait: hardware has those of one head, and takes all at once."""

@@ -118,6 +118,8 @@ def test_a_list_that_runs_too_long_is_refused():
     ("wrx cnt=1\nmac clr\nmac last\nrdacc", []),
     ("mvx aidx=1", ["softmax of head 1 is read, but nothing was written"]),
     ("wrx cnt=1\nmac clr last\nmvs xidx=1\nsfo aidx=1 value=1\nmvx aidx=1", []),
+    ("setm head_dim, 32\nwracc cnt=3\nseth output, 2, 1\nmrg aidx=1 xidx=2", ["outputs of heads 1 and 2 share entries"]),
+    ("setm head_dim, 32\nwracc cnt=3\nseth output, 2, 2\nmrg aidx=1 xidx=2", []),
     ("wrx cnt=1\nmac clr last\nmvs xidx=1\nsfo aidx=1 value=2", ["1 scores of head 1 wait, not 2 of head 1"]),
     ("wrx cnt=1\nmac clr last\nmvs xidx=1\nmvs xidx=2\nsfo aidx=2 value=1", ["scores of head 1 wait, others come"]),
 ])
