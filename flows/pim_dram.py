@@ -171,13 +171,15 @@ class NativeDram:
     ----------
     timing, interval, rows, strict, refresh, dual_row_buffers
         See `sw.pim.dram.DramChannel`.
+    stripes : int
+        See `DramTables`.
     """
 
     def __init__(self, timing: DramTiming, *, interval: int, rows: int = 64, strict: bool = True, refresh: bool = True,
-                 dual_row_buffers: bool = False):
-        self.timing, self.strict = timing, strict
+                 dual_row_buffers: bool = False, stripes: int = 1):
+        self.timing, self.strict, self._stripes = timing, strict, stripes
         self._tables = DramTables(timing, interval=interval, streams=1, rows=rows, strict=strict, refresh=refresh,
-                                  dual_row_buffers=dual_row_buffers)
+                                  dual_row_buffers=dual_row_buffers, stripes=stripes)
         self._memory: npt.NDArray[np.uint8] = np.zeros(self._tables.shape, np.uint8)
         self._library = _library()
         self._handle = self._library.heddle_dram_create(self._tables.config, self._tables.array, len(self._tables.rules),
@@ -189,7 +191,7 @@ class NativeDram:
 
     def row(self, bank: int, row: int) -> npt.NDArray[np.uint8]:
         """Return the bytes of a row, (columns, burst_bytes), to read or write without a command."""
-        return self._memory[bank, row, :, 0]
+        return self._memory[bank // self._stripes, row, bank % self._stripes::self._stripes, 0]
 
     def command(self, at: int, command: DramCommand, banks: Sequence[int], *, row: int = 0, column: int = 0,
                 data: npt.NDArray[np.uint8] | None = None, mask: Iterable[bool] | None = None) -> None:

@@ -36,6 +36,17 @@ def test_a_strict_model_raises_with_rule_clocks_and_bank():
         reference.give(dram, 18, RD, [3])
 
 
+def test_bursts_of_two_banks_lie_in_turn():
+    dram, noise = native(stripes=2), np.random.default_rng(1)
+    for bank in (6, 7):
+        dram.row(bank, 5)[:] = noise.integers(0, 256, (32, 32), dtype=np.uint8)
+        reference.give(dram, 40 * (bank - 6), ACT, [bank], row=5)
+    for number, (bank, column) in enumerate(((6, 0), (7, 0), (7, 31))):
+        dram.command(100 + 4 * number, RD, [bank], column=column)
+        np.testing.assert_array_equal(dram.take().bursts[0], dram.row(bank, 5)[column])
+    np.testing.assert_array_equal(dram._memory[3, 5, :2, 0], [dram.row(6, 5)[0], dram.row(7, 5)[0]])
+
+
 @pytest.mark.parametrize(("text", "commands"), [
     ("OPEN: ACT at 63: a row of bank 0 is open", [(0, ACT, [0]), (63, ACT, [0])]),
     ("CLOSED: RD at 0: no row of bank 5 is open", [(0, RD, [5])]),
