@@ -15,6 +15,7 @@ from sw.golden.pim.attention import score_scale
 from sw.golden.pim.device import GoldenPimDevice
 from sw.pim.assembler import assemble
 from sw.pim.cache_plan import CachePlan, attention_inputs, attention_program
+from sw.pim.cycles import gemm_cycles, refresh_factor
 from sw.pim.device import PimError
 from sw.pim.expand import CommandError
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
@@ -58,6 +59,19 @@ def test_linears_and_attention_leave_what_the_golden_device_leaves(checked):
     np.testing.assert_allclose(linear_outputs(plan, result.outputs, 3), x @ weights.T, atol=1e-4)
     assert result.cycles > 0
     assert result.counters["active"] == 2 * 45 * 5 * CONFIG.beats           # passes, outputs, bursts of an output
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_a_linear_takes_little_longer_than_its_law(device):
+    rng = np.random.default_rng(14)
+    plan = LinearPlan(config=CONFIG, channels=CHANNELS, n=256, k=256)
+    program = linear_program(plan, "products", halves(rng, 256, 256), passes=3)
+    session = device.open()
+    result = session.run(program, None, linear_inputs(plan, program, halves(rng, 6, 256)))
+    law = gemm_cycles(CONFIG, 6, 256, 128)
+    assert law == 3 * 256 * 128 / 16
+    assert law <= result.cycles <= 1.15 * float(law * refresh_factor(CONFIG))
+    session.close()
 
 
 @pytest.mark.xdist_group("pim-tiny")
