@@ -31,7 +31,7 @@ CORES: dict[str, HssShape] = {
 """What the core can do, the least first."""
 
 
-def core_parts(liberty: str, **options: Any) -> dict[str, dict[str, tuple[int, dict[str, Any]]]]:
+def core_parts(liberty: str, *, power: bool = False) -> dict[str, dict[str, tuple[int, dict[str, Any]]]]:
     """Return for each of `CORES` its parts: name → how many there are, and what `flows.synth.asic.synthesize` says of one.
 
     64 columns of 16 MACs, and what they share. Scratchpad, accumulator, vector unit and the lines of the fetch unit, which are
@@ -40,15 +40,15 @@ def core_parts(liberty: str, **options: Any) -> dict[str, dict[str, tuple[int, d
     Parameters
     ----------
     liberty : str
-    **options
-        More of `AsicOptions`.
+    power : bool
+        Whether OpenSTA is asked, too.
 
     Raises
     ------
     ValueError, ToolError
         As `flows.synth.asic.synthesize`.
     """
-    chosen = AsicOptions(**{"liberty": liberty, "timing": False, "flatten": True} | options)
+    chosen = AsicOptions(liberty=liberty, timing=power, flatten=True)
     return {name: {part: (count, synthesize(build(), top="block", options=chosen)) for part, count, build in _parts(shape)}
             for name, shape in CORES.items()}
 
@@ -104,10 +104,10 @@ def core_energies(liberty: str) -> dict[str, float]:
         As `flows.synth.asic.synthesize`.
     """
     found = {}
-    for name, parts in core_parts(liberty, timing=True).items():
+    for name, parts in core_parts(liberty, power=True).items():
         found[name] = 0.0
         for part, (count, result) in parts.items():
-            power = result["power_mw"]
+            power: dict[str, float] | None = result["power_mw"]
             if power is None:
                 raise ValueError(f"energy of logic must come from a cell library with power, and OpenSTA, not from {liberty} "
                                  f"({part}: {'; '.join(result.get('notes', ())) or 'no power'})")
