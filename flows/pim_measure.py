@@ -65,9 +65,9 @@ class _Pair:
         self.machine.write_row(grp, row, values)
         self.session.row(grp, row)[:] = values.astype(PLAIN_TYPES[self.config.wtype]).view(np.uint8)
 
-    def run(self, words: list[int], sent: list[tuple[str, Floats]], *, lanes: int) -> PimRun:
-        """Run a list on both and compare so many lanes of each entry; `sent` are slices and entries and their formats."""
-        host_in = [self.sim.host_words(part.astype(PLAIN_TYPES[kind])) for kind, part in sent]
+    def run(self, words: list[int], sent: list[tuple[npt.DTypeLike, Floats]], *, lanes: int) -> PimRun:
+        """Run a list on both and compare so many lanes of each entry; `sent` are slices and entries and their types."""
+        host_in = [self.sim.host_words(part.astype(kind)) for kind, part in sent]
         run = self.session.run(words, np.concatenate(host_in))
         for _, part in sent:
             self.machine.host_in.extend(part)
@@ -131,7 +131,7 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     for first in range(0, outputs, 128):
         words.append(command(PimOpcode.RDACC, aidx=first, cnt=min(128, outputs - first) - 1))
     x = pair.values(tiles * slices, config.rows_x, config.lanes)
-    run = pair.run([*words, command(PimOpcode.EOC)], [(config.xtype, x)], lanes=1)
+    run = pair.run([*words, command(PimOpcode.EOC)], [(PLAIN_TYPES[config.xtype], x)], lanes=1)
     law = gemm_cycles(config, config.rows_x, k, outputs, ping_pong=ping_pong, refresh=refresh)
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)
 
@@ -154,7 +154,7 @@ def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, seed: int = 1)
             pair.fill(*pair.machine.place(first, row))
     words = [*setup(plan, tokens, score_scale(head_dim)), *map(int, attention(plan, tokens))]
     shape = plan.query_slices, config.rows_x, config.lanes
-    run = pair.run(words, [("float32", np.zeros(shape, np.float32)), (config.xtype, pair.values(*shape))],
+    run = pair.run(words, [(np.float32, np.zeros(shape, np.float32)), (PLAIN_TYPES[config.xtype], pair.values(*shape))],
                    lanes=config.lanes)
     law = 2 * attention_bursts(config, tokens, head_dim) * config.pim_per_burst
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)

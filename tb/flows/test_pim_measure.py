@@ -29,7 +29,7 @@ def test_one_bundle_waits_for_rows_and_refreshes_cost_their_share():
 def test_attention_is_bound_by_the_softmax_of_one_score_a_cycle(tokens):
     timing = measure_attention(SIM, tokens=tokens, head_dim=32)
     assert timing.run.counters["active"] == timing.law
-    assert 1 < timing.ratio < 5
+    assert 1 < timing.ratio < 7
 
 
 @pytest.mark.parametrize(("options", "text"), [
