@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks import checkpoint, decoder, fault_injection, formats, hss, packing, tracing
+from benchmarks import checkpoint, decoder, fault_injection, formats, hss, packing, pim, tracing
 from benchmarks.obvious import obvious
 from flows.fault.targets.workloads import array_target
 from hw.families import Format, HuffmanFormat
@@ -103,3 +103,10 @@ def test_memory_traffic_and_delay_of_sparse_modes():
     assert {row["speedup"] for row in series} == {1, 2, 4 / 3}
     ranked = sorted(by_mode.values(), key=lambda row: row["speedup"])
     assert all(one["energy-delay over dense"] >= other["energy-delay over dense"] for one, other in pairwise(ranked))
+
+
+def test_products_of_a_pim_are_held_to_their_law():
+    table = pim.rows("pim-tiny", k=256, outputs=64, held=(256, 64), tokens=40, head_dim=32)
+    assert table[0]["ratio"] == 1
+    assert len(table) == 5
+    assert all(row["active"] > 0 for row in table)

@@ -11,7 +11,7 @@ from flows.cli import main
 from flows.pim_emit import PIM_TOP, emit_pim, pim_sources
 from hw.pim.presets import PIM_PRESETS
 
-SMALL = ["--set", "lanes=16", "--set", "sm_lanes=1", "--set", "dcs=true"]        # as the simulator's tests have it, so from the cache
+SMALL = ["--set", "lanes=16", "--set", "sm_lanes=1", "--set", "dcs=true"]
 
 
 def test_files_and_lint(capsys, tmp_path):
