@@ -29,7 +29,7 @@ def _row(preset: str, what: str, timing: PimTiming) -> dict[str, Any]:
             "list": timing.total, **{name: counters[name] for name in ("active", "stall_row", "stall_refresh", "stall_hazard")}}
 
 
-def rows(preset: str = "pim-duplex", *, k: int = 4096, outputs: int = 256, held: tuple[int, int] = (2048, 248),
+def rows(preset: str = "pim-duplex", *, k: int = 3584, outputs: int = 256, held: tuple[int, int] = (2048, 248),
          tokens: int = 2048, head_dim: int = 128) -> list[dict[str, Any]]:
     """Return a row for each product and for attention; every result is the golden machine's.
 
