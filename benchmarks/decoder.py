@@ -70,7 +70,7 @@ def layer_rows(model: LlamaConfig = LAYER, prompt: int = PROMPT_TOKENS, chunk: i
     for session in sessions:
         session.close()
     busy = predict(config, step, {"position": prompt}, MemoryModel()).busy
-    bound = max(memory.layer_bytes / config.beat_bytes, busy["matrix"])
+    bound = max(memory.runs[0].layer_bytes / config.beat_bytes, busy["matrix"])
     return [
         {"what": f"prefill of {prompt} tokens, a layer of {model.hidden}", "cycles": int(cycles), "figure": float(utilization),
          "of": "utilization", "goal": GOALS["prefill"]},

@@ -88,7 +88,7 @@ def test_a_decoder_layer_is_predicted_to_reach_its_goals():
     macs = decoder.PROMPT_TOKENS * model.hidden * (4 * model.hidden + 3 * model.ffn)
     assert macs / cycles / config.peak_macs_per_cycle >= decoder.GOALS["prefill"]
     token = predict(config, step, {"position": decoder.PROMPT_TOKENS}, MemoryModel())
-    assert token.cycles <= decoder.GOALS["decode"] * max(memory.layer_bytes / config.beat_bytes, token.busy["matrix"])
+    assert token.cycles <= decoder.GOALS["decode"] * max(memory.runs[0].layer_bytes / config.beat_bytes, token.busy["matrix"])
 
 
 def test_memory_traffic_and_delay_of_sparse_modes():

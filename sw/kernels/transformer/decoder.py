@@ -254,7 +254,6 @@ class _Decoder(Phases):
             place = emitter.reg(SCALE_PLACE)
             emitter.asm.shl(place, emitter.reg("position"), "r0", 2)
             emitter.asm.and_(place, place, "r0", self.config.beat_bytes - 1)
-            self._token_heads.begin()
         self.phase("embedding statistics")
         self._embedding()
         for run in self.memory.runs:
@@ -270,8 +269,11 @@ class _Decoder(Phases):
         """Measure the embeddings; those of one token come to stay, with its angles."""
         emitter, shape = self.emitter, self.shape
         if not self.on_chip:
-            emit_measure(emitter, self.norm, quantize_areas(self.config, self.norm, 0), self.scalars, rows=self.rows,
+            areas = quantize_areas(self.config, self.norm, 0)
+            emit_measure(emitter, self.norm, areas, self.scalars, rows=self.rows,
                          source=Dram(self.at("x"), self.memory.row_bytes))
+            if self.single:
+                self._token_heads.begin(areas["in"].addr)
             return
         x = self.on_chip.places["x"]
         emitter.command(Unit.LOAD, {"dram_addr": self.at("x"), "dram_stride": 0, "rows": 1, "row_bytes": 4 * shape.hidden,
@@ -283,6 +285,7 @@ class _Decoder(Phases):
             load_angles(emitter, shape, angles, 1, emitter.reg("position"), self.at("angles"), [], [Semaphore.PARAM_FULL])
         emitter.passes([vector_pass("magnitude", a=Floats(x.addr), m=1, n=shape.hidden, amax_to=self.scalars["magnitude"])],
                        [Semaphore.PARAM_FULL], [Semaphore.PARAM_FREE])
+        self._token_heads.begin(x.addr)
 
     def _place(self, name: str) -> Place:
         """Return where rows of float32 wait."""

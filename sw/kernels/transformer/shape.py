@@ -163,7 +163,8 @@ def decoder_shape(config: AcceleratorConfig, model: Sizes, tokens: int, ffn_tile
             raise ShapeError(f"{what} must be {rule}, not {given!r}")
 
     must("AcceleratorConfig.vector", config.vector == "transformer", "'transformer' to run a transformer", config.vector)
-    must("AcceleratorConfig.activation_format", config.activation.bits == 8, "int8 to run a transformer", config.activation_format)
+    must("AcceleratorConfig.activation_format", config.activation.bits == 8, "int8 to run a transformer",
+         config.activation_format)
     must("AcceleratorConfig.weight_format", config.weight.bits == 8, "int8 to run a transformer", config.weight_format)
     must("AcceleratorConfig.dataflows", "ws" in config.dataflows, "one with 'ws' to run a transformer", config.dataflows)
     for name in ("rows", "columns"):

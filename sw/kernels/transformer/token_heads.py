@@ -136,10 +136,10 @@ class TokenHeads:
             "row_bytes": (self.shape.heads + 2 * self.shape.kv_heads) * self.row, "addr": self.at, "stride": 0, "transpose": 0},
             [Semaphore.IN_FREE], [Semaphore.IN_FULL])
 
-    def begin(self) -> None:
-        """Set the row scalars that are constant, from any bytes of the scratchpad."""
+    def begin(self, written: int) -> None:
+        """Set the row scalars that are constant; of a byte of the scratchpad that the program has written."""
         emitter, shape = self.emitter, self.shape
-        emitter.passes([vector_pass("minus one", a=Int8(self.at), m=shape.heads + shape.kv_heads, n=1, scale=0.0, add=-1.0,
+        emitter.passes([vector_pass("minus one", a=Int8(written), m=shape.heads + shape.kv_heads, n=1, scale=0.0, add=-1.0,
                                     max_to=self.scalars["minus one"])])
 
     def turn(self) -> None:
