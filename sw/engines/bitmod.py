@@ -89,7 +89,8 @@ def bitmod_stream(tensor: QuantizedTensor, columns: int, *, halves: bool = True)
     headers = np.concatenate([scale, special], axis=2).reshape(-1, columns, groups, 2).swapaxes(1, 2)
     steps = codes.reshape(-1, columns, groups, fmt.block // BITMOD_LANES, BITMOD_LANES).transpose(0, 2, 3, 4, 1)
     pieces = [headers.reshape(-1, groups, 1, 2 * columns), *_planes(mode, steps.reshape(*steps.shape[:3], -1))]
-    return np.concatenate(pieces, axis=2), tensor.side["outer_scale"].astype(np.float32) * np.float32(0.5 if mode.is_float and halves else 1)
+    unit = np.float32(0.5 if mode.is_float and halves else 1)
+    return np.concatenate(pieces, axis=2), tensor.side["outer_scale"].astype(np.float32) * unit
 
 
 def _padded(field: npt.NDArray[np.uint8], rows: int) -> Bytes:
