@@ -10,9 +10,9 @@ from hw.config import AcceleratorConfig, ceil_div, ceil_log2
 from hw.isa import REGISTERS, VectorSource
 
 __all__ = [
-    "ACCUMULATOR_LATENCY", "FETCH_FILLS", "FETCH_LINE_BYTES", "FLOAT_ACCUMULATOR_LATENCY", "IN_FLIGHT", "LOAD_LATENCY", "LOOP_CYCLES", "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY",
-    "VECTOR_STAGES", "VECTOR_START", "VectorStages", "fetch_ahead", "load_cycles", "row_maximum_latency", "row_sum_latency",
-    "store_cycles", "vector_cycles",
+    "ACCUMULATOR_LATENCY", "FETCH_FILLS", "FETCH_LINE_BYTES", "FLOAT_ACCUMULATOR_LATENCY", "IN_FLIGHT", "LOAD_LATENCY",
+    "LOOP_CYCLES", "SKIP_CYCLES", "START_CYCLES", "STORE_LATENCY", "VECTOR_STAGES", "VECTOR_START", "VectorStages",
+    "fetch_ahead", "load_cycles", "row_maximum_latency", "row_sum_latency", "store_cycles", "vector_cycles",
 ]
 
 START_CYCLES = REGISTERS    # of the sequencer, in which it clears the registers and copies the arguments, one a cycle

@@ -75,7 +75,7 @@ PAPERS: dict[str, Paper] = {
         source="Chen et al., BBS, MICRO 2024 (arXiv 2409.05227), and its authors' BitSim RTL", module="flows.reproduce.bbs",
         options=("model", "windows", "rtl", "liberty")),
     "hsa": Paper(
-        doc="bytes of weights, utilization in prefill and decode, decode rates by bandwidth, tokens/s/mm²; its design is inferred",
+        doc="bytes of weights, utilization in prefill and decode, decode rates by bandwidth, tokens/s/mm²; design inferred",
         source="Hybrid Systolic Array, arXiv 2507.09010 (abstract)", module="flows.reproduce.hsa", options=("liberty",)),
 }
 """Name → paper, in the order of `heddle reproduce --list`."""
