@@ -110,7 +110,7 @@ class SoftmaxUnit(wiring.Component):
         scaling, dividing, merges, pairs = Signal(), Signal(), Signal(), Signal()
         for r in range(rows):
             m.submodules[f"softmax_{r}"] = softmax = OnlineSoftmax(scores=self._scores, weight=self._weight)
-            m.submodules[f"product_{r}"] = product = FloatMultiply(fmt=FP32, subnormals=True)
+            m.submodules[f"product_of_row_{r}"] = product = FloatMultiply(fmt=FP32, subnormals=True)
             m.submodules[f"weights_{r}"] = words = memory.Memory(shape=data.ArrayLayout(bits, lanes), depth=groups, init=[])
             into, outof = words.write_port(granularity=1), words.read_port()
             old = state_read.data.word_select(r, 64)
