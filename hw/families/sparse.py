@@ -37,6 +37,8 @@ class SparseFormat(Format):
         Format.__post_init__(self)
         for rank in ("outer", "inner"):
             keep, of, bits = (getattr(self, f"{rank}_{part}") for part in ("keep", "of", "bits"))
+            if of < 1:
+                raise ConfigError(f"SparseFormat.{rank}_of must be at least 1, not {of!r}")
             if not 1 <= keep <= of:
                 raise ConfigError(f"SparseFormat.{rank}_keep must be between 1 and {of} ({rank}_of), not {keep!r}")
             needed = 0 if rank == "outer" and keep == of and not bits else max(1, (of - 1).bit_length())

@@ -12,16 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.engines.hss import BLOCK, BLOCKS, GROUP, HssMode
+from sw.sparsity.patterns import PatternError
 
-__all__ = ["PatternError", "compress", "group_bytes", "sdq_group_bytes"]
+__all__ = ["compress", "group_bytes", "sdq_group_bytes"]
 
 Bytes = npt.NDArray[np.uint8]
 
 _OUTLIERS, _INLIERS = [0, 2], [[1, 4, 5], [3, 6, 7]]        # values of a group in SDQ, and those of its two eights
-
-
-class PatternError(ValueError):
-    """A tensor that does not keep the pattern that it is declared to have."""
 
 
 def _kept(used: npt.NDArray[Any], keep: int, what: str) -> npt.NDArray[np.intp]:

@@ -12,11 +12,12 @@ from hw.errors import ConfigError
 from hw.formats import format_named
 from sw.engines import engine_runtime, pack_weights, weight_layout
 from sw.engines.hss import hss_layout, pack_sparse
-from sw.engines.hss_records import PatternError, compress, sdq_group_bytes
+from sw.engines.hss_records import compress, sdq_group_bytes
 from sw.formats import dequantize, quantize
 from sw.formats.series import decompose
 from sw.golden.array.hss import fp4_activations, result_rows, run_matrix
 from sw.golden.state import State
+from sw.sparsity.patterns import PatternError
 from tb.array.engine import command_of
 from tb.array.hss import ALL, SDQ, SERIES, config_of, place, random_sdq
 
