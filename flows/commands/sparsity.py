@@ -177,7 +177,7 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     exact = answer["rows"][0][key]
     for row in answer["rows"]:
         table.add_row(escape(row["label"]), f"{row['density']:.4f}", f"{row['bits_per_weight']:.3f}", f"{row[key]:.4f}",
-                      f"{100 * row[key] / exact - 100:+.2f} %")
+                      f"{100 * (row[key] / exact - 1):+.2f} %")
     console.print(table)
     for row in answer["rows"]:
         if "series" in row:
