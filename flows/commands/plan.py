@@ -10,10 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, print_json
-from sw.engines import weight_layout
+from hw.config import AcceleratorConfig
+from sw.engines import known_weights, weight_layout
 from sw.kernels.transformer.weight_plan import LINEARS
 from sw.models.llama import LlamaModel
-from sw.models.sensitivity import sensitive_plan
+from sw.models.sensitivity import column_shares, sensitive_plan
 
 __all__ = ["add_arguments", "run"]
 
@@ -41,8 +42,11 @@ def run(args: argparse.Namespace) -> bool:
     config = config_from(args)
     if args.out.suffix != ".json" or not args.out.parent.is_dir():
         raise ValueError(f"-o must be a .json file in a folder that exists, not {str(args.out)!r}")
+    if not 0 <= args.share <= 1:
+        raise ValueError(f"--share must be between 0 and 1, not {args.share!r}")
+    if args.head and args.head not in known_weights(config):
+        raise ValueError(f"--head must be one of {', '.join(known_weights(config))} for this config, not {args.head!r}")
     model = LlamaModel(args.model)
-    weight_layout(config, model.config.vocab, model.config.hidden, args.head)       # refuses what the config does not have
     layers = (model.checkpoint.layer(number) for number in range(model.config.layers))
     plan, choices = sensitive_plan(config, layers, args.weights, args.share, args.head)
     total = sum(choice.channels * choice.inputs for choice in choices)
@@ -56,14 +60,13 @@ def run(args: argparse.Namespace) -> bool:
     if args.json:
         print_json(answer)
     else:
-        _show(args, answer)
+        _show(args, config, answer)
     return True
 
 
-def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
+def _show(args: argparse.Namespace, config: AcceleratorConfig, answer: dict[str, Any]) -> None:
     table = Table(title=f"{args.share:.0%} sensitive channels of {escape(args.model.name)}", box=box.SIMPLE_HEAD,
-                  caption=f"{answer['kept']:.1%} of the channels keep all columns; {answer['bits']:.2f} bits a weight in memory",
-                  title_justify="left", caption_justify="left")
+                  title_justify="left")
     table.add_column("layer", justify="right")
     for name in LINEARS:
         table.add_column(name, justify="right")
@@ -71,4 +74,8 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     for number, row in enumerate(zip(*[choices] * len(LINEARS), strict=True)):
         table.add_row(str(number), *(f"{choice['sensitive']}/{choice['channels']} → {choice['kept']:.4g}" for choice in row))
     console.print(table)
+    at_hand = ", ".join(f"{share:.4g}" for share, _ in column_shares(config, args.weights))
+    console.print("sensitive channels / all of a linear → share that keeps all columns, of those that the config's formats have: "
+                  f"{at_hand}")
+    console.print(f"{answer['kept']:.1%} of the channels keep all columns; {answer['bits']:.2f} bits a weight in memory")
     console.print(f"plan: {escape(str(args.out))}")

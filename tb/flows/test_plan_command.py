@@ -40,7 +40,8 @@ def test_a_plan_is_written_and_runs(capsys, model, tmp_path):
 
 def test_people_see_a_row_for_each_layer(capsys, model, tmp_path):
     assert plan(model, "-o", tmp_path / "plan.json") == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())         # lines are as wide as the terminal
+    assert "of those that the config's formats have: 0, 0.125, 0.5, 1 " in out
     assert "20% sensitive channels of model" in out
     assert all(name in out for name in LINEARS)
     assert "bits a weight in memory" in out
@@ -50,11 +51,12 @@ def test_people_see_a_row_for_each_layer(capsys, model, tmp_path):
 @pytest.mark.parametrize(("arguments", "said"), [
     (("-o", "plan.txt"), "-o must be a .json file in a folder that exists, not 'plan.txt'"),
     (("-o", "none/plan.json"), "-o must be a .json file in a folder that exists, not 'none/plan.json'"),
-    (("-o", "plan.json", "--share", "2"), "fraction must be between 0 and 1, not 2.0"),
+    (("-o", "plan.json", "--share", "2"), "--share must be between 0 and 1, not 2.0"),
+    (("-o", "plan.json", "--share", "nan"), "--share must be between 0 and 1, not nan"),
     (("-o", "plan.json", "--weights", "int8"),
      "a plan by sensitivity must start from a format of bit columns, such as bbs-shift-g32, not 'int8'"),
     (("-o", "plan.json", "--head", "mxint4"),
-     f"weights must be in one of {FORMATS.replace(',', ', ')} for this config, not 'mxint4'"),
+     f"--head must be one of {FORMATS.replace(',', ', ')} for this config, not 'mxint4'"),
 ])
 def test_what_is_refused(capsys, monkeypatch, model, tmp_path, arguments, said):
     monkeypatch.chdir(tmp_path)

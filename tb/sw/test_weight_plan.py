@@ -35,14 +35,24 @@ def test_files_and_runs(tmp_path):
     ("none.json", r"a plan of weights must be a file, not 'none\.json'"),
     ("down=b,up=c", r"formats of linears must be for qkv, output, gate_up, down, not 'up'"),
     ("down=b,down=c", r"formats of linears must be given once each, not twice for 'down'"),
+    ("qkv=a,down=", r"formats of linears must be LINEAR=FORMAT,…, not 'down='"),
+    ("qkv=a,", r"formats of linears must be LINEAR=FORMAT,…, not ''"),
 ])
 def test_what_is_no_plan(text, said):
     with pytest.raises(PlanError, match=f"^{said}$"):
         WeightPlan.read(text, 2)
 
 
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_bytes(b"{\xff}")
+    with pytest.raises(PlanError, match=r"^a plan of weights must be UTF-8 text, not '.*plan\.json': invalid start byte at 1$"):
+        WeightPlan.read(str(path), 2)
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("{", r"a plan of weights must be JSON: .*"),
+    ("[" * 100_000, r"a plan of weights must be JSON: maximum recursion depth .*"),
     ("[]", r'a plan of weights must be \{"layers": \[\{linear: format, …\}, …\], "head": format\}, not \[\]'),
     ('{"layers": [], "x": 1}', r"a plan of weights must be .*"),
     ('{"layers": [{}]}', r"a plan of weights must have the model's 2 layers, not 1"),

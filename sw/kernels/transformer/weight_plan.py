@@ -82,7 +82,11 @@ class WeightPlan:
             path = Path(text)
             if not path.is_file():
                 raise PlanError(f"a plan of weights must be a file, not {text!r}")
-            return cls.from_json(path.read_text(), layers, default=default, head=head)
+            try:
+                content = path.read_text()
+            except UnicodeDecodeError as error:
+                raise PlanError(f"a plan of weights must be UTF-8 text, not {text!r}: {error.reason} at {error.start}") from None
+            return cls.from_json(content, layers, default=default, head=head)
         if "=" not in text:
             return cls.uniform(layers, text, head or "")
         named: dict[str, str] = {}
@@ -90,6 +94,8 @@ class WeightPlan:
             name, _, weights = part.partition("=")
             if name in named:
                 raise PlanError(f"formats of linears must be given once each, not twice for {name!r}")
+            if not weights:
+                raise PlanError(f"formats of linears must be LINEAR=FORMAT,…, not {part!r}")
             named[name] = weights
         return cls((_formats(named, "formats of linears", default),) * layers, head or "")
 
@@ -98,7 +104,7 @@ class WeightPlan:
         """Return the plan of a file: {"layers": [{linear: format, …}, …], "head": format}; see `read`."""
         try:
             found = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise PlanError(f"a plan of weights must be JSON: {error}") from None
         if not isinstance(found, dict) or not isinstance(found.get("layers"), list) or not found.keys() <= {"layers", "head"}:
             raise PlanError('a plan of weights must be {"layers": [{linear: format, …}, …], "head": format}, '
