@@ -160,7 +160,7 @@ class AcceleratorConfig(JsonConfig):
             value = getattr(self, name)
             if isinstance(value, list):     # what JSON makes of a tuple
                 object.__setattr__(self, name, tuple(value))
-            elif not isinstance(value, tuple):
+            if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
                 raise TypeError(f"AcceleratorConfig.{name} must be a tuple of strings, not {value!r}")
         object.__setattr__(self, "protection", check_rules(self.protection))
         self._must("engine", bool(self.engine), "the name of an engine")

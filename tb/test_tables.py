@@ -81,12 +81,14 @@ def test_weight_formats_are_a_list_of_formats():
     assert AcceleratorConfig.from_dict({"weight_formats": []}) == AcceleratorConfig()
     with pytest.raises(TypeError, match=r"^AcceleratorConfig\.weight_formats must be a tuple of strings, not 'int4'$"):
         AcceleratorConfig.from_dict({"weight_formats": "int4"})
+    with pytest.raises(TypeError, match=r"^AcceleratorConfig\.weight_formats must be a tuple of strings, not \(5,\)$"):
+        AcceleratorConfig.from_dict({"weight_formats": [5]})
     with pytest.raises(ConfigError, match=r"^format must be a name that .* not .int9.$"):
         AcceleratorConfig(weight_formats=("int9",))
 
 
 def test_dataflows_are_a_list_of_names():
-    for value in (5, None, {"ws": 1}, "ws"):
+    for value in (5, None, {"ws": 1}, "ws", [["ws"]]):
         with pytest.raises(TypeError, match=r"^AcceleratorConfig\.dataflows must be a tuple of strings, not .*$"):
             AcceleratorConfig.from_dict({"dataflows": value})
 
