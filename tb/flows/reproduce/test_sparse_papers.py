@@ -80,6 +80,13 @@ def test_sdq_counts_four_times():
     assert outliers > plain + 3
 
 
+def test_series_of_the_engine_take_the_time_of_their_modes():
+    found = rows_without_options("tasd")
+    assert [found[f"speedup of {name} on our engine"].ours for name in ("2:4+1:8", "1:8+1:8", "2:4+2:4")] == [
+        pytest.approx(4 / 3), 2, 1]
+    assert [found[f"speedup of {name} on a core that runs any N:M"].ours for name in ("2:8", "4:8+1:8")] == [4, 1.6]
+
+
 def test_areas_are_of_the_dense_core(monkeypatch):
     seen = []
     monkeypatch.setattr(highlight_module, "core_areas",
