@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "list": "presets, engines, processing elements, formats, workloads",
+    "list": "presets of arrays, PIMs and systems, engines, processing elements, formats, workloads",
     "emit": "write the Verilog of a config",
     "run": "run a GEMM or a workload on the RTL, compared with the golden device",
     "diagram": "draw a block diagram of a config",

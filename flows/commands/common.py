@@ -14,8 +14,10 @@ from flows.verilated import WAVES
 from hw.config import AcceleratorConfig
 from hw.engines import ENGINES
 from hw.errors import ConfigError
+from hw.pim.presets import PIM_PRESETS
 from hw.presets import preset_named
 from hw.regs import ENGINE_COUNTERS, Counter
+from hw.system import SYSTEM_PRESETS
 
 __all__ = [
     "add_config_arguments", "add_json_argument", "check_output_folder", "check_waves_file", "config_from", "console",
@@ -52,7 +54,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add PRESET, `--config` and `--set`."""
     parser.add_argument("preset", nargs="?", metavar="PRESET", help="a preset of `heddle list`")
     parser.add_argument("--config", type=Path, metavar="FILE",
-                        help="a JSON file with fields of AcceleratorConfig, instead of a preset")
+                        help="a JSON file with the fields of a config, instead of a preset")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
                         help="change one field; may be given several times (protection=GLOB:MECHANISM,…)")
 
@@ -73,6 +75,9 @@ def config_from(args: argparse.Namespace) -> AcceleratorConfig:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--config must be a readable file, not {str(args.config)!r}: {error}") from None
     else:
+        for known, what in ((PIM_PRESETS, "a PIM"), (SYSTEM_PRESETS, "a system")):
+            if args.preset in known:
+                raise ConfigError(f"PRESET must be an array's for this, not {args.preset!r}, {what}")
         config = preset_named(args.preset)
     changes = dict(_change(text) for text in args.changes)
     config = dataclasses.replace(config, **changes) if changes else config

@@ -18,10 +18,9 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
-from flows.commands.emit_pim import run_pim
+from flows.commands.emit_pim import pim_config_from, run_pim
 from flows.emission.memories import MACRO_BITS
 from flows.emit import MEMORIES, RESETS, Emission, EmitOptions, emit
-from hw.pim.presets import PIM_PRESETS
 
 __all__ = ["add_arguments", "run"]
 
@@ -71,8 +70,9 @@ def _extras(args: argparse.Namespace, emission: Emission) -> tuple[list[str], di
 
 def run(args: argparse.Namespace) -> bool:
     """Write the files and say what they are; return whether linters found nothing and the smoke bench passed, if asked."""
-    if args.preset in PIM_PRESETS:
-        return run_pim(args)
+    pim = pim_config_from(args)
+    if pim is not None:
+        return run_pim(args, pim)
     config = config_from(args)
     options = EmitOptions(reset=args.reset, memories=args.memories, macro_bits=args.macro_bits)
     check_output_folder(args.output, "-o")

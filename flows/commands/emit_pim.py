@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import time
 from typing import Any
 
@@ -9,24 +10,44 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import check_output_folder, console, log, print_json
+from flows.emission.memories import MACRO_BITS
 from flows.pim_emit import PIM_TOP, emit_pim
+from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from hw.pim.presets import pim_preset_named
 
 __all__ = ["pim_config_from", "run_pim"]
 
-_ACCELERATORS_ONLY = (("reset", "sync"), ("memories", "inferred"), ("bench", False), ("smoke", False), ("flows", False))
+_ACCELERATORS_ONLY = (("reset", "sync"), ("memories", "inferred"), ("bench", False), ("smoke", False), ("flows", False),
+                      ("macro_bits", MACRO_BITS))
+_ONLY_HERE = {field.name for field in dataclasses.fields(PimConfig)}.difference(
+    field.name for field in dataclasses.fields(AcceleratorConfig))
 
 
-def pim_config_from(preset: str, changes: list[str]) -> PimConfig:
-    """Return a preset with the changes of `--set`.
+def pim_config_from(args: argparse.Namespace) -> PimConfig | None:
+    """Return the PIM that PRESET or `--config` names, with the changes of `--set`; None if they name something else.
 
     Raises
     ------
     ConfigError
-        If there is no such preset or field, or the result is impossible.
+        If there is no such PIM or field, or the result is impossible.
     """
+    if args.preset is not None and args.preset.startswith("pim-"):
+        if args.config is not None:
+            raise ConfigError("give either a PRESET or --config FILE")
+        return _changed(pim_preset_named(args.preset), args.changes)
+    if args.preset is None and args.config is not None:
+        try:
+            fields = json.loads(args.config.read_text())
+        except (OSError, ValueError, RecursionError):       # said where the config of an array is read
+            return None
+        if isinstance(fields, dict) and not _ONLY_HERE.isdisjoint(fields):
+            return _changed(PimConfig.from_dict(fields), args.changes)
+    return None
+
+
+def _changed(config: PimConfig, changes: list[str]) -> PimConfig:
     kinds: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(PimConfig)}
     changed: dict[str, Any] = {}
     for text in changes:
@@ -41,15 +62,15 @@ def pim_config_from(preset: str, changes: list[str]) -> PimConfig:
             changed[name] = int(value, 0) if kinds[name] is int else value == "true" if kinds[name] is bool else value
         except ValueError:
             raise ConfigError(f"--set {name} must be an integer, not {value!r}") from None
-    return dataclasses.replace(pim_preset_named(preset), **changed)
+    return dataclasses.replace(config, **changed)
 
 
-def run_pim(args: argparse.Namespace) -> bool:
+def run_pim(args: argparse.Namespace, config: PimConfig) -> bool:
     """Write the files of a logic die and say what they are; return whether linters found nothing, if asked."""
     for name, default in _ACCELERATORS_ONLY:
         if getattr(args, name) != default:
-            raise ConfigError(f"--{name} must be left out for a PIM, which has none, not given with {args.preset!r}")
-    config = pim_config_from(args.preset, args.changes)
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} must be left out for a PIM, which has none, not given with {_name(args)!r}")
     check_output_folder(args.output, "-o")
     started = time.perf_counter()
     emission = emit_pim(config, args.output)
@@ -67,7 +88,7 @@ def run_pim(args: argparse.Namespace) -> bool:
     if args.json:
         print_json(answer)
         return bool(answer.get("lint_clean", True))
-    title = f"{args.preset}: module {PIM_TOP}, config {config.digest()}"
+    title = f"{_name(args)}: module {PIM_TOP}, config {config.digest()}"
     table = Table(title=escape(title), show_header=False, title_justify="left")
     for name in emission.files:
         table.add_row(escape(str(emission.folder / name)), f"{(emission.folder / name).stat().st_size:,} bytes")
@@ -78,3 +99,7 @@ def run_pim(args: argparse.Namespace) -> bool:
         for warning in warnings:
             console.print(f"  {escape(warning)}", soft_wrap=True)
     return bool(answer.get("lint_clean", True))
+
+
+def _name(args: argparse.Namespace) -> str:
+    return str(args.preset or args.config)

@@ -10,32 +10,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import console, print_json
-from flows.commands.emit_pim import pim_config_from
 from flows.commands.workload import progress_bar, shape_of
 from flows.pim_rtl_device import RtlPimDevice
 from hw.config import ceil_div
+from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from sw.golden.pim.device import GoldenPimDevice
 from sw.pim.cycles import gemm_cycles, refresh_factor
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
 from sw.pim.plain import PLAIN_TYPES
 
-__all__ = ["pim_from", "run_gemm"]
+__all__ = ["run_gemm"]
 
-_NOT_HERE = ("workload", "waves", "plots", "weights", "text")
-
-
-def pim_from(args: argparse.Namespace) -> PimConfig | None:
-    """Return the PIM that the arguments name, or None if they name something else.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such PIM, or the result is impossible.
-    """
-    if args.preset is None or not args.preset.startswith("pim-") or args.config is not None:
-        return None
-    return pim_config_from(args.preset, args.changes)
+_NOT_HERE = (("workload", None), ("waves", None), ("plots", None), ("weights", None), ("text", None), ("memory_latency", 32),
+             ("memory_bandwidth", 1.0))
+_MOST_OPERANDS = 1 << 26        # random float64 values are made of them
 
 
 def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
@@ -46,16 +35,23 @@ def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
     ValueError
         If something was asked for that a PIM has not got; before anything is built.
     """
-    for name in _NOT_HERE:
-        if getattr(args, name) is not None:
-            raise ValueError(f"--{name} is for arrays; a PIM takes --gemm M,N,K")
+    for name, usual in _NOT_HERE:
+        if getattr(args, name) != usual:
+            raise ValueError(f"--{name.replace('_', '-')} is for arrays; a PIM takes --gemm M,N,K")
     if args.gemm is None or args.dataflow != "auto":
         raise ValueError("a PIM takes --gemm M,N,K, without --dataflow")
+    for name, holds, rule in (("stall", 0 <= args.stall <= 0.95, "between 0 and 0.95 (a probability)"),
+                              ("seed", 0 <= args.seed < 1 << 62, "between 0 and 2**62 - 1")):
+        if not holds:
+            raise ConfigError(f"--{name} must be {rule}, not {getattr(args, name)!r}")
     m, n, k = shape_of(args.gemm)
     channels = 1 if args.channels is None else args.channels
     plan = LinearPlan(config=config, channels=channels, n=n, k=k)
     if m < 1:
         raise ValueError(f"--gemm must have at least one row of activations, not {m}")
+    if max(m, n) * k > _MOST_OPERANDS:
+        raise ConfigError(f"--gemm must have at most {_MOST_OPERANDS} activations and {_MOST_OPERANDS} weights, "
+                          f"not {m * k} and {n * k}")
     golden_device = GoldenPimDevice(config, channels)
     rng = np.random.default_rng(args.seed)
     weights, x = (_values(rng, shape, kind) for shape, kind in (((n, k), config.wtype), ((m, k), config.xtype)))
@@ -104,8 +100,9 @@ def _simulate(args: argparse.Namespace, device: RtlPimDevice, work: Any, expecte
 
 
 def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
-    table = Table(title=escape(f"{answer['workload']} on {args.preset or args.config} ({args.device}), "
-                               f"{answer['channels']} channels"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    channels = f"{answer['channels']} channel{'s' if answer['channels'] > 1 else ''}"
+    table = Table(title=escape(f"{answer['workload']} on {args.preset or args.config} ({args.device}), {channels}"),
+                  title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("cycles", "law", "law, refreshed", "util", "commands", "max |error|", "match"):
         table.add_column(head, justify="right")
     match = {True: "exact", False: "DIFFERS", None: "–"}[answer["match"]]

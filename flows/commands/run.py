@@ -20,7 +20,8 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
-from flows.commands.pim import pim_from, run_gemm
+from flows.commands.emit_pim import pim_config_from
+from flows.commands.pim import run_gemm
 from flows.commands.workload import Request, add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.rtl_device import RtlDevice
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Run it, print the table, and return whether everything matched."""
-    pim = pim_from(args)
+    pim = pim_config_from(args)
     if pim is not None:
         return run_gemm(args, pim)
     if args.channels is not None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from hw.errors import ConfigError
+from hw.pim.presets import PIM_PRESETS
 from hw.presets import PRESETS
 from hw.system import SYSTEM_PRESETS, SystemConfig
 
@@ -32,6 +33,8 @@ def system_from(args: argparse.Namespace) -> SystemConfig | None:
     elif args.preset is None or args.preset in PRESETS:
         return None
     else:
+        if args.preset in PIM_PRESETS:
+            raise ConfigError(f"PRESET must be an array's or a system's for this, not {args.preset!r}, a PIM")
         raise ConfigError(f"preset must be one of {', '.join((*PRESETS, *SYSTEM_PRESETS))}, not {args.preset!r}")
     changes = dict(_change(text) for text in args.changes)
     return dataclasses.replace(config, **changes) if changes else config

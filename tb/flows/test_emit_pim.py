@@ -48,6 +48,7 @@ def test_a_table_for_people_and_files_that_were_changed(capsys, tmp_path, monkey
 @pytest.mark.parametrize(("arguments", "text"), [
     (["--reset", "async"], "--reset must be left out for a PIM, which has none, not given with 'pim-tiny'"),
     (["--flows"], "--flows must be left out for a PIM, which has none, not given with 'pim-tiny'"),
+    (["--macro-bits", "64"], "--macro-bits must be left out for a PIM, which has none, not given with 'pim-tiny'"),
     (["--set", "lanes"], "--set must be KEY=VALUE, not 'lanes'"),
     (["--set", "lanes=x"], "--set lanes must be an integer, not 'x'"),
     (["--set", "dcs=1"], "--set dcs must be true or false, not '1'"),

@@ -16,6 +16,8 @@ from sw.device import Result
 from sw.golden.device import GoldenDevice
 from sw.golden.pim.device import GoldenPimDevice
 from sw.models.llama import LlamaModel
+from sw.pim.assembler import assemble
+from sw.pim.program import PimProgram, PimRegion, PimStream
 from sw.sampling import Sampler
 from sw.system import CompiledSystem, SystemGenerator
 from tb.sw.llamas import write_llama
@@ -124,8 +126,19 @@ def test_a_pim_that_differs_ends_the_text_and_is_named(model, monkeypatch):
 def test_what_is_copied_to_the_golden_side_is_what_a_program_reads():
     config = PIM_PRESETS["pim-tiny"]
     session = CheckedPimSession(GoldenPimDevice(config).open(), GoldenPimDevice(config))
+    for memory in session.memory:
+        memory[0, :2] = np.random.default_rng(5).integers(0, 60, memory[0, :2].shape)        # of the checked side alone
+    words = assemble("setm k_bursts, 1\nwrx\nmac grp=0 row=1 cnt=0 clr last\nrdacc\neoc")
+    region = PimRegion(name="row", channel=1, addr=16 * config.row_bytes, size=config.row_bytes, role="scratch")
+    programs = [PimProgram(name="product", config_digest=config.digest(), lists=(words[-1:], words), regions=regions,
+                           inputs=(PimStream(name="x", channel=1, kind="x", count=1),),
+                           outputs=(PimStream(name="y", channel=1, kind="entries", count=1),)) for regions in ((region,), ())]
+    inputs = {"x": np.ones((1, config.rows_x, config.lanes), np.float32)}
+    assert session.run(programs[0], None, inputs).outputs["y"].any()
     assert session.match
-    assert len(session.memory) == 2
+    session.memory[1][0, 1] ^= 1                # which a program that does not name the row leaves uncopied
+    session.run(programs[1], None, inputs)
+    assert (session.match, session.differs) == (False, "product")
     session.close()
 
 
@@ -186,6 +199,12 @@ def test_a_gemm_beside_its_law(capsys):
     (("--workload", "minilm-layer"), "--workload is for arrays; a PIM takes --gemm M,N,K"),
     (("--gemm", "1,8,64", "--waves", "x.vcd"), "--waves is for arrays; a PIM takes --gemm M,N,K"),
     (("--gemm", "1,8,64", "--dataflow", "ws"), "a PIM takes --gemm M,N,K, without --dataflow"),
+    (("--gemm", "1,8,64", "--memory-latency", "3"), "--memory-latency is for arrays; a PIM takes --gemm M,N,K"),
+    (("--gemm", "1,8,64", "--memory-bandwidth", "0.5"), "--memory-bandwidth is for arrays; a PIM takes --gemm M,N,K"),
+    (("--gemm", "1,8,64", "--stall", "1"), r"--stall must be between 0 and 0.95 (a probability), not 1.0"),
+    (("--gemm", "1,8,64", "--seed", "-1"), "--seed must be between 0 and 2**62 - 1, not -1"),
+    (("--gemm", "9000000,8,64"), ("--gemm must have at most 67108864 activations and 67108864 weights, "
+                                  "not 576000000 and 512")),
     (("--gemm", "1,8"), "--gemm must be M,N,K, three whole numbers, not '1,8'"),
     (("--gemm", "0,8,64"), "--gemm must have at least one row of activations, not 0"),
     (("--gemm", "1,8,64", "--channels", "3"), "LinearPlan.channels must be between 1 and 2, the pseudo-channels, not 3"),
@@ -205,3 +224,35 @@ def test_pims_and_arrays_that_there_are_not(capsys):
     assert (status, error.startswith("heddle: PimConfig.wtype, kvtype and xtype must be of")) == (2, True)
     status, error = run_pim(capsys, "--gemm", "4,4,4", "--channels", "2", preset="systolic-4x4")
     assert (status, error) == (2, "heddle: --channels is for a PIM; an array has none")
+
+
+@pytest.mark.parametrize(("arguments", "what"), [
+    (["trace", "pim-tiny", "--gemm", "1,8,64"], "an array's for this, not 'pim-tiny', a PIM"),
+    (["run", "duplex-tiny", "--gemm", "1,8,64"], "an array's for this, not 'duplex-tiny', a system"),
+    (["emit", "duplex-tiny", "-o", "made"], "an array's for this, not 'duplex-tiny', a system"),
+    (["generate", "pim-tiny", "--model", "m", "--prompt", "x", "--tokens", "1"],
+     "an array's or a system's for this, not 'pim-tiny', a PIM"),
+])
+def test_presets_of_another_kind_are_named(capsys, tmp_path, monkeypatch, arguments, what):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"heddle: PRESET must be {what}\n"
+
+
+def test_a_pim_of_a_file(capsys, tmp_path):
+    file = tmp_path / "pim.json"
+    request = ["--gemm", "1,8,64", "--device", "golden", "--json"]
+    file.write_text(PIM_PRESETS["pim-tiny"].to_json())
+    answers = []
+    for named in (["pim-tiny"], ["--config", str(file)], ["--config", str(file), "--set", "dcs=false"]):
+        assert main(["run", *named, *request]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1] != answers[2]
+    for text, said in (('{"streams": 3}', "PimConfig.streams must be a power of two (nearest: 4), not 3"),
+                       ('{"streams": "2"}', "PimConfig.streams must be an integer, not '2'"),
+                       ("{", "a config must be a JSON object, not this text: ")):
+        file.write_text(text)
+        assert main(["run", "--config", str(file), *request]) == 2
+        assert capsys.readouterr().err.startswith(f"heddle: {said}")
+    assert main(["run", "pim-tiny", "--config", str(file), *request]) == 2
+    assert capsys.readouterr().err == "heddle: give either a PRESET or --config FILE\n"
