@@ -60,8 +60,10 @@ class SystemConfig(JsonConfig):
         for name, kind in (("array", AcceleratorConfig), ("pim", PimConfig), ("channels", int), ("link_bytes", int)):
             if type(getattr(self, name)) is not kind:
                 raise TypeError(f"SystemConfig.{name} must be of type {kind.__name__}, not {getattr(self, name)!r}")
+        if type(self.placement) is not tuple:
+            raise TypeError(f"SystemConfig.placement must be a tuple of (kernel, device), not {self.placement!r}")
         for rule in self.placement:
-            if len(rule) != 2 or rule[0] not in KERNELS or rule[1] not in DEVICES:
+            if type(rule) is not tuple or len(rule) != 2 or rule[0] not in KERNELS or rule[1] not in DEVICES:
                 raise ConfigError(f"SystemConfig.placement must be of {', '.join(KERNELS)}, each on {' or '.join(DEVICES)}, "
                                   f"not {rule!r}")
         where = dict.fromkeys(KERNELS, "array") | dict(self.placement)
@@ -78,6 +80,9 @@ class SystemConfig(JsonConfig):
             given = self.pim.wtype, self.pim.kvtype, self.pim.xtype
             raise ConfigError(f"SystemConfig.pim must have wtype, kvtype (the same) and xtype of {', '.join(FORMATS)}, which "
                               f"need no scales, not {', '.join(given)}")
+        if not (self.pim.has_softmax and self.pim.stores_x):
+            raise ConfigError(f"SystemConfig.pim must have sm_lanes 1, ptype as xtype, and xtype as wide as wtype, to attend and "
+                              f"to append, not {self.pim.sm_lanes}, {self.pim.ptype}, {self.pim.xtype}, {self.pim.wtype}")
         if self.array.vector != "transformer":
             raise ConfigError(f"SystemConfig.array must have the vector unit for transformers, not {self.array.vector!r}")
 
@@ -101,11 +106,14 @@ class SystemConfig(JsonConfig):
             if name not in fields:
                 raise ConfigError(f"SystemConfig.{name} must be given")
         given = dict(fields)
+        for name in DEVICES:
+            if not isinstance(given[name], str | dict):
+                raise ConfigError(f"SystemConfig.{name} must be a preset's name or fields of its config, not {given[name]!r}")
         array, pim = given["array"], given["pim"]
         given["array"] = preset_named(array) if isinstance(array, str) else AcceleratorConfig.from_dict(array)
         given["pim"] = pim_preset_named(pim) if isinstance(pim, str) else PimConfig.from_dict(pim)
-        if "placement" in given:
-            given["placement"] = tuple(tuple(rule) for rule in given["placement"])
+        if isinstance(given.get("placement"), list):
+            given["placement"] = tuple(tuple(rule) if isinstance(rule, list) else rule for rule in given["placement"])
         return cls(**given)
 
 

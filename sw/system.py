@@ -117,7 +117,9 @@ class CompiledSystem:
     @property
     def longest_list(self) -> int:
         """Commands of the longest list that a channel of the PIM gets."""
-        programs = [attention_program(self.cache, 0, self.context, self.scale), *(program for _, program in self.up + self.down)]
+        merge = merge_program(self.cache, self.context)
+        programs = [attention_program(self.cache, 0, self.context, self.scale), *([merge] if merge else ()),
+                    *(program for _, program in self.up + self.down)]
         return max(len(words) for program in programs for words in program.lists)
 
 

@@ -80,7 +80,7 @@ class PimConfig(JsonConfig):
     heads : int
         Heads whose (m, l) the softmax unit keeps.
     sm_lanes : int
-        Scores that the softmax unit takes in a cycle.
+        Scores that the softmax unit takes in a cycle; `PimCore` has one that takes a score, the models any.
     bundles : int
         Bank bundles that are opened in turn: with 2 or more the other bundle's ACT and PRE are hidden.
     refresh : str
@@ -238,6 +238,16 @@ class PimConfig(JsonConfig):
     def wide_entries(self) -> int:
         """Entries of the output buffer, the first ones, that have words for all lanes: what BCAST accumulates at once."""
         return min(self.obuf_entries, max(1, _HEAD_DIM // self.lanes))
+
+    @property
+    def has_softmax(self) -> bool:
+        """Whether `PimCore` has a softmax unit: one that takes a score of each row in a cycle and makes elements of X."""
+        return self.sm_lanes == 1 and self.ptype == self.xtype
+
+    @property
+    def stores_x(self) -> bool:
+        """Whether slices of X can go to DRAM and back, as K and V of new tokens do: its elements are as wide as weights."""
+        return _bits(self.xtype) == self.weight_bits
 
     @property
     def row_bytes(self) -> int:

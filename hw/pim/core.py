@@ -69,7 +69,7 @@ class PimCore(wiring.Component):
         self._config = config
         self.channel = PimChannel(config)
         self.wide = self.channel.wide
-        self._softmax = self._softmax_unit(config) if config.sm_lanes == 1 and config.ptype == config.xtype else None
+        self._softmax = self._softmax_unit(config) if config.has_softmax else None
         self._activation = self._activation_unit(config)
         compute = compute_opcodes(config, elementwise=self.channel.elementwise)
         functions = (*(SOFTMAX_OPCODES if self._softmax else ()), *((PimOpcode.AF,) if self._activation else ()))

@@ -10,7 +10,6 @@ from amaranth.utils import ceil_log2
 from hw.pim.channel import channel_job_layout
 from hw.pim.config import PimConfig
 from hw.pim.isa import MacMode, PimOpcode
-from hw.pim.multiplier import operand_named
 from hw.pim.ports import RowJob
 from hw.pim.sequencer import issued_layout
 
@@ -27,8 +26,7 @@ _SETS_LOG2 = 4              # of the sets that `grp` names
 
 def compute_opcodes(config: PimConfig, *, elementwise: bool) -> tuple[PimOpcode, ...]:
     """Return the commands of the compute queue that a die has the units for; `elementwise`: see `ComputePath`."""
-    copies = operand_named(config.xtype).element.bits == config.weight_bits
-    return (PimOpcode.MAC, *(_COPIES if copies else ()), *(_ELEMENTWISE if elementwise else ()), *ROW_OPCODES)
+    return (PimOpcode.MAC, *(_COPIES if config.stores_x else ()), *(_ELEMENTWISE if elementwise else ()), *ROW_OPCODES)
 
 
 def placed_layout() -> data.StructLayout:

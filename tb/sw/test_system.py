@@ -151,6 +151,10 @@ def test_devices_may_be_named():
     ({"placement": (("ffn", "pim"),)}, r"SystemConfig.placement must be with attention on the PIM, which .*"),
     ({"placement": (("attention", "pim"), ("attention", "pim"))}, "SystemConfig.placement must be a device for each kernel, .*"),
     ({"pim": PIM_PRESETS["pim-p3"]}, "SystemConfig.pim must have wtype, .* of float16, .*, not bitmod4, p3-kv, float8_e4m3fn"),
+    ({"pim": PIM_PRESETS["pim-tiny"]}, ("SystemConfig.pim must have sm_lanes 1, ptype as xtype, and xtype as wide as wtype, "
+                                        "to attend and to append, not 16, float16, float16, float16")),
+    ({"pim": dataclasses.replace(TINY.pim, wtype="float8_e4m3fn", kvtype="float8_e4m3fn", lanes=32)},
+     "SystemConfig.pim must have .*, not 1, float16, float16, float8_e4m3fn"),
     ({"array": AcceleratorConfig()}, "SystemConfig.array must have the vector unit for transformers, not 'requantize'"),
 ])
 def test_systems_that_cannot_be(changes, message):
@@ -162,6 +166,9 @@ def test_systems_that_cannot_be(changes, message):
     ({"array": "systolic-8x8"}, "SystemConfig.pim must be given"),
     ({"array": "systolic-8x8", "pim": "pim-tiny", "clock": 1},
      r"SystemConfig has no field 'clock' \(it has array, channels, link_bytes, pim, placement, split\)"),
+    ({"array": 5, "pim": "pim-tiny"}, "SystemConfig.array must be a preset's name or fields of its config, not 5"),
+    ({"array": "systolic-8x8", "pim": []}, r"SystemConfig.pim must be a preset's name or fields of its config, not \[\]"),
+    ({"array": "systolic-8x8", "pim": "pim-duplex-tiny", "placement": [5]}, r"SystemConfig.placement must be of .*, not 5"),
     ({"array": "systolic-8x8", "pim": "pim-huge"}, "preset must be one of pim-tiny, .*, not 'pim-huge'"),
     ({"array": "systolic-9x9", "pim": "pim-tiny"}, "preset must be one of systolic-4x4, .*, not 'systolic-9x9'"),
 ])
@@ -175,5 +182,7 @@ def test_fields_have_their_types():
         SystemConfig(array=PRESETS["systolic-8x8"], pim=PRESETS["systolic-8x8"])
     with pytest.raises(TypeError, match=r"^SystemConfig.channels must be of type int, not True"):
         SystemConfig(array=PRESETS["systolic-8x8"], pim=PIM_PRESETS["pim-tiny"], channels=True)
+    with pytest.raises(TypeError, match=r"^SystemConfig.placement must be a tuple of \(kernel, device\), not {'attention': "):
+        SystemConfig.from_dict({"array": "systolic-8x8", "pim": "pim-duplex-tiny", "placement": {"attention": "pim"}})
     with pytest.raises(ConfigError, match=r"^system must be one of duplex-tiny, .*, not 'duplex'$"):
         system_named("duplex")
