@@ -9,8 +9,8 @@ __all__ = ["presets_page"]
 
 def presets_page() -> str:
     """Return docs/presets.md."""
-    names = ("rows", "columns", "weight_format", "acc_width", "psum_width", "scratchpad_bytes", "accumulator_rows", "bus_width",
-             "vector", "vector_lanes")
+    names = ("rows", "columns", "activation_format", "weight_format", "acc_width", "psum_width", "scratchpad_bytes",
+             "accumulator_rows", "bus_width", "vector", "vector_lanes")
     rows = [(f"`{name}`", *(getattr(config, field) for field in names), ", ".join(config.weight_formats) or "–",
              f"`{config.digest()}`")
             for name, config in PRESETS.items()]
