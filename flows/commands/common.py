@@ -75,8 +75,8 @@ def config_from(args: argparse.Namespace) -> AcceleratorConfig:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--config must be a readable file, not {str(args.config)!r}: {error}") from None
     else:
-        for known, what in ((PIM_PRESETS, "a PIM"), (SYSTEM_PRESETS, "a system")):
-            if args.preset in known:
+        for others, what in ((list(PIM_PRESETS), "a PIM"), (list(SYSTEM_PRESETS), "a system")):
+            if args.preset in others:
                 raise ConfigError(f"PRESET must be an array's for this, not {args.preset!r}, {what}")
         config = preset_named(args.preset)
     changes = dict(_change(text) for text in args.changes)
