@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from flows.reproduce.gemm import SHAPES, gemm_cycles, how
 from flows.reproduce.options import Options
-from flows.reproduce.quality import Instead, evaluations
+from flows.reproduce.quality import Instead, bits_rows, evaluations
 from flows.reproduce.row import Row, not_asked
 from hw.config import AcceleratorConfig
 from hw.engines.bitvert import BITVERT_LANES, BITVERT_RECORD, bitvert_formats, bitvert_paper_speedup, bitvert_tile_cycles
@@ -285,6 +285,7 @@ def _quality(options: Options) -> Iterator[Row]:
     found = evaluations(options, plans, instead)
     for name, quantity in quantities.items():
         yield Row(quantity=quantity, paper=None, ours=found[name].bits / found["float32"].bits, grade="inferred", note=note)
+    yield from bits_rows(found)
 
 
 # Areas --------------------------------------------------------------------------------------------------------------

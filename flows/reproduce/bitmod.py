@@ -8,7 +8,7 @@ from typing import Any
 from flows.reproduce.bitmod_float import float_rows
 from flows.reproduce.gemm import SHAPES, gemm_cycles, how
 from flows.reproduce.options import Options
-from flows.reproduce.quality import evaluations
+from flows.reproduce.quality import bits_rows, evaluations
 from flows.reproduce.row import Row, not_asked
 from hw.engines.bitmod import BITMOD_TERMS, bitmod_cycles, bitmod_paper_layer
 from hw.presets import PRESETS
@@ -157,6 +157,7 @@ def _quality(options: Options) -> Iterator[Row]:
             yield not_asked(quantity, paper, grade, "--model DIR", note)
             continue
         yield Row(quantity=quantity, paper=paper, ours=found[name].bits / found["float32"].bits, grade=grade, note=note)
+    yield from bits_rows(found)
 
 
 # Areas --------------------------------------------------------------------------------------------------------------

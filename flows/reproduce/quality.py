@@ -1,18 +1,19 @@
 """What number formats cost a language model, for rows of a comparison."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from flows.reproduce.options import Options
+from flows.reproduce.row import Row
 from flows.sparsity import Point, points, tasder_point, texts
 from sw.evaluate import Evaluation, Windows, evaluate
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
 from sw.models.llama_weights import LlamaCheckpoint
 
-__all__ = ["WINDOWS", "Instead", "calibrated_points", "evaluations", "tasder"]
+__all__ = ["WINDOWS", "Instead", "bits_rows", "calibrated_points", "evaluations", "tasder"]
 
 WINDOWS = 50
 _CALIBRATION = 32
@@ -36,6 +37,13 @@ def evaluations(options: Options, plans: Mapping[str, QuantizationPlan],
     model, windows, _ = _texts(options)
     changed = {name: make(model.checkpoint) for name, make in (instead or {}).items()}
     return {name: evaluate(model.checkpoint, plan, windows, instead=changed.get(name)) for name, plan in plans.items()}
+
+
+def bits_rows(found: Mapping[str, Evaluation]) -> Iterator[Row]:
+    """Yield the bits that a token has left in each format; of a model whose tokens are bytes, its bits per byte."""
+    for name, evaluation in found.items():
+        yield Row(quantity=f"bits of a token, {name}", paper=None, ours=evaluation.bits, grade="inferred",
+                  note="of held-out text; bits per byte where tokens are bytes, as those of the shipped model are")
 
 
 def calibrated_points(options: Options, formats: Sequence[str], methods: Sequence[str]) -> list[Point]:

@@ -61,8 +61,10 @@ def test_quality_and_areas_are_relative(monkeypatch):
     monkeypatch.setattr(bbs, "_pe_areas", lambda liberty: areas)
     monkeypatch.setattr(bbs, "_planned", lambda checkpoint, setting: (0.3, 5.0 if setting == "moderate" else 6.4, {}))
     monkeypatch.setattr(bbs, "LlamaModel", lambda folder: SimpleNamespace(checkpoint=None))
-    assert [row.ours for row in bbs._quality(Options(model=Path("m")))] == [
-        1.25, 1.6, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.25]
+    rows = list(bbs._quality(Options(model=Path("m"))))
+    assert [row.ours for row in rows[:11]] == [1.25, 1.6, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.25]
+    assert [row.ours for row in rows[11:]] == [2.0 + 0.5 * index for index in range(10)]
+    assert rows[11].quantity == "bits of a token, float32"
     ratio, *gains = [row.ours for row in bbs._areas(Options(liberty="generic"))]
     assert ratio == 1.5
     assert gains == pytest.approx([16 / 6.425 / 1.5, 16 / 6.425 * 0.75, 3.2 / 1.5, 3.2 * 0.75])

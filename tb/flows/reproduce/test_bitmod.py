@@ -112,7 +112,8 @@ def test_quality_is_relative(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
     monkeypatch.setattr(bitmod, "evaluations", evaluations)
     rows = list(bitmod._quality(Options(model=tmp_path)))
-    assert [row.ours for row in rows] == [1.25, 1.5, 1.75, 2.0, 2.25]
+    assert [row.ours for row in rows] == [1.25, 1.5, 1.75, 2.0, 2.25, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]
+    assert [row.quantity for row in rows[5:7]] == ["bits of a token, float32", "bits of a token, bitmod4-g128"]
     assert rows[0].paper == pytest.approx(1.0263, abs=1e-4)
 
 
