@@ -11,6 +11,8 @@ from rich.table import Table
 
 from flows.commands.common import add_json_argument, console, log, print_json
 from flows.reproduce import GRADES, PAPERS, Options, Row, Value, rows_of
+from flows.synth.options import load_liberty
+from sw.models.llama import LlamaModel
 
 __all__ = ["add_arguments", "run"]
 
@@ -52,9 +54,15 @@ def run(args: argparse.Namespace) -> bool:
         folder = getattr(options, option)
         if folder is not None and not folder.is_dir():
             raise ValueError(f"--{option} must be a folder, not {str(folder)!r}")
+    made = rows_of(args.paper, options)
+    # What cannot be read is said before what takes long.
+    if options.model is not None:
+        LlamaModel(options.model)
+    if options.liberty is not None:
+        load_liberty(options.liberty)
     rows: list[Row] = []
     with log.status(escape(args.paper)) as status:
-        for row in rows_of(args.paper, options):
+        for row in made:
             rows.append(row)
             status.update(escape(f"{args.paper}: {row.quantity}"))
     held = all(row.holds for row in rows)

@@ -142,6 +142,18 @@ def test_what_is_impossible(arguments, text, paper, capsys):
     assert capsys.readouterr().err == f"heddle: {text}\n"
 
 
+@pytest.mark.parametrize(("option", "text"), [
+    ("liberty", "--liberty must be a readable .lib or .lib.gz file, not 'no-such.lib': "),
+    ("model", "MODEL must be a folder with config.json, not '.'")])
+def test_what_cannot_be_read_is_said_before_any_row(option, text, paper, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    paper(options=("liberty", "model", "rtl"))
+    monkeypatch.setattr("flows.commands.reproduce.log.status", lambda *_: pytest.fail("work was begun"))
+    given = {"liberty": "no-such.lib", "model": "."}[option]
+    assert main(["reproduce", "example", "--rtl", f"--{option}", given]) == 2
+    assert capsys.readouterr().err.startswith(f"heddle: {text}")
+
+
 def test_windows_are_of_a_model(paper):
     paper(options=("model", "windows"))
     with pytest.raises(ValueError, match=r"^--windows must go with --model DIR: they are of text that a model predicts$"):
