@@ -21,6 +21,7 @@ LEAST = {
     "harden": ("systolic-4x4", "--gemm", "4,4,4"), "quantize": ("model", "--format", "int8", "-o", "out"),
     "eval": ("--model", "model"), "reproduce": ("sparseloop",),
     "sparsity": ("--model", "model"),
+    "plan": ("systolic-4x4", "--model", "model", "--weights", "int8", "-o", "plan.json"),
     "generate": ("systolic-4x4", "--model", "model", "--prompt", "a", "--tokens", "1"), "embed": ("systolic-4x4", "--text", "a"),
 }
 """Arguments without which a command is refused."""
