@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flows.block_sim import BlockSim
+from flows.reproduce.hsa_rates import run_cycles
 from flows.synth.asic import synthesize
 from flows.synth.generic import GENERIC_NAME
 from flows.synth.options import AsicOptions
@@ -17,7 +18,8 @@ from hw.isa import Unit
 from hw.ports import descriptor_layout
 from hw.presets import preset_named
 from hw.token.angles import AngleSource
-from sw.engines import engine_runtime
+from sw.engines import default_weights, engine_runtime, weight_layout
+from sw.perf import MemoryModel
 
 __all__ = ["areas", "bandwidths", "engine_cycles", "rows"]
 
@@ -90,19 +92,22 @@ def areas() -> list[dict[str, Any]]:
     return table
 
 
-def bandwidths(parameters: int = 1_311_000_000, layers: int = 24, kilohertz: int = 500_000) -> list[dict[str, Any]]:
-    """Return tokens a second of a model whose weights are read once a token, bound by memory or by the clusters.
+def bandwidths(parameters: int = 1_311_000_000, megahertz: int = 500, position: int = 1024) -> list[dict[str, Any]]:
+    """Return tokens a second at three bandwidths of the memory, on hybrid presets and systolic ones of as many MACs.
 
-    An estimate from the cycle law, weights only: of RetNet-1.3B as the specification counts it.
+    By weights alone: an estimate, of RetNet-1.3B as the specification counts it. Predicted: a whole token of
+    `flows.reproduce.hsa_rates.MODEL` behind `position` others, cache, attention, norms and output matrix included, by `sw.perf`.
     """
     table = []
     wide = replace(preset_named("hybrid-32x32"), bus_width=512, hybrid_clusters=4)
-    configs = {name: preset_named(name) for name in ("hybrid-16x16", "hybrid-32x32")} | {"32×32, bus 512, 4 clusters": wide}
-    for name, config in configs.items():
-        weight_bytes = parameters * record_bytes(config, 1) / (config.columns * 32)
-        beats = weight_bytes / config.beat_bytes
+    configs = {name: preset_named(name) for name in ("systolic-16x16", "hybrid-16x16", "systolic-32x32", "hybrid-32x32")}
+    for name, config in {**configs, "32×32, bus 512, 4 clusters": wide}.items():
+        bits = weight_layout(config, 2048, 2048, default_weights(config)).size * 8 / 2048**2
+        bus = config.beat_bytes * megahertz * 1e6
         for gigabytes in (12.8, 25.6, 51.2):
-            seconds = max(weight_bytes / (gigabytes * 1e9), beats / (kilohertz * 1e3))
-            table.append({"config": name, "GB/s": gigabytes, "MB a token": weight_bytes / 1e6, "tokens/s": 1 / seconds,
-                          "bound by": "clusters" if beats / (kilohertz * 1e3) >= seconds else "memory"})
+            rate = min(bus, gigabytes * 1e9)
+            cycles = run_cycles(config, 1, position, chunk=1, head="last", memory=MemoryModel(bandwidth=rate / bus))
+            table.append({"config": name, "GB/s": gigabytes, "MB a token": parameters * bits / 8e6,
+                          "tokens/s by weights": rate / (parameters * bits / 8), "tokens/s predicted": megahertz * 1e6 / cycles,
+                          "bound by": "bus" if rate == bus else "memory"})
     return table

@@ -1,4 +1,4 @@
-"""A decoder layer of a model of 1.3 G parameters on the RTL of the hybrid presets: how busy its weights keep the bus."""
+"""A decoder layer of a model of 1.3 G parameters on RTL, hybrid beside systolic presets: how busy its weights keep the bus."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from benchmarks.decoder import random_weights
 from flows.rtl_device import RtlDevice
 from hw.config import AcceleratorConfig
 from hw.presets import preset_named
-from sw.engines import weight_layout
+from sw.engines import default_weights, weight_layout
 from sw.generate import arguments
 from sw.golden.device import GoldenDevice
 from sw.golden.llama import LlamaConfig
@@ -28,10 +28,10 @@ GOAL = 0.97
 
 
 def weight_bytes(config: AcceleratorConfig, model: LlamaConfig) -> int:
-    """Return the bytes of a layer's weights in the config's first format, with the scales of their blocks."""
+    """Return the bytes of a layer's weights in the config's first packed format, else plain, with the scales of their blocks."""
     queries, keys = model.heads * model.head_dim, 2 * model.kv_heads * model.head_dim
     matrices = (queries + keys, model.hidden), (model.hidden, queries), (2 * model.ffn, model.hidden), (model.hidden, model.ffn)
-    return sum(weight_layout(config, n, k, config.weight_formats[0]).size for n, k in matrices)
+    return sum(weight_layout(config, n, k, default_weights(config)).size for n, k in matrices)
 
 
 def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -
 
     Keys and values of the positions before are zeros, which take as many cycles as others.
     """
-    weights, fmt = random_weights(model, 1), config.weight_formats[0]
+    weights, fmt = random_weights(model, 1), default_weights(config)
     memory = decoder_memory(config, model, tokens=1, plan=WeightPlan.uniform(model.layers, fmt))
     program = decoder_program(config, memory, tokens=1, code_addr=memory.end, head="none",
                               make_angles=memory.makes_angles(config))
@@ -62,10 +62,12 @@ def decode_layer(config: AcceleratorConfig, model: LlamaConfig, position: int) -
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return a row for each preset and position."""
+    """Return a row for each hybrid preset and position, and for the systolic preset of as many MACs, which has no goal."""
     table = []
-    for preset in ("hybrid-16x16", "hybrid-32x32"):
-        config = preset_named(preset)
-        for position in (0, 255):
-            table.append({"config": preset, "position": position, **decode_layer(config, LAYER, position), "goal": GOAL})
+    for size in ("16x16", "32x32"):
+        for engine, positions in (("systolic", (0,)), ("hybrid", (0, 255))):
+            config = preset_named(f"{engine}-{size}")
+            for position in positions:
+                table.append({"config": f"{engine}-{size}", "position": position, **decode_layer(config, LAYER, position),
+                              "goal": GOAL if engine == "hybrid" else "–"})
     return table

@@ -1,9 +1,12 @@
 """The hybrid systolic array's rows: what is derived is met, nothing inferred is printed as the paper's."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from flows.reproduce import Options, rows_of
-from flows.reproduce.hsa_rates import model_cycles
+from flows.reproduce.hsa_rates import model_cycles, run_cycles
 from hw.presets import preset_named
 from sw.generate import arguments
 from sw.golden.llama import LlamaConfig
@@ -34,6 +37,7 @@ SYNTHESIS = {"area_unit": "um2", "area": 12e6, "memory_area": 28e6, "clock_ns": 
 @pytest.mark.parametrize("unit", ["um2", "nand2"])
 def test_tokens_of_a_second_and_square_millimetre(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
     """2176 tokens in 10⁹ cycles at 100 MHz on 40 mm²: 5.44; what stands behind it is named. No mm², no figure."""
+    monkeypatch.setattr("flows.emit.emit", lambda _: SimpleNamespace(verilog="", top="top"))
     monkeypatch.setattr("flows.synth.asic.synthesize", lambda *_, **__: {**SYNTHESIS, "area_unit": unit})
     monkeypatch.setattr("flows.reproduce.hsa.model_cycles", lambda *_: (6e8, 4e8))
     rows = {row.quantity: row for row in rows_of("hsa", Options(liberty="cells.lib"))}
@@ -44,14 +48,26 @@ def test_tokens_of_a_second_and_square_millimetre(monkeypatch: pytest.MonkeyPatc
         assert "not known" in row.note
 
 
+SMALL = LlamaConfig(vocab=64, hidden=64, ffn=64, layers=3, heads=4, kv_heads=4, head_dim=16, context=256, rope_theta=1e4,
+                    norm_eps=1e-5, tied=True)
+
+
 def test_cycles_of_a_whole_model() -> None:
     """Layers are alike and positions cost evenly: what is predicted for few of them stands for all."""
-    config, small = preset_named("hybrid-16x16"), LlamaConfig(
-        vocab=64, hidden=64, ffn=64, layers=3, heads=4, kv_heads=4, head_dim=16, context=256, rope_theta=1e4, norm_eps=1e-5,
-        tied=True)
-    memory = decoder_memory(config, small, tokens=16, plan=WeightPlan.uniform(3, "mxint4", "mxint4"))
+    config = preset_named("hybrid-16x16")
+    memory = decoder_memory(config, SMALL, tokens=16, plan=WeightPlan.uniform(3, "mxint4", "mxint4"))
     program = decoder_program(config, memory, tokens=1, code_addr=memory.end, make_angles=True)
     cycles = [predict(config, program, arguments(program, position, 1, resync=False), MemoryModel()).cycles
               for position in range(32, 48)]
-    _, tokens = model_cycles(config, 32, 16, small)
+    _, tokens = model_cycles(config, 32, 16, SMALL)
     assert tokens == pytest.approx(sum(cycles), rel=0.01)
+
+
+def test_tokens_of_other_presets_and_memories() -> None:
+    """Wide layers are bound by weights: 8 bits take 8 / 4.25 times as long as MXINT4, half the bandwidth twice as long."""
+    model = replace(SMALL, hidden=1024, ffn=1024, heads=8, kv_heads=8, head_dim=128)
+    systolic, whole, half = (
+        run_cycles(preset_named(name), 1, 0, chunk=1, head="none", memory=MemoryModel(bandwidth=rate), model=model)
+        for name, rate in (("systolic-16x16", 1.0), ("hybrid-16x16", 1.0), ("hybrid-16x16", 0.5)))
+    assert systolic / whole == pytest.approx(8 / 4.25, rel=0.06)
+    assert half / whole == pytest.approx(2, rel=0.06)
