@@ -9,6 +9,8 @@ import pytest
 
 from flows.cli import COMMANDS, main
 from flows.commands.common import config_from
+from flows.commands.emit_pim import pim_config_from
+from flows.commands.system import system_from
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("models/*/*.md"))]
@@ -35,7 +37,7 @@ def test_a_command_line_is_accepted(page, line, monkeypatch):
 
     def ran(args):
         if "changes" in args and args.preset not in (None, "PRESET"):
-            config_from(args)
+            assert pim_config_from(args) or system_from(args) or config_from(args)
         seen.append(args)
         return True
 
