@@ -78,13 +78,15 @@ def request_from(args: argparse.Namespace, config: AcceleratorConfig) -> Request
         if args.weights not in known:
             raise ValueError(f"--weights must be one of {', '.join(known)} for this config, not {args.weights!r}")
         if workload.runner is not None:
-            raise ValueError(f"--weights needs a workload on random data; {workload.name} brings its own, plain weights")
+            raise ValueError(f"--weights needs a workload on random data; {workload.name} brings its own")
         workload = replace(workload, weights=args.weights)
     memory = MemoryModel(latency=timing.latency, bandwidth=timing.bandwidth)
     for _, spec in workload.specs(config):
         choose_plan(config, replace(spec, dataflow=args.dataflow), memory)
     if args.text is not None and workload.runner is None:
         raise ValueError(f"--text needs a workload on real text, such as minilm-layer; {workload.name} has random data")
+    if args.text == "":
+        raise ValueError("--text must have at least one character, not ''")
     return Request(workload=workload, timing=timing, memory=memory)
 
 
