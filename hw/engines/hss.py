@@ -104,6 +104,7 @@ DENSE = HssMode(packed=False)
 _SDQ = HssMode(h1=4, h0=4, sdq=True)
 _PATTERNS = {(2, 4): (4, 4), (1, 4): (4, 4), (1, 8): (8, 4), (2, 8): (4, 4)}
 """Plain N:M patterns → the least H1, H0 that hold every matrix of such a pattern: an 8 is two blocks of 4."""
+_ACTIVATION_PATTERNS = {f"{keep}:{of}": (keep, of) for of in (4, 8) for keep in (1, 2, 4) if keep < of}
 
 
 def hss_mode(fmt: Format) -> HssMode:
@@ -138,13 +139,11 @@ def activation_pattern(config: AcceleratorConfig) -> tuple[int, int]:
     ConfigError
         If there is no such pattern.
     """
-    fields = config.activation_pattern.split(":")
-    if len(fields) == 2 and all(field.isdecimal() for field in fields):
-        keep, of = int(fields[0]), int(fields[1])
-        if keep in (1, 2, 4) and of in (4, 8) and keep < of:
-            return keep, of
-    raise ConfigError(f"AcceleratorConfig.activation_pattern must be N:M with N of 1, 2, 4, M of 4 or 8, and N below M, not "
-                      f"{config.activation_pattern!r}")
+    found = _ACTIVATION_PATTERNS.get(config.activation_pattern)
+    if found is None:
+        raise ConfigError(f"AcceleratorConfig.activation_pattern must be one of {', '.join(_ACTIVATION_PATTERNS)}, not "
+                          f"{config.activation_pattern!r}")
+    return found
 
 
 def hss_result_latency(config: AcceleratorConfig) -> int:
