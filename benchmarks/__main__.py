@@ -14,6 +14,7 @@ from benchmarks import (
     checkpoint,
     decoder,
     emission,
+    exposed,
     fault_injection,
     formats,
     fpga,
@@ -49,6 +50,7 @@ BENCHMARKS = {
     "hybrid_bandwidth": hybrid.bandwidths,
     "hybrid_area": hybrid.areas,
     "hybrid_layer": hybrid_layer.rows,
+    "exposed": exposed.rows,
     "pim": pim.rows,
     "pim_speed": pim.speeds,
     "formats": formats.rows,
@@ -56,8 +58,8 @@ BENCHMARKS = {
     "checkpoint": checkpoint.rows,
 }
 
-_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "hybrid_area", "hybrid_layer", "checkpoint",
-              "pim", "pim_speed")
+_ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "hybrid_area", "hybrid_layer", "exposed",
+              "checkpoint", "pim", "pim_speed")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 
