@@ -44,9 +44,9 @@ class RtlPimSession:
         """Run `program`; see `sw.pim.device.PimSession.run`."""
         program.check(self.config, len(self._channels))
         lists, sent = program.words(args), program.host_words(self.config, inputs)
-        for words in lists:
-            if len(words):
-                check(self.config, cast("list[int]", words))
+        for number, words in enumerate(lists):
+            report = check(self.config, cast("list[int]", words)) if len(words) else None
+            program.check_streams(number, report.taken if report else 0, report.given if report else 0)
         if not any(known is program for known in self._placed):
             program.place(self.config, self.memory)
         self._placed = [program, *(known for known in self._placed if known is not program and not known.overlaps(program))]

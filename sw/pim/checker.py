@@ -42,6 +42,8 @@ class Report:
         Upper bound of the DRAM clocks, before refresh.
     longest : Fraction
         Of a composite.
+    taken, given : int
+        Slices and entries that the host sends, and entries that it gets.
     hazards : tuple of (int, str)
         Command and text: a buffer entry that is read though nothing was written, or read while its accumulation is open;
         scores that wait and are not those that the softmax is told to take; outputs of two heads that are merged though they
@@ -53,6 +55,8 @@ class Report:
     tck: Fraction
     longest: Fraction
     hazards: tuple[tuple[int, str], ...]
+    taken: int = 0
+    given: int = 0
 
 
 def duration_tck(config: PimConfig, command: Command, settings: Settings, *, opens: bool = True) -> Fraction:
@@ -93,6 +97,7 @@ class _Checker:
     def __init__(self, config: PimConfig, most: int) -> None:
         self.config, self.settings, self._most = config, Settings(), most
         self._count, self._bursts = 0, 0
+        self._taken = self._given = 0
         self._tck, self._composite_tck, self._longest = Fraction(0), Fraction(0), Fraction(0)
         self._composite, self._row, self._holds_rows = -1, (-1, -1), False
         self._written: set[Entry] = set()
@@ -108,13 +113,17 @@ class _Checker:
         self._ranges(command)
         self._rows.take(command, self.settings, self._tck)
         self._buffers(command)
+        if command.opcode in (PimOpcode.WRX, PimOpcode.WRACC):
+            self._taken += command.fields["cnt"] + 1
+        elif command.opcode is PimOpcode.RDACC:
+            self._given += command.fields["cnt"] + 1
         if command.opcode is PimOpcode.KVAP:
             self._token(command)
         self._time(command)
         self._rows.check_refresh(command, self._tck)
 
     def report(self) -> Report:
-        return Report(self._count, self._bursts, self._tck, self._longest, tuple(self._hazards))
+        return Report(self._count, self._bursts, self._tck, self._longest, tuple(self._hazards), self._taken, self._given)
 
     def _refuse(self, cause: PimErrorCause, command: Command, text: str) -> None:
         raise CommandError(cause, command.index, text)

@@ -7,6 +7,7 @@ File format (version 1): a safetensors file as those of `sw.program`, with `form
 `list.<channel>` (uint64) and `region.<i>` (uint8) for each region with data. The same program gives the same bytes.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,15 @@ def read_rows(config: PimConfig, memory: npt.NDArray[np.uint8], addr: int, size:
     return memory[_places(config, addr, -(-size // config.row_bytes))].reshape(-1)
 
 
+def _check_types(what: "PimRegion | PimStream") -> None:
+    """Refuse names that are no text and numbers that are no integers, as a file may have them."""
+    for one in dataclasses.fields(what):
+        value = getattr(what, one.name)
+        if one.type in (int, str) and type(value) is not one.type:
+            kind = "an integer" if one.type is int else "a string"
+            raise ProgramError(f"{type(what).__name__}.{one.name} must be {kind}, not {value!r}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PimRegion:
     """Rows of a channel's DRAM.
@@ -91,6 +101,7 @@ class PimRegion:
     data: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name, holds, rule in (("role", self.role in ROLES, f"one of {', '.join(ROLES)}"),
                                   ("channel", self.channel >= 0, "at least 0"), ("addr", self.addr >= 0, "at least 0"),
                                   ("size", self.size >= 1, "at least 1")):
@@ -124,6 +135,7 @@ class PimStream:
     count: int
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.kind not in KINDS or self.channel < 0 or self.count < 1:
             raise ProgramError(f"PimStream must have a kind of {', '.join(KINDS)}, a channel and a count, not {self!r}")
 
@@ -220,6 +232,20 @@ class PimProgram:
                 kept = int(lists[channel][index]) & ~(mask << IMMEDIATE_LOW)
                 lists[channel][index] = np.uint64(kept | value << IMMEDIATE_LOW)
         return lists
+
+    def check_streams(self, channel: int, taken: int, given: int) -> None:
+        """Check that a channel's list takes and gives what its streams say, as `sw.pim.checker.check` has counted it.
+
+        Raises
+        ------
+        ProgramError
+            If not: the list would wait for the host, or what it gives would be lost.
+        """
+        for what, streams, count in (("take", self.inputs, taken), ("give", self.outputs, given)):
+            said = sum(stream.count for stream in streams if stream.channel == channel)
+            if said != count:
+                raise ProgramError(f"the list of channel {channel} of program {self.name!r} must {what} the {said} slices and "
+                                   f"entries of its streams, not {count}")
 
     def place(self, config: PimConfig, memory: Memory) -> None:
         """Write the constants into the memory of all channels."""

@@ -1,6 +1,7 @@
 """The RTL of a PIM as a device: linears and attention over channels, bit for bit as the golden device has them; errors."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_a_list_that_hardware_stops_names_program_channel_and_command(device, mo
     session = device.open()
     with pytest.raises(CommandError, match=r"^command 2: .* \(ROW_RANGE\)$"):
         session.run(program, None, inputs)
-    monkeypatch.setattr(flows.pim_rtl_device, "check", lambda config, words: None)
+    monkeypatch.setattr(flows.pim_rtl_device, "check", lambda config, words: SimpleNamespace(taken=1, given=0))
     with pytest.raises(PimError, match=r"^program 'far' stopped: ROW_RANGE at command 2 of channel 1$") as caught:
         session.run(program, None, inputs)
     assert (caught.value.cause, caught.value.channel, caught.value.index) == (PimErrorCause.ROW_RANGE, 1, 2)

@@ -38,9 +38,9 @@ class GoldenPimSession:
         """Run `program`; see `sw.pim.device.PimSession.run`."""
         program.check(self.config, len(self._machines))
         words, sent = program.words(args), program.host_words(self.config, inputs)
-        for one in words:
-            if len(one):
-                check(self.config, cast("list[int]", one))
+        for channel, one in enumerate(words):
+            report = check(self.config, cast("list[int]", one)) if len(one) else None
+            program.check_streams(channel, report.taken if report else 0, report.given if report else 0)
         if not any(known is program for known in self._placed):
             program.place(self.config, self.memory)
         self._placed = [program, *(known for known in self._placed if known is not program and not known.overlaps(program))]

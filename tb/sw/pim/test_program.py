@@ -121,6 +121,27 @@ def test_regions_that_cannot_be(changes, message):
 def test_streams_that_cannot_be():
     with pytest.raises(ProgramError, match=r"^PimStream must have a kind of x, entries, a channel and a count, not PimStream"):
         PimStream(name="x", channel=0, kind="words", count=1)
+    for changes, message in (({"name": None}, "name must be a string, not None"),
+                             ({"count": 1.5}, "count must be an integer, not 1.5"),
+                             ({"channel": True}, "channel must be an integer, not True")):
+        with pytest.raises(ProgramError, match=f"^PimStream.{message}$"):
+            PimStream(**({"name": "x", "channel": 0, "kind": "x", "count": 1} | changes))
+    with pytest.raises(ProgramError, match=r"^PimRegion.channel must be an integer, not 1.5$"):
+        dataclasses.replace(program_of().regions[0], channel=1.5)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"inputs": (PimStream(name="x", channel=0, kind="x", count=2),)}, "channel 0 .* must take the 2 slices .*, not 1"),
+    ({"inputs": ()}, "channel 0 .* must take the 0 slices .*, not 1"),
+    ({"inputs": (*program_of().inputs, PimStream(name="x", channel=1, kind="x", count=1))},
+     "channel 1 .* must take the 1 slices .*, not 0"),
+    ({"outputs": ()}, "channel 0 .* must give the 0 slices .*, not 4"),
+])
+def test_streams_that_a_list_does_not_have(changes, message):
+    bad = program_of(**changes)
+    inputs = {stream.name: ones(stream.count) for stream in bad.inputs}
+    with pytest.raises(ProgramError, match=f"^the list of {message}$"):
+        GoldenPimDevice(TINY).open().run(bad, {"times": 1}, inputs)
 
 
 @pytest.mark.parametrize(("args", "inputs", "message"), [
