@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from flows.verilated import WAVES
 from hw.config import AcceleratorConfig
@@ -21,7 +23,7 @@ from hw.system import SYSTEM_PRESETS
 
 __all__ = [
     "add_config_arguments", "add_json_argument", "check_output_folder", "check_waves_file", "config_from", "console",
-    "engine_counts", "log", "output_folder", "print_json",
+    "engine_counts", "figures_table", "log", "output_folder", "print_json",
 ]
 
 
@@ -108,6 +110,14 @@ def _change(text: str) -> tuple[str, Any]:
     if name == "protection":        # GLOB:MECHANISM,…
         return name, tuple(tuple(rule.split(":")) for rule in value.split(",") if rule)
     return name, value if kinds[name] is str else tuple(part for part in value.split(",") if part)
+
+
+def figures_table(title: str, *heads: str) -> Table:
+    """Return an empty table of figures: names on the left, numbers on the right of their columns."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number else "left", no_wrap=True)
+    return table
 
 
 def check_waves_file(file: Path) -> None:

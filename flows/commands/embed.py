@@ -4,12 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
+from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, figures_table, log, print_json
 from flows.commands.workload import add_memory_arguments, timing_from
 from flows.embed import Embeddings, embed
 from flows.profile import SAMPLE_CYCLES, ProfiledDevice
@@ -80,7 +78,7 @@ def run(args: argparse.Namespace) -> bool:
 def _show(args: argparse.Namespace, found: Embeddings, answer: dict[str, Any]) -> None:
     """Print the tables: the texts, how alike they are, and where the cycles went."""
     name = args.model if args.model == _OWN else Path(args.model).resolve().name
-    table = _table(escape(f"{name} on {args.preset or args.config} ({args.device})"), "text", "tokens", "cosine",
+    table = figures_table(escape(f"{name} on {args.preset or args.config} ({args.device})"), "text", "tokens", "cosine",
                    "cycles", "predicted", "util", "sim s")
     for sentence in answer["sentences"]:
         cycles, used = sentence["cycles"], sentence["utilization"]
@@ -90,11 +88,11 @@ def _show(args: argparse.Namespace, found: Embeddings, answer: dict[str, Any]) -
     console.print(table)
     console.print("cosine: with the float32 model's vector; util: useful MACs / cycles / peak")
     if len(found.sentences) > 1:
-        alike = _table("cosines between the texts", "", *(str(i + 1) for i in range(len(found.sentences))))
+        alike = figures_table("cosines between the texts", "", *(str(i + 1) for i in range(len(found.sentences))))
         for i, row in enumerate(answer["similarity"]):
             alike.add_row(f"{i + 1}  {escape(_short(args.text[i]))}", *(f"{value:.3f}" for value in row))
         console.print(alike)
-    kernels = _table("cycles by kernel, " + answer["kernels_by"], "kernel", "cycles", "")
+    kernels = figures_table("cycles by kernel, " + answer["kernels_by"], "kernel", "cycles", "")
     total = sum(found.kernels.values())
     for name, cycles in sorted(found.kernels.items(), key=lambda kernel: -kernel[1]):
         kernels.add_row(escape(name), f"{cycles:,}", f"{cycles / total:.1%}")
@@ -111,10 +109,3 @@ def _show(args: argparse.Namespace, found: Embeddings, answer: dict[str, Any]) -
 def _short(text: str) -> str:
     line = "".join(c if c.isprintable() else _NO_CHARACTER for c in " ".join(text.split()))
     return line if len(line) <= _SHOWN else line[:_SHOWN - 1] + "…"
-
-
-def _table(title: str, *heads: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=True)
-    return table

@@ -7,12 +7,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich import box
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, engine_counts, log, print_json
+from flows.commands.common import (
+    add_config_arguments,
+    add_json_argument,
+    config_from,
+    console,
+    engine_counts,
+    figures_table,
+    log,
+    print_json,
+)
 from flows.commands.system import system_from
 from flows.commands.workload import add_memory_arguments, timing_from
 from flows.generate import Generation, generate
@@ -166,12 +173,12 @@ class Screen:
 def _show(args: argparse.Namespace, found: Generation, answer: dict[str, Any]) -> None:
     """Print the tables: what prompt and tokens took, and where the cycles went."""
     name = f"{args.model.resolve().name} on {args.preset or args.config} ({args.device})"
-    table = _table(escape(name), "", "prompt", "tokens after it", "each of them")
+    table = figures_table(escape(name), "", "prompt", "tokens after it", "each of them")
     for row in _figures(found):
         table.add_row(*row)
     console.print()
     console.print(table)
-    kernels = _table("cycles by kernel, " + answer["kernels_by"], "kernel", "prompt", "", "each token", "")
+    kernels = figures_table("cycles by kernel, " + answer["kernels_by"], "kernel", "prompt", "", "each token", "")
     totals = [sum(kernel[key] for kernel in found.kernels) for key in ("prefill_cycles", "cycles_per_token")]
     for kernel in sorted(found.kernels, key=lambda kernel: -kernel["cycles_per_token"]):
         cells = []
@@ -180,7 +187,7 @@ def _show(args: argparse.Namespace, found: Generation, answer: dict[str, Any]) -
         kernels.add_row(escape(kernel["name"]), *cells)
     console.print(kernels)
     if found.bytes_per_token:
-        moved = _table("bytes of each token", "", "read", "written")
+        moved = figures_table("bytes of each token", "", "read", "written")
         for name in {**found.bytes_per_token["read"], **found.bytes_per_token["written"]}:
             moved.add_row(name, *(f"{found.bytes_per_token[way].get(name, 0):,.0f}" for way in ("read", "written")))
         console.print(moved)
@@ -193,13 +200,6 @@ def _show(args: argparse.Namespace, found: Generation, answer: dict[str, Any]) -
         console.print("the model ended the text")
     if found.replay:
         console.print(f"[red]the RTL differs from the golden device[/]; see: heddle replay {escape(found.replay)}")
-
-
-def _table(title: str, *heads: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=True)
-    return table
 
 
 def _figures(found: Generation) -> Iterator[tuple[str, str, str, str]]:

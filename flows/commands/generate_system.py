@@ -4,11 +4,9 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
-from flows.commands.common import console, log, print_json
+from flows.commands.common import console, figures_table, log, print_json
 from flows.commands.workload import timing_from
 from flows.pim_rtl_device import RtlPimDevice
 from flows.rtl_device import RtlDevice
@@ -56,22 +54,15 @@ def run_system(args: argparse.Namespace, config: SystemConfig) -> bool:
     return found.match is not False
 
 
-def _table(title: str, *heads: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left", no_wrap=True)
-    return table
-
-
 def _show(args: argparse.Namespace, found: SystemGeneration, answer: dict[str, Any]) -> None:
     """Print what each device took, and each kernel."""
     name = f"{args.model.resolve().name} on {args.preset or args.config} ({args.device})"
-    table = _table(escape(name), "", "prompt", "each token after it")
+    table = figures_table(escape(name), "", "prompt", "each token after it")
     for row in _figures(found):
         table.add_row(*row)
     console.print()
     console.print(table)
-    kernels = _table(f"cycles by kernel, {answer['cycles_by']}", "device", "kernel", "prompt", "each token")
+    kernels = figures_table(f"cycles by kernel, {answer['cycles_by']}", "device", "kernel", "prompt", "each token")
     for kernel in answer["kernels"]:
         kernels.add_row(kernel["device"], escape(kernel["name"]), f"{kernel['prefill_cycles']:,.0f}",
                         f"{kernel['cycles_per_token']:,.0f}")

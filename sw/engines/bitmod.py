@@ -12,7 +12,7 @@ from hw.errors import ConfigError
 from hw.families import ScaledFormat
 from hw.formats import format_named
 from sw.engines.plain import pack_plain, plain_layout
-from sw.engines.runtime import EngineRuntime, WeightLayout
+from sw.engines.runtime import EngineRuntime, WeightLayout, share_a_bank
 from sw.formats import QuantizedTensor, quantize
 from sw.layout import LayoutError
 
@@ -215,15 +215,12 @@ class BitmodTiming:
 
     def _same_bank(self, fields: Mapping[str, int]) -> bool:
         """Return whether the operands of a command share a scratchpad bank."""
-        config, m, k = self.config, fields["m"], fields["k"]
-        groups, bank = ceil_div(fields["n"], config.columns), config.scratchpad_bank_bytes
-        mode = self.modes[fields["mode"]]
+        config, k, mode = self.config, fields["k"], self.modes[fields["mode"]]
         pieces = k if fields["mode"] == 0 else ceil_div(k, mode.group) * mode.pieces
-        last = {"activation": (m - 1) * fields["activation_stride"] + k * config.activation_bytes - 1,
-                "weight": (groups - 1) * fields["weight_tile_stride"] + (pieces - 1) * fields["weight_stride"]}
-        banks = [range(fields[f"{name}_addr"] // bank, (fields[f"{name}_addr"] + size) // bank + 1)
-                 for name, size in last.items()]
-        return max(banks[0].start, banks[1].start) < min(banks[0].stop, banks[1].stop)
+        return share_a_bank(
+            config, fields, activations=(fields["m"] - 1) * fields["activation_stride"] + k * config.activation_bytes - 1,
+            weights=(ceil_div(fields["n"], config.columns) - 1) * fields["weight_tile_stride"]
+            + (pieces - 1) * fields["weight_stride"])
 
 
 BITMOD = EngineRuntime(timing=BitmodTiming, layout=bitmod_layout, pack=pack_bitmod)

@@ -12,7 +12,7 @@ from hw.errors import ConfigError
 from hw.families import ColumnFormat
 from hw.formats import format_named
 from sw.engines.plain import pack_plain, plain_layout
-from sw.engines.runtime import EngineRuntime, WeightLayout
+from sw.engines.runtime import EngineRuntime, WeightLayout, share_a_bank
 from sw.formats.columns import encode_groups
 from sw.formats.rows import quantize_rows
 from sw.layout import round_up
@@ -228,19 +228,16 @@ class BitvertTiming:
 
     def _same_bank(self, fields: Mapping[str, int]) -> bool:
         """Return whether the operands of a command share a scratchpad bank."""
-        config, m, k = self.config, fields["m"], fields["k"]
-        groups, bank = ceil_div(fields["n"], config.columns), config.scratchpad_bank_bytes
+        config, k = self.config, fields["k"]
+        groups = ceil_div(fields["n"], config.columns)
         if fields["mode"]:
             fmt = self.formats[fields["mode"] - 1]
             groups = ceil_div(groups, fmt.one_of)
             weights = ceil_div(k, BITVERT_RECORD) * fmt.slots * 2 * config.columns
         else:
             weights = (k - 1) * fields["weight_stride"] + config.weight_slot_bytes
-        sizes = {"activation": (m - 1) * fields["activation_stride"] + k,
-                 "weight": (groups - 1) * fields["weight_tile_stride"] + weights}
-        first, second = (range(fields[f"{name}_addr"] // bank, (fields[f"{name}_addr"] + size - 1) // bank + 1)
-                         for name, size in sizes.items())
-        return max(first.start, second.start) < min(first.stop, second.stop)
+        return share_a_bank(config, fields, activations=(fields["m"] - 1) * fields["activation_stride"] + k - 1,
+                            weights=(groups - 1) * fields["weight_tile_stride"] + weights - 1)
 
 
 BITVERT = EngineRuntime(timing=BitvertTiming, layout=bitvert_layout, pack=pack_bitvert)

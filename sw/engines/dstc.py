@@ -21,7 +21,7 @@ from hw.errors import ConfigError
 from hw.families import SparseFormat
 from hw.formats import format_named
 from sw.engines.plain import pack_plain, plain_layout
-from sw.engines.runtime import EngineRuntime, WeightLayout
+from sw.engines.runtime import EngineRuntime, WeightLayout, share_a_bank
 from sw.formats.rows import quantize_rows
 from sw.formats.sparse import keep_masks
 from sw.layout import round_up
@@ -215,16 +215,15 @@ class DstcTiming:
 
     def _shared(self, fields: Mapping[str, int]) -> bool:
         """Return whether the operands of a command share a scratchpad bank."""
-        config, m, k = self.config, fields["m"], fields["k"]
-        bank, groups = config.scratchpad_bank_bytes, ceil_div(fields["n"], config.columns)
+        config, k = self.config, fields["k"]
         if fields["mode"]:
             record = dstc_records(config)[fields["mode"] - 1]
             weights = ceil_div(k, record.k) * (record.masks(config.columns) + record.room(config.columns))
         else:
             weights = (k - 1) * fields["weight_stride"] + config.weight_slot_bytes
-        first = fields["activation_addr"], fields["activation_addr"] + (m - 1) * fields["activation_stride"] + k - 1
-        second = fields["weight_addr"], fields["weight_addr"] + (groups - 1) * fields["weight_tile_stride"] + weights - 1
-        return max(first[0] // bank, second[0] // bank) <= min(first[1] // bank, second[1] // bank)
+        return share_a_bank(
+            config, fields, activations=(fields["m"] - 1) * fields["activation_stride"] + k - 1,
+            weights=(ceil_div(fields["n"], config.columns) - 1) * fields["weight_tile_stride"] + weights - 1)
 
 
 DSTC = EngineRuntime(timing=DstcTiming, layout=dstc_layout, pack=pack_dstc)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines.floating import COMMAND_LATENCY, OPERAND_LATENCY, float_array_latency
 from hw.timing import ACCUMULATOR_LATENCY, FLOAT_ACCUMULATOR_LATENCY
-from sw.engines.plain import pack_plain, plain_layout
+from sw.engines.plain import pack_plain, plain_layout, slots_share_a_bank
 from sw.engines.runtime import EngineRuntime
 
 __all__ = ["FLOAT", "FloatTiming"]
@@ -32,7 +32,7 @@ class FloatTiming:
         """Return the cycle of `done` of a command that is taken at `at`."""
         config, m, k = self.config, fields["m"], fields["k"]
         tiles = [min(config.rows, k - start) for start in range(0, k, config.rows)]
-        shared = self._same_bank(fields)
+        shared = slots_share_a_bank(config, fields)
         handed_before = self.handed             # of the tile before the last one
         self.handed = max(at + COMMAND_LATENCY, self.handed)
         for group in range(ceil_div(fields["n"], config.columns)):
@@ -49,17 +49,6 @@ class FloatTiming:
         self.next = max(at + 2, handed_before + 1)
         latency = OPERAND_LATENCY + float_array_latency(config) + 1 + FLOAT_ACCUMULATOR_LATENCY - ACCUMULATOR_LATENCY
         return self.streamed - 1 + latency
-
-    def _same_bank(self, fields: Mapping[str, int]) -> bool:
-        """Return whether the operands of a command share a scratchpad bank."""
-        config, bank = self.config, self.config.scratchpad_bank_bytes
-        banks = []
-        for name, steps, tiles in (("activation", fields["m"], ceil_div(fields["k"], config.rows)),
-                                   ("weight", fields["k"], ceil_div(fields["n"], config.columns))):
-            first = fields[f"{name}_addr"]
-            last = first + (steps - 1) * fields[f"{name}_stride"] + (tiles - 1) * fields[f"{name}_tile_stride"]
-            banks.append(range(first // bank, last // bank + 1))
-        return max(banks[0].start, banks[1].start) < min(banks[0].stop, banks[1].stop)
 
 
 FLOAT = EngineRuntime(timing=FloatTiming, layout=plain_layout, pack=pack_plain)

@@ -23,7 +23,7 @@ from hw.families import OutlierFormat, SeriesFormat, SparseFormat
 from hw.formats import format_named
 from sw.engines.hss_records import compress, group_bytes, sdq_group_bytes
 from sw.engines.plain import pack_plain, plain_layout
-from sw.engines.runtime import EngineRuntime, WeightLayout
+from sw.engines.runtime import EngineRuntime, WeightLayout, share_a_bank
 from sw.formats.groups import ranks
 from sw.formats.rows import quantize_rows
 from sw.formats.scaled_rounding import rounding
@@ -85,12 +85,10 @@ class HssTiming:
 
     def _same_bank(self, fields: Mapping[str, int], mode_slots: int) -> bool:
         """Return whether the operands of a matrix command share a scratchpad bank."""
-        bank, groups = self.config.scratchpad_bank_bytes, ceil_div(fields["n"], self.config.columns)
-        activations = (fields["activation_addr"],
-                       fields["activation_addr"] + (fields["m"] - 1) * fields["activation_stride"] + fields["k"] - 1)
-        weights = (fields["weight_addr"], fields["weight_addr"] + (mode_slots - 1) * fields["weight_stride"]
-                   + (groups - 1) * fields["weight_tile_stride"])
-        return max(activations[0] // bank, weights[0] // bank) <= min(activations[1] // bank, weights[1] // bank)
+        groups = ceil_div(fields["n"], self.config.columns)
+        return share_a_bank(
+            self.config, fields, activations=(fields["m"] - 1) * fields["activation_stride"] + fields["k"] - 1,
+            weights=(mode_slots - 1) * fields["weight_stride"] + (groups - 1) * fields["weight_tile_stride"])
 
 
 def hss_layout(config: AcceleratorConfig, mode: int, n: int, k: int) -> WeightLayout:

@@ -27,7 +27,7 @@ from hw.engines.hybrid import (
 )
 from hw.errors import ConfigError
 from sw.engines.plain import pack_plain, plain_layout
-from sw.engines.runtime import EngineRuntime, WeightLayout
+from sw.engines.runtime import EngineRuntime, WeightLayout, share_a_bank
 from sw.formats.tensor import quantize
 
 __all__ = ["HYBRID", "HybridTiming", "hybrid_layout", "lost_blocks", "pack_hybrid"]
@@ -183,17 +183,16 @@ class HybridTiming:
 
     def _turns(self, fields: Mapping[str, int], m: int) -> int:
         """Return the cycles of a tile of `m` tokens in which weights wait for activations of the same scratchpad bank."""
-        config, k, bank = self.config, fields["k"], self.config.scratchpad_bank_bytes
+        config, k = self.config, fields["k"]
         index, groups = fields["mode"] & MODE_FORMAT, ceil_div(fields["n"], self.config.columns)
         reads, last = min(k, config.rows), (k - 1) * fields["weight_stride"]
         if index:
             passes = block_shape(config, index).passes
             reads = ceil_div(record_bytes(config, index) // config.beat_bytes, passes)
             last = hybrid_layout(config, index, fields["n"], k).bytes_of(k) - 1
-        places = [(fields["activation_addr"], (fields["m"] - 1) * fields["activation_stride"] + k - 1),
-                  (fields["weight_addr"], last + (groups - 1) * fields["weight_tile_stride"])]
-        (first, first_end), (second, second_end) = ((addr // bank, (addr + size) // bank) for addr, size in places)
-        return max(0, m + reads - max(m, config.rows)) if first <= second_end and second <= first_end else 0
+        shared = share_a_bank(config, fields, activations=(fields["m"] - 1) * fields["activation_stride"] + k - 1,
+                              weights=last + (groups - 1) * fields["weight_tile_stride"])
+        return max(0, m + reads - max(m, config.rows)) if shared else 0
 
 
 HYBRID = EngineRuntime(timing=HybridTiming, layout=hybrid_layout, pack=pack_hybrid)

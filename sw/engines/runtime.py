@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hw.config import AcceleratorConfig, ceil_div
 from sw.layout import round_up
 
-__all__ = ["EngineRuntime", "MatrixTiming", "WeightLayout"]
+__all__ = ["EngineRuntime", "MatrixTiming", "WeightLayout", "share_a_bank"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,6 +30,21 @@ class MatrixTiming(Protocol):
     def command(self, at: float, fields: Mapping[str, int]) -> float:
         """Return the cycle of `done` of a command that is taken at cycle `at`."""
         ...
+
+
+def share_a_bank(config: AcceleratorConfig, fields: Mapping[str, int], *, activations: int, weights: int) -> bool:
+    """Return whether the operands of a matrix command lie in one scratchpad bank, at least in part, so that reads take turns.
+
+    Parameters
+    ----------
+    activations, weights : int
+        Bytes from an operand's address to the last slot, or byte, that is read.
+    """
+    bank = config.scratchpad_bank_bytes
+    (first, first_end), (second, second_end) = (
+        (fields[f"{name}_addr"] // bank, (fields[f"{name}_addr"] + last) // bank)
+        for name, last in (("activation", activations), ("weight", weights)))
+    return first <= second_end and second <= first_end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

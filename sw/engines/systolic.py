@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hw.config import AcceleratorConfig, ceil_div
 from hw.engines.systolic import COMMAND_LATENCY, OPERAND_LATENCY, RESULT_LATENCY
 from hw.isa import Dataflow
-from sw.engines.plain import pack_plain, plain_layout
+from sw.engines.plain import pack_plain, plain_layout, slots_share_a_bank
 from sw.engines.runtime import EngineRuntime
 
 __all__ = ["SYSTOLIC", "SystolicTiming"]
@@ -40,7 +40,8 @@ class SystolicTiming:
     def _ws(self, at: float, fields: Mapping[str, int]) -> tuple[int, int]:
         """Stream a weight-stationary command; return its tiles and the cycles of the last one."""
         rows, m, k = self.config.rows, fields["m"], fields["k"]
-        cost = operator.add if self._same_bank(fields) else max     # in one bank, weights wait until no activation is read
+        # In one bank weights wait until no activation is read.
+        cost = operator.add if slots_share_a_bank(self.config, fields) else max
         first_rows, last_rows = min(k, rows), (k - 1) % rows + 1
         groups, k_groups = ceil_div(fields["n"], self.config.columns), ceil_div(k, rows)
         loaded = max(at + COMMAND_LATENCY, self.stream_start) + first_rows
@@ -53,7 +54,8 @@ class SystolicTiming:
     def _os(self, at: float, fields: Mapping[str, int]) -> tuple[int, int]:
         """Stream an output-stationary command; return its tiles and the cycles of the last one."""
         rows, depth, k = self.config.rows, self.config.os_depth, fields["k"]
-        slots = 2 if self._same_bank(fields) else 1                 # in one bank, the operands of a step are read in turn
+        # In one bank the operands of a step are read in turn.
+        slots = 2 if slots_share_a_bank(self.config, fields) else 1
         first_run, last_run, runs = slots * min(k, depth), slots * ((k - 1) % depth + 1), ceil_div(k, depth)
         results = ceil_div(fields["n"], self.config.columns) * ceil_div(fields["m"], rows)
         whole = (runs - 1) * max(slots * depth, rows) + max(last_run, rows)
@@ -62,18 +64,6 @@ class SystolicTiming:
         self.stream_start = self.streamed - last_run
         self.drained = self.streamed + rows
         return results * runs, max(last_run, rows)
-
-    def _same_bank(self, fields: Mapping[str, int]) -> bool:
-        """Return whether the operands of a matrix command share a scratchpad bank."""
-        m, k, bank = fields["m"], fields["k"], self.config.scratchpad_bank_bytes
-        along, across = (m, k) if fields["dataflow"] == Dataflow.WS else (k, m)
-        groups, n_groups = ceil_div(across, self.config.rows), ceil_div(fields["n"], self.config.columns)
-        banks = []
-        for name, steps, tiles in (("activation", along, groups), ("weight", k, n_groups)):
-            first = fields[f"{name}_addr"]
-            last = first + (steps - 1) * fields[f"{name}_stride"] + (tiles - 1) * fields[f"{name}_tile_stride"]
-            banks.append(range(first // bank, last // bank + 1))
-        return max(banks[0].start, banks[1].start) < min(banks[0].stop, banks[1].stop)
 
 
 SYSTOLIC = EngineRuntime(timing=SystolicTiming, layout=plain_layout, pack=pack_plain)

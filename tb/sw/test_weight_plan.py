@@ -2,7 +2,7 @@
 
 import pytest
 
-from sw.kernels.transformer.weight_plan import LinearFormats, PlanError, WeightPlan
+from sw.kernels.transformer.weight_plan import LinearFormats, WeightPlan, WeightPlanError
 
 SAME = LinearFormats("a", "a", "a", "a")
 
@@ -39,14 +39,15 @@ def test_files_and_runs(tmp_path):
     ("qkv=a,", r"formats of linears must be LINEAR=FORMAT,…, not ''"),
 ])
 def test_what_is_no_plan(text, said):
-    with pytest.raises(PlanError, match=f"^{said}$"):
+    with pytest.raises(WeightPlanError, match=f"^{said}$"):
         WeightPlan.read(text, 2)
 
 
 def test_a_file_that_is_no_text(tmp_path):
     path = tmp_path / "plan.json"
     path.write_bytes(b"{\xff}")
-    with pytest.raises(PlanError, match=r"^a plan of weights must be UTF-8 text, not '.*plan\.json': invalid start byte at 1$"):
+    with pytest.raises(WeightPlanError,
+                       match=r"^a plan of weights must be UTF-8 text, not '.*plan\.json': invalid start byte at 1$"):
         WeightPlan.read(str(path), 2)
 
 
@@ -62,10 +63,18 @@ def test_a_file_that_is_no_text(tmp_path):
     ('{"layers": [{}, {}], "head": 1}', r"head of a plan of weights must be the name of a format, not 1"),
 ])
 def test_files_that_are_no_plan(text, said):
-    with pytest.raises(PlanError, match=f"^{said}$"):
+    with pytest.raises(WeightPlanError, match=f"^{said}$"):
         WeightPlan.from_json(text, 2)
 
 
 def test_a_plan_has_layers():
-    with pytest.raises(PlanError, match=r"^a plan of weights must have at least one layer, not none$"):
+    with pytest.raises(WeightPlanError, match=r"^a plan of weights must have at least one layer, not none$"):
         WeightPlan(())
+
+
+def test_names_that_are_empty():
+    """As of a variable that is not set: not the plain format."""
+    with pytest.raises(WeightPlanError, match=r"^weights must have the name of a format, not ''$"):
+        WeightPlan.read("", 2)
+    with pytest.raises(WeightPlanError, match=r"^the head's format must have the name of a format, not ' '$"):
+        WeightPlan.read("int8", 2, head=" ")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-__all__ = ["LINEARS", "LinearFormats", "PlanError", "WeightPlan"]
+__all__ = ["LINEARS", "LinearFormats", "WeightPlan", "WeightPlanError"]
 
 
-class PlanError(ValueError):
+class WeightPlanError(ValueError):
     """A plan that is not one, or not one of this model."""
 
 
@@ -44,7 +44,7 @@ class WeightPlan:
 
     Raises
     ------
-    PlanError
+    WeightPlanError
         If there is no layer.
     """
 
@@ -53,7 +53,7 @@ class WeightPlan:
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise PlanError("a plan of weights must have at least one layer, not none")
+            raise WeightPlanError("a plan of weights must have at least one layer, not none")
 
     @classmethod
     def uniform(cls, layers: int, weights: str = "", head: str = "") -> Self:
@@ -75,17 +75,21 @@ class WeightPlan:
 
         Raises
         ------
-        PlanError
+        WeightPlanError
             If the text is none of these, or the file has another number of layers.
         """
+        for what, name in (("weights", text), ("the head's format", head)):
+            if name is not None and not name.strip():
+                raise WeightPlanError(f"{what} must have the name of a format, not {name!r}")
         if text.endswith(".json"):
             path = Path(text)
             if not path.is_file():
-                raise PlanError(f"a plan of weights must be a file, not {text!r}")
+                raise WeightPlanError(f"a plan of weights must be a file, not {text!r}")
             try:
                 content = path.read_text()
             except UnicodeDecodeError as error:
-                raise PlanError(f"a plan of weights must be UTF-8 text, not {text!r}: {error.reason} at {error.start}") from None
+                raise WeightPlanError(f"a plan of weights must be UTF-8 text, not {text!r}: {error.reason} at {error.start}"
+                                      ) from None
             return cls.from_json(content, layers, default=default, head=head)
         if "=" not in text:
             return cls.uniform(layers, text, head or "")
@@ -93,9 +97,9 @@ class WeightPlan:
         for part in text.split(","):
             name, _, weights = part.partition("=")
             if name in named:
-                raise PlanError(f"formats of linears must be given once each, not twice for {name!r}")
+                raise WeightPlanError(f"formats of linears must be given once each, not twice for {name!r}")
             if not weights:
-                raise PlanError(f"formats of linears must be LINEAR=FORMAT,…, not {part!r}")
+                raise WeightPlanError(f"formats of linears must be LINEAR=FORMAT,…, not {part!r}")
             named[name] = weights
         return cls((_formats(named, "formats of linears", default),) * layers, head or "")
 
@@ -105,15 +109,15 @@ class WeightPlan:
         try:
             found = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise PlanError(f"a plan of weights must be JSON: {error}") from None
+            raise WeightPlanError(f"a plan of weights must be JSON: {error}") from None
         if not isinstance(found, dict) or not isinstance(found.get("layers"), list) or not found.keys() <= {"layers", "head"}:
-            raise PlanError('a plan of weights must be {"layers": [{linear: format, …}, …], "head": format}, '
+            raise WeightPlanError('a plan of weights must be {"layers": [{linear: format, …}, …], "head": format}, '
                             f"not {json.dumps(found)[:80]}")
         if len(found["layers"]) != layers:
-            raise PlanError(f"a plan of weights must have the model's {layers} layers, not {len(found['layers'])}")
+            raise WeightPlanError(f"a plan of weights must have the model's {layers} layers, not {len(found['layers'])}")
         stored = found.get("head", "")
         if not isinstance(stored, str):
-            raise PlanError(f"head of a plan of weights must be the name of a format, not {stored!r}")
+            raise WeightPlanError(f"head of a plan of weights must be the name of a format, not {stored!r}")
         return cls(tuple(_formats(entry, f"layers[{number}] of a plan of weights", default)
                          for number, entry in enumerate(found["layers"])), stored if head is None else head)
 
@@ -140,8 +144,8 @@ class WeightPlan:
 def _formats(entry: Any, what: str, default: str) -> LinearFormats:
     """Return the formats of a layer; linears that are not named have the default."""
     if not isinstance(entry, Mapping) or not all(isinstance(value, str) for value in entry.values()):
-        raise PlanError(f"{what} must be {{linear: format, …}}, not {entry!r}")
+        raise WeightPlanError(f"{what} must be {{linear: format, …}}, not {entry!r}")
     unknown = [name for name in entry if name not in LINEARS]
     if unknown:
-        raise PlanError(f"{what} must be for {', '.join(LINEARS)}, not {', '.join(map(repr, unknown))}")
+        raise WeightPlanError(f"{what} must be for {', '.join(LINEARS)}, not {', '.join(map(repr, unknown))}")
     return LinearFormats(**dict.fromkeys(LINEARS, default) | dict(entry))
