@@ -107,7 +107,7 @@ def _layer_models() -> Iterator[Row]:
             yield Row(quantity=f"{name}, {phase}, lossless less lossy: cycles", paper=difference, grade="found",
                       ours=_paper(model, _LOSSLESS, phase) - _paper(model, low, phase), target=difference if same else None,
                       note="the authors' law; attention, which we do not model, cancels" if same else
-                      "the authors' law; attention does not cancel in what is published of this model")
+                      "the authors' law; what is published differs otherwise, perhaps in its attention (inferred)")
     for bits, precision in ((_LOSSLESS, "int6"), (_LOSSY, "fp4")):
         ours = sum(count * bitmod_cycles(32, 32, _TOKENS, n, k, precision, 128) for n, k, count in llama.layers)
         yield Row(quantity=f"the same layers of Llama-2-7B on 32×32 of our PEs, {precision}: cycles", paper=_LINEAR[bits],

@@ -7,7 +7,10 @@ from hw.pim.isa import OPCODES, MacMode, PimOpcode, PimRegister, Queue
 from sw.pim.expand import Command, Settings, expand
 from sw.pim.schedule import IO_LATENCY, MAC_LATENCY, Entry, Work
 
-__all__ = ["work_of", "works_of"]
+__all__ = ["SOFTMAX_OVERHEAD", "work_of", "works_of"]
+
+SOFTMAX_OVERHEAD = 62       # of a block of scores in RTL (`OnlineSoftmax.overhead`): maximum, exponentials and sums on their way
+_MULTIPLY = 9               # a word of an entry there and back through the softmax unit's multiplier
 
 _BARRIERS = (PimOpcode.BARRIER, PimOpcode.SYNC, PimOpcode.EOC)
 
@@ -47,14 +50,15 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
         case PimOpcode.WRX:
             return Work(queue=queue, writes=slices, cycles=count)
         case PimOpcode.MVX:
-            return Work(queue=queue, reads=(head,), writes=slices, cycles=count)
+            return Work(queue=queue, reads=(head,), writes=slices, cycles=count * (config.rows_x + 1 if _in_rtl(config) else 1))
         case PimOpcode.WRACC:
             return Work(queue=queue, writes=entries, cycles=count)
         case PimOpcode.RDACC:
             return Work(queue=queue, reads=entries, cycles=count)
         case PimOpcode.MVS:
+            cycles = count * (_MULTIPLY if _in_rtl(config) else 1)
             return Work(queue=queue, reads=entries, writes=(("s", fields["xidx"]),), adds=True,
-                        latency=IO_LATENCY + count, cycles=count)
+                        latency=IO_LATENCY + cycles, cycles=cycles)
         case PimOpcode.STS:
             return Work(queue=queue, reads=(("s", fields["xidx"]),), writes=entries)
         case PimOpcode.LDS:
@@ -68,6 +72,8 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
             stages = 3 if command.opcode is PimOpcode.SFM else 2
             cycles = stages * -(-fields["value"] // config.sm_lanes) + 1
             outputs = _outputs(config, fields["aidx"], settings) if command.opcode is PimOpcode.SFO else ()
+            if _in_rtl(config):
+                cycles += SOFTMAX_OVERHEAD + len(outputs) * (config.lanes + _MULTIPLY)
             return Work(queue=queue, reads=(head, *outputs), writes=(head, *outputs), latency=cycles + IO_LATENCY, cycles=cycles)
         case PimOpcode.MRG:
             mine, other = (_outputs(config, fields[name], settings) for name in ("aidx", "xidx"))
@@ -86,6 +92,11 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
             return Work(queue=queue, reads=tuple(("x", fields["xidx"] + i) for i in range(width)), cycles=max(1, width))
         case _:
             return Work(queue=queue)
+
+
+def _in_rtl(config: PimConfig) -> bool:
+    """Return whether the softmax is the one that is built, a score a cycle; wider ones are models, and take no time but that."""
+    return config.sm_lanes == 1
 
 
 def _outputs(config: PimConfig, head: int, settings: Settings) -> tuple[Entry, ...]:

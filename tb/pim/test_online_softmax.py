@@ -8,6 +8,7 @@ from hw.elements import BF16, ELEMENTS, FP16
 from hw.errors import ConfigError
 from hw.pim.online_softmax import OnlineSoftmax
 from sw.golden.pim.attention import Numerics, State, combine_weights, online_weights
+from sw.pim.work import SOFTMAX_OVERHEAD
 from tb.sim import simulate
 
 SCORES = 32
@@ -93,3 +94,10 @@ def test_all_at_once_is_the_golden_model():
 def test_no_scores_are_refused():
     with pytest.raises(ConfigError, match=r"^OnlineSoftmax.scores must be at least 1, not 0$"):
         OnlineSoftmax(scores=0, weight=FP16)
+
+
+@pytest.mark.parametrize("fmt", [FP16, BF16])
+def test_the_scheduling_model_knows_what_a_block_takes_besides_its_scores(fmt):
+    dut = OnlineSoftmax(scores=SCORES, weight=fmt)
+    dut._MustUse__used = True               # it is never elaborated
+    assert dut.overhead == SOFTMAX_OVERHEAD
