@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.checked import CheckedSession
 from flows.profile import ProfiledDevice, ProfiledSession
+from flows.text_loop import go_on
 from sw.device import Session
 from sw.generate import CompiledModel, Generator, Step, check_length
 from sw.golden.device import GoldenDevice
@@ -227,16 +228,7 @@ def generate(compiled: CompiledModel, device: ProfiledDevice | None, prompt: Seq
                 last = step
             return last
 
-        step = run(found.prefill, prompt)
-        while step is not None and step.logits is not None:
-            chosen = sampler.choose(step.logits)
-            found.ended = chosen in end_tokens
-            if found.ended:
-                break
-            found.tokens.append(chosen)
-            if token is not None:
-                token(chosen)
-            step = run(found.decode, [chosen]) if len(found.tokens) < count else None
+        go_on(found, run, prompt, count, sampler, end_tokens=end_tokens, token=token)
         for phase, prediction in predictions:
             phase.add_prediction(prediction.result())
     return found

@@ -36,7 +36,6 @@ __all__ = ["WATCHDOG_CYCLES", "PimHang", "PimListError", "PimRun", "PimSession",
 Bytes = npt.NDArray[np.uint8]
 WATCHDOG_CYCLES = 200_000
 """Cycles without a host word, a burst or a product after which a list counts as hung."""
-_SETS = 16                  # that `grp` of a command names; rows beyond the last are of the next
 _COUNTERS = ("active", "stall_row", "stall_refresh", "stall_credit", "stall_hazard")
 _DONE, _HANG, _DRAM, _STREAM, _MODEL = range(5)
 _TOP = "simulated"
@@ -271,8 +270,7 @@ class PimSession:
 
     def row(self, grp: int, row: int) -> Bytes:
         """Return a row as commands name it, a view: (columns, bytes of a burst of all streams)."""
-        of_set, place = divmod(row, self.config.dram_rows)
-        return self.memory[grp + _SETS * of_set, place].reshape(self.config.columns, -1)
+        return self.memory[self.config.named_row(grp, row)].reshape(self.config.columns, -1)
 
     def reset(self) -> None:
         """Reset the channel: buffers and settings are lost, the DRAM's contents stay."""

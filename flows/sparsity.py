@@ -9,14 +9,14 @@ from hw.config import AcceleratorConfig
 from hw.families import Format, SparseFormat
 from hw.formats import format_named
 from sw.evaluate import Windows, evaluate, windows_of
-from sw.kernels.transformer.weight_plan import LINEARS, LinearFormats, WeightPlan
+from sw.kernels.transformer.weight_plan import LINEAR_PARTS, LINEARS, LinearFormats, WeightPlan
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
 from sw.models.llama_weights import LlamaCheckpoint
 from sw.models.python_text import documents
 from sw.sparsity.patterns import density
 from sw.sparsity.pruning import METHODS, prune
-from sw.sparsity.tasder import LINEAR_PARTS, SERIES, Choice, Matrix, Scored, choose, engine_series, linear_scores, scores_of
+from sw.sparsity.tasder import SERIES, Choice, Matrix, Scored, choose, engine_series, linear_scores, scores_of
 
 __all__ = ["FORMATS", "Point", "SparsityError", "planned_point", "points", "tasder_point", "texts"]
 

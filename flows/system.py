@@ -11,6 +11,7 @@ from flows.checked import CheckedSession
 from flows.pim_checked import CheckedPimSession
 from flows.pim_rtl_device import RtlPimDevice
 from flows.rtl_device import RtlDevice
+from flows.text_loop import go_on
 from sw.device import Session
 from sw.generate import check_length
 from sw.golden.device import GoldenDevice
@@ -192,14 +193,5 @@ def generate_on_system(compiled: CompiledSystem, devices: tuple[RtlDevice, RtlPi
                 last = step
             return last
 
-        step = run(found.prefill, prompt)
-        while step is not None and step.logits is not None:
-            chosen = sampler.choose(step.logits)
-            found.ended = chosen in end_tokens
-            if found.ended:
-                break
-            found.tokens.append(chosen)
-            if token is not None:
-                token(chosen)
-            step = run(found.decode, [chosen]) if len(found.tokens) < count else None
+        go_on(found, run, prompt, count, sampler, end_tokens=end_tokens, token=token)
     return found

@@ -22,6 +22,7 @@ from sw.engines.bitvert import split_order
 from sw.formats import dequantize, quantize
 from sw.formats.columns import decode_groups, encode_groups, sensitive_channels
 from sw.formats.rows import quantize_rows
+from sw.kernels.transformer.weight_plan import LINEAR_PARTS
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
 from sw.models.llama_weights import LAYER_TENSORS, LlamaCheckpoint
@@ -39,7 +40,6 @@ _SETTINGS = {                       # format, share of channels that keep eight 
 }
 _MIXED = {"conservative": "bbs-average-g32-1of8", "moderate": "bbs-shift-g32-1of4"}      # what the engine runs of them
 _COLUMNS = {"int8": 8, "bbs-average-g32": 6, "bbs-shift-g32": 4}
-_LINEARS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}    # what lies in one matrix
 _TILE = 128
 _PE_RATIO = 739.6 / 532.8                                               # BitVert to Stripes, 28 nm, 800 MHz
 _ERRORS = {("average", 2): 1.03, ("shift", 2): 0.72, ("average", 4): 15.2, ("shift", 4): 9.0}
@@ -208,7 +208,7 @@ def _planned(checkpoint: LlamaCheckpoint, setting: str) -> tuple[float, float, M
     plan, choices = sensitive_plan(config, layers, name, kept)
     found: Matrices = {}
     for index, (layer, formats) in enumerate(zip(layers, plan.layers, strict=True)):
-        for linear, parts in _LINEARS.items():
+        for linear, parts in LINEAR_PARTS.items():
             pieces = _as_packed([getattr(layer, part) for part in parts], getattr(formats, linear), config.columns)
             found |= {(index, part): piece for part, piece in zip(parts, pieces, strict=True)}
     stored = sum(weight_layout(config, choice.channels, choice.inputs, choice.weights).size for choice in choices)
@@ -245,7 +245,7 @@ def _lanes(checkpoint: LlamaCheckpoint, name: str) -> Matrices:
     found: Matrices = {}
     for index in range(checkpoint.config.layers):
         layer = checkpoint.layer(index)
-        for parts in _LINEARS.values():
+        for parts in LINEAR_PARTS.values():
             pieces = _as_packed([getattr(layer, part) for part in parts], name, PRESETS[_PRESET].columns)
             found |= {(index, part): piece for part, piece in zip(parts, pieces, strict=True)}
     return found

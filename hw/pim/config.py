@@ -8,13 +8,14 @@ byte = 2·X / weight bytes.
 import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from hw.config import ceil_div, ceil_power_of_two
 from hw.errors import ConfigError
 from hw.families import ScaledFormat
 from hw.formats import format_named
 from hw.interchange import JsonConfig
-from hw.pim.isa import COMMAND_FIELDS
+from hw.pim.isa import COMMAND_FIELDS, NAMED_SETS
 from hw.pim.timing import TIMINGS, DramTiming
 
 __all__ = ["ACTIVATION_TYPES", "PROBABILITY_TYPES", "WEIGHT_TYPES", "PimConfig"]
@@ -260,6 +261,15 @@ class PimConfig(JsonConfig):
         selects (see `hw.pim.isa`).
         """
         return self.dram.all_banks // (self.streams * self.stripes)
+
+    @property
+    def named_sets(self) -> int:
+        """Sets of banks that commands name (`grp`)."""
+        return min(NAMED_SETS, self.row_sets)
+
+    def named_row(self, grp: Any, row: Any) -> tuple[Any, Any]:
+        """Return set of banks, and row of it, that a command means by `grp` and `row`; integers, or arrays of them."""
+        return grp + NAMED_SETS * (row // self.dram_rows), row % self.dram_rows
 
     @property
     def capacity_bytes(self) -> int:

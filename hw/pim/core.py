@@ -16,7 +16,7 @@ from hw.pim.config import PimConfig
 from hw.pim.explicit_rows import ExplicitRows
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
 from hw.pim.io_unit import IO_OPCODES, IoUnit
-from hw.pim.isa import HEAD_SETTINGS, IMMEDIATE_LOW, IMMEDIATE_WIDTH, MacMode, PimErrorCause, PimOpcode
+from hw.pim.isa import HEAD_SETTINGS, IMMEDIATE_LOW, IMMEDIATE_WIDTH, NAMED_SETS, MacMode, PimErrorCause, PimOpcode
 from hw.pim.job_maker import BURST_OPCODES, JobMaker, compute_opcodes, placed_layout
 from hw.pim.kv_place import KvPlace
 from hw.pim.multiplier import operand_named
@@ -26,7 +26,6 @@ from hw.pim.softmax_unit import SOFTMAX_OPCODES, SoftmaxUnit
 
 __all__ = ["PimCore"]
 
-_SETS = 16                  # that `grp` names
 _OUTPUT = HEAD_SETTINGS.index("output")
 _HEAD_IN_XIDX = (PimOpcode.MVS, PimOpcode.STS, PimOpcode.LDS)
 _DEPTH = 8                  # commands of each queue that are not done
@@ -63,8 +62,8 @@ class PimCore(wiring.Component):
     """
 
     def __init__(self, config: PimConfig, *, commands: int = 256):
-        if config.row_sets > _SETS and config.dram_rows & (config.dram_rows - 1):
-            raise ConfigError(f"PimConfig.dram_rows must be a power of two with more than {_SETS} sets of banks, "
+        if config.row_sets > NAMED_SETS and config.dram_rows & (config.dram_rows - 1):
+            raise ConfigError(f"PimConfig.dram_rows must be a power of two with more than {NAMED_SETS} sets of banks, "
                               f"not {config.dram_rows!r}")
         self._config = config
         self.channel = PimChannel(config)
@@ -238,7 +237,7 @@ class PimCore(wiring.Component):
             (is_mac & (command.mode > MacMode.BCAST), PimErrorCause.ILLEGAL_COMMAND),
             (is_mac & ((k_bursts == 0) | (k_bursts > 128)), PimErrorCause.HEAD_RANGE),
             (of_row & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
-            (of_row & (command.row >= config.dram_rows * ceil_div(config.row_sets, _SETS)), PimErrorCause.ROW_RANGE),
+            (of_row & (command.row >= config.dram_rows * ceil_div(config.row_sets, NAMED_SETS)), PimErrorCause.ROW_RANGE),
             (has_bursts & (command.col + command.cnt >= config.columns), PimErrorCause.COLUMN_RANGE),
             ((command.op == PimOpcode.MODE) & (command.cnt > 1), PimErrorCause.ILLEGAL_COMMAND),
             (wrong_row, PimErrorCause.ROW_STATE),

@@ -37,6 +37,7 @@ __all__ = [
     "LOOP_DEPTH",
     "MODIFIABLE",
     "MODIS",
+    "NAMED_SETS",
     "OPCODES",
     "SETTINGS",
     "MacMode",
@@ -70,6 +71,8 @@ COMMAND_FIELDS = (
 )
 """Least significant first; 64 bits."""
 
+NAMED_SETS = 16
+"""Sets of banks that `grp` names; where there are more, rows beyond a set's last are of the set so many further."""
 IMMEDIATE_LOW, IMMEDIATE_WIDTH = 12, 32
 """Bits of a setting's value, in the place of xidx, cnt, col and the low part of row."""
 

@@ -14,7 +14,7 @@ from sw.engines import weight_layout
 from sw.formats.columns import sensitive_channels
 from sw.formats.rows import quantize_rows
 from sw.golden.llama import LlamaLayer
-from sw.kernels.transformer.weight_plan import LINEARS, LinearFormats, WeightPlan
+from sw.kernels.transformer.weight_plan import LINEAR_PARTS, LINEARS, LinearFormats, WeightPlan
 
 __all__ = ["Choice", "column_shares", "linear_matrices", "sensitive_plan"]
 
@@ -51,8 +51,7 @@ class Choice:
 
 def linear_matrices(layer: LlamaLayer) -> dict[str, Floats]:
     """Return a layer's matrices by linear, (outputs, inputs), without the norms' weights."""
-    return {"qkv": np.concatenate((layer.q, layer.k, layer.v)), "output": layer.o,
-            "gate_up": np.concatenate((layer.gate, layer.up)), "down": layer.down}
+    return {linear: np.concatenate([getattr(layer, part) for part in parts]) for linear, parts in LINEAR_PARTS.items()}
 
 
 def column_shares(config: AcceleratorConfig, base: str) -> list[tuple[float, str]]:

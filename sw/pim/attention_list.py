@@ -17,7 +17,6 @@ from sw.pim.assembler import command
 
 __all__ = ["HeadPlan", "append_token", "attention", "setup"]
 
-_SETS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +79,7 @@ class HeadPlan:
     @property
     def sets(self) -> int:
         """Sets of banks over which rows go in turn."""
-        return min(_SETS, self.config.row_sets)
+        return self.config.named_sets
 
     @property
     def query_slices(self) -> int:

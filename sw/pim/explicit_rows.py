@@ -8,7 +8,6 @@ from sw.pim.expand import Command, CommandError, Settings
 
 __all__ = ["ExplicitRows"]
 
-_SETS = 16                  # that `grp` names; rows beyond the last are of the next
 _BURSTS = (PimOpcode.MAC, PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP, PimOpcode.WRCP)
 
 
@@ -45,24 +44,26 @@ class ExplicitRows:
             self._open.clear()
         if not self.explicit:
             return
+        if command.opcode is PimOpcode.KVAP:
+            index, row = self._token(fields, settings)
+        else:
+            index, row = self._config.named_row(fields.get("grp", 0), fields.get("row", 0))
         match command.opcode:
             case PimOpcode.ACT:
-                index, row = self._place(fields)
                 if index in self._open:
                     self._refuse(command, f"set {index} must be closed before row {row} is opened, "
                                           f"not open with row {self._open[index]}")
                 self._open[index] = row
             case PimOpcode.PRE:
-                self._open.pop(self._place(fields)[0], None)
+                self._open.pop(index, None)
             case PimOpcode.REF:
-                unit = self._place(fields)[0] // self._each
-                for index in self._open:
-                    if index // self._each == unit:
-                        self._refuse(command, f"set {index} must be closed before it is refreshed, "
-                                              f"not open with row {self._open[index]}")
+                unit = index // self._each
+                for held in self._open:
+                    if held // self._each == unit:
+                        self._refuse(command, f"set {held} must be closed before it is refreshed, "
+                                              f"not open with row {self._open[held]}")
                 self._refreshed[unit] = tck
             case opcode if opcode in _BURSTS or opcode is PimOpcode.KVAP:
-                index, row = self._token(fields, settings) if opcode is PimOpcode.KVAP else self._place(fields)
                 if self._open.get(index) != row:
                     self._refuse(command, f"row {row} of set {index} must be opened by ACT before {opcode.name}")
 
@@ -82,16 +83,11 @@ class ExplicitRows:
                                f"sets {unit * self._each} to {(unit + 1) * self._each - 1} must be refreshed by REF every {room} "
                                f"clocks in MODE 1, not after {float(tck - oldest):.0f}")
 
-    def _place(self, fields: dict[str, int]) -> tuple[int, int]:
-        """Return set of banks and row that a command names."""
-        high, row = divmod(fields["row"], self._config.dram_rows)
-        return fields["grp"] + _SETS * high, row
-
     def _token(self, fields: dict[str, int], settings: Settings) -> tuple[int, int]:
         """Return set and row of a head's next token."""
         config, head = self._config, settings.heads.get(fields["aidx"], {})
         number = head.get("tokens", 0) * settings.of(PimRegister.HEAD_DIM) * config.kv_bits // (8 * config.row_bytes)
-        sets = min(_SETS, config.row_sets)
+        sets = config.named_sets
         return number % sets, head.get("v_row" if fields["clr"] else "k_row", 0) + number // sets
 
     @staticmethod

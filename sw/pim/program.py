@@ -40,12 +40,11 @@ PIM_PROGRAM_VERSION = 1
 FILE_FORMAT = "heddle-pim-program"
 KINDS = ("x", "entries")
 ROLES = ("constant", "input", "scratch")
-_SETS = 16
 
 
 def grid_bytes(config: PimConfig) -> int:
     """Return the bytes of one row of all sets of banks that a command can name."""
-    return min(_SETS, config.row_sets) * config.row_bytes
+    return config.named_sets * config.row_bytes
 
 
 def _places(config: PimConfig, addr: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -53,9 +52,9 @@ def _places(config: PimConfig, addr: int, count: int) -> tuple[npt.NDArray[np.in
     if addr % config.row_bytes:
         raise ProgramError(f"addr must be a multiple of {config.row_bytes}, a row, not {addr!r}")
     number = np.arange(count, dtype=np.int64) + addr // config.row_bytes
-    sets = min(_SETS, config.row_sets)
+    sets = config.named_sets
     row = number // sets
-    return number % sets + _SETS * (row // config.dram_rows), row % config.dram_rows
+    return config.named_row(number % sets, row)
 
 
 def write_rows(config: PimConfig, memory: npt.NDArray[np.uint8], addr: int, data: npt.NDArray[np.uint8]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hw.config import AcceleratorConfig
 from hw.engines.hss import hss_mode
@@ -11,11 +12,12 @@ from hw.errors import ConfigError
 from hw.families import Format, SeriesFormat, SparseFormat
 from hw.formats import format_named
 from sw.formats import dequantize, quantize
+from sw.golden.llama import LlamaLayer
 from sw.models.llama_weights import LAYER_TENSORS, LlamaCheckpoint
 from sw.models.sensitivity import linear_matrices
 from sw.sparsity.patterns import density
 
-__all__ = ["LINEAR_PARTS", "MATRICES", "SERIES", "Choice", "Matrix", "Scored", "choose", "cost_of", "engine_series",
+__all__ = ["MATRICES", "SERIES", "Choice", "Matrix", "Scored", "choose", "cost_of", "engine_series",
            "linear_scores", "scores_of"]
 
 SERIES: tuple[Format, ...] = tuple(format_named(name) for name in (
@@ -24,9 +26,6 @@ SERIES: tuple[Format, ...] = tuple(format_named(name) for name in (
 
 MATRICES = tuple(part for part in LAYER_TENSORS if not part.endswith("norm"))
 """Parts of a layer that are matrices."""
-
-LINEAR_PARTS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
-"""Linear of a decoder's layer, which has one format → parts of the layer in it."""
 
 Matrix = tuple[int, str]
 """Layer and part, or layer and linear."""
@@ -70,25 +69,22 @@ class Choice:
 
 def scores_of(checkpoint: LlamaCheckpoint, series: Sequence[Format] = SERIES) -> dict[Matrix, Scored]:
     """Return the errors of every matrix of a checkpoint; reads one layer at a time."""
-    found = {}
-    for layer in range(checkpoint.config.layers):
-        weights = checkpoint.layer(layer)
-        for part in MATRICES:
-            matrix = getattr(weights, part)
-            norm = float(np.linalg.norm(matrix)) or 1.0
-            errors = [float(np.linalg.norm(dequantize(quantize(matrix, fmt)) - matrix)) / norm for fmt in series]
-            found[layer, part] = Scored(weights=matrix.size, errors=tuple(errors))
-    return found
+    return _scores(checkpoint, series, lambda layer: {part: getattr(layer, part) for part in MATRICES})
 
 
 def linear_scores(checkpoint: LlamaCheckpoint, series: Sequence[Format]) -> dict[Matrix, Scored]:
     """Return the errors of every linear of a checkpoint, whose matrices have one format; reads one layer at a time."""
+    return _scores(checkpoint, series, linear_matrices)
+
+
+def _scores(checkpoint: LlamaCheckpoint, series: Sequence[Format],
+            matrices_of: Callable[[LlamaLayer], Mapping[str, npt.NDArray[np.float32]]]) -> dict[Matrix, Scored]:
     found = {}
     for layer in range(checkpoint.config.layers):
-        for linear, matrix in linear_matrices(checkpoint.layer(layer)).items():
+        for name, matrix in matrices_of(checkpoint.layer(layer)).items():
             norm = float(np.linalg.norm(matrix)) or 1.0
             errors = [float(np.linalg.norm(dequantize(quantize(matrix, fmt)) - matrix)) / norm for fmt in series]
-            found[layer, linear] = Scored(weights=matrix.size, errors=tuple(errors))
+            found[layer, name] = Scored(weights=matrix.size, errors=tuple(errors))
     return found
 
 

@@ -12,6 +12,7 @@ from sw.golden.array.hss import result_rows, run_matrix
 from sw.golden.refusal import Refusal
 from sw.golden.state import State
 from tb.array.hss import SDQ, HssBench, config_of, place
+from tb.array.refused import refused_alike
 from tb.sim import put_one, simulate
 
 CONFIG = config_of("hss-4:5-2:3", SDQ)
@@ -28,31 +29,14 @@ def operands() -> tuple[np.ndarray, dict[int, dict[str, int]]]:
     return scratchpad, commands
 
 
-FIELDS = {
-    "m is zero": (1, {"m": 0}, ErrorCause.BAD_SIZE, 0),
-    "n is zero": (0, {"n": 0}, ErrorCause.BAD_SIZE, 0),
-    "k is zero": (2, {"k": 0}, ErrorCause.BAD_SIZE, 0),
-    "output-stationary": (1, {"dataflow": 1}, ErrorCause.UNSUPPORTED, 1),
-    "mode": (1, {"mode": 3}, ErrorCause.UNSUPPORTED, 3),
-    "serialize": (1, {"serialize": 1}, ErrorCause.UNSUPPORTED, 1),
-    "weight address": (1, {"weight_addr": 1025}, ErrorCause.MISALIGNED, 1025),
+FIELDS = refused_alike(SIZE) | {
     "weight stride": (1, {"weight_stride": 3}, ErrorCause.MISALIGNED, 3),
-    "weight tile stride": (0, {"weight_tile_stride": 5}, ErrorCause.MISALIGNED, 5),
-    "first rule wins": (0, {"weight_tile_stride": 5, "n": 0, "mode": 9}, ErrorCause.BAD_SIZE, 0),
     "first activation": (1, {"activation_addr": SIZE - 14}, ErrorCause.SCRATCHPAD_RANGE, SIZE - 14),
     "last bytes of a row": (0, {"activation_addr": SIZE - 15, "activation_stride": 0}, ErrorCause.SCRATCHPAD_RANGE, SIZE - 7),
-    "later activation": (1, {"activation_addr": SIZE - 64, "activation_stride": 49}, ErrorCause.SCRATCHPAD_RANGE, SIZE + 34),
-    "activation past 24 bits": (1, {"activation_addr": SIZE - 64, "activation_stride": (1 << 24) - 1},
-                                ErrorCause.SCRATCHPAD_RANGE, (1 << 24) + SIZE - 65),
-    "first weight": (0, {"weight_addr": SIZE}, ErrorCause.SCRATCHPAD_RANGE, SIZE),
     "later weight": (0, {"weight_stride": 1024}, ErrorCause.SCRATCHPAD_RANGE, 512 + 8 * 1024),
     "weight group": (0, {"weight_tile_stride": SIZE}, ErrorCause.SCRATCHPAD_RANGE, SIZE + 512),
     "record": (1, {"weight_stride": 1024}, ErrorCause.METADATA, 1024 + 1024),
     "record group": (2, {"weight_tile_stride": SIZE}, ErrorCause.SCRATCHPAD_RANGE, SIZE + WEIGHTS_SDQ),
-    "accumulator row": (0, {"acc_addr": 64}, ErrorCause.ACCUMULATOR_RANGE, 64),
-    "later accumulator row": (1, {"acc_addr": 62, "n": 2}, ErrorCause.ACCUMULATOR_RANGE, 64),
-    "accumulator group": (1, {"acc_tile_stride": 64}, ErrorCause.ACCUMULATOR_RANGE, 66),
-    "accumulator row past 16 bits": (1, {"acc_addr": 10, "acc_tile_stride": 0xFFFF}, ErrorCause.ACCUMULATOR_RANGE, (1 << 16) + 9),
 }
 BYTES = {       # mode, slot of the first record, what column 1 has there
     "block equal": (1, 0, 0x11), "block falls": (1, 0, 0x12), "block beyond H1": (1, 1, 0x53),

@@ -11,13 +11,13 @@ from flows.sparsity import FORMATS, points, tasder_point, texts
 from hw.formats import format_named
 from hw.presets import preset_named
 from sw.evaluate import evaluate
-from sw.kernels.transformer.weight_plan import LINEARS, WeightPlan
+from sw.kernels.transformer.weight_plan import LINEAR_PARTS, LINEARS, WeightPlan
 from sw.models.llama import LlamaModel
 from sw.models.llama_quantization import QuantizationPlan
 from sw.models.sensitivity import linear_matrices
 from sw.sparsity.patterns import density
 from sw.sparsity.pruning import prune
-from sw.sparsity.tasder import LINEAR_PARTS, engine_series
+from sw.sparsity.tasder import engine_series
 from tb.sw.llamas import write_llama
 
 

@@ -25,7 +25,6 @@ from sw.pim.plain import PLAIN_TYPES
 __all__ = ["PimMachine"]
 
 Floats = npt.NDArray[np.float32]
-_SETS = 16              # that `grp` names; rows beyond the last are of the next
 
 
 class PimMachine:
@@ -89,7 +88,7 @@ class PimMachine:
     # Memory ---------------------------------------------------------------------------------------------------
 
     def _row(self, grp: int, row: int) -> npt.NDArray[np.uint8]:
-        return self._memory[grp + _SETS * (row // self.config.dram_rows), row % self.config.dram_rows]
+        return self._memory[self.config.named_row(grp, row)]
 
     def write_row(self, grp: int, row: int, values: npt.NDArray[np.generic]) -> None:
         """Write a row of weights as a host does: up to a row's elements, in the order in which bursts bring them."""
@@ -102,7 +101,7 @@ class PimMachine:
 
     def place(self, first_row: int, row: int) -> tuple[int, int]:
         """Return set and row of the `row`-th row of a region that begins at `first_row`."""
-        sets = min(_SETS, self.config.row_sets)
+        sets = self.config.named_sets
         return row % sets, first_row + row // sets
 
     # Commands -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-__all__ = ["LINEARS", "LinearFormats", "WeightPlan", "WeightPlanError"]
+__all__ = ["LINEARS", "LINEAR_PARTS", "LinearFormats", "WeightPlan", "WeightPlanError"]
 
 
 class WeightPlanError(ValueError):
@@ -27,6 +27,8 @@ class LinearFormats(NamedTuple):
 
 
 LINEARS = LinearFormats._fields
+LINEAR_PARTS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
+"""Linear → parts of a layer that lie in its matrix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from hw.errors import ConfigError
 from hw.formats import format_named
 from hw.presets import preset_named
 from sw.formats import dequantize, quantize
+from sw.kernels.transformer.weight_plan import LINEAR_PARTS
 from sw.models.llama import LlamaModel
 from sw.sparsity.patterns import density
 from sw.sparsity.tasder import (
-    LINEAR_PARTS,
     MATRICES,
     SERIES,
     Scored,
