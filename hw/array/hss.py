@@ -4,13 +4,11 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import connect, flipped
 
-from hw.array.commands import take_commands
 from hw.array.hss_column import HssColumn
-from hw.array.hss_faults import stop_at_the_oldest
 from hw.array.hss_former import BlockFormer
 from hw.array.hss_fp4 import Fp4Quantizer
+from hw.array.hss_frame import weave
 from hw.array.hss_loader import HssLoader
 from hw.array.hss_sequencer import HssSequencer
 from hw.array.hss_shape import HssShape
@@ -68,41 +66,17 @@ class HssEngine(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config, shape, unit = self.config, self.shape, self.unit
-        abort = ResetInserter(unit.abort)
+        config, shape = self.config, self.shape
         sequencer = HssSequencer(config)
         loader, streamer = HssLoader(config, shape), HssStreamer(config, shape)
         results = ResultPipeline(config, latency=RESULT_LATENCY, lead=VariableFetch.latency)
-        m.submodules.sequencer = abort(sequencer)
-        m.submodules.loader = abort(loader)
-        m.submodules.streamer = abort(streamer)
-        m.submodules.results = abort(results)
-        connect(m, sequencer=sequencer.o, loader=loader.i)
-        connect(m, loader=loader.o, streamer=streamer.i)
-        connect(m, loader=loader.read, scratchpad=flipped(self.weight))
-        connect(m, streamer=streamer.read, scratchpad=flipped(self.activation))
-
         columns = [HssColumn(shape) for _ in range(config.columns)]
+        weave(m, self, sequencer, loader, streamer, results, [column.psum for column in columns])
         for index, column in enumerate(columns):
             m.submodules[f"column_{index}"] = shared(platform, f"hss_column_{shape.name}", column)
         self._write(m, loader, streamer, columns)
         self._tokens(m, streamer, columns)
         self._count(m, columns, streamer, results)
-        m.d.comb += [
-            results.valid.eq(streamer.issue), results.tag.eq(streamer.tag),
-            self.acc.valid.eq(results.valid_out), self.acc.addr.eq(results.tag_out.addr),
-            self.acc.accumulate.eq(results.tag_out.accumulate),
-            *(word.eq(column.psum) for word, column in zip(self.acc.data, columns, strict=True)),
-            self.active.eq(results.valid_out),
-        ]
-
-        closed = take_commands(m, unit, sequencer.i)
-        m.d.comb += [
-            loader.halt.eq(closed), streamer.halt.eq(closed),
-            unit.busy.eq(sequencer.busy | loader.loaded | streamer.loaded | ~results.empty | unit.done),
-        ]
-        m.d.sync += unit.done.eq(results.valid_out & results.tag_out.last & ~unit.abort)
-        stop_at_the_oldest(m, unit, sequencer, loader, streamer, results)
         return m
 
     def _write(self, m: Module, loader: HssLoader, streamer: HssStreamer, columns: list[HssColumn]) -> None:
