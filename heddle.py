@@ -28,7 +28,7 @@ _HOMES = {
     "predict": "sw.perf",
     # next to DRAM, and systems of an array and a PIM
     "PimConfig": "hw.pim.config", "pim_preset": "hw.pim.presets:pim_preset_named", "PimProgram": "sw.pim.program",
-    "LinearPlan": "sw.pim.linear", "GoldenPimDevice": "sw.golden.pim.device", "RtlPimDevice": "flows.pim_rtl_device",
+    "LinearPlan": "sw.pim.linear", "GoldenPimDevice": "sw.golden.pim.device", "RtlPimDevice": "flows.pim.rtl_device",
     "SystemConfig": "hw.system", "system": "hw.system:system_named", "CompiledSystem": "sw.system",
     "SystemGenerator": "sw.system",
     # language models

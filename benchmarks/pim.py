@@ -9,8 +9,8 @@ from typing import Any
 
 from flows.cocotb_runner import build_cocotb, run_cocotb
 from flows.emit import to_verilog
-from flows.pim_measure import PimTiming, measure_attention, measure_gemm
-from flows.pim_sim import PimSim
+from flows.pim.measure import PimTiming, measure_attention, measure_gemm
+from flows.pim.sim import PimSim
 from hw.pim.channel import PimChannel
 from hw.pim.presets import PIM_PRESETS
 from sw.pim.assembler import assemble

@@ -68,7 +68,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 def _run(arguments: Sequence[str] | None) -> int:
     # Here, because they take a moment in which an interrupt must be as clean as later.
     from flows.native_sim import BusError
-    from flows.pim_sim import PimHang
+    from flows.pim.sim import PimHang
     from flows.toolchain import ToolError
     from sw.device import DeviceError
     from sw.models.minilm import ModelMissing

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from flows.checked import CheckedSession
-from flows.pim_checked import CheckedPimSession
-from flows.pim_rtl_device import RtlPimDevice
+from flows.pim.checked import CheckedPimSession
+from flows.pim.rtl_device import RtlPimDevice
 from flows.rtl_device import RtlDevice
 from flows.text_loop import go_on
 from sw.device import Session

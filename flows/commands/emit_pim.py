@@ -11,7 +11,7 @@ from rich.table import Table
 
 from flows.commands.common import check_output_folder, console, log, print_json
 from flows.emission.memories import MACRO_BITS
-from flows.pim_emit import PIM_TOP, emit_pim
+from flows.pim.emit import PIM_TOP, emit_pim
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from flows.commands.common import console, figures_table, log, print_json
 from flows.commands.workload import timing_from
-from flows.pim_rtl_device import RtlPimDevice
+from flows.pim.rtl_device import RtlPimDevice
 from flows.rtl_device import RtlDevice
 from flows.system import SystemGeneration, generate_on_system
 from hw.system import SystemConfig

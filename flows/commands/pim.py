@@ -11,7 +11,7 @@ from rich.table import Table
 
 from flows.commands.common import console, print_json
 from flows.commands.workload import progress_bar, shape_of
-from flows.pim_rtl_device import RtlPimDevice
+from flows.pim.rtl_device import RtlPimDevice
 from hw.config import ceil_div
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig

@@ -1,7 +1,7 @@
 // DRAM of one pseudo-channel: it stores rows, returns data after its latency, and checks every command against rules of timing.
 //
 // Compiled with HEDDLE_DRAM_COMMANDS(X) = X(ACT, 0) X(ACTM, 1) …, the commands and their codes. Rules, sets of commands and
-// geometry come from Python (flows/pim_dram.py), which has them from hw.pim.timing_tables. Set s is of the banks s·streams to
+// geometry come from Python (flows/pim/dram.py), which has them from hw.pim.timing_tables. Set s is of the banks s·streams to
 // (s + 1)·streams − 1; memory is [set][row][column][stream][byte].
 
 #pragma once

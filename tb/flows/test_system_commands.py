@@ -9,7 +9,7 @@ import pytest
 
 import flows.system
 from flows.cli import main
-from flows.pim_checked import CheckedPimSession
+from flows.pim.checked import CheckedPimSession
 from hw.pim.presets import PIM_PRESETS
 from hw.system import SYSTEM_PRESETS
 from sw.device import Result

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.pim_dram import NativeDram
+from flows.pim.dram import NativeDram
 from hw.pim.timing import TIMINGS
 from hw.pim.timing_tables import ACTIVATES, COLUMN_COMMANDS, DramCommand
 from sw.pim.dram import DramChannel, DramViolation

@@ -7,9 +7,9 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from flows.pim_emit import COMMANDS
-from flows.pim_sim import PimListError, PimRun, PimSim
-from flows.pim_sim import PimSession as PimChannelSession
+from flows.pim.emit import COMMANDS
+from flows.pim.sim import PimListError, PimRun, PimSim
+from flows.pim.sim import PimSession as PimChannelSession
 from hw.config import ceil_power_of_two
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig
@@ -122,5 +122,5 @@ class RtlPimDevice:
         _ = self._sim.library
 
     def open(self, *, stall: float = 0.0, seed: int = 0) -> RtlPimSession:
-        """Return a new session with zeroed DRAM; the host stalls as `flows.pim_sim` has it."""
+        """Return a new session with zeroed DRAM; the host stalls as `flows.pim.sim` has it."""
         return RtlPimSession(self.config, [self._sim.open(stall=stall, seed=seed + i) for i in range(self.channels)])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flows.pim_sim import PimRun, PimSession, PimSim
+from flows.pim.sim import PimRun, PimSession, PimSim
 from hw.config import ceil_div
 from hw.errors import ConfigError
 from hw.pim.isa import PimOpcode, PimRegister

@@ -27,7 +27,7 @@ from sw.pim.dram import DramViolation
 
 __all__ = ["DRAM_DEFINES", "DRAM_HEADER", "DramConfigStruct", "DramTables", "NativeDram", "Returned", "ViolationStruct"]
 
-DRAM_HEADER = Path(__file__).with_name("native") / "pim_dram.h"
+DRAM_HEADER = Path(__file__).parents[1] / "native" / "pim_dram.h"
 DRAM_DEFINES = ("-DHEDDLE_DRAM_COMMANDS(X)=" + " ".join(f"X({command.name},{command:d})" for command in DramCommand),)
 """Options of the compiler for files that include `DRAM_HEADER`."""
 STATE_RULES = ("OPEN", "CLOSED", "REFRESH_OPEN", "COLUMN", "ROW", "BANKS", "ORDER", "DEADLINE")

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from flows.pim_sim import PimHang, PimListError, PimSim
+from flows.pim.sim import PimHang, PimListError, PimSim
 from hw.pim.isa import PimErrorCause
 from hw.pim.presets import PIM_PRESETS
 from hw.pim.timing_tables import DramCommand

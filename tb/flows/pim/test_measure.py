@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from flows.pim_measure import measure_attention, measure_gemm
+from flows.pim.measure import measure_attention, measure_gemm
 from hw.errors import ConfigError
 from sw.pim.cycles import refresh_factor
-from tb.flows.test_pim_sim import CONFIG, SIM
+from tb.flows.pim.test_sim import CONFIG, SIM
 
 
 def test_a_product_without_refresh_takes_exactly_its_law():

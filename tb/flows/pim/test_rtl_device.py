@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import flows.pim_rtl_device
-from flows.pim_checked import CheckedPimSession
-from flows.pim_rtl_device import MOST_COMMANDS, RtlPimDevice
+import flows.pim.rtl_device
+from flows.pim.checked import CheckedPimSession
+from flows.pim.rtl_device import MOST_COMMANDS, RtlPimDevice
 from hw.errors import ConfigError
 from hw.pim.isa import PimErrorCause
 from hw.pim.presets import PIM_PRESETS
@@ -137,7 +137,7 @@ def test_a_list_that_hardware_stops_names_program_channel_and_command(device, mo
     session = device.open()
     with pytest.raises(CommandError, match=r"^command 2: .* \(ROW_RANGE\)$"):
         session.run(program, None, inputs)
-    monkeypatch.setattr(flows.pim_rtl_device, "check", lambda config, words: SimpleNamespace(taken=1, given=0))
+    monkeypatch.setattr(flows.pim.rtl_device, "check", lambda config, words: SimpleNamespace(taken=1, given=0))
     with pytest.raises(PimError, match=r"^program 'far' stopped: ROW_RANGE at command 2 of channel 1$") as caught:
         session.run(program, None, inputs)
     assert (caught.value.cause, caught.value.channel, caught.value.index) == (PimErrorCause.ROW_RANGE, 1, 2)

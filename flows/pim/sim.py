@@ -4,7 +4,7 @@ Sessions of one configuration share a library and nothing else, so several of th
 lock, so they can run in threads.
 
 >>> from hw.pim.presets import PIM_PRESETS
->>> from flows.pim_sim import PimSim
+>>> from flows.pim.sim import PimSim
 >>> from sw.pim.assembler import assemble
 >>> with PimSim(PIM_PRESETS["pim-tiny"]).open() as session:
 ...     session.run(assemble("eoc")).host_out.shape
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.pim_dram import DRAM_DEFINES, DRAM_HEADER, DramConfigStruct, DramTables, ViolationStruct
-from flows.pim_emit import COMMANDS, PIM_TOP, PimEmission, emit_pim
+from flows.pim.dram import DRAM_DEFINES, DRAM_HEADER, DramConfigStruct, DramTables, ViolationStruct
+from flows.pim.emit import COMMANDS, PIM_TOP, PimEmission, emit_pim
 from flows.verilated import build_model
 from hw.pim.config import PimConfig
 from hw.pim.isa import PimErrorCause

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flows.cli import main
-from flows.pim_emit import PIM_TOP, emit_pim, pim_sources
+from flows.pim.emit import PIM_TOP, emit_pim, pim_sources
 from hw.pim.presets import PIM_PRESETS
 
 SMALL = ["--set", "lanes=16", "--set", "sm_lanes=1", "--set", "dcs=true"]
