@@ -119,7 +119,7 @@ def tasder_point(checkpoint: LlamaCheckpoint, quality: float, windows: Windows, 
         If `quality` is not between 0 and 1, or int8 does not reach it.
     """
     choice = _chosen(checkpoint, quality, calibration, scores_of(checkpoint), dict.fromkeys(SERIES), progress)
-    return _series_point(f"TASDER {quality:g}", checkpoint, choice, choice.series, windows)
+    return _series_point(f"TASDER {quality}", checkpoint, choice, choice.series, windows)
 
 
 def planned_point(checkpoint: LlamaCheckpoint, config: AcceleratorConfig, quality: float, windows: Windows, calibration: Windows,
@@ -135,7 +135,7 @@ def planned_point(checkpoint: LlamaCheckpoint, config: AcceleratorConfig, qualit
     """
     series = engine_series(config)
     choice = _chosen(checkpoint, quality, calibration, linear_scores(checkpoint, list(series)), series, progress)
-    point = _series_point(f"TASDER {quality:g}, planned", checkpoint, choice, _parts_of(choice.series), windows)
+    point = _series_point(f"TASDER {quality}, planned", checkpoint, choice, _parts_of(choice.series), windows)
     plain = config.weight_format
     layers = [[choice.series[layer, linear].name for linear in LINEARS] for layer in range(checkpoint.config.layers)]
     return point, WeightPlan(tuple(LinearFormats(*("" if name == plain else name for name in layer)) for layer in layers))
@@ -150,7 +150,7 @@ def _chosen(checkpoint: LlamaCheckpoint, quality: float, calibration: Windows, s
             series: Mapping[Format, float | None], progress: Callable[[], None]) -> Choice:
     """Choose from series, cheapest first, with what each costs; None: its density."""
     if not 0 < quality < 1:
-        raise SparsityError(f"a quality must be between 0 and 1, not {quality:g}")
+        raise SparsityError(f"a quality must be between 0 and 1, not {quality}")
     exact = evaluate(checkpoint, QuantizationPlan(), calibration).bits
     linears = next(iter(scores))[1] in LINEAR_PARTS
 

@@ -23,7 +23,7 @@ from hw.system import SYSTEM_PRESETS
 
 __all__ = [
     "add_config_arguments", "add_json_argument", "check_output_folder", "check_waves_file", "config_from", "console",
-    "engine_counts", "figures_table", "log", "output_folder", "print_json",
+    "engine_counts", "figures_table", "log", "output_folder", "print_json", "windows_of_text",
 ]
 
 
@@ -118,6 +118,11 @@ def figures_table(title: str, *heads: str) -> Table:
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left", no_wrap=True)
     return table
+
+
+def windows_of_text(answer: Mapping[str, Any]) -> str:
+    """Return how much text a quality was measured on, as people read it."""
+    return f"{answer['windows']} window{'s' * (answer['windows'] != 1)} of {answer['context']} tokens"
 
 
 def check_waves_file(file: Path) -> None:

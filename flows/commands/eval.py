@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flows.commands.common import add_json_argument, check_output_folder, console, log, print_json
+from flows.commands.common import add_json_argument, check_output_folder, console, log, print_json, windows_of_text
 from flows.scatter import Point, scatter_svg
 from flows.sweep import SWEEP
 from sw.evaluate import Evaluation, TextError, Windows, evaluate, steps_of, windows_of
@@ -160,7 +160,7 @@ def _write(out: Path, answer: dict[str, Any]) -> None:
     if "rows" in answer:
         key, label = _figure_key(answer)
         points = [Point(name=row["name"], x=row["bits_per_weight"], y=row[key]) for row in answer["rows"]]
-        title = f"{Path(answer['model']).resolve().name}: {answer['windows']} windows of {answer['context']} tokens"
+        title = f"{Path(answer['model']).resolve().name}: {windows_of_text(answer)}"
         (out / "eval.svg").write_text(scatter_svg(points, title=title, x_label="stored bits of a weight", y_label=label))
 
 
@@ -186,7 +186,7 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
         beside = "" if exact is None or not formats else f" ({100 * answer[key] / exact - 100:+.2f} % of {exact:.4f} unquantized)"
         console.print(escape(f"{label}: {answer[key]:.4f}{beside}"))
         console.print(escape(f"{formats or 'as stored'}; {answer['bits_per_weight']:.3f} stored bits of a weight"))
-    console.print(escape(f"{answer['windows']} windows of {answer['context']} tokens, {answer['tokens']:,} predictions, "
+    console.print(escape(f"{windows_of_text(answer)}, {answer['tokens']:,} predictions, "
                          f"{answer['seconds']:.1f} s"))
     if args.out is not None:
         console.print(escape(f"{args.out}: eval.json" + (", eval.svg" if "rows" in answer else "")), soft_wrap=True)

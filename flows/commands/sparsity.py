@@ -10,12 +10,20 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.common import add_json_argument, check_output_folder, console, log, print_json
-from flows.sparsity import FORMATS, Point, planned_point, points, tasder_point, texts
+from flows.commands.common import (
+    add_json_argument,
+    check_output_folder,
+    config_from,
+    console,
+    log,
+    print_json,
+    windows_of_text,
+)
+from flows.sparsity import FORMATS, Point, SparsityError, planned_point, points, tasder_point, texts
 from flows.view.density import Dot, density_plot
+from hw.config import AcceleratorConfig
 from hw.families import OutlierFormat, SeriesFormat, SparseFormat
 from hw.formats import format_named
-from hw.presets import preset_named
 from sw.evaluate import Windows
 from sw.models.llama import LlamaModel
 from sw.models.llama_config import ModelError
@@ -46,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="PRESET",
                         help="with --tasder and -o: choose for each linear from what this preset's engine runs, by its time, and "
                         "write plan-Q.json, which `heddle generate PRESET --weights` takes")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the same of a JSON file with the fields of a config")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+                        help="change one field of it; may be given several times")
     parser.add_argument("--windows", default=50, type=_count, metavar="N", help="windows of held-out text (default: %(default)s)")
     parser.add_argument("--calibration", default=32, type=_count, metavar="N",
                         help="windows of text to decide by (default: %(default)s)")
@@ -69,13 +80,8 @@ def run(args: argparse.Namespace) -> bool:
         format_named(name)
     for quality in args.tasder:
         if not 0 < quality < 1:
-            raise ValueError(f"--tasder must be between 0 and 1, not {quality:g}")
-    config = None
-    if args.preset is not None:
-        if not args.tasder or args.out is None:
-            raise ValueError("--preset must go with --tasder Q and -o DIR: it says from what to choose, for a plan")
-        config = preset_named(args.preset)
-        engine_series(config)
+            raise ValueError(f"--tasder must be between 0 and 1, not {quality}")
+    config = _checked_config(args)
     if args.out is not None:
         check_output_folder(args.out, "-o")
     save = _checked_save(args, formats)
@@ -83,19 +89,23 @@ def run(args: argparse.Namespace) -> bool:
     if model.checkpoint.quantized:
         raise ModelError(f"{args.model} must hold weights as floats, but they are quantized")
     windows, calibration = texts(model, args.windows, args.calibration)
-    found = []
+    found, plans, unreached = [], [], []
     with log.status("sparsity") as status:
         for point in points(model.checkpoint, formats, args.methods or _DEFAULT_METHODS, windows, calibration):
             found.append(point)
             status.update(escape(_label(point)))
         for quality in args.tasder:
-            status.update(f"TASDER {quality:g}")
-            if config is None:
-                found.append(tasder_point(model.checkpoint, quality, windows, calibration))
-            else:
-                point, plan = planned_point(model.checkpoint, config, quality, windows, calibration)
-                found.append(point)
-                (args.out / f"plan-{quality:g}.json").write_text(plan.to_json())
+            status.update(f"TASDER {quality}")
+            try:
+                if config is None:
+                    found.append(tasder_point(model.checkpoint, quality, windows, calibration))
+                else:
+                    point, plan = planned_point(model.checkpoint, config, quality, windows, calibration)
+                    found.append(point)
+                    plans.append(f"plan-{quality}.json")
+                    (args.out / plans[-1]).write_text(plan.to_json())
+            except SparsityError as error:          # what has been measured is shown first
+                unreached.append((quality, str(error)))
         if save is not None:
             matrices = prune(model.checkpoint, save, args.methods[0], calibration.tokens[:, :-1])
             save_pruned(args.model, args.save, matrices, {"tool": "heddle", "pruned": save.name, "method": args.methods[0]})
@@ -105,8 +115,21 @@ def run(args: argparse.Namespace) -> bool:
     if args.json:
         print_json(answer)
     else:
-        _show(args, answer)
+        _show(args, answer, plans)
+    if unreached:
+        raise SparsityError("; ".join(f"--tasder {quality}: {why}" for quality, why in unreached))
     return True
+
+
+def _checked_config(args: argparse.Namespace) -> AcceleratorConfig | None:
+    """Return the config whose engine's formats are chosen from, if one is named."""
+    if args.preset is None and args.config is None and not args.changes:
+        return None
+    if not args.tasder or args.out is None:
+        raise ValueError("--preset must go with --tasder Q and -o DIR: it says from what to choose, for a plan")
+    config = config_from(args)
+    engine_series(config)
+    return config
 
 
 def _checked_save(args: argparse.Namespace, formats: list[str]) -> SparseFormat | None:
@@ -150,7 +173,7 @@ def _write(out: Path, answer: dict[str, Any]) -> None:
     kinds: dict[str, list[Dot]] = {}
     for row in answer["rows"]:
         kinds.setdefault(_kind(row), []).append(Dot(name=row["name"], density=row["density"], figure=row[key]))
-    title = f"{Path(answer['model']).resolve().name}: {answer['windows']} windows of {answer['context']} tokens"
+    title = f"{Path(answer['model']).resolve().name}: {windows_of_text(answer)}"
     (out / "sparsity.svg").write_text(density_plot(kinds, title=title, y_label=label).to_text())
 
 
@@ -167,7 +190,7 @@ def _kind(row: dict[str, Any]) -> str:
     return "series" if isinstance(fmt, SeriesFormat) else "dense"
 
 
-def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
+def _show(args: argparse.Namespace, answer: dict[str, Any], plans: list[str]) -> None:
     key, label = _figure_key(answer)
     console.print(escape(f"{args.model}: {answer['parameters']:,} parameters, held-out files of Python's library"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
@@ -183,9 +206,8 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
         if "series" in row:
             counts = {name: list(row["series"].values()).count(name) for name in dict.fromkeys(row["series"].values())}
             console.print(escape(f"{row['label']}: " + ", ".join(f"{name} ×{count}" for name, count in sorted(counts.items()))))
-    console.print(escape(f"{answer['windows']} windows of {answer['context']} tokens, {answer['tokens']:,} predictions"))
+    console.print(escape(f"{windows_of_text(answer)}, {answer['tokens']:,} predictions"))
     if args.out is not None:
-        plans = [f", plan-{quality:g}.json" for quality in args.tasder if args.preset is not None]
-        console.print(escape(f"{args.out}: sparsity.json, sparsity.svg{''.join(plans)}"), soft_wrap=True)
+        console.print(escape(f"{args.out}: {', '.join(['sparsity.json', 'sparsity.svg', *plans])}"), soft_wrap=True)
     if args.save is not None:
         console.print(escape(f"{args.save}: the pruned model"), soft_wrap=True)

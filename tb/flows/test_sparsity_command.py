@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+import flows.sparsity
 from flows.cli import main
 from flows.commands import common
 from flows.sparsity import FORMATS, points, tasder_point, texts
@@ -135,6 +136,23 @@ def test_a_plan_that_the_engine_runs(capsys, tmp_path, model):
     assert "sparsity.json, sparsity.svg, plan-0.9.json" in capsys.readouterr().out
 
 
+def test_a_quality_out_of_reach_loses_nothing_else(capsys, monkeypatch, tmp_path, model):
+    """What was measured is shown and written, the plan of the other quality too; the command fails and says why."""
+    chosen = flows.sparsity.choose
+    monkeypatch.setattr("flows.sparsity.choose", lambda scores, found, quality, *more: chosen(
+        scores, found if quality == 0.9 else lambda formats: 0.5, quality, *more))
+    assert main(["sparsity", "--model", str(model), "--weights", "int8", "--tasder", "0.99999999", "--tasder", "0.9",
+                 "--windows", "1", "--calibration", "2", "--preset", "hss-8x8", "--set",
+                 "scratchpad_bytes=65536", "-o", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert "1 window of 16 tokens" in shown.out
+    assert "sparsity.json, sparsity.svg, plan-0.9.json\n" in shown.out
+    assert shown.err.startswith("heddle: --tasder 0.99999999: ")
+    assert [row["name"] for row in json.loads((tmp_path / "sparsity.json").read_text())["rows"]] == [
+        "float32", "int8", "TASDER 0.9, planned"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan-0.9.json", "sparsity.json", "sparsity.svg"]
+
+
 def test_a_pruned_model_is_a_model_and_obeys_its_pattern(capsys, tmp_path, model):
     command = ["sparsity", "--model", str(model), "--weights", "2:4", "--method", "compensated", "--windows", "2",
                "--calibration", "2", "--save", str(tmp_path / "pruned")]
@@ -174,6 +192,8 @@ def test_one_model_is_saved_at_a_time(capsys, tmp_path, model, more):
     (["--tasder", "0.9", "--preset", "hss-8x8"], "--preset must go with --tasder Q and -o DIR: "),
     (["--tasder", "0.9", "--preset", "systolic-4x4", "-o", "plans"],
      "AcceleratorConfig.engine must be 'hss' or 'stc' for a choice of series, not 'systolic'\n"),
+    (["--tasder", "0.9", "--set", "rows=8", "-o", "plans"], "give either a PRESET or --config FILE\n"),
+    (["--tasder", "0.9", "--preset", "hss-8x8", "--set", "rows=x", "-o", "plans"], "--set rows must be an integer, not 'x'\n"),
     (["--tasder", "1.5"], "--tasder must be between 0 and 1, not 1.5\n"),
     (["-o", "file"], "-o must be a folder, not the file"),
     (["--model", "nothing"], "MODEL must be a folder with config.json, not 'nothing'"),
