@@ -15,14 +15,15 @@ from hw.pim.channel import PimChannel
 from hw.pim.config import PimConfig
 from hw.pim.explicit_rows import ExplicitRows
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
-from hw.pim.io_unit import IO_OPCODES, IoUnit
+from hw.pim.io_unit import IoUnit
 from hw.pim.isa import HEAD_SETTINGS, IMMEDIATE_LOW, IMMEDIATE_WIDTH, NAMED_SETS, MacMode, PimErrorCause, PimOpcode
-from hw.pim.job_maker import BURST_OPCODES, JobMaker, compute_opcodes, placed_layout
+from hw.pim.job_maker import BURST_OPCODES, JobMaker, placed_layout
 from hw.pim.kv_place import KvPlace
 from hw.pim.multiplier import operand_named
 from hw.pim.scoreboard import EntryKind, Scoreboard
 from hw.pim.sequencer import PimSequencer
-from hw.pim.softmax_unit import SOFTMAX_OPCODES, SoftmaxUnit
+from hw.pim.softmax_unit import SoftmaxUnit
+from hw.pim.units import IO_OPCODES, SOFTMAX_OPCODES, missing_unit, opcodes_of
 
 __all__ = ["PimCore"]
 
@@ -34,10 +35,8 @@ _DEPTH = 8                  # commands of each queue that are not done
 class PimCore(wiring.Component):
     """Sequencer, scoreboard, I/O unit and channel.
 
-    It has the units for MAC, WRX, WRACC, RDACC, ACT, PRE, REF and MODE; with float32 accumulators for AF, of plain floats EWMUL
-    and EWADD; where elements of X are as wide as weights for RDCP, WRCP and KVAP; with `sm_lanes` 1 for those of the softmax
-    unit. Other commands of the queues stop a list with UNSUPPORTED. BCAST's results go to the entries that have words for all
-    lanes (`ComputePath.wide`).
+    It has the units that `hw.pim.units` says; other commands of the queues stop a list with UNSUPPORTED. BCAST's results go to
+    the entries that have words for all lanes (`ComputePath.wide`).
 
     Parameters
     ----------
@@ -69,10 +68,8 @@ class PimCore(wiring.Component):
         self.channel = PimChannel(config)
         self.wide = self.channel.wide
         self._softmax = self._softmax_unit(config) if config.has_softmax else None
-        self._activation = self._activation_unit(config)
-        compute = compute_opcodes(config, elementwise=self.channel.elementwise)
-        functions = (*(SOFTMAX_OPCODES if self._softmax else ()), *((PimOpcode.AF,) if self._activation else ()))
-        self._sequencer = PimSequencer(commands=commands, heads=config.heads, opcodes=(*compute, *IO_OPCODES, *functions))
+        self._activation = None if missing_unit(config, PimOpcode.AF) else self._activation_unit(config)
+        self._sequencer = PimSequencer(commands=commands, heads=config.heads, opcodes=opcodes_of(config))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
                           slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide)
         passed = self._sequencer.signature.members
@@ -92,10 +89,9 @@ class PimCore(wiring.Component):
                            entries=config.obuf_entries, heads=config.heads, scores=config.k_tile)
 
     @staticmethod
-    def _activation_unit(config: PimConfig) -> ActivationUnit | None:
+    def _activation_unit(config: PimConfig) -> ActivationUnit:
         element = operand_named(config.xtype).element
-        if config.acc != "float32" or not isinstance(element, FloatFormat):
-            return None
+        assert isinstance(element, FloatFormat)             # else there is no such unit
         return ActivationUnit(element=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
                               entries=config.obuf_entries)
 

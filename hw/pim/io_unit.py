@@ -10,9 +10,8 @@ from amaranth.utils import ceil_log2
 from hw.errors import ConfigError
 from hw.pim.isa import PimOpcode
 
-__all__ = ["IO_OPCODES", "IoUnit", "io_command_layout"]
+__all__ = ["IoUnit", "io_command_layout"]
 
-IO_OPCODES = (PimOpcode.WRX, PimOpcode.WRACC, PimOpcode.RDACC)
 _WORD = 32                  # bits of an accumulator
 
 

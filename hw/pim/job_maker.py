@@ -12,21 +12,14 @@ from hw.pim.config import PimConfig
 from hw.pim.isa import MacMode, PimOpcode
 from hw.pim.ports import RowJob
 from hw.pim.sequencer import issued_layout
+from hw.pim.units import ELEMENTWISE_OPCODES
 
-__all__ = ["BURST_OPCODES", "ROW_OPCODES", "JobMaker", "compute_opcodes", "placed_layout"]
+__all__ = ["BURST_OPCODES", "JobMaker", "placed_layout"]
 
-_COPIES = (PimOpcode.RDCP, PimOpcode.WRCP, PimOpcode.KVAP)
-_ELEMENTWISE = (PimOpcode.EWMUL, PimOpcode.EWADD)
-ROW_OPCODES = (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF, PimOpcode.MODE)
-BURST_OPCODES = (PimOpcode.MAC, PimOpcode.RDCP, PimOpcode.WRCP, *_ELEMENTWISE)
+BURST_OPCODES = (PimOpcode.MAC, PimOpcode.RDCP, PimOpcode.WRCP, *ELEMENTWISE_OPCODES)
 """Commands that name bursts of a row."""
 _ROW_JOBS = {PimOpcode.ACT: RowJob.OPEN, PimOpcode.PRE: RowJob.CLOSE, PimOpcode.REF: RowJob.REFRESH}
 _SETS_LOG2 = 4              # of the sets that `grp` names
-
-
-def compute_opcodes(config: PimConfig, *, elementwise: bool) -> tuple[PimOpcode, ...]:
-    """Return the commands of the compute queue that a die has the units for; `elementwise`: see `ComputePath`."""
-    return (PimOpcode.MAC, *(_COPIES if config.stores_x else ()), *(_ELEMENTWISE if elementwise else ()), *ROW_OPCODES)
 
 
 def placed_layout() -> data.StructLayout:
@@ -91,7 +84,7 @@ class JobMaker(wiring.Component):
             for opcode, row_kind in _ROW_JOBS.items():
                 with m.Case(opcode):
                     m.d.comb += [kind.eq(3), job.row.kind.eq(row_kind)]
-            with m.Case(*_ELEMENTWISE):
+            with m.Case(*ELEMENTWISE_OPCODES):
                 m.d.comb += [kind.eq(1), job.mac.copy.eq(1), job.mac.elementwise.eq(1),
                              job.mac.sums.eq(fields.op == PimOpcode.EWADD)]
             with m.Case(PimOpcode.WRCP):

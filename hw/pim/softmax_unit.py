@@ -14,9 +14,8 @@ from hw.pim.isa import PimOpcode
 from hw.pim.online_softmax import OnlineSoftmax
 from hw.pim.state_merger import StateMerger
 
-__all__ = ["SOFTMAX_OPCODES", "SoftmaxUnit", "softmax_command_layout"]
+__all__ = ["SoftmaxUnit", "softmax_command_layout"]
 
-SOFTMAX_OPCODES = (PimOpcode.MVS, PimOpcode.SFM, PimOpcode.SFO, PimOpcode.MVX, PimOpcode.MRG, PimOpcode.STS, PimOpcode.LDS)
 _WORD = 32
 _MINUS_INFINITY = 0xFF80_0000
 

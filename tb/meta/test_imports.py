@@ -12,7 +12,7 @@ OURS = {"hw", "sw", "tb", "flows"}
 PURE = {"config", "curves", "elements", "engines", "errors", "families", "formats", "interchange", "isa", "layout", "plugins",
         "presets", "regs", "system", "timing"}
 PURE_INSIDE = {"bridge.protocol", "protect.domains", "pim.config", "pim.crf", "pim.isa", "pim.presets", "pim.timing",
-               "pim.timing_tables"}
+               "pim.timing_tables", "pim.units"}
 MAY_IMPORT = {"hw": {"hw"}, "sw": {"hw", "sw"}, "flows": {"hw", "sw", "flows"}, "tb": OURS}
 
 
