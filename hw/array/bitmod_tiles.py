@@ -6,7 +6,8 @@ from amaranth import *
 from amaranth.lib import data, wiring
 
 from hw.array.commands import cutter_members, misaligned, packed_rules, refuse
-from hw.array.tile import advance, running_address
+from hw.array.outer_loops import OuterLoops
+from hw.array.tile import running_address
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
 from hw.ports import descriptor_layout
@@ -74,23 +75,16 @@ class BitmodTiles(wiring.Component):
         m = Module()
         config, tile = self.config, self.o.p
         command = Signal(descriptor_layout(Unit.MATRIX))
-        rows_left, columns_left = Signal.like(command.m), Signal.like(command.n)
-        activation, weight, column_acc, acc = (Signal(running_address(f"{field}_addr"), name=name) for name, field in (
-            ("activation", "activation"), ("weight", "weight"), ("column_acc", "acc"), ("acc", "acc")))
-        last_rows, last_columns = rows_left <= config.rows, columns_left <= config.columns
-        end = acc.as_value() + tile.rows - 1        # the overflow bit is above the value
+        loops = OuterLoops(config, command, tokens=config.rows)
+        end = loops.acc.as_value() + tile.rows - 1      # the overflow bit is above the value
         m.d.comb += [
             tile.mode.eq(command.mode), tile.k.eq(command.k), tile.accumulate.eq(command.accumulate),
-            tile.rows.eq(Mux(last_rows, rows_left, config.rows)),
-            tile.columns.eq(Mux(last_columns, columns_left, config.columns)),
-            tile.activation.eq(activation), tile.activation_stride.eq(command.activation_stride),
-            tile.weight.eq(weight), tile.weight_stride.eq(command.weight_stride),
-            tile.acc.eq(acc.value), tile.acc_end.eq(end), tile.beyond.eq(end >= config.accumulator_rows),
-            tile.last.eq(last_rows & last_columns), self.busy.eq(~self.i.ready),
+            tile.rows.eq(loops.tokens), tile.columns.eq(loops.columns),
+            tile.activation.eq(loops.activation), tile.activation_stride.eq(command.activation_stride),
+            tile.weight.eq(loops.weight), tile.weight_stride.eq(command.weight_stride),
+            tile.acc.eq(loops.acc.value), tile.acc_end.eq(end), tile.beyond.eq(end >= config.accumulator_rows),
+            tile.last.eq(loops.last_m & loops.last_n), self.busy.eq(~self.i.ready),
         ]
-
-        def start(address: data.View, field: str) -> list:
-            return [address.value.eq(command[field]), address.overflow.eq(0)]
 
         with m.FSM(name="tiles"):
             with m.State("IDLE"):
@@ -99,22 +93,16 @@ class BitmodTiles(wiring.Component):
                     m.d.sync += command.eq(self.i.p)
                     m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.sync += [rows_left.eq(command.m), columns_left.eq(command.n), *start(activation, "activation_addr"),
-                             *start(weight, "weight_addr"), *start(column_acc, "acc_addr"), *start(acc, "acc_addr")]
+                m.d.sync += loops.begin()
                 m.next = "TILES"
                 self._check(m, command)
             with m.State("TILES"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    with m.If(~last_rows):
-                        below = command.activation_stride << ceil_log2(config.rows)
-                        m.d.sync += [rows_left.eq(rows_left - config.rows), activation.eq(advance(activation, below)),
-                                     acc.eq(advance(acc, C(config.rows)))]
-                    with m.Elif(~last_columns):
-                        right = advance(column_acc, command.acc_tile_stride)
-                        m.d.sync += [rows_left.eq(command.m), columns_left.eq(columns_left - config.columns),
-                                     *start(activation, "activation_addr"),
-                                     weight.eq(advance(weight, command.weight_tile_stride)), column_acc.eq(right), acc.eq(right)]
+                    with m.If(~loops.last_m):
+                        m.d.sync += loops.next_m()
+                    with m.Elif(~loops.last_n):
+                        m.d.sync += loops.next_n()
                     with m.Else():
                         m.next = "IDLE"
             with m.State("FAULT"):

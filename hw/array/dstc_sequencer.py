@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 
 from hw.array.commands import cutter_members, misaligned, packed_rules, refuse
+from hw.array.outer_loops import OuterLoops
 from hw.array.tile import advance, running_address
 from hw.config import AcceleratorConfig, ceil_log2
 from hw.engines.dstc import dstc_chunk, dstc_records, dstc_tokens
@@ -73,29 +74,23 @@ class DstcSequencer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config, chunk = self.config, self.o.p
-        size, most = dstc_chunk(config), dstc_tokens(config)
+        size = dstc_chunk(config)
         command = Signal(descriptor_layout(Unit.MATRIX))
-        left = {name: Signal(_WIDTHS[name], name=f"{name}_left") for name in ("n", "m", "k")}
-        row, activation, weight = (Signal(chunk[name].shape(), name=name) for name in (
-            "activation_addr", "activation_addr", "weight_addr"))
-        column_acc, acc = Signal(chunk.acc_addr.shape()), Signal(chunk.acc_addr.shape())
+        loops = OuterLoops(config, command, tokens=dstc_tokens(config))
+        k_left, activation = Signal.like(command.k), Signal(chunk.activation_addr.shape())
         fresh, first_run = Signal(), Signal()
         run_left = Signal(range(config.os_depth // size + 1))
-        last_n, last_m, last_k = left["n"] <= config.columns, left["m"] <= most, left["k"] <= size
+        last_k = k_left <= size
         m.d.comb += [
-            chunk.fresh.eq(fresh), chunk.ends.eq(last_k | (run_left == 1)), chunk.last.eq(last_n & last_m & last_k),
+            chunk.fresh.eq(fresh), chunk.ends.eq(last_k | (run_left == 1)), chunk.last.eq(loops.last_n & loops.last_m & last_k),
             chunk.accumulate.eq(command.accumulate | ~first_run), chunk.mode.eq(command.mode),
             chunk.activation_addr.eq(activation), chunk.activation_stride.eq(command.activation_stride),
-            chunk.weight_addr.eq(weight), chunk.weight_stride.eq(command.weight_stride), chunk.acc_addr.eq(acc),
-            chunk.tokens.eq(Mux(last_m, left["m"], most)), chunk.depth.eq(Mux(last_k, left["k"], size)),
-            chunk.columns.eq(Mux(last_n, left["n"], config.columns)),
+            chunk.weight_addr.eq(loops.weight), chunk.weight_stride.eq(command.weight_stride), chunk.acc_addr.eq(loops.acc),
+            chunk.tokens.eq(loops.tokens), chunk.depth.eq(Mux(last_k, k_left, size)), chunk.columns.eq(loops.columns),
         ]
 
-        def start(address: Any, name: str) -> list:
-            return [address.value.eq(command[name]), address.overflow.eq(0)]
-
         def start_chunks(address: Any) -> list:
-            return [fresh.eq(1), first_run.eq(1), run_left.eq(config.os_depth // size), left["k"].eq(command.k),
+            return [fresh.eq(1), first_run.eq(1), run_left.eq(config.os_depth // size), k_left.eq(command.k),
                     activation.eq(address)]
 
         with m.FSM(name="sequencer"):
@@ -106,32 +101,25 @@ class DstcSequencer(wiring.Component):
                     m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += [*start(row, "activation_addr"), *start(weight, "weight_addr"), *start(column_acc, "acc_addr"),
-                             *start(acc, "acc_addr"), left["n"].eq(command.n), left["m"].eq(command.m)]
+                m.d.sync += loops.begin()
                 m.next = "START"
                 refuse(m, self._rules(command), self.report)
             with m.State("START"):
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += start_chunks(row)
+                m.d.sync += start_chunks(loops.activation)
                 m.next = "CHUNKS"
             with m.State("CHUNKS"):
                 m.d.comb += [self.busy.eq(1), self.o.valid.eq(1)]
                 with m.If(self.o.ready):
                     m.d.sync += [fresh.eq(0), run_left.eq(run_left - 1)]
                     with m.If(~last_k):
-                        m.d.sync += [left["k"].eq(left["k"] - size), activation.eq(advance(activation, Const(size)))]
+                        m.d.sync += [k_left.eq(k_left - size), activation.eq(advance(activation, Const(size)))]
                         with m.If(run_left == 1):
                             m.d.sync += [first_run.eq(0), run_left.eq(config.os_depth // size)]
-                    with m.Elif(~last_m):
-                        below = advance(row, command.activation_stride << ceil_log2(most))
-                        m.d.sync += [left["m"].eq(left["m"] - most), row.eq(below), *start_chunks(below),
-                                     acc.eq(advance(acc, Const(most)))]
-                    with m.Elif(~last_n):
-                        right = advance(column_acc, command.acc_tile_stride)
-                        first = Cat(command.activation_addr, C(0, 1))
-                        m.d.sync += [left["n"].eq(left["n"] - config.columns), left["m"].eq(command.m), row.eq(first),
-                                     *start_chunks(first), weight.eq(advance(weight, command.weight_tile_stride)),
-                                     column_acc.eq(right), acc.eq(right)]
+                    with m.Elif(~loops.last_m):
+                        m.d.sync += [*loops.next_m(), *start_chunks(loops.below)]
+                    with m.Elif(~loops.last_n):
+                        m.d.sync += [*loops.next_n(), *start_chunks(loops.top)]
                     with m.Else():
                         m.next = "IDLE"
             with m.State("FAULT"):

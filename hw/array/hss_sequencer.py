@@ -6,8 +6,9 @@ from amaranth import *
 from amaranth.lib import data, wiring
 
 from hw.array.commands import cutter_members, misaligned, packed_rules, refuse
+from hw.array.outer_loops import OuterLoops
 from hw.array.tile import advance, running_address
-from hw.config import AcceleratorConfig, ceil_log2
+from hw.config import AcceleratorConfig
 from hw.engines.hss import hss_granule, hss_modes, hss_tokens
 from hw.isa import DESCRIPTORS, ErrorCause, Unit
 from hw.ports import descriptor_layout
@@ -81,36 +82,31 @@ class HssSequencer(wiring.Component):
         m = Module()
         config, tile = self.config, self.o.p
         command = Signal(descriptor_layout(Unit.MATRIX))
-        most, deepest = hss_tokens(config), max(len(mode.terms) for mode in hss_modes(config))
+        deepest = max(len(mode.terms) for mode in hss_modes(config))
         terms = Signal(data.ArrayLayout(self._step_layout(), deepest))
         term, last_term = (Signal(range(deepest), name=name) for name in ("term", "last_term"))
         part, again = Signal(terms[0].parts.shape()), Signal(len(tile.again))
         mode = terms[term] if deepest > 1 else terms[0]
-        left = {name: Signal(_WIDTHS[name], name=f"{name}_left") for name in ("n", "m", "k")}
-        row, activation, weight = (Signal(tile[name].shape(), name=name) for name in (
-            "activation_addr", "activation_addr", "weight_addr"))
-        column_acc, acc = Signal(tile.acc_addr.shape()), Signal(tile.acc_addr.shape())
-        granule_k, granule_activation = Signal.like(left["k"]), Signal(tile.activation_addr.shape())    # where each term begins
+        loops = OuterLoops(config, command, tokens=hss_tokens(config))
+        k_left, activation = Signal.like(command.k), Signal(tile.activation_addr.shape())
+        granule_k, granule_activation = Signal.like(k_left), Signal(tile.activation_addr.shape())    # where each term begins
         fresh = Signal()
-        last_n, last_m, ends_k = left["n"] <= config.columns, left["m"] <= most, left["k"] <= mode.granule
+        ends_k = k_left <= mode.granule
         ends_term, last_k = ends_k | (part == mode.parts), ends_k & (term == last_term)
-        depth = Mux(ends_k, left["k"], mode.granule)
+        depth = Mux(ends_k, k_left, mode.granule)
         m.d.comb += [
             tile.h1.eq(mode.h1), tile.h0.eq(mode.h0), tile.group.eq(mode.group), tile.coordinates.eq(mode.coordinates),
-            tile.sdq.eq(mode.sdq), tile.fresh.eq(fresh), tile.again.eq(again), tile.last.eq(last_n & last_m & last_k),
+            tile.sdq.eq(mode.sdq), tile.fresh.eq(fresh), tile.again.eq(again), tile.last.eq(loops.last_n & loops.last_m & last_k),
             tile.accumulate.eq(command.accumulate | ~fresh),
             tile.activation_addr.eq(activation), tile.activation_stride.eq(command.activation_stride),
-            tile.weight_addr.eq(weight), tile.weight_stride.eq(command.weight_stride), tile.acc_addr.eq(acc),
-            tile.tokens.eq(Mux(last_m, left["m"], most)), tile.depth.eq(depth),
-            tile.rows.eq(Mux(mode.packed | ~ends_k, Mux(mode.cut, mode.granule, config.rows), left["k"])), tile.cut.eq(mode.cut),
-            tile.columns.eq(Mux(last_n, left["n"], config.columns)),
+            tile.weight_addr.eq(loops.weight), tile.weight_stride.eq(command.weight_stride), tile.acc_addr.eq(loops.acc),
+            tile.tokens.eq(loops.tokens), tile.depth.eq(depth),
+            tile.rows.eq(Mux(mode.packed | ~ends_k, Mux(mode.cut, mode.granule, config.rows), k_left)), tile.cut.eq(mode.cut),
+            tile.columns.eq(loops.columns),
         ]
 
-        def start(address: Any, name: str) -> list:
-            return [address.value.eq(command[name]), address.overflow.eq(0)]
-
         def start_steps(address: Any) -> list:
-            return [fresh.eq(1), left["k"].eq(command.k), activation.eq(address), *start_granule(command.k, address)]
+            return [fresh.eq(1), k_left.eq(command.k), activation.eq(address), *start_granule(command.k, address)]
 
         def start_granule(k: Any, address: Any) -> list:
             return [term.eq(0), part.eq(0), granule_k.eq(k), granule_activation.eq(address)] if deepest > 1 else []
@@ -123,37 +119,30 @@ class HssSequencer(wiring.Component):
                     m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += [*start(row, "activation_addr"), *start(weight, "weight_addr"), *start(column_acc, "acc_addr"),
-                             *start(acc, "acc_addr"), left["n"].eq(command.n), left["m"].eq(command.m)]
+                m.d.sync += loops.begin()
                 self._look_up(m, command.mode, terms, last_term)
                 m.next = "START"
                 self._check(m, command)
             with m.State("START"):
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += start_steps(row)
+                m.d.sync += start_steps(loops.activation)
                 m.next = "TILES"
             with m.State("TILES"):
                 m.d.comb += [self.busy.eq(1), self.o.valid.eq(1)]
                 with m.If(self.o.ready):
                     m.d.sync += [fresh.eq(0), again.eq(0)]
                     with m.If(ends_term & (term != last_term)):
-                        m.d.sync += [left["k"].eq(granule_k), activation.eq(granule_activation), term.eq(term + 1), part.eq(0),
+                        m.d.sync += [k_left.eq(granule_k), activation.eq(granule_activation), term.eq(term + 1), part.eq(0),
                                      again.eq(1)]
                     with m.Elif(~last_k):
-                        k, inputs = left["k"] - mode.granule, advance(activation, mode.granule)
-                        m.d.sync += [left["k"].eq(k), activation.eq(inputs), part.eq(part + 1)]
+                        k, inputs = k_left - mode.granule, advance(activation, mode.granule)
+                        m.d.sync += [k_left.eq(k), activation.eq(inputs), part.eq(part + 1)]
                         with m.If(ends_term):
                             m.d.sync += start_granule(k, inputs)
-                    with m.Elif(~last_m):
-                        below = advance(row, command.activation_stride << ceil_log2(most))
-                        m.d.sync += [left["m"].eq(left["m"] - most), row.eq(below), *start_steps(below),
-                                     acc.eq(advance(acc, Const(most)))]
-                    with m.Elif(~last_n):
-                        right = advance(column_acc, command.acc_tile_stride)
-                        first = Cat(command.activation_addr, C(0, 1))
-                        m.d.sync += [left["n"].eq(left["n"] - config.columns), left["m"].eq(command.m), row.eq(first),
-                                     *start_steps(first), weight.eq(advance(weight, command.weight_tile_stride)),
-                                     column_acc.eq(right), acc.eq(right)]
+                    with m.Elif(~loops.last_m):
+                        m.d.sync += [*loops.next_m(), *start_steps(loops.below)]
+                    with m.Elif(~loops.last_n):
+                        m.d.sync += [*loops.next_n(), *start_steps(loops.top)]
                     with m.Else():
                         m.next = "IDLE"
             with m.State("FAULT"):
