@@ -12,7 +12,7 @@ from hw.array.bitmod_lines import LineBuffer
 from hw.array.bitmod_steps import BitmodSteps, bitmod_tag_layout
 from hw.array.bitmod_stream import WeightStream
 from hw.array.bitmod_tiles import BitmodTiles
-from hw.array.commands import stop_at, take_commands
+from hw.array.commands import done_after_float_rows, stop_at, take_commands
 from hw.config import AcceleratorConfig
 from hw.engines.bitmod import bitmod_modes
 from hw.isa import ErrorCause
@@ -162,13 +162,7 @@ class BitmodEngine(wiring.Component):
                 to_float.product.eq(array.o.products[c]), to_float.exponent.eq(array.o.exponents[c]),
                 to_float.integer.eq(array.o.integer), self.acc.data[c].eq(Mux(c < leaving.columns, to_float.o, 0)),
             ]
-        adding, ending = (Signal(FLOAT_ACCUMULATOR_LATENCY - ACCUMULATOR_LATENCY, name=name) for name in ("adding", "ending"))
-        with m.If(self.unit.abort):
-            m.d.sync += [adding.eq(0), ending.eq(0), self.unit.done.eq(0)]
-        with m.Else():
-            m.d.sync += [adding.eq(Cat(valid, adding)), ending.eq(Cat(valid & leaving.ends, ending)),
-                         self.unit.done.eq(ending[-1])]
-        return array.busy | Cat(converting).any() | adding.any()
+        return array.busy | Cat(converting).any() | done_after_float_rows(m, self.unit, valid, leaving.ends)
 
     def _share(self, m: Module, tiles: BitmodTiles, takers: list[Any]) -> None:
         """Give each tile to all that need it, in whatever order they take it."""

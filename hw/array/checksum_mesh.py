@@ -4,6 +4,7 @@ from typing import Any
 
 from amaranth import *
 
+from hw.arith.pipeline import registered
 from hw.array.checksum_row import CHECKSUM_BITS, ChecksumRow
 from hw.array.guarded_mesh import GuardedMesh
 from hw.array.skew import Skew
@@ -52,7 +53,7 @@ class ChecksumMesh(GuardedMesh):
         m.d.comb += [self._parity.i[r].eq(parity_of(self.activation[r])) for r in range(self.rows)]
         m.d.comb += weights.i.eq(self.weight.as_value())
         # The checksum's column meets the slot C cycles after the first one does.
-        self._sum_weight = _delayed(m, weights.o, self.columns - weights.latency, "sum_weight")
+        self._sum_weight = registered(m, C(1), weights.o, "sum_weight", self.columns - weights.latency)
         self._sum_psum: Value = C(0, CHECKSUM_BITS)
 
     def _connect(self, m: Module, r: int, row: Any) -> None:
@@ -68,16 +69,7 @@ class ChecksumMesh(GuardedMesh):
         m.submodules.psum_total = psums
         m.d.comb += psums.i.eq(self.psum.as_value())
         # The last checksum leaves its column in the cycle after the row of psums.
-        expected = _delayed(m, self._sum_psum, psums.latency - 1, "sum_psum")
+        expected = registered(m, C(1), self._sum_psum, "sum_psum", psums.latency - 1)
         valid = Signal(psums.latency, name="valid_held")
         m.d.sync += valid.eq(Cat(self.valid, valid))
         return valid[-1] & differ(m, psums.o, expected)
-
-
-def _delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """Return `value` some cycles later."""
-    for stage in range(cycles):
-        held = Signal(len(value), name=f"{name}_{stage}", reset_less=True)
-        m.d.sync += held.eq(value)
-        value = held
-    return value

@@ -9,8 +9,10 @@ from amaranth.lib.wiring import In, Out
 
 from hw.isa import Dataflow, ErrorCause, Unit
 from hw.ports import ErrorReport, descriptor_layout
+from hw.timing import ACCUMULATOR_LATENCY, FLOAT_ACCUMULATOR_LATENCY
 
-__all__ = ["Rule", "cutter_members", "misaligned", "packed_rules", "refuse", "size_rule", "stop_at", "take_commands"]
+__all__ = ["Rule", "cutter_members", "done_after_float_rows", "misaligned", "packed_rules", "refuse", "size_rule", "stop_at",
+           "take_commands"]
 
 Rule = tuple[Any, ErrorCause, Any]
 """(broken, cause, value to report)."""
@@ -42,6 +44,26 @@ def stop_at(m: Module, unit: Any, fault: Any, report: Any) -> None:
         m.d.sync += unit.error.eq(0)
     with m.Elif(fault & ~unit.error):
         m.d.sync += [unit.error.eq(1), unit.report.eq(report)]
+
+
+def done_after_float_rows(m: Module, unit: Any, valid: Any, ends: Any) -> Value:
+    """Report commands done when their last row has been added in float32, later than in int32; return whether any row is not.
+
+    Parameters
+    ----------
+    m : Module
+    unit : interface of an engine
+    valid : Value
+        A row goes to the accumulators.
+    ends : Value
+        It is its command's last.
+    """
+    adding, ending = (Signal(FLOAT_ACCUMULATOR_LATENCY - ACCUMULATOR_LATENCY, name=name) for name in ("adding", "ending"))
+    with m.If(unit.abort):
+        m.d.sync += [adding.eq(0), ending.eq(0), unit.done.eq(0)]
+    with m.Else():
+        m.d.sync += [adding.eq(Cat(valid, adding)), ending.eq(Cat(valid & ends, ending)), unit.done.eq(ending[-1])]
+    return adding.any()
 
 
 def size_rule(command: data.View) -> Rule:

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
-from hw.array.commands import stop_at, take_commands
+from hw.array.commands import done_after_float_rows, stop_at, take_commands
 from hw.array.float_column import FloatColumn
 from hw.array.operand import OperandFetch
 from hw.array.preload import PreloadSequencer
@@ -18,7 +18,7 @@ from hw.config import AcceleratorConfig
 from hw.elements import FloatFormat
 from hw.ports import ErrorReport, engine_members
 from hw.share import shared
-from hw.timing import ACCUMULATOR_LATENCY, FLOAT_ACCUMULATOR_LATENCY
+from hw.timing import FLOAT_ACCUMULATOR_LATENCY
 
 __all__ = ["FloatEngine"]
 
@@ -133,13 +133,8 @@ class FloatEngine(wiring.Component):
         """Take commands, report them done when their rows can be read, stop at the first fault once everything older is done."""
         unit = self.unit
         take_commands(m, unit, tiles.i)
-        adding, ending = (Signal(FLOAT_ACCUMULATOR_LATENCY - ACCUMULATOR_LATENCY, name=name) for name in ("adding", "ending"))
-        with m.If(unit.abort):
-            m.d.sync += [adding.eq(0), ending.eq(0), unit.done.eq(0)]
-        with m.Else():
-            m.d.sync += [adding.eq(Cat(results.valid_out, adding)), unit.done.eq(ending[-1]),
-                         ending.eq(Cat(results.valid_out & results.tag_out.last, ending))]
-        m.d.comb += unit.busy.eq(tiles.busy | preload.loaded | stream.loaded | ~results.empty | adding.any() | unit.done)
+        adding = done_after_float_rows(m, unit, results.valid_out, results.tag_out.last)
+        m.d.comb += unit.busy.eq(tiles.busy | preload.loaded | stream.loaded | ~results.empty | adding | unit.done)
 
         fault, report = Signal(), Signal(ErrorReport)
         with m.If(stream.loaded):
@@ -148,4 +143,4 @@ class FloatEngine(wiring.Component):
             m.d.comb += [fault.eq(preload.fault), report.eq(preload.report)]
         with m.Else():
             m.d.comb += [fault.eq(tiles.fault), report.eq(tiles.report)]
-        stop_at(m, unit, fault & results.empty & ~adding.any() & ~unit.done, report)
+        stop_at(m, unit, fault & results.empty & ~adding & ~unit.done, report)
