@@ -28,6 +28,7 @@ from sw.system import CompiledSystem, SystemGenerator, SystemRun, SystemStep
 __all__ = ["SystemGeneration", "SystemPhase", "generate_on_system"]
 
 DEVICES = ("array", "transfer", "pim")
+_PIM_SEEDS = 1 << 62             # seeds of channels are one apart, and below 2**63
 
 
 @dataclass(kw_only=True, slots=True)
@@ -148,7 +149,7 @@ def generate_on_system(compiled: CompiledSystem, devices: tuple[RtlDevice, RtlPi
     ----------
     compiled : CompiledSystem
     devices : (RtlDevice, RtlPimDevice) or None
-        By default the golden devices alone.
+        By default the golden devices alone. Hosts of the channels stall as the array's memory does (`MemoryTiming.stall`).
     prompt : sequence of int
     count : int
     sampler : Sampler
@@ -171,8 +172,9 @@ def generate_on_system(compiled: CompiledSystem, devices: tuple[RtlDevice, RtlPi
         if devices is None:
             array, pim = golden.open(len(compiled.dram)), golden_pim.open()
         else:
-            array = CheckedSession(devices[0].open(len(compiled.dram)), golden, pool, asdict(devices[0].timing))
-            pim = CheckedPimSession(devices[1].open(), golden_pim)
+            timing = devices[0].timing
+            array = CheckedSession(devices[0].open(len(compiled.dram)), golden, pool, asdict(timing))
+            pim = CheckedPimSession(devices[1].open(stall=timing.stall, seed=timing.seed % _PIM_SEEDS), golden_pim)
             checked = array, pim
         stack.callback(array.close)
         stack.callback(pim.close)

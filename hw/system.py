@@ -15,8 +15,8 @@ __all__ = ["DEVICES", "KERNELS", "SPLITS", "SYSTEM_PRESETS", "SystemConfig", "sy
 
 DEVICES = ("array", "pim")
 KERNELS = ("attention", "ffn")
-"""Kernels of decode that either device can run: attention over the cache, and the products of the MLP. All others, and all of
-the prompt, are the array's."""
+"""Kernels of decode that either device can run: attention over the cache, and the products of the MLP; one of them at least is
+the PIM's. All others, and all of the prompt, are the array's."""
 
 SPLITS = ("heads", "tokens")
 FORMATS = ("float16", "bfloat16", "float8_e4m3fn")
@@ -73,14 +73,15 @@ class SystemConfig(JsonConfig):
                 ("split", self.split in SPLITS, f"one of {', '.join(SPLITS)}"),
                 ("link_bytes", 1 <= self.link_bytes <= 4096, "between 1 and 4096"),
                 ("placement", len(self.placement) == len(dict(self.placement)), "a device for each kernel, once"),
-                ("placement", where["attention"] == "pim", "with attention on the PIM, which the cache is moved for")):
+                ("placement", "pim" in where.values(), "with attention or ffn on the PIM")):
             if not holds:
                 raise ConfigError(f"SystemConfig.{name} must be {why}, not {getattr(self, name)!r}")
+        attends = where["attention"] == "pim"
         if self.pim.wtype not in FORMATS or self.pim.kvtype != self.pim.wtype or self.pim.xtype not in FORMATS:
             given = self.pim.wtype, self.pim.kvtype, self.pim.xtype
             raise ConfigError(f"SystemConfig.pim must have wtype, kvtype (the same) and xtype of {', '.join(FORMATS)}, which "
                               f"need no scales, not {', '.join(given)}")
-        if not (self.pim.has_softmax and self.pim.stores_x):
+        if attends and not (self.pim.has_softmax and self.pim.stores_x):
             raise ConfigError(f"SystemConfig.pim must have sm_lanes 1, ptype as xtype, and xtype as wide as wtype, to attend and "
                               f"to append, not {self.pim.sm_lanes}, {self.pim.ptype}, {self.pim.xtype}, {self.pim.wtype}")
         if self.array.vector != "transformer":
@@ -121,6 +122,8 @@ SYSTEM_PRESETS: dict[str, SystemConfig] = {
     "duplex-tiny": SystemConfig(array=preset_named("systolic-8x8"), pim=pim_preset_named("pim-duplex-tiny")),
     "duplex-tiny-attention": SystemConfig(array=preset_named("systolic-8x8"), pim=pim_preset_named("pim-duplex-tiny"),
                                           placement=(("attention", "pim"),)),
+    "duplex-tiny-ffn": SystemConfig(array=preset_named("systolic-8x8"), pim=pim_preset_named("pim-duplex-tiny"),
+                                    placement=(("ffn", "pim"),)),
 }
 
 

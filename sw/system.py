@@ -1,8 +1,9 @@
 """A language model on an array with a PIM beside it: the array reads the prompt, a transfer moves the cache, both decode.
 
-Of each token the array makes norms, queries, keys, values, positions, the output of attention, SiLU and logits; the PIM attends
-and, where the placement says so, multiplies by the MLP's matrices. The host looks up embeddings, chooses tokens, and carries rows
-between the two memories: it computes nothing. Rows of float32 are rounded to the format of the PIM's activations on their way.
+Of each token the array makes norms, queries, keys, values, positions, the output of attention, SiLU and logits; the PIM attends,
+or multiplies by the MLP's matrices, or both, as the placement says. Where it does not attend, the cache stays the array's. The
+host looks up embeddings, chooses tokens, and carries rows between the two memories: it computes nothing. Rows of float32 are
+rounded to the format of the PIM's activations on their way.
 
 Results do not depend on what devices are, golden or RTL; nor, where channels share heads, on how many there are: heads and
 outputs are each computed by one channel alone. Where channels share tokens, their number decides what is merged in which order.
@@ -56,8 +57,9 @@ class CompiledSystem:
         What the array runs of the prompt.
     offload : OffloadPrograms
         What it runs of each token.
-    cache : CachePlan
-    transfer : KvTransfer
+    cache : CachePlan or None
+    transfer : KvTransfer or None
+        None where attention stays on the array.
     up, down : tuple of (LinearPlan, PimProgram)
         Of each layer: gate and up together, and down; empty where the MLP stays on the array.
     dram : ndarray
@@ -76,15 +78,12 @@ class CompiledSystem:
         if model.heads % model.kv_heads:
             raise ConfigError(f"the model's heads must be a multiple of its {model.kv_heads} KV heads, not {model.heads}")
         self.base = CompiledModel(config.array, model, weights, context=context, chunk=chunk)
-        mlp = config.device_of("ffn") == "pim"
-        self.offload = offload_programs(config.array, self.base.memory, len(self.base.dram), mlp=mlp)
-        shape = self.offload.shape
-        self.cache = CachePlan(config=config.pim, channels=config.channels, layers=model.layers, kv_heads=model.kv_heads,
-                               group=model.heads // model.kv_heads, head_dim=shape.head_dim, max_tokens=context,
-                               split=config.split)
-        merge_program(self.cache, context)                      # refuses what cannot be merged
-        self.transfer = KvTransfer(source=shape.kv, addr=self.base.memory.regions["cache"][0],
-                                   layer_bytes=self.base.memory.cache_bytes, target=self.cache)
+        attends, mlp = (config.device_of(kernel) == "pim" for kernel in ("attention", "ffn"))
+        self.offload = offload_programs(config.array, self.base.memory, len(self.base.dram), attention=attends, mlp=mlp)
+        self.cache: CachePlan | None = None
+        self.transfer: KvTransfer | None = None
+        if attends:
+            self._place_cache(context)
         self.up: tuple[tuple[LinearPlan, PimProgram], ...] = ()
         self.down: tuple[tuple[LinearPlan, PimProgram], ...] = ()
         if mlp:
@@ -94,9 +93,19 @@ class CompiledSystem:
         # The true size of a head: padding is of zeros.
         self.scale = np.float32(np.log2(np.e) / np.sqrt(model.head_dim))
 
+    def _place_cache(self, context: int) -> None:
+        """Place the cache at the beginning of the banks."""
+        config, model, shape = self.config, self.model, self.offload.shape
+        self.cache = CachePlan(config=config.pim, channels=config.channels, layers=model.layers, kv_heads=model.kv_heads,
+                               group=model.heads // model.kv_heads, head_dim=shape.head_dim, max_tokens=context,
+                               split=config.split)
+        merge_program(self.cache, context)                      # refuses what cannot be merged
+        self.transfer = KvTransfer(source=shape.kv, addr=self.base.memory.regions["cache"][0],
+                                   layer_bytes=self.base.memory.cache_bytes, target=self.cache)
+
     def _place_mlp(self) -> None:
         """Place all layers' matrices behind the cache, norms folded in."""
-        model, addr = self.model, self.cache.end
+        model, addr = self.model, self.cache.end if self.cache else 0
         up: list[tuple[LinearPlan, PimProgram]] = []
         down: list[tuple[LinearPlan, PimProgram]] = []
         for number, layer in enumerate(self.weights.layers):
@@ -117,9 +126,10 @@ class CompiledSystem:
     @property
     def longest_list(self) -> int:
         """Commands of the longest list that a channel of the PIM gets."""
-        merge = merge_program(self.cache, self.context)
-        programs = [attention_program(self.cache, 0, self.context, self.scale), *([merge] if merge else ()),
-                    *(program for _, program in self.up + self.down)]
+        programs = [program for _, program in self.up + self.down]
+        if self.cache is not None:
+            merge = merge_program(self.cache, self.context)
+            programs += [attention_program(self.cache, 0, self.context, self.scale), *([merge] if merge else ())]
         return max(len(words) for program in programs for words in program.lists)
 
 
@@ -213,8 +223,8 @@ class SystemGenerator:
         for step in self._prompt.feed(tokens):
             self.position += step.count
             self._ran("array", step.program, step.result, step.args)
-            if self.position == len(tokens):
-                transfer = self.compiled.transfer
+            transfer = self.compiled.transfer
+            if self.position == len(tokens) and transfer is not None:
                 transfer.run(self.array.memory, self.pim.memory, self.position)
                 self._moved("keys and values", transfer.bytes_read(self.position))
             yield self._step(step.count, step.logits)
@@ -226,9 +236,14 @@ class SystemGenerator:
         self._write("delta", np.zeros(compiled.model.hidden, np.float32), moved=False)
         for layer in range(compiled.model.layers):
             weights = {"weights": memory.regions["weights"][0] + layer * memory.runs[0].layer_bytes}
-            self._run_array(offload.before_attention, {"position": self.position, **weights})
-            self._attend(layer)
-            self._run_array(offload.before_mlp, weights)
+            position = {"position": self.position}
+            if offload.before_attention is None:
+                cache = {"cache": memory.regions["cache"][0] + layer * memory.cache_bytes}
+                self._run_array(offload.before_mlp, {**position, **weights, **cache})
+            else:
+                self._run_array(offload.before_attention, {**position, **weights})
+                self._attend(layer)
+                self._run_array(offload.before_mlp, weights)
             if offload.gate is not None:
                 self._write("gated", self._multiply(*compiled.up[layer], self._read("normed", compiled.model.hidden)))
                 self._run_array(offload.gate, {})
@@ -238,16 +253,17 @@ class SystemGenerator:
         return self._step(1, result.outputs["logits"][:4 * compiled.model.vocab].view(np.float32))
 
     def _attend(self, layer: int) -> None:
-        compiled, shape = self.compiled, self.compiled.offload.shape
+        compiled, shape, cache = self.compiled, self.compiled.offload.shape, self.compiled.cache
+        assert cache is not None
         turned = self._read("turned", (shape.heads + shape.kv_heads) * shape.head_dim).reshape(-1, shape.head_dim)
         values = self._read("qkv", shape.kv_heads * shape.head_dim, turned.size).reshape(-1, shape.head_dim)
-        program = attention_program(compiled.cache, layer, self.position + 1, compiled.scale)
-        result = self._run_pim(program, attention_inputs(compiled.cache, turned[:shape.heads], turned[shape.heads:], values))
-        merge = merge_program(compiled.cache, self.position + 1)
+        program = attention_program(cache, layer, self.position + 1, compiled.scale)
+        result = self._run_pim(program, attention_inputs(cache, turned[:shape.heads], turned[shape.heads:], values))
+        merge = merge_program(cache, self.position + 1)
         if merge is not None:
             self._moved("parts", 2 * sum(data.nbytes for data in result.outputs.values()))      # there and back
-            result = self._run_pim(merge, merge_inputs(compiled.cache, result.outputs))
-        self._write("context", attention_outputs(compiled.cache, result.outputs).reshape(-1))
+            result = self._run_pim(merge, merge_inputs(cache, result.outputs))
+        self._write("context", attention_outputs(cache, result.outputs).reshape(-1))
 
     def _multiply(self, plan: LinearPlan, program: PimProgram, x: Floats) -> Floats:
         result = self._run_pim(program, linear_inputs(plan, program, x[None]))

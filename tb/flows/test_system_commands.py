@@ -109,16 +109,20 @@ def test_a_pim_that_differs_ends_the_text_and_is_named(model, monkeypatch):
     llama, config = LlamaModel(model), SYSTEM_PRESETS["duplex-tiny"]
     compiled = CompiledSystem(config, llama.config, llama.checkpoint.weights())
 
+    asked = []
+
     class Array(GoldenDevice):
-        timing = flows.rtl_device.MemoryTiming()
+        timing = flows.rtl_device.MemoryTiming(stall=0.25, seed=2**62 + 3)
 
     class Pim(GoldenPimDevice):
-        def open(self):
+        def open(self, **host):
+            asked.append(host)
             return _Wrong(super().open(), 5)
 
     found = flows.system.generate_on_system(compiled, (Array(config.array), Pim(config.pim)), [1, 2, 3], 4, Sampler())
     assert found.match is False
     assert found.differs == "gate and up of layer 0"
+    assert asked == [{"stall": 0.25, "seed": 3}]
     assert len(found.tokens) == 2           # the fifth run is the second of the second token, whose logits are not used
     assert found.to_json()["cycles_by"] == "counted"
 
@@ -154,7 +158,7 @@ def test_what_is_copied_to_the_golden_side_is_what_a_program_reads():
     (("--prompt", "x", "--tokens", "1", "--set", "rows=4"),
      "--set must name one of channels, link_bytes, placement, split for a system, not 'rows'"),
     (("--prompt", "x", "--tokens", "1", "--set", "channels"), "--set must be KEY=VALUE, not 'channels'"),
-    (("--prompt", "x", "--tokens", "1", "--set", "placement=ffn:pim"), "SystemConfig.placement must be with .*"),
+    (("--prompt", "x", "--tokens", "1", "--set", "placement=ffn:array"), "SystemConfig.placement must be with .*"),
 ])
 def test_requests_that_are_refused(capsys, model, arguments, message):
     assert generate(model, *arguments) == 2
@@ -172,7 +176,7 @@ def test_a_preset_that_there_is_not_names_all(capsys, model):
     assert generate(model, *REQUEST, system=("duplex-huge",)) == 2
     error = capsys.readouterr().err
     assert "systolic-8x8" in error
-    assert "duplex-tiny, duplex-tiny-attention, not 'duplex-huge'" in error
+    assert "duplex-tiny, duplex-tiny-attention, duplex-tiny-ffn, not 'duplex-huge'" in error
 
 
 # A GEMM on a PIM -----------------------------------------------------------------------------------------------------

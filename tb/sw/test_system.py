@@ -11,10 +11,11 @@ from hw.errors import ConfigError
 from hw.pim.presets import PIM_PRESETS
 from hw.presets import PRESETS
 from hw.system import SYSTEM_PRESETS, SystemConfig, system_named
-from sw.generate import ContextError
+from sw.generate import CompiledModel, ContextError, Generator
 from sw.golden.device import GoldenDevice
 from sw.golden.llama import KVCache, forward
 from sw.golden.pim.device import GoldenPimDevice
+from sw.kernels.transformer.offload import offload_programs
 from sw.models.llama import LlamaModel
 from sw.system import CompiledSystem, SystemGenerator
 from tb.sw.llamas import write_llama
@@ -68,6 +69,41 @@ def test_the_mlp_can_stay_on_the_array(model, duplex):
     names = [run.name for run in steps[-1].runs if run.device != "transfer"]
     assert names == [*["one token, before attention", "attention of layer 0", "one token, after attention"],
                      *["one token, before attention", "attention of layer 1", "one token, after attention"], "one token, head"]
+
+
+def test_attention_can_stay_on_the_array(model, duplex):
+    found, steps = logits_of(SYSTEM_PRESETS["duplex-tiny-ffn"], model)
+    for ours, theirs in zip(found, duplex[0], strict=True):
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.999
+    names = [run.name for run in steps[-1].runs if run.device != "transfer"]
+    assert names == [*["one token, before the MLP", "gate and up of layer 0", "one token, gate", "down of layer 0"],
+                     *["one token, before the MLP", "gate and up of layer 1", "one token, gate", "down of layer 1"],
+                     "one token, head"]
+    assert not any(run.device == "transfer" for step in steps[:2] for run in step.runs)         # the cache stays
+
+
+def test_attention_that_stays_is_that_of_the_array_alone(model):
+    """With both kernels' products exact, tokens of the system and of the array alone see the same keys and values."""
+    config = SYSTEM_PRESETS["duplex-tiny-ffn"]
+    compiled = CompiledSystem(config, model.config, model.checkpoint.weights(), chunk=8)
+    alone = CompiledModel(config.array, model.config, model.checkpoint.weights(), chunk=8)
+    sessions = [GoldenDevice(config.array).open(len(of.dram)) for of in (compiled, alone)]
+    system = SystemGenerator(sessions[0], GoldenPimDevice(config.pim, config.channels).open(), compiled)
+    generators, caches = (system, Generator(sessions[1], alone)), []
+    for generator, session, memory in zip(generators, sessions, (compiled.base.memory, alone.memory), strict=True):
+        for tokens in (PROMPT, MORE):
+            list(generator.feed(tokens))
+        addr, size = memory.regions["cache"]
+        caches.append(session.memory[addr:addr + size].copy())
+    first = caches[0][:compiled.base.memory.cache_bytes], caches[1][:alone.memory.cache_bytes]
+    assert first[0].any()
+    np.testing.assert_array_equal(*first)               # layer 0 has seen no MLP yet
+
+
+def test_one_kernel_at_least_runs_elsewhere(model):
+    compiled = CompiledModel(TINY.array, model.config, model.checkpoint.weights(), chunk=8)
+    with pytest.raises(ValueError, match=r"^attention or mlp must be true: one of them runs elsewhere$"):
+        offload_programs(TINY.array, compiled.memory, len(compiled.dram), attention=False, mlp=False)
 
 
 def test_channels_can_share_tokens(model, duplex):
@@ -148,7 +184,8 @@ def test_devices_may_be_named():
     ({"placement": (("head", "pim"),)}, (r"SystemConfig.placement must be of attention, ffn, each on array or pim, "
                                         r"not \('head', 'pim'\)")),
     ({"placement": (("ffn", "gpu"),)}, r"SystemConfig.placement must be of attention, ffn, .*, not \('ffn', 'gpu'\)"),
-    ({"placement": (("ffn", "pim"),)}, r"SystemConfig.placement must be with attention on the PIM, which .*"),
+    ({"placement": (("ffn", "array"),)}, (r"SystemConfig.placement must be with attention or ffn on the PIM, "
+                                          r"not \(\('ffn', 'array'\),\)")),
     ({"placement": (("attention", "pim"), ("attention", "pim"))}, "SystemConfig.placement must be a device for each kernel, .*"),
     ({"pim": PIM_PRESETS["pim-p3"]}, "SystemConfig.pim must have wtype, .* of float16, .*, not bitmod4, p3-kv, float8_e4m3fn"),
     ({"pim": PIM_PRESETS["pim-tiny"]}, ("SystemConfig.pim must have sm_lanes 1, ptype as xtype, and xtype as wide as wtype, "

@@ -19,11 +19,15 @@ from sw.kernels.transformer.areas import Area, AreaError, place_areas, row_scala
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.linear import Semaphore
 from sw.kernels.transformer.places import Address, Dram, Place, Scratchpad
+from sw.kernels.transformer.quantize import SCALARS
 from sw.kernels.transformer.shape import DecoderShape, Sizes, decoder_shape
-from sw.kernels.transformer.token_heads import SCALE_PLACE, QueryArea, query_area
+from sw.kernels.transformer.token_heads import SCALE_PLACE, QueryArea, head_scalars, query_area
 from sw.layout import round_up
 
-__all__ = ["attention_areas", "attention_rows", "attention_scalars", "attention_sizes", "emit_attention", "fitted_shape"]
+__all__ = [
+    "attention_areas", "attention_rows", "attention_scalars", "attention_sizes", "emit_attention", "fitted_shape",
+    "token_scalars",
+]
 
 ATTENTION_SCALARS: tuple[str, ...] = ("query scale", "largest", "partial", "alpha", "before", "floor", "magnitude", "inverse")
 
@@ -72,6 +76,14 @@ def attention_scalars(config: AcceleratorConfig, shape: DecoderShape) -> dict[st
     if shape.kv.bits == 4:
         names += tuple(f"zeros {i}" if i else "zeros" for i in range(ceil_div(shape.key_tile, rows)))
     return row_scalars(config, "attention", names, rows)
+
+
+def token_scalars(config: AcceleratorConfig, shape: DecoderShape) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the row scalars of attention and of the heads of one token; "minus one" of these, set once, lies behind both."""
+    attention, (names, rows) = attention_scalars(config, shape), head_scalars(shape)
+    rotary = row_scalars(config, "rotary", names, rows, len(SCALARS))
+    used = max(*attention.values(), *rotary.values()) + max(rows, shape.repeat)
+    return attention, rotary | row_scalars(config, "rotary", ("minus one",), shape.heads + shape.kv_heads, used)
 
 
 def _parameters(shape: DecoderShape) -> int:

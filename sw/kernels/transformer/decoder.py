@@ -30,7 +30,7 @@ from sw.kernels.emitter import emit
 from sw.kernels.passes.command import Floats, vector_pass
 from sw.kernels.transformer.angle_source import emit_source_angles, source_holds
 from sw.kernels.transformer.areas import row_scalars
-from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape
+from sw.kernels.transformer.attention import attention_areas, attention_scalars, emit_attention, fitted_shape, token_scalars
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.layer_linears import LayerRun, gate_columns, head_linear, layer_linears, layer_runs
 from sw.kernels.transformer.linear import Semaphore
@@ -49,7 +49,7 @@ from sw.kernels.transformer.quantize import (
 from sw.kernels.transformer.resident import RINGS, Resident, resident
 from sw.kernels.transformer.rotary import ROTARY_SCALARS, emit_rotary, rotary_areas
 from sw.kernels.transformer.shape import DecoderShape, ShapeError
-from sw.kernels.transformer.token_heads import SCALE_PLACE, TokenHeads, head_areas, head_scalars, load_angles, query_area
+from sw.kernels.transformer.token_heads import SCALE_PLACE, TokenHeads, head_areas, load_angles, query_area
 from sw.kernels.transformer.weight_plan import WeightPlan
 from sw.layout import round_up
 from sw.program import RESYNC, Program, Region
@@ -228,12 +228,8 @@ class _Decoder(Phases):
         self.outputs = make_quantize(config, "attention output", shape.tokens, shape.attention_width)
         self.mlp = make_quantize(config, "mlp", shape.tokens, shape.ffn)
         self.scalars = row_scalars(config, "the decoder", SCALARS, shape.tokens)
-        self.attention_scalars = attention_scalars(config, shape)
-        names, rows = head_scalars(shape) if self.single else (ROTARY_SCALARS, shape.tokens)
-        self.rotary_scalars = row_scalars(config, "rotary", names, rows, len(SCALARS) if self.single else 0)
-        if self.single:
-            used = max(*self.attention_scalars.values(), *self.rotary_scalars.values()) + max(rows, shape.repeat)
-            self.rotary_scalars |= row_scalars(config, "rotary", ("minus one",), shape.heads + shape.kv_heads, used)
+        self.attention_scalars, self.rotary_scalars = token_scalars(config, shape) if self.single else (
+            attention_scalars(config, shape), row_scalars(config, "rotary", ROTARY_SCALARS, shape.tokens))
         self.queries = on_chip.queries if on_chip else query_area(config, shape, 0)
 
     def _limited(self, name: str, linear: Linear) -> Linear:

@@ -1,4 +1,4 @@
-"""One token of a decoder of the Llama family, but for attention and the MLP's products, which another device runs.
+"""One token of a decoder of the Llama family, but for attention, the MLP's products, or both, which another device runs.
 
 Four programs share the memory of the model's others. Between them a transfer reads what one leaves in DRAM and writes what the
 next one takes, rows of float32::
@@ -12,7 +12,8 @@ next one takes, rows of float32::
     head                x + delta; norm, int8; · head                                 → logits
 
 The first two serve all layers: where a layer's weights begin is an argument. Where the MLP stays, its phases follow the output of
-attention in one program, "delta" is zero, and there is no "gate".
+attention in one program, "delta" is zero, and there is no "gate". Where attention stays, the first two are one, and where a
+layer's cache begins is an argument too.
 """
 
 import math
@@ -26,6 +27,7 @@ from sw.kernels.passes.activations import add, multiply
 from sw.kernels.passes.command import ITSELF, Floats, Pass, Row, vector_pass
 from sw.kernels.passes.rope import rope
 from sw.kernels.transformer.areas import Area, place_areas, row_scalars
+from sw.kernels.transformer.attention import attention_areas, emit_attention, token_scalars
 from sw.kernels.transformer.decoder import DecoderMemory
 from sw.kernels.transformer.emitter import StreamEmitter
 from sw.kernels.transformer.layer_linears import head_linear, layer_linears
@@ -34,6 +36,7 @@ from sw.kernels.transformer.phases import Phases
 from sw.kernels.transformer.places import Dram
 from sw.kernels.transformer.quantize import SCALARS, make_quantize
 from sw.kernels.transformer.shape import PAGE, DecoderShape
+from sw.kernels.transformer.token_heads import SCALE_PLACE, TokenHeads, head_areas, query_area
 from sw.layout import round_up
 from sw.program import Program, Region
 
@@ -47,8 +50,8 @@ class OffloadPrograms:
     Attributes
     ----------
     before_attention, before_mlp, gate, head : Program
-        Arguments: "position" and "weights" (of the layer, its first byte), "weights", none, none; `gate` is None where the MLP
-        stays.
+        Arguments: "position" and "weights" (of the layer, its first byte), "weights", none, none. `gate` is None where the MLP
+        stays; `before_attention` where attention does, and `before_mlp` has "position", "weights" and "cache" then.
     regions : dict of str to (int, int)
         Address and size of "delta", "turned", "context", "normed", "gated" (gate, then up) and "hidden", and of the model's own.
     shape : DecoderShape
@@ -56,7 +59,7 @@ class OffloadPrograms:
         First byte behind them all.
     """
 
-    before_attention: Program
+    before_attention: Program | None
     before_mlp: Program
     gate: Program | None
     head: Program
@@ -65,19 +68,24 @@ class OffloadPrograms:
     end: int
 
 
-def offload_programs(config: AcceleratorConfig, memory: DecoderMemory, start: int, *, mlp: bool) -> OffloadPrograms:
+def offload_programs(config: AcceleratorConfig, memory: DecoderMemory, start: int, *, attention: bool = True,
+                     mlp: bool = True) -> OffloadPrograms:
     """Return the programs for a model that lies in `memory`; they and what they exchange come from byte `start` on.
 
     Parameters
     ----------
-    mlp : bool
-        The products of the MLP run elsewhere too, not attention alone.
+    attention, mlp : bool
+        Which run elsewhere: attention, the products of the MLP, or both.
 
     Raises
     ------
+    ValueError
+        If both stay.
     ShapeError, AreaError
         If the config cannot run it.
     """
+    if not (attention or mlp):
+        raise ValueError("attention or mlp must be true: one of them runs elsewhere")
     shape = memory.shape(config, 1)
     model, regions, addr = memory.model, dict(memory.regions), round_up(start, PAGE)
     sizes = {"delta": shape.hidden, "turned": (shape.heads + shape.kv_heads) * shape.head_dim, "context": shape.attention_width,
@@ -87,14 +95,20 @@ def offload_programs(config: AcceleratorConfig, memory: DecoderMemory, start: in
         addr += round_up(4 * floats, PAGE)
     body = _Offload(config, memory, shape, regions)
     made: dict[str, Program] = {}
-    bodies = {"before attention": body.before_attention, "before the MLP" if mlp else "after attention":
-              body.before_mlp if mlp else body.after_attention, **({"gate": body.gate} if mlp else {}), "head": body.head}
-    arguments = {"before attention": ["position", "weights"], "before the MLP": ["weights"], "after attention": ["weights"]}
-    for name, of in bodies.items():
-        made[name] = _program(config, regions, name, arguments.get(name, []), of, addr)
+    bodies: dict[str, tuple[Body, list[str]]] = {}
+    if attention:
+        bodies["before attention"] = body.before_attention, ["position", "weights"]
+        between = ("before the MLP", body.before_mlp) if mlp else ("after attention", body.after_attention)
+        bodies[between[0]] = between[1], ["weights"]
+    else:
+        bodies["before the MLP"] = body.attend_before_mlp, ["position", "weights", "cache"]
+    bodies |= {**({"gate": (body.gate, [])} if mlp else {}), "head": (body.head, [])}
+    for name, (of, arguments) in bodies.items():
+        made[name] = _program(config, regions, name, arguments, of, addr)
         addr = round_up(addr + made[name].code_bytes, PAGE)
-    first, second, *rest, last = made.values()
-    return OffloadPrograms(before_attention=first, before_mlp=second, gate=rest[0] if rest else None, head=last, regions=regions,
+    before = made.pop("before attention", None)
+    second, *rest, last = made.values()
+    return OffloadPrograms(before_attention=before, before_mlp=second, gate=rest[0] if rest else None, head=last, regions=regions,
                            shape=shape, end=addr)
 
 
@@ -134,23 +148,53 @@ class _Offload(Phases):
         self._residual()
         self.phase("attention norm")
         self.quantize(self.norm, self._x, measured=False)
-        self.linear("qkv", self.linears["qkv"], (emitter.reg("weights"), self.run.offsets["qkv"]),
-                    Dram(self.at("qkv"), 4 * self.shape.qkv_width))
+        self._qkv()
         self.phase("rotary")
         self._rotary()
         emitter.asm.halt()
 
-    def _attention_output(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
+    def attend_before_mlp(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
+        """Emit everything of a layer up to the norm before the MLP, attention over the array's own cache included."""
+        config, shape, position = self.config, self.shape, emitter.reg("position")
         self.begin(emitter, kernels)
+        place, cache = emitter.reg(SCALE_PLACE), (emitter.reg("cache"), 0)
+        emitter.asm.shl(place, position, "r0", 2)
+        emitter.asm.and_(place, place, "r0", config.beat_bytes - 1)
+        self._residual()
+        self.phase("attention norm")
+        self.quantize(self.norm, self._x, measured=False)
+        queries, (scalars, of_heads) = query_area(config, shape, 0), token_scalars(config, shape)
+        heads = TokenHeads(config, emitter, shape, head_areas(config, shape, queries.end), of_heads, queries, position=position,
+                           source=Dram(self.at("qkv"), 4 * shape.qkv_width))
+        heads.begin(self.operand(shape.hidden)[0])
+        self._qkv()
+        self.phase("rotary")
+        heads.load(self.at("angles"))
+        heads.turn()
+        heads.append(cache)
+        self.phase("attention")
+        emit_attention(config, emitter, shape, attention_areas(config, shape, queries.end), scalars, queries, rows=1,
+                       position=position, cache=cache, output=Dram(self.at("attention"), 4 * shape.attention_width))
+        self._attention_output("attention")
+        self._mlp_norm()
+        emitter.asm.halt()
+
+    def _qkv(self) -> None:
+        self.linear("qkv", self.linears["qkv"], (self.emitter.reg("weights"), self.run.offsets["qkv"]),
+                    Dram(self.at("qkv"), 4 * self.shape.qkv_width))
+
+    def _attention_output(self, source: str) -> None:
+        emitter = self.emitter
         self.phase("attention quantize")
-        self.quantize(self.outputs, Dram(self.at("context"), 4 * self.shape.attention_width), measured=False)
+        self.quantize(self.outputs, Dram(self.at(source), 4 * self.shape.attention_width), measured=False)
         self.linear("attention output", self.linears["output"], (emitter.reg("weights"), self.run.offsets["output"]), self._x)
         self.phase("mlp norm")
 
     def after_attention(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit all of a layer behind its attention."""
         weights = emitter.reg("weights")
-        self._attention_output(emitter, kernels)
+        self.begin(emitter, kernels)
+        self._attention_output("context")
         self.quantize(self.norm, self._x, measured=False)
         mlp = Dram(self.at("mlp"), 4 * self.shape.ffn)
         self.linear("gate and up", self.linears["gate_up"], (weights, self.run.offsets["gate_up"]), mlp)
@@ -161,15 +205,18 @@ class _Offload(Phases):
 
     def before_mlp(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit the output of attention, the residual, and the norm before the MLP, as float32."""
-        shape = self.shape
-        self._attention_output(emitter, kernels)
-        squares = self.scalars["squares"]
+        self.begin(emitter, kernels)
+        self._attention_output("context")
+        self._mlp_norm()
+        emitter.asm.halt()
+
+    def _mlp_norm(self) -> None:
+        shape, squares = self.shape, self.scalars["squares"]
         self._elementwise("mlp norm", {"x": "x"}, "normed", shape.hidden, lambda of, to: [
             vector_pass("squares", a=of["x"], m=1, n=shape.hidden, squares_to=squares),
             vector_pass("rms", a=Row(squares), m=1, scale=1 / shape.hidden, add=shape.eps, function=VectorFunction.RSQRT,
                         sum_to=squares),
             vector_pass("normalize", a=of["x"], m=1, n=shape.hidden, row=squares, to=to)])
-        emitter.asm.halt()
 
     def gate(self, emitter: StreamEmitter, kernels: list[tuple[int, str]]) -> None:
         """Emit SiLU(gate) · up."""
