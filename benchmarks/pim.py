@@ -65,7 +65,7 @@ def speeds(macs: int = 2000) -> list[dict[str, Any]]:
         case = next(ElementTree.parse(Path(folder) / "results.xml").getroot().iter("testcase"))
         simulated = next(entry for entry in case.iter("property") if entry.get("name") == "sim_time_duration")
         slow = float(simulated.attrib["value"]) / PERIOD_NS / float(case.attrib["time"])
-    words = assemble(f"setm k_bursts, 8\nsetm r7, {macs}\nmodi 0, grp, 1\nloop 8, 1\nmac cnt=31 clr last\nloop r7, 1\n"
+    words = assemble(f"setm k_beats, 16\nsetm r7, {macs}\nmodi 0, grp, 1\nloop 8, 1\nmac cnt=31 clr last\nloop r7, 1\n"
                      "mac cnt=31 clr last\neoc")
     with PimSim(config).open() as session:
         started = time.perf_counter()

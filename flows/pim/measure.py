@@ -122,7 +122,7 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
             body.append(command(PimOpcode.MAC, grp=of_set, row=of_row, cnt=columns - 1, xidx=index % 2 * slices,
                                 aidx=row * columns // bursts, clr=int(index == 0), last=1))
             number += 1
-    words = [command(PimOpcode.SETM, aidx=PimRegister.K_BURSTS, value=bursts), *load[:2]]
+    words = [command(PimOpcode.SETM, aidx=PimRegister.K_BEATS, value=slices), *load[:2]]
     if not refresh:
         if len(body) > 128:
             raise ConfigError(f"a list without refreshes must have at most 128 commands, not {len(body)}")

@@ -33,7 +33,8 @@ def channel_job_layout(config: PimConfig) -> data.StructLayout:
         "row": row_job_layout(sets=config.row_sets, rows=config.dram_rows, columns=config.columns),
         "from_x": 1,
         "store": store_layout(slices=config.xbuf_entries, beats=config.beats, most=config.columns * config.beats),
-        "mac": mac_job_layout(bursts=config.columns, slices=config.xbuf_entries, lanes=config.lanes, entries=config.obuf_entries),
+        "mac": mac_job_layout(bursts=config.columns, beats=config.beats, slices=config.xbuf_entries, lanes=config.lanes,
+                              entries=config.obuf_entries),
     })
 
 

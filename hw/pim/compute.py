@@ -21,16 +21,16 @@ __all__ = ["ComputePath", "mac_job_layout"]
 _SIDE = data.StructLayout({"zero_point": 8, "special": 2})
 
 
-def mac_job_layout(*, bursts: int, slices: int, lanes: int, entries: int) -> data.StructLayout:
+def mac_job_layout(*, bursts: int, beats: int, slices: int, lanes: int, entries: int) -> data.StructLayout:
     """Return the layout of a MAC job.
 
-    bcast: mode, else TREE; select: which formats, of those that the multipliers read; bursts: after the first; period: bursts,
+    bcast: mode, else TREE; select: which formats, of those that the multipliers read; bursts: after the first; period: beats,
     after the first, of one output (TREE) or one element of X (BCAST); x: first slice (TREE) or element (BCAST); entry: first
     entry of the output buffer; clr, last: the accumulation starts, ends with this job; copy: beat b goes into slice x + b of all
     rows, nothing is multiplied, and of the rest only bursts and x count; elementwise (with copy): instead slice x + b of each row
-    times it, or with `sums` plus it, is put back.
+    times it, or with `sums` plus it, is put back. A burst has `beats` beats.
     """
-    return data.StructLayout({"bcast": 1, "select": 2, "bursts": ceil_log2(bursts), "period": ceil_log2(bursts),
+    return data.StructLayout({"bcast": 1, "select": 2, "bursts": ceil_log2(bursts), "period": ceil_log2(bursts * beats),
                               "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1, "copy": 1,
                               "elementwise": 1, "sums": 1})
 
@@ -126,7 +126,7 @@ class ComputePath(wiring.Component):
         add = ADDER_LATENCY[acc]
         self._reach = 2 + Multiplier.LATENCY[acc] + add         # until a BCAST beat is in its accumulator, and that is seen
         self.latency_tree = self._reach + (ceil_log2(lanes) + ceil_log2(slots) + 1) * add + 2
-        self._job = mac_job_layout(bursts=bursts, slices=slices, lanes=lanes, entries=entries)
+        self._job = mac_job_layout(bursts=bursts, beats=beats, slices=slices, lanes=lanes, entries=entries)
         bits, entry = weights[0].element.bits, ceil_log2(entries)
         self._sides = max(entries, slices * lanes)
         every = data.ArrayLayout(data.ArrayLayout(32, rows), lanes)
@@ -161,9 +161,9 @@ class ComputePath(wiring.Component):
         job = jobs.o.payload
         sides = _side_memory(m, self)
 
-        # Where the job is: beat of a burst, burst and beat of a period, period of the job; and the accumulation's own place.
-        beat, burst, offset = Signal(range(self.beats)), Signal(range(self.bursts)), Signal(range(self.bursts * self.beats))
-        bursts, turn = Signal(range(self.bursts)), Signal(range(self.bursts))
+        # Where the job is: beat of a burst, beat of a period, burst and period of the job; and the accumulation's own place.
+        beat, offset = Signal(range(self.beats)), Signal(range(self.bursts * self.beats))
+        bursts, turn = Signal(range(self.bursts)), Signal(range(self.bursts * self.beats))
         kept_slot, kept_wrapped = Signal(range(self.slots)), Signal()
         carried, carried_clr, carried_entry = Signal(), Signal(), Signal.like(job.entry)
         mode, begun = Signal(), Signal()
@@ -174,7 +174,7 @@ class ComputePath(wiring.Component):
         m.d.comb += clr.eq(Mux(begun, own_clr, Mux(goes_on, carried_clr, job.clr)))
         burst_ends, period_ends, job_ends, closes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            burst_ends.eq(beat == self.beats - 1), period_ends.eq(burst_ends & (burst == job.period)),
+            burst_ends.eq(beat == self.beats - 1), period_ends.eq(offset == job.period),
             job_ends.eq(burst_ends & (bursts == job.bursts)),
             closes.eq(Mux(job_ends, job.last, period_ends & ~job.bcast) & ~job.copy),
         ]
@@ -213,7 +213,7 @@ class ComputePath(wiring.Component):
                          offset.eq(Mux(period_ends | job_ends, 0, offset + 1)),
                          self.range_error.eq(self.range_error | ~inside)]
             with m.If(burst_ends):
-                m.d.sync += [burst.eq(Mux(period_ends | job_ends, 0, burst + 1)), bursts.eq(Mux(job_ends, 0, bursts + 1))]
+                m.d.sync += bursts.eq(Mux(job_ends, 0, bursts + 1))
         with m.If(go & ~job.copy):
             m.d.sync += [mode.eq(job.bcast), kept_slot.eq(slot), kept_wrapped.eq(wrapped), own_clr.eq(clr)]
             with m.If(Mux(job.bcast, period_ends, 1)):

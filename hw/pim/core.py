@@ -16,7 +16,16 @@ from hw.pim.config import PimConfig
 from hw.pim.explicit_rows import ExplicitRows
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
 from hw.pim.io_unit import IoUnit
-from hw.pim.isa import HEAD_SETTINGS, IMMEDIATE_LOW, IMMEDIATE_WIDTH, NAMED_SETS, MacMode, PimErrorCause, PimOpcode
+from hw.pim.isa import (
+    HEAD_SETTINGS,
+    IMMEDIATE_LOW,
+    IMMEDIATE_WIDTH,
+    MOST_BEATS,
+    NAMED_SETS,
+    MacMode,
+    PimErrorCause,
+    PimOpcode,
+)
 from hw.pim.job_maker import BURST_OPCODES, JobMaker, placed_layout
 from hw.pim.kv_place import KvPlace
 from hw.pim.multiplier import operand_named
@@ -124,7 +133,7 @@ class PimCore(wiring.Component):
         ]
         wiring.connect(m, sequencer.head, place.setting)
         m.d.comb += [
-            footprint.i.eq(command), footprint.k_bursts.eq(given.p.k_bursts), footprint.head_slices.eq(slices),
+            footprint.i.eq(command), footprint.k_beats.eq(given.p.k_beats), footprint.head_slices.eq(slices),
             footprint.output.eq(place.output), place.head.eq(command.aidx), place.other.eq(command.xidx),
             place.value.eq(command.clr), place.slices.eq(slices),
             place.max_tokens.eq(given.p.max_tokens),
@@ -203,7 +212,7 @@ class PimCore(wiring.Component):
                 issued: Any, wrong_row: Value) -> None:
         """Stop a command that would leave a buffer, a row or the banks."""
         config = self._config
-        is_mac, appends, k_bursts = command.op == PimOpcode.MAC, command.op == PimOpcode.KVAP, issued.k_bursts
+        is_mac, appends, k_beats = command.op == PimOpcode.MAC, command.op == PimOpcode.KVAP, issued.k_beats
         has_bursts = Cat(command.op == op for op in BURST_OPCODES).any()
         of_row = has_bursts | Cat(command.op == op for op in (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF)).any()
 
@@ -231,7 +240,7 @@ class PimCore(wiring.Component):
             (appends & place.full, PimErrorCause.TOKENS_RANGE),
             (appends & place.beyond, PimErrorCause.ROW_RANGE),
             (is_mac & (command.mode > MacMode.BCAST), PimErrorCause.ILLEGAL_COMMAND),
-            (is_mac & ((k_bursts == 0) | (k_bursts > 128)), PimErrorCause.HEAD_RANGE),
+            (is_mac & ((k_beats == 0) | (k_beats > MOST_BEATS)), PimErrorCause.HEAD_RANGE),
             (of_row & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
             (of_row & (command.row >= config.dram_rows * ceil_div(config.row_sets, NAMED_SETS)), PimErrorCause.ROW_RANGE),
             (has_bursts & (command.col + command.cnt >= config.columns), PimErrorCause.COLUMN_RANGE),

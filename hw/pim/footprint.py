@@ -13,7 +13,7 @@ from hw.pim.scoreboard import EntryKind, range_layout
 
 __all__ = ["ENTRY_WIDTH", "Footprint", "command_layout"]
 
-ENTRY_WIDTH = 10            # of an entry's number, sums of fields included
+ENTRY_WIDTH = 12            # of an entry's number, sums of fields included
 
 
 def command_layout() -> data.StructLayout:
@@ -24,7 +24,7 @@ def command_layout() -> data.StructLayout:
 class Footprint(wiring.Component):
     """Two ranges of entries that a command of the I/O or the compute queue touches; combinational.
 
-    Ranges are exact where `k_bursts` is a power of two, else those of MAC may be longer. A merge touches everything.
+    Ranges are exact where `k_beats` is a power of two, else those of MAC may be longer. A merge touches everything.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ class Footprint(wiring.Component):
     Members
     -------
     i : In(`command_layout`)
-    k_bursts : In(8)
-        Register K_BURSTS, 1 to 128.
+    k_beats : In(10)
+        Register K_BEATS, 1 to 512.
     head_slices : In
         Slices of a head's elements, 1 or more.
     output : In
@@ -47,7 +47,7 @@ class Footprint(wiring.Component):
     def __init__(self, config: PimConfig):
         self._config = config
         super().__init__({
-            "i": In(command_layout()), "k_bursts": In(8), "head_slices": In(ENTRY_WIDTH), "output": In(ENTRY_WIDTH),
+            "i": In(command_layout()), "k_beats": In(10), "head_slices": In(ENTRY_WIDTH), "output": In(ENTRY_WIDTH),
             "compute": Out(1), "a": Out(range_layout(ENTRY_WIDTH)), "b": Out(range_layout(ENTRY_WIDTH)),
         })
 
@@ -60,15 +60,12 @@ class Footprint(wiring.Component):
         def touch(one: Any, kind: EntryKind, first: Value, count: Value, *, write: Value | int) -> None:
             m.d.comb += [one.kind.eq(kind), one.first.eq(first), one.last.eq(first + count - 1), one.write.eq(write)]
 
-        count = Signal(8)
-        bursts = Signal(ENTRY_WIDTH)            # slices of all bursts
-        inner, outer = Signal(ENTRY_WIDTH), Signal(8)
-        short = self.k_bursts < count
-        m.d.comb += [count.eq(i.cnt + 1), bursts.eq(count << beats_log2),
-                     inner.eq(Mux(short, self.k_bursts, count) << beats_log2)]
-        for log2 in range(8):                   # the highest bit of k_bursts counts
-            with m.If(self.k_bursts[log2]):
-                m.d.comb += outer.eq((i.cnt >> log2) + 1)
+        count, beats = Signal(8), Signal(ENTRY_WIDTH)           # bursts, and their beats
+        inner, outer = Signal(ENTRY_WIDTH), Signal(ENTRY_WIDTH)
+        m.d.comb += [count.eq(i.cnt + 1), beats.eq(count << beats_log2), inner.eq(Mux(self.k_beats < beats, self.k_beats, beats))]
+        for log2 in range(len(self.k_beats)):   # the highest bit of k_beats counts
+            with m.If(self.k_beats[log2]):
+                m.d.comb += outer.eq(((beats - 1)[:ENTRY_WIDTH] >> log2) + 1)
         head, single = i.aidx, C(1)
         with m.Switch(i.op):
             with m.Case(PimOpcode.WRX):
@@ -106,9 +103,9 @@ class Footprint(wiring.Component):
                                  self.a.last.eq((i.xidx + outer - 1) >> lanes_log2)]
                     touch(self.b, EntryKind.OUTPUT, i.aidx, inner, write=1)
             with m.Case(PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP):
-                touch(self.a, EntryKind.X, i.xidx, bursts, write=1)
+                touch(self.a, EntryKind.X, i.xidx, beats, write=1)
             with m.Case(PimOpcode.WRCP):
-                touch(self.a, EntryKind.X, i.xidx, bursts, write=0)
+                touch(self.a, EntryKind.X, i.xidx, beats, write=0)
             with m.Case(PimOpcode.KVAP):
                 touch(self.a, EntryKind.X, i.xidx, self.head_slices, write=0)
         return m

@@ -4,12 +4,12 @@ A command is 64 bits; a list of them ends with EOC. The sequencer runs loops, pu
 unit and the host into the *I/O queue*, and what reads DRAM into the *compute queue*. Each queue is in order; between the two,
 order is kept where a buffer entry is shared (dynamic command scheduling), or always (without it). BARRIER drains both.
 
-What a MAC reads and where its results go. `k_bursts` is the register K_BURSTS. TREE: lanes lie along K. Burst j of the command
-is for output entry aidx + j div k_bursts and takes the X slices xidx + (j mod k_bursts)·beats and on: an output is complete after
-k_bursts bursts. BCAST: lanes lie along N. Burst j is for element xidx + j div k_bursts of X, and for the output entries
-aidx + (j mod k_bursts)·beats and on, which are complete at the end of the command. What is complete replaces what its entry has,
-with `clr`, else it is added. Without `last` what the command's last burst is for is not complete: the next MAC, of the same mode
-and entry and without `clr`, goes on with it.
+What a MAC reads and where its results go. A burst of all streams is multiplied in `PimConfig.beats` beats, of a weight for each
+lane; `k_beats` is the register K_BEATS. TREE: lanes lie along K. Beat j of the command is for output entry aidx + j div k_beats
+and takes X slice xidx + j mod k_beats: an output is complete after k_beats beats. BCAST: lanes lie along N. Beat j is for element
+xidx + j div k_beats of X, and for output entry aidx + j mod k_beats; these are complete at the end of the command. What is
+complete replaces what its entry has, with `clr`, else it is added. Without `last` what the command's last beat is for is not
+complete: the next MAC, of the same mode and entry and without `clr`, goes on with it.
 
 Sets of banks. `grp` names one of 16. Where there are more, rows from `PimConfig.dram_rows` on are rows of the next 16 sets.
 
@@ -37,6 +37,7 @@ __all__ = [
     "LOOP_DEPTH",
     "MODIFIABLE",
     "MODIS",
+    "MOST_BEATS",
     "NAMED_SETS",
     "OPCODES",
     "SETTINGS",
@@ -50,6 +51,7 @@ __all__ = [
 
 LOOP_DEPTH = 2
 MODIS = 4                   # MODIs of one loop at most
+MOST_BEATS = 512            # of an output or an element of X: K_BEATS at most
 
 
 def _field(name: str, width: int, doc: str) -> Field:
@@ -198,7 +200,7 @@ class PimRegister(DocumentedEnum):
 
     ZERO = 0, "reads as zero and ignores writes"
     PCH_MASK = 1, "pseudo-channels that take part, a bit each"
-    K_BURSTS = 2, "bursts of one output (TREE), or of one element of X (BCAST); 1 to 128"
+    K_BEATS = 2, "beats of one output (TREE), or of one element of X (BCAST); 1 to 512"
     HEAD_DIM = 3, "elements of a head's K and V"
     GROUP = 4, "query rows that share a head's K and V; at most rows_x"
     MAX_TOKENS = 5, "tokens for which a head has room"

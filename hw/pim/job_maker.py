@@ -67,12 +67,12 @@ class JobMaker(wiring.Component):
         m.d.sync += under_way.eq(under_way + (self.job.valid & self.job.ready) - ends)
         with m.If(self.job.valid & self.job.ready):
             m.d.sync += last_kind.eq(kind)
-        beats_log2, bursts = ceil_log2(config.beats), Signal(range(config.columns + 1))
+        beats_log2, bursts, row_beats = ceil_log2(config.beats), Signal(range(config.columns + 1)), config.columns * config.beats
         m.d.comb += [
             bursts.eq(fields.cnt), job.row.column.eq(fields.col), job.row.row.eq(fields.row), job.row.bursts.eq(bursts),
             job.row.set[:_SETS_LOG2].eq(fields.grp), job.mac.bcast.eq(fields.mode == MacMode.BCAST),
             job.mac.select.eq(issued.operands), job.mac.bursts.eq(fields.cnt), job.mac.x.eq(fields.xidx),
-            job.mac.period.eq(Mux(issued.k_bursts > config.columns, config.columns - 1, issued.k_bursts - 1)),
+            job.mac.period.eq(Mux(issued.k_beats > row_beats, row_beats - 1, issued.k_beats - 1)),
             job.mac.entry.eq(fields.aidx), job.mac.clr.eq(fields.clr), job.mac.last.eq(fields.last), job.store.x.eq(fields.xidx),
             job.store.slices.eq(((fields.cnt + 1) << beats_log2) - 1),
         ]

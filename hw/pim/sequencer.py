@@ -33,7 +33,7 @@ _NO_COMPOSITE = (PimOpcode.LOOP, PimOpcode.MODI, PimOpcode.HEADER, PimOpcode.BAR
 
 def issued_layout() -> data.StructLayout:
     """Return the layout of a command that is given out: its fields, and the settings that hold for it."""
-    return data.StructLayout({"command": command_layout(), "k_bursts": 8, "head_dim": 16, "scale": 32, "operands": 2,
+    return data.StructLayout({"command": command_layout(), "k_beats": 10, "head_dim": 16, "scale": 32, "operands": 2,
                               "max_tokens": 32})
 
 
@@ -140,7 +140,7 @@ class PimSequencer(wiring.Component):
         body_fits = (command.xidx != 0) & (pc + command.xidx <= Mux(loops.looping, loops.end, last_pc))
         m.d.comb += [
             loops.bound.eq(bound), self.o.p.command.eq(command),
-            self.o.p.k_bursts.eq(_fitting(registers[PimRegister.K_BURSTS], 8)),
+            self.o.p.k_beats.eq(_fitting(registers[PimRegister.K_BEATS], 10)),
             self.o.p.head_dim.eq(_fitting(registers[PimRegister.HEAD_DIM], 16)),
             self.o.p.operands.eq(Mux(registers[PimRegister.OPERANDS] > 3, 3, registers[PimRegister.OPERANDS])),
             self.o.p.scale.eq(registers[PimRegister.SCALE]), self.o.p.max_tokens.eq(registers[PimRegister.MAX_TOKENS]),

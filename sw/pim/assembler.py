@@ -2,7 +2,7 @@
 
 Text syntax: one command a line; `;` or `#` starts a comment; fields as NAME=NUMBER in any order, zero where missing::
 
-    setm   k_bursts, 1                 ; a register (`hw.pim.isa.SETTINGS`) ← value
+    setm   k_beats, 2                  ; a register (`hw.pim.isa.SETTINGS`) ← value
     seth   tokens, 0, 4096             ; a setting of a head ← value
     modi   2, row, 1                   ; in the next loop: command 2 of the body, its field `row` + 1 each iteration
     loop   r7 + 4, 3                   ; the next 3 commands, r7 + 4 times

@@ -110,7 +110,7 @@ _OUTPUT = 0                 # first entry of the output: those that BCAST writes
 
 def setup(plan: HeadPlan, tokens: int, scale: np.float32) -> list[int]:
     """Return the settings for a head that has `tokens` tokens."""
-    registers = {PimRegister.K_BURSTS: plan.bursts, PimRegister.HEAD_DIM: plan.head_dim, PimRegister.GROUP: plan.group,
+    registers = {PimRegister.K_BEATS: plan.query_slices, PimRegister.HEAD_DIM: plan.head_dim, PimRegister.GROUP: plan.group,
                  PimRegister.MAX_TOKENS: plan.max_tokens, PimRegister.SCALE: int(np.float32(scale).view(np.uint32))}
     heads = dict(zip(HEAD_SETTINGS, (plan.first_row, plan.value_row, tokens, _OUTPUT), strict=True))
     return [*(command(PimOpcode.SETM, aidx=register, value=value) for register, value in registers.items()),

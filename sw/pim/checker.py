@@ -11,7 +11,7 @@ from math import ceil
 
 from hw.config import ceil_div
 from hw.pim.config import PimConfig
-from hw.pim.isa import AF_MODES, MacMode, PimErrorCause, PimOpcode, PimRegister, Queue
+from hw.pim.isa import AF_MODES, MOST_BEATS, MacMode, PimErrorCause, PimOpcode, PimRegister, Queue
 from sw.pim.expand import Command, CommandError, Settings, expand
 from sw.pim.explicit_rows import ExplicitRows
 from sw.pim.schedule import Entry
@@ -156,7 +156,7 @@ class _Checker:
         config, value = self.config, command.fields["value"]
         head_rows = config.dram_rows * config.row_sets // 2
         limits = {
-            PimRegister.K_BURSTS: (1, 128), PimRegister.GROUP: (1, config.rows_x), PimRegister.HEAD_DIM: (1, config.k_tile),
+            PimRegister.K_BEATS: (1, MOST_BEATS), PimRegister.GROUP: (1, config.rows_x), PimRegister.HEAD_DIM: (1, config.k_tile),
             PimRegister.OPERANDS: (0, 2 if len({config.wtype, config.kvtype}) + len({config.xtype, config.ptype}) > 2 else 0),
             PimRegister.MAX_TOKENS: (0, head_rows * config.row_bytes * 8 // config.kv_bits),
         }

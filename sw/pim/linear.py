@@ -182,7 +182,7 @@ def _pass(plan: LinearPlan, outputs: int) -> tuple[list[int], list[tuple[int, in
                 words.append(command(PimOpcode.WRX, xidx=x, cnt=bursts * beats - 1))
                 sent.append((first * beats, bursts * beats))
             if bursts != period:
-                words.append(command(PimOpcode.SETM, aidx=PimRegister.K_BURSTS, value=bursts))
+                words.append(command(PimOpcode.SETM, aidx=PimRegister.K_BEATS, value=bursts * beats))
                 period = bursts
             words += _macs(plan, tile, start, count, x, entry)
             first, steps = first + bursts, steps + 1

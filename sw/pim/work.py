@@ -105,19 +105,18 @@ def _outputs(config: PimConfig, head: int, settings: Settings) -> tuple[Entry, .
 
 
 def _mac(config: PimConfig, fields: dict[str, int], settings: Settings) -> Work:
-    count, per_output = fields["cnt"] + 1, max(1, settings.of(PimRegister.K_BURSTS))
-    groups = -(-count // per_output)
-    inner = min(count, per_output) * config.beats
+    count, per_output = (fields["cnt"] + 1) * config.beats, max(1, settings.of(PimRegister.K_BEATS))
+    groups, inner = -(-count // per_output), min(count, per_output)
     if fields["mode"] == MacMode.TREE:
         slices = tuple(("x", fields["xidx"] + i) for i in range(inner))
         entries = tuple(("o", fields["aidx"] + i) for i in range(groups))
-        step = per_output * config.pim_per_burst
+        step = max(1, per_output * config.pim_per_burst // config.beats)
     else:
         elements = range(fields["xidx"], fields["xidx"] + groups)
         slices = tuple(dict.fromkeys(("x", element // config.lanes) for element in elements))
         entries = tuple(("o", fields["aidx"] + i) for i in range(inner))
         step = 1
-    busy = count * config.pim_per_burst
+    busy = (fields["cnt"] + 1) * config.pim_per_burst
     # An entry of BCAST is written again by every element; it can be read after the last.
     latency = MAC_LATENCY + (busy - len(entries) if fields["mode"] != MacMode.TREE else step - 1)
     return Work(queue=Queue.COMPUTE, reads=slices, writes=entries, adds=True, step=step, held=busy, latency=latency, cycles=busy)

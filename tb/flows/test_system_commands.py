@@ -132,7 +132,7 @@ def test_what_is_copied_to_the_golden_side_is_what_a_program_reads():
     session = CheckedPimSession(GoldenPimDevice(config).open(), GoldenPimDevice(config))
     for memory in session.memory:
         memory[0, :2] = np.random.default_rng(5).integers(0, 60, memory[0, :2].shape)        # of the checked side alone
-    words = assemble("setm k_bursts, 1\nwrx\nmac grp=0 row=1 cnt=0 clr last\nrdacc\neoc")
+    words = assemble("setm k_beats, 2\nwrx\nmac grp=0 row=1 cnt=0 clr last\nrdacc\neoc")
     region = PimRegion(name="row", channel=1, addr=16 * config.row_bytes, size=config.row_bytes, role="scratch")
     programs = [PimProgram(name="product", config_digest=config.digest(), lists=(words[-1:], words), regions=regions,
                            inputs=(PimStream(name="x", channel=1, kind="x", count=1),),

@@ -45,7 +45,8 @@ class ComputeBench:
         """Add a job, and its weights: (beats, lanes) codes."""
         count = len(weights) // self.path.beats
         assert len(weights) == count * self.path.beats
-        self.jobs.append({"bcast": 0, "select": 0, "bursts": count - 1, "x": 0, "entry": 0, "clr": 1, "last": 1, **job})
+        self.jobs.append({"bcast": 0, "select": 0, "bursts": count - 1, "period": self.path.beats - 1, "x": 0, "entry": 0,
+                          "clr": 1, "last": 1, **job})
         self.beats += [pack(beat, self.weight_bits) for beat in weights]
 
     def run(self, entries: int, *, stall: float = 0.0, seed: int = 0, deadline: int = 20_000) -> Any:

@@ -55,8 +55,8 @@ class Channel:
         if "data" in mac:
             self.writes += [{"data": int.from_bytes(burst.tobytes(), "little"), "mask": (1 << self.config.streams) - 1}
                             for burst in mac.pop("data")]
-        second = {"bcast": 0, "select": 0, "bursts": bursts - 1, "period": 0, "x": 0, "entry": 0, "clr": 1, "last": 1,
-                  "copy": 0, **mac}
+        second = {"bcast": 0, "select": 0, "bursts": bursts - 1, "period": self.config.beats - 1, "x": 0, "entry": 0, "clr": 1,
+                  "last": 1, "copy": 0, **mac}
         self.jobs.append({"row": first, "mac": second, "from_x": int(store is not None),
                           **({"store": store} if store else {})})
 
@@ -122,7 +122,7 @@ def test_gemv_from_dram_rows_to_the_output_buffer():
     for row in range(2):
         part = weights[row * per_row:(row + 1) * per_row]
         assert channel.fill((row, 5, 0), part) == 32
-        channel.job((row, 5, 0), 32, period=3, entry=row * per_row)
+        channel.job((row, 5, 0), 32, period=7, entry=row * per_row)
     found = floats(channel.run(outputs))
     expected = tree_product(weights.astype(np.float32), x.astype(np.float32), lanes=SMALL.lanes, slots=SMALL.n_acc_slots)
     assert (found[:, 0] == expected).all()
@@ -158,7 +158,7 @@ def test_gemm_takes_no_cycle_but_those_of_its_weights():
         channel.x(part, number * tile)
         for row in range(rows):
             entry = row * per_row + number * config.obuf_entries // 2
-            channel.job((row % 2, row // 2, 0), 32, period=32 // per_row - 1, x=number * tile, entry=entry)
+            channel.job((row % 2, row // 2, 0), 32, period=32 * config.beats // per_row - 1, x=number * tile, entry=entry)
     found = channel.run(config.obuf_entries).view(np.int32)[:, 0].reshape(passes, -1, config.rows_x)[:, :len(weights)]
     expected = weights.astype(np.int64) @ x.T.astype(np.int64)
     assert (np.concatenate(found, axis=1) == expected).all()
@@ -220,10 +220,10 @@ def test_p3_reads_weights_k_and_v_each_its_way():
     channel.sides += [(2 * config.lanes + index, int(zeros[index]), 0) for index in range(16)]
     for index, codes in enumerate((weights, keys, values)):
         assert channel.fill((index, 1, 0), nibbles(codes)) == 16
-    channel.job((0, 1, 0), 16, period=0, entry=0)
-    channel.job((1, 1, 0), 16, period=0, entry=16, select=1)
+    channel.job((0, 1, 0), 16, entry=0)
+    channel.job((1, 1, 0), 16, entry=16, select=1)
     channel.sides += [(16 + index, int(zeros[index]), 0) for index in range(16)]
-    channel.job((2, 1, 0), 16, bcast=1, period=0, entry=0, x=2 * config.lanes, select=2)
+    channel.job((2, 1, 0), 16, bcast=1, entry=0, x=2 * config.lanes, select=2)
     found = channel.run(32).view(np.int32)
     linear, element = operand_named("bitmod4"), operand_named("float8_e4m3fn").element
     table = np.array([[2 * (linear.specials[side] if code == linear.special_code else linear.element.value(code))
@@ -248,7 +248,7 @@ def test_slices_of_x_are_stored_and_read_back_into_x():
     channel.job((3, 2, 20), 1, entry=1)                                        # something that is under way
     channel.job((3, 2, 10), 2, store={"x": 1, "slices": 3, "beat": 0})         # slices 1 to 4: columns 10 and 11
     channel.job((3, 2, 10), 2, copy=1, x=16)                                   # and back into all rows, from slice 16 on
-    channel.job((3, 2, 10), 2, period=1, x=16, entry=7)                        # the stored times themselves: no order but theirs
+    channel.job((3, 2, 10), 2, period=3, x=16, entry=7)                        # the stored times themselves: no order but theirs
     channel.job((3, 2, 13), 1, store={"x": 16, "slices": 1, "beat": 0})        # what was copied is stored
     found = channel.run(8).view(np.int32)
     stored = x[0, config.lanes:5 * config.lanes].astype(np.int64)

@@ -20,13 +20,13 @@ class Model:
 
     def run(self, mac, bursts):
         """Run a job whose bursts are (n, weights) int8."""
-        config, lanes = self.config, self.config.lanes
+        lanes = self.config.lanes
         beats = bursts.astype(np.int64).reshape(-1, lanes)
         if mac.get("copy"):
             start = mac["x"] * lanes
             self.x[:, start:start + beats.size] = beats.reshape(-1)
             return
-        period = (mac["period"] + 1) * config.beats
+        period = mac["period"] + 1
         for first in range(0, len(beats), period):
             part = beats[first:first + period]
             turn = first // period
@@ -64,8 +64,8 @@ def test_random_jobs(seed):
             memory[place] = noise.integers(-128, 128, (columns, config.burst_bytes * config.streams), dtype=np.int8)
             channel.fill((*place, 0), memory[place])
         bcast, copy = rng.random() < 0.4, rng.random() < 0.15
-        period = rng.randrange(1, 5 if bcast else 9)
-        bursts = period * rng.randrange(1, 5) if bcast else rng.randrange(1, 17)
+        period = rng.randrange(1, 1 + min(9, wide) if bcast else 18)
+        bursts = period * rng.randrange(1, 3 if period > 4 else 5) if bcast else rng.randrange(1, 17)
         beats = bursts * config.beats
         column = rng.randrange(columns - bursts + 1)
         mac = {"bcast": int(bcast and not copy), "period": period - 1, "clr": int(rng.random() < 0.5), "copy": int(copy)}
@@ -74,13 +74,13 @@ def test_random_jobs(seed):
             if beats > config.xbuf_entries:
                 continue
         elif bcast:
-            mac["x"] = rng.randrange(config.xbuf_entries * lanes - bursts)
-            mac["entry"] = rng.randrange(wide - period * config.beats + 1)
-            touched = set(range(mac["entry"], mac["entry"] + min(beats, period * config.beats)))
+            mac["x"] = rng.randrange(config.xbuf_entries * lanes - beats // period)
+            mac["entry"] = rng.randrange(wide - period + 1)
+            touched = set(range(mac["entry"], mac["entry"] + min(beats, period)))
             lanes_touched = {(entry, lane) for entry in touched for lane in (0, 1)}
         else:
-            mac["x"] = rng.randrange(config.xbuf_entries - period * config.beats + 1)
-            outputs = -(-bursts // period)
+            mac["x"] = rng.randrange(config.xbuf_entries - period + 1)
+            outputs = -(-beats // period)
             mac["entry"] = rng.randrange(config.obuf_entries - outputs + 1)
             lanes_touched = {(entry, 0) for entry in range(mac["entry"], mac["entry"] + outputs)}
         if not copy:

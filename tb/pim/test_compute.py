@@ -40,7 +40,7 @@ def test_tree(k_beats, stall):
     outputs, k = 2, k_beats * LANES
     weights, x = halves(rng, outputs, k), halves(rng, ROWS, k)
     system.x(0, x.view(np.uint16))
-    system.mac(weights.view(np.uint16).reshape(-1, LANES), period=k_beats // 2 - 1, entry=2)
+    system.mac(weights.view(np.uint16).reshape(-1, LANES), period=k_beats - 1, entry=2)
     found = floats(system.run(5, stall=stall))
     expected = tree_product(weights.astype(np.float32), x.astype(np.float32), lanes=LANES, slots=SLOTS)
     assert (found[2:4, 0] == expected).all()
@@ -56,7 +56,7 @@ def test_bcast(count, groups):
     weights, x = halves(rng, count, groups * LANES), halves(rng, ROWS, 48)
     system.x(1, x.view(np.uint16))
     start = 3
-    system.mac(weights.view(np.uint16).reshape(-1, LANES), bcast=1, period=groups // 2 - 1, x=LANES + start, entry=2)
+    system.mac(weights.view(np.uint16).reshape(-1, LANES), bcast=1, period=groups - 1, x=LANES + start, entry=2)
     found = floats(system.run(2 + groups))
     expected = bcast_product(weights.astype(np.float32), x[:, start:start + count].astype(np.float32), slots=SLOTS)
     assert (found[2:].reshape(-1, ROWS).T == expected).all()
@@ -72,10 +72,10 @@ def test_an_accumulation_goes_on_in_the_next_job_until_the_last():
     values = halves(rng, elements, 2 * LANES)
     system.x(0, x.view(np.uint16))
     beats = weights.view(np.uint16).reshape(-1, LANES)
-    system.mac(halves(rng, 4, LANES).view(np.uint16), period=7, entry=3, last=0)       # what `clr` then begins anew
-    system.mac(beats[:4], period=1, entry=3, last=0)            # one output of 6 bursts: 2, 3 and 1
-    system.mac(beats[4:10], period=7, entry=3, x=4, clr=0, last=0)
-    system.mac(beats[10:], period=7, entry=3, x=10, clr=0)
+    system.mac(halves(rng, 4, LANES).view(np.uint16), period=15, entry=3, last=0)       # what `clr` then begins anew
+    system.mac(beats[:4], period=3, entry=3, last=0)            # one output of 6 bursts: 2, 3 and 1
+    system.mac(beats[4:10], period=15, entry=3, x=4, clr=0, last=0)
+    system.mac(beats[10:], period=15, entry=3, x=10, clr=0)
     rows = values.view(np.uint16).reshape(-1, LANES)
     system.mac(rows[:10], bcast=1, entry=0, last=0)
     system.mac(rows[10:12], bcast=1, entry=0, x=5, clr=0, last=0)
@@ -107,7 +107,7 @@ def test_without_clr_results_are_added_to_what_is_there():
         words = bias[entry * LANES:(entry + 1) * LANES].view(np.uint32)
         system.written.append((entry, (1 << LANES) - 1, pack(words.reshape(-1), 32)))
     for weights, clr in ((first, 1), (second, 0), (third, 0)):  # the additions to one entry meet in its reading and writing
-        system.mac(weights.view(np.uint16).reshape(-1, LANES), period=1, entry=5, clr=clr)
+        system.mac(weights.view(np.uint16).reshape(-1, LANES), period=3, entry=5, clr=clr)
     system.mac(values.view(np.uint16).reshape(-1, LANES), bcast=1, entry=0, clr=0)
     found = floats(system.run(6))
     wide = x.astype(np.float32)
@@ -124,7 +124,7 @@ def test_beats_beyond_a_buffer_are_dropped_and_reported():
     ones = np.ones((1, 4 * LANES), np.float16).view(np.uint16)
     system.x(14, ones[:, :2 * LANES])
     system.written = [(entry, 1, pack([7], 32)) for entry in range(16)]
-    system.mac(ones.reshape(-1, LANES), period=1, x=14, entry=1)                # slices 14 to 17 of 16
+    system.mac(ones.reshape(-1, LANES), period=3, x=14, entry=1)                # slices 14 to 17 of 16
     found = system.run(16)
     assert system.range_error
     assert found[[entry for entry in range(16) if entry != 1], 0].tolist() == [[7]] * 15
@@ -135,9 +135,9 @@ def test_beats_beyond_a_buffer_are_dropped_and_reported():
     assert not fits.range_error
 
 
-@pytest.mark.parametrize(("job", "shape"), [({"entry": 15, "period": 0}, 4), ({"entry": 7, "bcast": 1, "period": 0}, 2),
-                                            ({"bcast": 1, "period": 2}, 6), ({"bcast": 1, "x": 63, "period": 0}, 4),
-                                            ({"bcast": 1, "period": 1}, 6)])
+@pytest.mark.parametrize(("job", "shape"), [({"entry": 15, "period": 1}, 4), ({"entry": 7, "bcast": 1, "period": 1}, 2),
+                                            ({"bcast": 1, "period": 5}, 6), ({"bcast": 1, "x": 63, "period": 1}, 4),
+                                            ({"bcast": 1, "period": 3}, 6)])
 def test_every_range_is_checked(job, shape):
     system = bench(rows=1)
     system.mac(np.zeros((shape, LANES), int), **job)

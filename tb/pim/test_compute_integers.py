@@ -31,7 +31,7 @@ def test_keys_are_clipped_in_order():
     codes, x = rng.integers(14, 16, (tokens, k), dtype=np.uint8), loud(rng, ROWS, k)
     system.x(0, x)
     system.sides = [(token, 1, 0) for token in range(tokens)]
-    system.mac(codes.reshape(-1, LANES), select=1, period=31)
+    system.mac(codes.reshape(-1, LANES), select=1, period=63)
     found = system.run(tokens)[:, 0].view(np.int32)
     weights, other = codes.astype(np.int64) - 1, x_integers(1, x)
     assert (found == saturating_tree(weights, other, lanes=LANES, slots=SLOTS)).all()
@@ -47,8 +47,8 @@ def test_values_are_clipped_in_order():
     codes, p = rng.integers(13, 16, (tokens, 2 * LANES), dtype=np.uint8), rng.integers(0xF8, 0x100, (ROWS, 256), dtype=np.uint8)
     system.x(0, p)
     system.sides = [(token, int(zero), 0) for token, zero in enumerate(zero_point)]
-    system.mac(codes[:half].reshape(-1, LANES), select=2, bcast=1, period=0, last=0)
-    system.mac(codes[half:].reshape(-1, LANES), select=2, bcast=1, period=0, x=half, clr=0)
+    system.mac(codes[:half].reshape(-1, LANES), select=2, bcast=1, period=1, last=0)
+    system.mac(codes[half:].reshape(-1, LANES), select=2, bcast=1, period=1, x=half, clr=0)
     found = system.run(2).view(np.int32).reshape(-1, ROWS).T
     weights = codes.astype(np.int64) - zero_point[:, None]
     other = x_integers(2, p)[:, :tokens]

@@ -115,18 +115,18 @@ def halves(rng, *shape):
     return rng.standard_normal(shape).astype(np.float16).astype(np.float32)
 
 
-PRODUCT = ("setm k_bursts, 4\nwrx cnt=7\nmodi 0, grp, 1\nmodi 0, aidx, 8\nloop 2, 1\nmac row=5 cnt=31 clr last\n"
+PRODUCT = ("setm k_beats, 8\nwrx cnt=7\nmodi 0, grp, 1\nmodi 0, aidx, 8\nloop 2, 1\nmac row=5 cnt=31 clr last\n"
            "rdacc cnt=15\neoc")
 REFUSED = {
     "nop\nmac grp=1 row=128\neoc": ("ROW_RANGE", 2), "mac col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
     "wrx xidx=15 cnt=1\neoc": ("XBUF_RANGE", 1), "rdacc aidx=31 cnt=1\neoc": ("OBUF_RANGE", 1),
     "ewmul xidx=15\neoc": ("XBUF_RANGE", 1), "ewadd col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
     "mac mode=bcast aidx=15\neoc": ("OBUF_RANGE", 1), "mac mode=2\neoc": ("ILLEGAL_COMMAND", 1),
-    "sfo value=1\neoc": ("UNSUPPORTED", 1), "setm k_bursts, 0\nmac\neoc": ("HEAD_RANGE", 2),
+    "sfo value=1\neoc": ("UNSUPPORTED", 1), "setm k_beats, 0\nmac\neoc": ("HEAD_RANGE", 2),
 }
 
 
-EXPLICIT = ("setm k_bursts, 4\nwrx cnt=7\nact grp=2 row=9\nmode cnt=1\nact row=5\nact grp=1 row=5\nmac row=5 cnt=31 clr last\n"
+EXPLICIT = ("setm k_beats, 8\nwrx cnt=7\nact grp=2 row=9\nmode cnt=1\nact row=5\nact grp=1 row=5\nmac row=5 cnt=31 clr last\n"
             "pre\npre grp=1\nref\nact grp=1 row=5\nmac grp=1 row=5 cnt=31 aidx=8 clr last\npre grp=1\nref grp=1\nmode\n"
             "mac row=5 cnt=31 aidx=8 last\npre\nrdacc cnt=15\neoc")
 MISUSED = {
@@ -144,7 +144,7 @@ def test_rows_by_command():
     bench.x(halves(rng, 8, 2, 8))
     bench.list(EXPLICIT, 16)
     for text in MISUSED:
-        bench.list(f"setm k_bursts, 1\nmode cnt=1\n{text}\neoc")
+        bench.list(f"setm k_beats, 2\nmode cnt=1\n{text}\neoc")
     (found, golden, error, *_), *misused = bench.run(stall=0.0, seed=8)
     assert error is PimErrorCause.NONE
     np.testing.assert_array_equal(found[:, :, 0], golden[:, :, 0])
@@ -166,7 +166,7 @@ def test_bursts_of_two_bank_groups_in_turn():
     for grp in range(2):
         bench.weights(grp, 5, halves(rng, 16, 64))
     bench.x(halves(rng, 4, 1, 16))
-    bench.list("setm k_bursts, 4\nwrx cnt=3\nmac row=5 cnt=63 clr last\nmac grp=1 row=5 cnt=63 aidx=16 clr last\n"
+    bench.list("setm k_beats, 4\nwrx cnt=3\nmac row=5 cnt=63 clr last\nmac grp=1 row=5 cnt=63 aidx=16 clr last\n"
                "wrcp grp=1 row=7 col=5 cnt=2\nrdcp grp=1 row=7 col=6 cnt=1 xidx=4\nmac grp=1 row=7 col=4 cnt=3 clr last xidx=2\n"
                "rdacc cnt=31\neoc", 32)
     ((found, golden, error, *_),) = bench.run(stall=0.0, seed=9)
@@ -181,7 +181,7 @@ def test_bursts_of_two_bank_groups_in_turn():
 
 def random_list(rng, bench):
     """Add a list of products, loads and reads in any order, and what it takes from the host."""
-    text, results = "setm k_bursts, 2\nwracc cnt=15\nwrx cnt=15\n", 10
+    text, results = "setm k_beats, 4\nwracc cnt=15\nwrx cnt=15\n", 10
     bench.bias(halves(rng, 16, 2, 8))
     bench.x(halves(rng, 16, 2, 8))
     for _ in range(8):
@@ -198,11 +198,11 @@ def random_list(rng, bench):
                 text += f"wracc aidx={a}\n"
                 bench.bias(halves(rng, 1, 2, 8))
             case 3:
-                text += f"mac xidx={x} cnt={2 * int(rng.integers(1, 4)) - 1} {place}\n"
+                text += f"setm k_beats, {rng.integers(1, 7)}\nmac xidx={x} cnt={2 * int(rng.integers(1, 4)) - 1} {place}\n"
             case 4:
                 text += f"{rng.choice(['ewmul', 'ewadd'])} xidx={x} cnt={int(rng.integers(0, 4))} row={row} grp={grp}\n"
             case _:
-                text += f"mac mode=bcast xidx={8 * x + 3} cnt=5 {place}\n"
+                text += f"setm k_beats, {rng.choice([1, 2, 3, 4, 6])}\nmac mode=bcast xidx={8 * x + 3} cnt=5 {place}\n"
     bench.list(text + "rdacc cnt=9\neoc", results)
 
 
@@ -234,7 +234,7 @@ def check(outcomes):
 def test_lists_leave_what_the_golden_machine_leaves_and_errors_stop_them():
     bench = bench_of(dcs=True, lists=2, seed=1)
     for text in REFUSED:
-        bench.list(f"setm k_bursts, 1\n{text}")
+        bench.list(f"setm k_beats, 2\n{text}")
     random_list(np.random.default_rng(2), bench)
     outcomes = bench.run(stall=0.1, seed=1)
     check([outcome for outcome in outcomes if len(outcome[0])])

@@ -15,13 +15,13 @@ CONFIG = dataclasses.replace(SMALL, sm_lanes=1)
 PLAN = HeadPlan(config=CONFIG, head=1, head_dim=16, group=2, max_tokens=200)
 APPENDED = 3
 TOKENS = (21 + APPENDED, 8)
-COPIES = ("setm k_bursts, 1\nwrx cnt=3\nwrcp grp=3 row=60 col=4 cnt=1\nrdcp grp=3 row=60 col=4 cnt=1 xidx=6\n"
+COPIES = ("setm k_beats, 2\nwrx cnt=3\nwrcp grp=3 row=60 col=4 cnt=1\nrdcp grp=3 row=60 col=4 cnt=1 xidx=6\n"
           "mac grp=3 row=60 col=4 cnt=1 xidx=6 aidx=4 clr last\nrdacc aidx=4 cnt=1\neoc")
 REFUSED = {
     "sfo aidx=1 value=65": "TOKENS_RANGE", "sfm aidx=1 value=65": "TOKENS_RANGE",
     "mvs xidx=4": "HEAD_RANGE", "kvap": "HEAD_RANGE",
     "setm head_dim, 16\nkvap": "TOKENS_RANGE", "setm head_dim, 16\nsetm max_tokens, 9\nseth k_row, 0, 64\nkvap": "ROW_RANGE",
-    "sfo aidx=1 value=1": "HEAD_RANGE", "setm k_bursts, 257\nmac": "HEAD_RANGE", "setm operands, 4\nmac": "ILLEGAL_COMMAND",
+    "sfo aidx=1 value=1": "HEAD_RANGE", "setm k_beats, 513\nmac": "HEAD_RANGE", "setm operands, 4\nmac": "ILLEGAL_COMMAND",
     "wrcp col=31 cnt=1": "COLUMN_RANGE", "setm head_dim, 16\nseth output, 1, 15\nmrg aidx=1 xidx=1": "OBUF_RANGE",
 }
 
@@ -108,7 +108,7 @@ def test_tokens_are_appended_and_attended_to_as_the_golden_attention_does():
         words += append_token(PLAN)
     # What is appended is read back at once, by the product with a row of X.
     bench.x(slices(halves(rng, 2, 16)))
-    bench.list([*words, *assemble("setm k_bursts, 1\nwrx cnt=1 xidx=4\nmac col=20 cnt=3 xidx=4 aidx=20 clr last\n"
+    bench.list([*words, *assemble("setm k_beats, 2\nwrx cnt=1 xidx=4\nmac col=20 cnt=3 xidx=4 aidx=20 clr last\n"
                                   "rdacc aidx=20 cnt=3"), command(PimOpcode.EOC)], 4)
     queries = [halves(rng, 2, 16) for _ in TOKENS]
     for tokens, q in zip(TOKENS, queries, strict=True):
@@ -118,7 +118,7 @@ def test_tokens_are_appended_and_attended_to_as_the_golden_attention_does():
     bench.x(halves(rng, 4, 2, 8))
     bench.list(COPIES, 2)
     for text in REFUSED:
-        bench.list(f"setm k_bursts, 1\n{text}\neoc")
+        bench.list(f"setm k_beats, 2\n{text}\neoc")
     outcomes = bench.run(stall=0.1, seed=1)
     for found, golden, error, *_ in outcomes[:4]:
         assert error is PimErrorCause.NONE

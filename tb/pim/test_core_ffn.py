@@ -14,7 +14,7 @@ from sw.golden.pim.moe import Expert, expert_output
 from tb.pim.test_core import SMALL, Bench, halves
 from tb.pim.test_core_attention import slices
 
-FFN = ("setm k_bursts, 1\nwrx cnt=1\nmac row=1 cnt=15 clr last\nmac row=2 cnt=15 aidx=16 clr last\n"
+FFN = ("setm k_beats, 2\nwrx cnt=1\nmac row=1 cnt=15 clr last\nmac row=2 cnt=15 aidx=16 clr last\n"
        "af mode=3 cnt=15 xidx=2 clr\nmac row=3 cnt=15 xidx=2 clr last\nrdacc cnt=15\neoc")
 # Entries become slices; then each element of those, times one, an entry of its own.
 SHOWN = "".join(f"modi 0, xidx, 1\nmodi 0, aidx, 2\nloop 8, 1\nmac mode=bcast row=4 xidx={8 * s} clr last\nrdacc cnt=14\n"
@@ -50,7 +50,7 @@ def test_every_function_of_every_kind_of_number():
         entries[4:11, :, 0] = rng.permutation(SPECIAL)[:7, None]
         bench.bias(entries)
         cnt = 8 if gather else 1                        # nine entries are a slice, and one element of the next
-        bench.list(f"setm k_bursts, 1\nwracc cnt=31\naf mode={mode} cnt={cnt} aidx={2 if gather else 0} {gather}\n{SHOWN}eoc", 30)
+        bench.list(f"setm k_beats, 2\nwracc cnt=31\naf mode={mode} cnt={cnt} aidx={2 if gather else 0} {gather}\n{SHOWN}eoc", 30)
     for found, golden, error, *_ in bench.run(stall=0.0, seed=2):
         assert error is PimErrorCause.NONE
         np.testing.assert_array_equal(found[::2], golden[::2])
@@ -66,12 +66,12 @@ def test_lanes_one_by_one_with_every_kind_of_number():
     bench.weights(1, 2, np.stack([special, rng.permutation(special), halves(rng, 16)]))
     for command in ("ewmul", "ewadd"):
         bench.x(slices(np.stack([x[0], rng.permutation(special)])))
-        bench.list(f"setm k_bursts, 1\nwrx cnt=1\n{command} row=2 grp=1\n{SHOWN}eoc", 30)
+        bench.list(f"setm k_beats, 2\nwrx cnt=1\n{command} row=2 grp=1\n{SHOWN}eoc", 30)
         # Three times in a row what the one before has left; slices behind are written meanwhile.
         bench.x(slices(x))
         bench.x(slices(halves(rng, 2, 16)))
         again = f"{command} row=2 grp=1 col=2\n" * 3
-        bench.list(f"setm k_bursts, 1\nwrx cnt=1\n{again}wrx cnt=1 xidx=4\n{SHOWN}eoc", 30)
+        bench.list(f"setm k_beats, 2\nwrx cnt=1\n{again}wrx cnt=1 xidx=4\n{SHOWN}eoc", 30)
     for found, golden, error, *_ in bench.run(stall=0.0, seed=2):
         assert error is PimErrorCause.NONE
         np.testing.assert_array_equal(found[::2], golden[::2])

@@ -149,16 +149,16 @@ def test_footprints_are_what_the_model_says(name):
                 fields = {field: int(rng.integers(0, limits.get(field, 2))) for field in info.fields}
                 if opcode is PimOpcode.AF:
                     fields["mode"] = int(rng.integers(0, 4))
-                cases.append((opcode, fields, int(rng.integers(1, 9)), int(rng.integers(1, 5)), int(rng.integers(0, 50))))
+                cases.append((opcode, fields, int(rng.integers(1, 17)), int(rng.integers(1, 5)), int(rng.integers(0, 50))))
 
     async def bench(ctx):
-        for opcode, fields, k_bursts, head_slices, output in cases:
+        for opcode, fields, k_beats, head_slices, output in cases:
             settings = Settings()
-            settings.registers[2], settings.registers[3] = k_bursts, head_slices * config.lanes
+            settings.registers[2], settings.registers[3] = k_beats, head_slices * config.lanes
             settings.heads[fields.get("aidx", 0)] = {"output": output}
             work = work_of(config, Command(0, opcode, fields, 0), settings)
             ctx.set(Value.cast(dut.i), command(opcode, **fields))
-            ctx.set(dut.k_bursts, k_bursts)
+            ctx.set(dut.k_beats, k_beats)
             ctx.set(dut.head_slices, head_slices)
             ctx.set(dut.output, output)
             assert ctx.get(dut.compute) == (work.queue is Queue.COMPUTE)
@@ -173,13 +173,13 @@ def test_footprints_are_what_the_model_says(name):
             if opcode is PimOpcode.MRG:
                 continue
             writes, reads = set(work.writes), set(work.reads) - set(work.writes)
-            assert writes <= found[1], (opcode, fields, k_bursts)
-            assert reads <= found[0], (opcode, fields, k_bursts)
-            if opcode is not PimOpcode.MAC or k_bursts & (k_bursts - 1) == 0:
+            assert writes <= found[1], (opcode, fields, k_beats)
+            assert reads <= found[0], (opcode, fields, k_beats)
+            if opcode is not PimOpcode.MAC or k_beats & (k_beats - 1) == 0:
                 assert writes == found[1]
                 assert reads == found[0]
 
     simulator = Simulator(dut)
     simulator.add_testbench(bench)
     simulator.run()
-    assert ENTRY_WIDTH >= 10
+    assert ENTRY_WIDTH >= 12

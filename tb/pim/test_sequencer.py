@@ -19,7 +19,7 @@ QUEUED = tuple(opcode for opcode, info in OPCODES.items() if info.queue is not Q
 
 
 def run(words, *, opcodes=QUEUED, stall=0.0, seed=0, refuse=None, deadline=20_000):
-    """Return what is given out (word, K_BURSTS, HEAD_DIM, SCALE, whether `hold`), heads' settings, error and index."""
+    """Return what is given out (word, K_BEATS, HEAD_DIM, SCALE, whether `hold`), heads' settings, error and index."""
     dut = PimSequencer(commands=COMMANDS, heads=4, opcodes=opcodes)
     rng = random.Random(seed)
     issued, heads = [], []
@@ -53,7 +53,7 @@ def run(words, *, opcodes=QUEUED, stall=0.0, seed=0, refuse=None, deadline=20_00
                 wanted = decode(ctx.get(Value.cast(dut.o.payload.command)))
                 ctx.set(dut.refuse, wanted is not None and wanted[0] is refuse)
                 ctx.set(dut.refuse_cause, PimErrorCause.ROW_RANGE)
-            sampled = await ctx.tick().sample(dut.o.valid, Value.cast(dut.o.p.command), dut.o.p.k_bursts, dut.o.p.head_dim,
+            sampled = await ctx.tick().sample(dut.o.valid, Value.cast(dut.o.p.command), dut.o.p.k_beats, dut.o.p.head_dim,
                                               dut.o.p.scale, dut.hold, dut.head.valid, dut.head.head, dut.head.setting,
                                               dut.head.value)
             _, _, valid, word, *settings, hold, head_valid, head, setting, value = sampled
@@ -83,8 +83,8 @@ def expected(words):
             if one.opcode is PimOpcode.SETH:
                 heads.append((one.fields["aidx"], one.fields["grp"], one.fields["value"]))
             if one.opcode in QUEUED:
-                k_bursts, head_dim = settings.of(PimRegister.K_BURSTS), settings.of(PimRegister.HEAD_DIM)
-                issued.append((command(one.opcode, **one.fields), k_bursts if k_bursts < 1 << 8 else 0,
+                k_beats, head_dim = settings.of(PimRegister.K_BEATS), settings.of(PimRegister.HEAD_DIM)
+                issued.append((command(one.opcode, **one.fields), k_beats if k_beats < 1 << 10 else 0,
                                head_dim if head_dim < 1 << 16 else 0, settings.of(PimRegister.SCALE)))
     except CommandError as problem:
         return issued, heads, problem.cause, problem.index

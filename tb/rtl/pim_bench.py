@@ -89,8 +89,8 @@ class TB:
         bursts = CONFIG.dram.columns
         for row in range(ROWS):
             await self.job(row={"set": row % 2, "row": row // 2, "column": 0, "bursts": bursts - 1, "write": 0},
-                           mac={"bursts": bursts - 1, "period": bursts // PER_ROW - 1, "entry": row * PER_ROW, "clr": 1,
-                                "last": 1})
+                           mac={"bursts": bursts - 1, "period": bursts * CONFIG.beats // PER_ROW - 1, "entry": row * PER_ROW,
+                                "clr": 1, "last": 1})
         while not int(self.dut.idle.value):
             await FallingEdge(self.dut.clk)
         expected = weights.astype(np.int64) @ x.T.astype(np.int64)

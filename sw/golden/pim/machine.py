@@ -154,23 +154,23 @@ class PimMachine:
                 self._append(fields, settings)
 
     def _mac(self, fields: dict[str, int], settings: Settings) -> None:
-        period, beats, lanes = settings.of(PimRegister.K_BURSTS), self.config.beats, self.config.lanes
+        period, lanes = settings.of(PimRegister.K_BEATS), self.config.lanes
         bursts = self.read_row(fields["grp"], fields["row"])[fields["col"]:fields["col"] + fields["cnt"] + 1]
         tree = fields["mode"] == MacMode.TREE
         touched: dict[int, None] = {}
-        for j, burst in enumerate(bursts):
-            for beat, weights in enumerate(burst.reshape(beats, lanes)):
-                if tree:
-                    entry = fields["aidx"] + j // period
-                    part = self.xbuf[fields["xidx"] + j % period * beats + beat]
-                else:
-                    entry = fields["aidx"] + j % period * beats + beat
-                    element = fields["xidx"] + j // period
-                    part = self.xbuf[element // lanes, :, element % lanes, None]
-                restart = entry not in touched and (bool(fields["clr"]) or j >= period)
-                touched[entry] = None
-                self._accumulators.add(entry, weights * part, tree=tree, restart=restart, replaces=bool(fields["clr"]))
-            if tree and j % period == period - 1 and j < len(bursts) - 1:
+        beats = bursts.reshape(-1, lanes)
+        for j, weights in enumerate(beats):
+            if tree:
+                entry = fields["aidx"] + j // period
+                part = self.xbuf[fields["xidx"] + j % period]
+            else:
+                entry = fields["aidx"] + j % period
+                element = fields["xidx"] + j // period
+                part = self.xbuf[element // lanes, :, element % lanes, None]
+            restart = entry not in touched and (bool(fields["clr"]) or j >= period)
+            touched[entry] = None
+            self._accumulators.add(entry, weights * part, tree=tree, restart=restart, replaces=bool(fields["clr"]))
+            if tree and j % period == period - 1 and j < len(beats) - 1:
                 self._accumulators.close(entry)
         if fields["last"]:
             for open_entry in list(touched)[-1:] if tree else touched:

@@ -119,7 +119,7 @@ def test_a_difference_is_noticed(device):
 def test_rows_that_differ_are_noticed(device):
     session = CheckedPimSession(device.open(), GoldenPimDevice(CONFIG, CHANNELS))
     region = PimRegion(name="copied", channel=0, addr=0, size=CONFIG.row_bytes, role="scratch")
-    words = assemble("setm k_bursts, 1\nwrx cnt=1\nwrcp cnt=0\neoc")
+    words = assemble("setm k_beats, 2\nwrx cnt=1\nwrcp cnt=0\neoc")
     program = PimProgram(name="copy", config_digest=CONFIG.digest(), lists=(words, words[-1:]), regions=(region,),
                          inputs=(PimStream(name="x", channel=0, kind="x", count=2),))
     session.run(program, None, {"x": np.ones((2, CONFIG.rows_x, CONFIG.lanes), np.float32)})
@@ -130,7 +130,7 @@ def test_rows_that_differ_are_noticed(device):
 
 @pytest.mark.xdist_group("pim-tiny")
 def test_a_list_that_hardware_stops_names_program_channel_and_command(device, monkeypatch):
-    words = assemble("setm k_bursts, 1\nwrx\nmac row=64 cnt=0 clr last\neoc")
+    words = assemble("setm k_beats, 2\nwrx\nmac row=64 cnt=0 clr last\neoc")
     program = PimProgram(name="far", config_digest=CONFIG.digest(), lists=(np.zeros(0, np.uint64), words),
                          inputs=(PimStream(name="x", channel=1, kind="x", count=1),))
     inputs = {"x": np.zeros((1, CONFIG.rows_x, CONFIG.lanes), np.float32)}

@@ -54,7 +54,7 @@ def random_list(pair):
     def send(kind, count):
         host.extend((kind, values) for values in halves(rng, count, *shape))
 
-    text = "setm k_bursts, 2\nwracc cnt=7\nwrx cnt=7\n"
+    text = "setm k_beats, 4\nwracc cnt=7\nwrx cnt=7\n"
     send(np.float32, 8)
     send(np.float16, 8)
     for _ in range(60):
@@ -105,7 +105,7 @@ def test_attention_is_what_the_golden_machine_computes(tokens):
 def test_an_error_stops_a_list_and_the_next_one_runs():
     session = SIM.open()
     with pytest.raises(PimListError, match=r"^the list stopped at word 1: ROW_RANGE$") as caught:
-        session.run(assemble("setm k_bursts, 1\nmac grp=1 row=64\neoc"))
+        session.run(assemble("setm k_beats, 2\nmac grp=1 row=64\neoc"))
     assert (caught.value.cause, caught.value.index) == (PimErrorCause.ROW_RANGE, 1)
     assert session.run(assemble("wracc\nrdacc\neoc"), SIM.host_words(np.ones((1, 2, 16), np.float32))).cycles > 5
 
@@ -147,7 +147,7 @@ def test_a_broken_rule_of_the_dram_ends_a_run_by_name(monkeypatch):
     """The DRAM of the model wants more time from ACT to MAC than the one that the RTL was made for."""
     slower = dataclasses.replace(CONFIG.dram, rcd_mac=CONFIG.dram.rcd_mac + 3)
     monkeypatch.setattr(type(CONFIG), "dram", property(lambda self: slower))
-    words = assemble("setm k_bursts, 1\nmac cnt=31 clr last\neoc")
+    words = assemble("setm k_beats, 2\nmac cnt=31 clr last\neoc")
     strict, permissive = SIM.open(), SIM.open(strict=False)
     with pytest.raises(DramViolation, match=r"^RCDMAC: MAC at \d+: \d+ clocks after ACTM in the bank, at least 22 \(bank 0\)$"):
         strict.run(words)
@@ -156,7 +156,7 @@ def test_a_broken_rule_of_the_dram_ends_a_run_by_name(monkeypatch):
 
 
 def test_refreshes_come_in_time_and_their_absence_is_found_out(monkeypatch):
-    loop = assemble("setm k_bursts, 1\nsetm r7, 3000\nloop r7, 1\nmac cnt=31 clr last\neoc")
+    loop = assemble("setm k_beats, 2\nsetm r7, 3000\nloop r7, 1\nmac cnt=31 clr last\neoc")
     session = SIM.open()
     run = session.run(loop)
     assert run.dram[DramCommand.REF] > 2 * 16

@@ -7,7 +7,7 @@ from hw.pim.isa import COMMAND_FIELDS, MODIFIABLE, OPCODES, SETTINGS, PimOpcode,
 from sw.pim.assembler import PimAssemblyError, assemble, command, decode, disassemble
 
 EXAMPLE = """\
-setm k_bursts, 2
+setm k_beats, 4
 seth tokens, 3, 4096 tag=5
 modi 1, row, -1
 loop r7 + 4, 2
@@ -86,7 +86,7 @@ def test_comments_and_blank_lines_are_nothing():
     ("mac row", "line 1: field must be written as NAME=NUMBER, not 'row'"),
     ("mac row=1 row=2", "line 1: field row must be given once, not again in 'row=1 row=2'"),
     ("mac row=x", "line 1: number must be decimal or 0x…, not 'x'"),
-    ("setm k_bursts", "line 1: command must be written as setm REGISTER, VALUE, not with operands 'k_bursts'"),
+    ("setm k_beats", "line 1: command must be written as setm REGISTER, VALUE, not with operands 'k_beats'"),
     ("setm r99, 1", r"line 1: register must be one of zero, .*, not 'r99'"),
     ("seth size, 0, 1", "line 1: setting must be one of k_row, v_row, tokens, output, not 'size'"),
     ("modi 0, tag, 1", "line 1: field must be one of row, col, xidx, aidx, cnt, grp, not 'tag'"),

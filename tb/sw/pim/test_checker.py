@@ -12,7 +12,7 @@ from sw.pim.checker import check
 from sw.pim.expand import CommandError
 
 TINY = PIM_PRESETS["pim-tiny"]
-HEADER = "setm k_bursts, 1\nsetm head_dim, 32\nsetm max_tokens, 2\n"
+HEADER = "setm k_beats, 2\nsetm head_dim, 32\nsetm max_tokens, 2\n"
 
 
 def test_a_sound_list_is_reported():
@@ -60,7 +60,7 @@ def test_what_holds_no_row_may_take_longer_than_a_refresh_interval():
     ("sfo aidx=4 value=1", "HEAD_RANGE", "head must be below 4, not 4"),
     ("mrg aidx=1 xidx=9", "HEAD_RANGE", "head must be below 4, not 9"),
     ("setm group, 3", "HEAD_RANGE", "GROUP must be between 1 and 2, not 3"),
-    ("setm k_bursts, 0", "HEAD_RANGE", "K_BURSTS must be between 1 and 128, not 0"),
+    ("setm k_beats, 513", "HEAD_RANGE", "K_BEATS must be between 1 and 512, not 513"),
     ("setm operands, 1", "HEAD_RANGE", "OPERANDS must be between 0 and 0, not 1"),
     ("setm max_tokens, 600000", "TOKENS_RANGE", "MAX_TOKENS must be between 0 and 524288, not 600000"),
     ("setm head_dim, 65", "HEAD_RANGE", "HEAD_DIM must be between 1 and 64, not 65"),
@@ -124,7 +124,7 @@ def test_a_list_that_runs_too_long_is_refused():
     ("wrx cnt=1\nmac clr last\nmvs xidx=1\nmvs xidx=2\nsfo aidx=2 value=1", ["scores of head 1 wait, others come"]),
 ])
 def test_hazards_are_named(text, hazards):
-    report = check(TINY, assemble(f"setm k_bursts, 1\n{text}\neoc"))
+    report = check(TINY, assemble(f"setm k_beats, 2\n{text}\neoc"))
     assert [said for _, said in report.hazards] == hazards
 
 

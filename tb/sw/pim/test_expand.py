@@ -48,8 +48,8 @@ def test_growth_may_be_negative_and_of_a_loop_itself():
 
 def test_settings_follow_the_list():
     settings = Settings()
-    seen = [(settings.of(PimRegister.K_BURSTS), settings.heads.get(3, {}).get("tokens"))
-            for _ in expand(assemble("setm k_bursts, 2\nseth tokens, 3, 17\nsetm zero, 9\nsetm k_bursts, 4\neoc"), settings)]
+    seen = [(settings.of(PimRegister.K_BEATS), settings.heads.get(3, {}).get("tokens"))
+            for _ in expand(assemble("setm k_beats, 2\nseth tokens, 3, 17\nsetm zero, 9\nsetm k_beats, 4\neoc"), settings)]
     assert seen == [(2, None), (2, 17), (2, 17), (4, 17), (4, 17)]
     assert settings.of(PimRegister.ZERO) == 0
 

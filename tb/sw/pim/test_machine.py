@@ -47,7 +47,7 @@ def test_a_tree_product_over_two_tiles_of_k():
         machine.write_row(half, 5, w[:, 64 * half:64 * half + 64])
     machine.host_in.extend(slices(x))
     macs = "mac row=5 cnt=15 clr last\nmac row=5 grp=1 cnt=15 xidx=4 last\n"
-    machine.run(assemble(f"setm k_bursts, 2\nwrx cnt=7\n{macs}rdacc cnt=7\neoc"))
+    machine.run(assemble(f"setm k_beats, 4\nwrx cnt=7\n{macs}rdacc cnt=7\neoc"))
     halves_of_k = [tree_product(w[:, part], x[:, part], lanes=TINY.lanes, slots=TINY.n_acc_slots)
                    for part in (slice(0, 64), slice(64, 128))]
     np.testing.assert_array_equal(np.array(machine.host_out)[:, :, 0], halves_of_k[0] + halves_of_k[1])
@@ -60,10 +60,21 @@ def test_a_product_goes_on_in_the_next_command():
     machine.write_row(1, 0, w[2:, 64:])
     machine.host_in.extend(slices(x))
     # Three outputs of two bursts; the last of them goes on with two more.
-    machine.run(assemble("setm k_bursts, 2\nwrx cnt=7\nmac cnt=5 clr\nmac grp=1 cnt=1 xidx=4 aidx=2 last\nrdacc cnt=2\neoc"))
+    machine.run(assemble("setm k_beats, 4\nwrx cnt=7\nmac cnt=5 clr\nmac grp=1 cnt=1 xidx=4 aidx=2 last\nrdacc cnt=2\neoc"))
     expected = tree_product(w[:, :64], x[:, :64], lanes=TINY.lanes, slots=TINY.n_acc_slots)
     expected[2] = tree_product(w[2:], x, lanes=TINY.lanes, slots=TINY.n_acc_slots)
     np.testing.assert_array_equal(np.array(machine.host_out)[:, :, 0], expected)
+
+
+def test_outputs_and_elements_of_half_a_burst():
+    rng = np.random.default_rng(12)
+    machine, w, x = PimMachine(TINY), halves(rng, 9, 16), halves(rng, 2, 16)
+    machine.write_row(0, 0, w)
+    machine.host_in.extend(slices(x))
+    machine.run(assemble("setm k_beats, 1\nwrx\nmac cnt=3 clr last\nmac mode=bcast cnt=3 xidx=2 clr last\nrdacc cnt=7\neoc"))
+    expected = tree_product(w[:8], x, lanes=TINY.lanes, slots=TINY.n_acc_slots)
+    np.testing.assert_array_equal(np.array(machine.host_out)[1:, :, 0], expected[1:])
+    np.testing.assert_array_equal(machine.host_out[0], bcast_product(w[:8], x[:, 2:10], slots=TINY.n_acc_slots))
 
 
 def test_a_bcast_product_onto_a_bias():
@@ -71,7 +82,7 @@ def test_a_bcast_product_onto_a_bias():
     machine, w, x, bias = PimMachine(TINY), halves(rng, 10, 32), halves(rng, 2, 16), halves(rng, 2, 32)
     machine.write_row(0, 0, w)
     machine.host_in.extend([*slices(x), *slices(bias)])
-    machine.run(assemble("setm k_bursts, 1\nwrx xidx=3\nwracc cnt=1\nmac mode=bcast cnt=9 xidx=48 last\nrdacc cnt=1\neoc"))
+    machine.run(assemble("setm k_beats, 2\nwrx xidx=3\nwracc cnt=1\nmac mode=bcast cnt=9 xidx=48 last\nrdacc cnt=1\neoc"))
     np.testing.assert_array_equal(rows_of(machine.host_out), bias + bcast_product(w, x[:, :10], slots=TINY.n_acc_slots))
 
 
@@ -178,7 +189,7 @@ def test_rows_of_the_upper_sets():
 
 def random_list(rng):
     """Return a list whose commands share few entries."""
-    text = "setm k_bursts, 1\nwracc cnt=7\nwrx cnt=7\n"
+    text = "setm k_beats, 2\nwracc cnt=7\nwrx cnt=7\n"
     for _ in range(30):
         x, a, row = int(rng.integers(0, 5)), int(rng.integers(0, 6)), int(rng.integers(0, 3))
         text += rng.choice([

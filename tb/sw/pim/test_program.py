@@ -26,7 +26,7 @@ from tb.sw.test_program import program as array_program
 TINY = PIM_PRESETS["pim-tiny"]
 ROW = TINY.row_bytes
 LIST = np.array([command(PimOpcode.SETM, aidx=PimRegister.R7, value=1), *assemble(
-    "setm k_bursts, 1\nwrx\nloop r7, 1\nmac grp=1 cnt=3 clr last\nrdacc cnt=3\neoc")], np.uint64)
+    "setm k_beats, 2\nwrx\nloop r7, 1\nmac grp=1 cnt=3 clr last\nrdacc cnt=3\neoc")], np.uint64)
 DATA = np.frombuffer((np.arange(ROW // 2) % 7).astype(np.float16).tobytes(), np.uint8)
 
 

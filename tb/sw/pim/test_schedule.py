@@ -136,7 +136,7 @@ def tiles(count, slices, macs):
     def write(tile):
         return f"wrx xidx={4 * (tile % 2)} cnt={slices - 1}\n"
 
-    text = "setm k_bursts, 1\n" + write(0)
+    text = "setm k_beats, 2\n" + write(0)
     for tile in range(count):
         half = tile % 2
         text += (f"mac row={tile} cnt={macs - 1} xidx={4 * half} aidx={16 * half} clr last\n{write(tile + 1)}"
@@ -152,7 +152,7 @@ def test_gain_of_tiles(count, macs, gain):
 
 
 def test_commands_name_their_entries():
-    header = "setm k_bursts, 2\nsetm head_dim, 32\nseth output, 1, 40\n"
+    header = "setm k_beats, 4\nsetm head_dim, 32\nseth output, 1, 40\n"
     cases = {
         "wrx xidx=3 cnt=1": Work(queue=Queue.IO, writes=(("x", 3), ("x", 4)), cycles=2),
         "rdacc aidx=5": Work(queue=Queue.IO, reads=(("o", 5),), cycles=1),
