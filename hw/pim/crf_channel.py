@@ -13,14 +13,14 @@ from hw.memory.fifo import StreamFIFO
 from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CrfOpcode, Operand, PimMode
 from hw.pim.crf_program import CrfProgram
 from hw.pim.crf_unit import CRF_BURST, CrfUnit, crf_step_layout
-from hw.pim.ports import DramPort
+from hw.pim.ports import DramPort, RowJob
 from hw.pim.row_engine import RowEngine
 from hw.pim.timing import DramTiming
 
 __all__ = ["CrfChannel", "CrfFault", "HostAccess", "crf_access_layout"]
 
 _ROW, _COLUMN = 14, 5
-_CREDITS = 8
+_LOOKAHEAD = 3
 _BANKS = (Operand.EVEN_BANK, Operand.ODD_BANK)
 
 
@@ -56,8 +56,12 @@ class CrfChannel(wiring.Component):
 
     Modes and reserved rows as in `hw.pim.crf`; what a column command does in PIM mode, `CrfProgram` says. Those that have no bank
     to write read one, so that every instruction is a column command of the DRAM too; the row engine opens rows when they are
-    used, keeps the times, and refreshes. A command in PIM mode takes a cycle, and a JUMP behind it one, others two and
-    three; one that writes registers, or a bank from them, waits for the instructions before.
+    used, keeps the times, and refreshes. Commands are taken one a cycle, but those that write a bank; one that writes registers,
+    or a bank from them, waits for the instructions before.
+
+    So with as many `phases` as the interval has clocks, an instruction runs every interval, JUMPs or not (`CrfProgram`). Only one
+    that multiplies what the one before it has added up (`CrfUnit`) comes a cycle later, two if DRAM data of the phase in which
+    that one was read come late.
 
     The host names rows of 14 bits; a refused command does nothing.
 
@@ -68,7 +72,7 @@ class CrfChannel(wiring.Component):
         DRAM clocks from one column command to the next.
     units : int
     phases : int
-        DRAM clocks in a cycle, at most half of the interval, since an instruction takes two cycles.
+        DRAM clocks in a cycle, at most the interval.
 
     Members
     -------
@@ -91,7 +95,7 @@ class CrfChannel(wiring.Component):
     Raises
     ------
     ConfigError
-        If an instruction would not be over before the next one.
+        If a cycle is longer than the interval.
 
     Reference
     ---------
@@ -100,11 +104,16 @@ class CrfChannel(wiring.Component):
     """
 
     def __init__(self, *, timing: DramTiming, interval: int, units: int, phases: int):
-        if not 1 <= phases <= interval // 2:
-            raise ConfigError(f"CrfChannel.phases must be between 1 and {interval // 2}, half of the interval, not {phases!r}")
+        if not 1 <= phases <= interval:
+            raise ConfigError(f"CrfChannel.phases must be between 1 and {interval}, the interval, not {phases!r}")
         self.units = units
         self._access = crf_access_layout(units)
-        self._rows = RowEngine(timing=timing, interval=interval, streams=units, phases=phases, rows=1 << _ROW, credits=_CREDITS)
+        # Bursts on their way: as many cycles as they take, and those in the queues before and behind the DRAM.
+        latency = timing.cl + timing.bl
+        self._in_flight = -(-latency // phases) + _LOOKAHEAD + 3
+        self._last_early = -latency % phases        # data of reads in later phases come a cycle later
+        self._rows = RowEngine(timing=timing, interval=interval, streams=units, phases=phases, rows=1 << _ROW,
+                               credits=self._in_flight, lookahead=_LOOKAHEAD)
         super().__init__({
             "i": In(stream.Signature(self._access)), "rvalid": Out(1), "rdata": Out(CRF_BURST), "fault": Out(3),
             "refused": Out(1), "mode": Out(2), "idle": Out(1), "executed": Out(1),
@@ -117,9 +126,10 @@ class CrfChannel(wiring.Component):
         m.submodules.rows, m.submodules.program = rows, program = self._rows, CrfProgram()
         wiring.connect(m, rows.dram, wiring.flipped(self.dram))
         asked = data.StructLayout({"host": 1, "last": 1, "unit": len(self.i.p.unit), "step": crf_step_layout()})
-        m.submodules.pending = pending = StreamFIFO(shape=asked, depth=_CREDITS)
+        m.submodules.pending = pending = StreamFIFO(shape=asked, depth=self._in_flight)
         command = Signal(self._access)
         row, opened = Signal(_ROW), Signal()
+        touched = Signal(2)                         # banks, even and odd, that were read or written since then
         m.d.comb += [rows.credit.eq(self.dram.rvalid), pending.o.ready.eq(self.dram.rvalid)]
 
         # Reads come back: to the host, or as the bank's operand of an instruction.
@@ -141,7 +151,7 @@ class CrfChannel(wiring.Component):
                 unit.set.scalars.eq(_among(configured, "srf")), unit.set.odd.eq(_among(configured, "grf_b")),
                 unit.set.at.eq(configured[:3]),
             ]
-        waiting = Signal(range(_CREDITS + 2))
+        waiting = Signal(range(self._in_flight + 2))
         m.d.sync += waiting.eq(waiting + (pending.i.valid & pending.i.ready) - self.dram.rvalid)
         quiet = (waiting == 0) & ~starts & ~units[0].busy
 
@@ -164,6 +174,15 @@ class CrfChannel(wiring.Component):
             pending.i.p.step.of_mac.eq(of_mac), configured.eq(command.column),
             write.p.data.eq(command.data.replicate(self.units)), write.p.mask.eq((1 << self.units) - 1),
         ]
+        # An instruction that multiplies the last sum must be two cycles behind: so its job goes out in the cycle after the read.
+        hazard, unread, late = Signal(), Signal(range(_LOOKAHEAD + 2)), Signal()
+        m.d.comb += hazard.eq(self._multiplies_sum(m, instruction, low, of_mac, program.take))
+        m.d.sync += [unread.eq(unread + (pending.i.valid & pending.i.ready) - rows.read),
+                     late.eq(rows.read & (rows.dram.col_phase > self._last_early))]
+        with m.If(job.valid & job.ready & (job.p.kind == RowJob.BURSTS)):
+            m.d.sync += touched.bit_select(command.odd, 1).eq(1)
+        follows = (unread == 0) & ~late
+
         in_pim = self.mode == PimMode.HAB_PIM
         is_write = command.kind == HostAccess.WR
         is_config = is_write & (row == BANK_ROWS["config"])
@@ -190,18 +209,23 @@ class CrfChannel(wiring.Component):
                             refuse(CrfFault.ROW_OPEN)
                         with m.Else():
                             m.d.sync += [opened.eq(1), row.eq(command.row)]
-                            m.next = "rest"
+                            accept()
                     with m.Case(HostAccess.PRE):
                         leaves = opened & (row == BANK_ROWS["exit_hab"])
                         with m.If(leaves & in_pim):
                             refuse(CrfFault.PIM_ON)
                         with m.Else():
-                            m.d.sync += opened.eq(0)
-                            m.next = "rest"
-                            with m.If(leaves):
-                                m.d.sync += self.mode.eq(PimMode.SB)
-                            with m.Elif(opened & (row == BANK_ROWS["enter_hab"]) & (self.mode == PimMode.SB)):
-                                m.d.sync += self.mode.eq(PimMode.HAB)
+                            # The row engine would close it only when it needs another one, which may be later.
+                            m.d.comb += [job.valid.eq(touched.any()), job.p.kind.eq(RowJob.CLOSE), job.p.set.eq(~touched[0])]
+                            with m.If(job.ready):
+                                m.d.sync += touched.eq(Mux(touched[0], touched & 0b10, 0))
+                            with m.If(~touched.any() | (job.ready & ~touched.all())):
+                                m.d.sync += opened.eq(0)
+                                accept()
+                                with m.If(leaves):
+                                    m.d.sync += self.mode.eq(PimMode.SB)
+                                with m.Elif(opened & (row == BANK_ROWS["enter_hab"]) & (self.mode == PimMode.SB)):
+                                    m.d.sync += self.mode.eq(PimMode.HAB)
                     with m.Default():
                         with m.If(~opened):
                             refuse(CrfFault.ROW_CLOSED)
@@ -212,12 +236,16 @@ class CrfChannel(wiring.Component):
                                 refuse(CrfFault.COLUMN)
                             with m.Elif(_among(configured, "crf") & in_pim):
                                 refuse(CrfFault.PIM_ON)
-                            with m.Elif(quiet & ~program.busy):
-                                m.next = "configure"
+                            with m.Elif(quiet & _among(configured, "mode")):
+                                m.next = "mode"
+                            with m.Elif(quiet):
+                                of_program = _among(configured, "crf")
+                                m.d.comb += [sets.eq(~of_program), program.write.valid.eq(of_program)]
+                                accept()
                         with m.Elif(in_pim):
                             with m.If(program.ended):
                                 accept()
-                            with m.Elif(program.busy):
+                            with m.Elif(~program.valid):
                                 m.next = "command"
                             with m.Elif(instruction.opcode == CrfOpcode.EXIT):
                                 m.d.comb += program.take.eq(1)
@@ -230,35 +258,30 @@ class CrfChannel(wiring.Component):
                                     m.next = "move"
                                     with m.If(from_bank):
                                         m.next = "fetch"
-                            with m.Else():
+                            with m.Elif(~hazard | follows):
                                 with m.If(self._issue(m, job, pending)):
                                     m.d.comb += program.take.eq(1)
                                     accept()
                         with m.Elif(is_write):
                             m.next = "store"
                         with m.Else():
-                            m.next = "load"
-            with m.State("configure"):
-                m.next = "rest"
-                with m.If(_among(configured, "mode")):
-                    with m.If(command.data[0]):
-                        m.d.comb += program.start.eq(1)
-                        m.next = "check"
-                    with m.Else():
-                        m.d.comb += clears.eq(command.data[8])
-                        m.d.sync += self.mode.eq(PimMode.HAB)
+                            m.d.comb += pending.i.p.host.eq(1)
+                            with m.If(self._issue(m, job, pending)):
+                                accept()
+            with m.State("mode"):
+                with m.If(command.data[0]):
+                    m.d.comb += program.start.eq(1)
+                    m.next = "check"
                 with m.Else():
-                    m.d.comb += [sets.eq(~_among(configured, "crf")), program.write.valid.eq(_among(configured, "crf"))]
+                    m.d.comb += clears.eq(command.data[8])
+                    m.d.sync += self.mode.eq(PimMode.HAB)
+                    m.next = "rest"
             with m.State("check"):
                 with m.If(program.bad):
                     refuse(CrfFault.PROGRAM)
                 with m.Elif(program.good):
                     m.d.comb += clears.eq(command.data[8])
                     m.d.sync += self.mode.eq(PimMode.HAB_PIM)
-                    m.next = "rest"
-            with m.State("load"):
-                m.d.comb += pending.i.p.host.eq(1)
-                with m.If(self._issue(m, job, pending)):
                     m.next = "rest"
             with m.State("store"):
                 with m.If(self.mode == PimMode.SB):
@@ -284,6 +307,21 @@ class CrfChannel(wiring.Component):
         """Return the operands that may be banks, and whether the instruction has them."""
         two = Cat(instruction.opcode == one for one in (CrfOpcode.ADD, CrfOpcode.MUL, CrfOpcode.MAC, CrfOpcode.MAD)).any()
         return [(C(1), instruction.src0), (two, instruction.src1), (instruction.opcode == CrfOpcode.MOV, instruction.dst)]
+
+    @staticmethod
+    def _multiplies_sum(m: Module, instruction: Any, low: Value, of_mac: Value, take: Value) -> Value:
+        """Return whether an instruction multiplies what the one before it, which was taken last, has added up."""
+        opcode = instruction.opcode
+        is_mac = opcode == CrfOpcode.MAC
+        sums = (opcode == CrfOpcode.ADD) | is_mac | (opcode == CrfOpcode.MAD)
+        factors = (opcode == CrfOpcode.MUL) | is_mac | (opcode == CrfOpcode.MAD)
+        summed, where, at = Signal(), Signal.like(instruction.dst), Signal.like(low)
+        with m.If(take):
+            m.d.sync += [summed.eq(sums), where.eq(instruction.dst),
+                         at.eq(Mux(instruction.auto, Mux(is_mac, of_mac, low), instruction.dst_index[:3]))]
+        return summed & factors & Cat(
+            (operand == where) & (Mux(instruction.auto, low, index[:3]) == at)
+            for operand, index in ((instruction.src0, instruction.src0_index), (instruction.src1, instruction.src1_index))).any()
 
     @staticmethod
     def _issue(m: Module, job: Any, pending: Any) -> Value:

@@ -1,4 +1,4 @@
-"""Program store of HBM-PIM's units: micro-instructions, their check, and which one the next column command runs."""
+"""Program store of HBM-PIM's units: micro-instructions, their check, and those that the next column commands run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,10 +39,12 @@ def _layout(fields: Sequence[Field]) -> data.StructLayout:
 
 
 class CrfProgram(wiring.Component):
-    """Command register file, its check, and its program counter.
+    """Command register file, its check, and the instructions of the column commands to come.
 
-    A check looks at a word a cycle, up to the first EXIT, and refuses what `sw.pim.crf_assembler.check_program` refuses. A JUMP
-    takes no column command, and one cycle here.
+    A check looks at a word a cycle, up to the first EXIT, and refuses what `sw.pim.crf_assembler.check_program` refuses. Then
+    instructions are read ahead of their commands, one a cycle together with a JUMP behind it; two are kept. So a JUMP takes no
+    time of its own; of two that follow each other the second one takes a cycle, unless instructions that run for several commands
+    are before it.
 
     Members
     -------
@@ -55,11 +57,11 @@ class CrfProgram(wiring.Component):
     good : Out(1)
         A pulse: it begins.
     busy : Out(1)
-        Being checked, or on the way over a JUMP.
+        Being checked.
     ended : Out(1)
         None has begun, or EXIT was taken.
-    instruction : Out(`alu_layout`)
-        What the next column command runs; if neither busy nor ended.
+    valid : Out(1), instruction : Out(`alu_layout`)
+        What the next column command runs.
     take : In(1)
         It runs.
     """
@@ -68,7 +70,7 @@ class CrfProgram(wiring.Component):
         super().__init__({
             "write": In(wiring.Signature({"valid": Out(1), "at": Out(ceil_log2(CRF_WORDS // _WORDS)), "data": Out(32 * _WORDS)})),
             "start": In(1), "bad": Out(1), "good": Out(1), "busy": Out(1), "ended": Out(1, init=1),
-            "instruction": Out(alu_layout()), "take": In(1),
+            "valid": Out(1), "instruction": Out(alu_layout()), "take": In(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -77,42 +79,15 @@ class CrfProgram(wiring.Component):
         for index in range(CRF_WORDS):
             with m.If(self.write.valid & (self.write.at == index // _WORDS)):
                 m.d.sync += words[index].eq(self.write.data.word_select(index % _WORDS, 32))
-        number, pc = Signal(range(CRF_WORDS)), Signal(range(CRF_WORDS))
-        left = Signal(11)                                       # further column commands of the instruction
-        # Jumps that a JUMP still has, if it has begun to count.
-        counts = Array(Signal(12, name=f"jumps_{index}") for index in range(CRF_WORDS))
-        counting = Signal(CRF_WORDS)
 
-        checked = Signal(32)
+        number, checked = Signal(range(CRF_WORDS)), Signal(32)
         m.d.comb += checked.eq(words[number])
         at_fault = self._fault(m, checked, number)
-        current = data.View(alu_layout(), words[pc])
-        jump, nop = data.View(_layout(JUMP_FIELDS), words[pc]), data.View(_layout(NOP_FIELDS), words[pc])
-        jumps_left = Mux(counting.bit_select(pc, 1), counts[pc], jump.count)
-        is_exit, is_nop = current.opcode == CrfOpcode.EXIT, current.opcode == CrfOpcode.NOP
-        m.d.comb += self.instruction.eq(current)
-        more = Mux(is_nop, nop.count, Mux(current.auto, _AUTO - 1, 0))
         with m.FSM(name="program") as machine:
             with m.State("ready"):
+                m.d.sync += number.eq(0)
                 with m.If(self.start):
-                    m.d.sync += number.eq(0)
                     m.next = "check"
-                with m.Elif(self.take & is_exit):
-                    m.d.sync += self.ended.eq(1)
-                with m.Elif(self.take):
-                    with m.If(left == 0):
-                        m.d.sync += left.eq(more)
-                    with m.Else():
-                        m.d.sync += left.eq(left - 1)
-                    with m.If(Mux(left == 0, more == 0, left == 1)):
-                        m.d.sync += pc.eq(pc + 1)
-                        m.next = "jump"
-            with m.State("jump"):
-                with m.If(current.opcode != CrfOpcode.JUMP):
-                    m.next = "ready"
-                with m.Else():
-                    m.d.sync += [counting.bit_select(pc, 1).eq(jumps_left != 0), counts[pc].eq(jumps_left - 1),
-                                 pc.eq(Mux(jumps_left != 0, pc - jump.offset, pc + 1))]
             with m.State("check"):
                 m.d.sync += number.eq(number + 1)
                 with m.If(at_fault | ((number == CRF_WORDS - 1) & (checked[28:] != CrfOpcode.EXIT))):
@@ -120,10 +95,58 @@ class CrfProgram(wiring.Component):
                     m.next = "ready"
                 with m.Elif(checked[28:] == CrfOpcode.EXIT):
                     m.d.comb += self.good.eq(1)
-                    m.d.sync += [pc.eq(0), left.eq(0), counting.eq(0), self.ended.eq(0)]
                     m.next = "ready"
             m.d.comb += self.busy.eq(~machine.ongoing("ready"))
+
+        # What is read ahead: an instruction, and how many column commands run it after the first one.
+        entry = data.StructLayout({"instruction": alu_layout(), "more": 11})
+        read, head, second = Signal(entry), Signal(entry), Signal(entry)
+        second_valid, reading, found = Signal(), Signal(), Signal()
+        left, pop = Signal(11), Signal()
+        m.d.comb += [self.instruction.eq(head.instruction),
+                     pop.eq(self.take & Mux(left == 0, head.more == 0, left == 1))]
+        with m.If(self.take):
+            m.d.sync += left.eq(Mux(left == 0, head.more, left - 1))
+        with m.If(self.take & (head.instruction.opcode == CrfOpcode.EXIT)):
+            m.d.sync += self.ended.eq(1)
+        self._read(m, words, read, found, wants=reading & (~second_valid | pop), restarts=self.good)
+        with m.If(pop | ~self.valid):
+            m.d.sync += [head.eq(Mux(second_valid, second, read)), self.valid.eq(second_valid | found),
+                         second.eq(read), second_valid.eq(second_valid & found)]
+        with m.Elif(found):
+            m.d.sync += [second.eq(read), second_valid.eq(1)]
+        with m.If(found & (read.instruction.opcode == CrfOpcode.EXIT)):
+            m.d.sync += reading.eq(0)
+        with m.If(self.good):
+            m.d.sync += [reading.eq(1), self.valid.eq(0), second_valid.eq(0), left.eq(0), self.ended.eq(0)]
         return m
+
+    @staticmethod
+    def _read(m: Module, words: Array, read: Any, found: Signal, *, wants: Value, restarts: Signal) -> None:
+        """Read a word where one is wanted: an instruction is found, with the JUMP behind it; or it is a JUMP itself."""
+        pc = Signal(range(CRF_WORDS))
+        # Jumps that a JUMP still has, if it has begun to count.
+        counts = Array(Signal(12, name=f"jumps_{index}") for index in range(CRF_WORDS))
+        counting = Signal(CRF_WORDS)
+        here, behind = Signal(alu_layout()), Signal(alu_layout())
+        after, at = Signal(range(CRF_WORDS)), Signal(range(CRF_WORDS))
+        jump = data.View(_layout(JUMP_FIELDS), Signal(32, name="jump"))
+        nop = data.View(_layout(NOP_FIELDS), here.as_value())
+        is_jump = here.opcode == CrfOpcode.JUMP
+        left = Signal(12)
+        m.d.comb += [
+            here.eq(words[pc]), after.eq(pc + 1), behind.eq(words[after]), at.eq(Mux(is_jump, pc, after)),
+            jump.eq(Mux(is_jump, here, behind)), left.eq(Mux(counting.bit_select(at, 1), counts[at], jump.count)),
+            found.eq(wants & ~is_jump), read.instruction.eq(here),
+            read.more.eq(Mux(here.opcode == CrfOpcode.NOP, nop.count, Mux(here.auto, _AUTO - 1, 0))),
+        ]
+        with m.If(restarts):
+            m.d.sync += [pc.eq(0), counting.eq(0)]
+        with m.Elif(wants & (jump.opcode == CrfOpcode.JUMP)):
+            m.d.sync += [counting.bit_select(at, 1).eq(left != 0), counts[at].eq(left - 1),
+                         pc.eq(Mux(left != 0, at - jump.offset, at + 1))]
+        with m.Elif(wants):
+            m.d.sync += pc.eq(after)
 
     @staticmethod
     def _fault(m: Module, word: Value, number: Value) -> Value:

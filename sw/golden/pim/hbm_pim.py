@@ -28,6 +28,18 @@ Halves = npt.NDArray[np.float16]
 class HbmPim:
     """Banks and units of a pseudo-channel; every access is a DRAM command.
 
+    Attributes
+    ----------
+    mode : PimMode
+    row : int or None
+        That is open.
+    done : bool
+        No program has begun, or it has ended.
+    instructions : int
+        That have run, since the beginning.
+    products_of_sums : int
+        Those of them that multiply what the one before has added up: two steps of arithmetic wait for each other.
+
     Raises
     ------
     CrfError
@@ -38,7 +50,7 @@ class HbmPim:
         self.mode = PimMode.SB
         self.row: int | None = None
         self.done = True
-        self.instructions = 0           # that have run
+        self.instructions = self.products_of_sums = 0
         self._grf = {operand: np.zeros((UNITS, GRF_WORDS, LANES), np.float16) for operand in (Operand.GRF_A, Operand.GRF_B)}
         self._srf = {operand: np.zeros((UNITS, GRF_WORDS), np.float16) for operand in (Operand.SRF_M, Operand.SRF_A)}
         self._out = {operand: np.zeros((UNITS, LANES), np.float16) for operand in (Operand.A_OUT, Operand.M_OUT)}
@@ -48,6 +60,7 @@ class HbmPim:
 
     def _restart(self) -> None:
         self._pc, self._left, self._jumps = 0, 0, {}        # type: ignore[var-annotated]
+        self._summed: tuple[Operand, int] | None = None     # where the last instruction has put a sum
 
     # Commands -------------------------------------------------------------------------------------------------
 
@@ -135,7 +148,9 @@ class HbmPim:
         if opcode is CrfOpcode.EXIT:
             self.done = True
             return
-        if opcode is not CrfOpcode.NOP:
+        if opcode is CrfOpcode.NOP:
+            self._summed = None
+        else:
             self._execute(opcode, values, row, column, odd)
         self.instructions += 1
         if not self._left:
@@ -165,6 +180,9 @@ class HbmPim:
         of_mac = row % 2 * 4 + column // GRF_WORDS % 4
         dst_index = (of_mac if opcode is CrfOpcode.MAC else low) if auto else values["dst_index"]
         place = Operand(values["dst"]), dst_index
+        multiplies, adds = opcode in (CrfOpcode.MUL, CrfOpcode.MAC, CrfOpcode.MAD), opcode in (
+            CrfOpcode.ADD, CrfOpcode.MAC, CrfOpcode.MAD)
+        factors = [(Operand(values[name]), low if auto else values[f"{name}_index"]) for name in ("src0", "src1")]
 
         def source(name: str, index: str) -> Halves:
             operand, number = Operand(values[name]), values[index]
@@ -189,6 +207,8 @@ class HbmPim:
                     addend = self._grf[place[0]][:, dst_index] if opcode is CrfOpcode.MAC else source("src2", "src1_index")
                     result = self._out[Operand.A_OUT] = addend + result
         self._put(place, result, row, column, odd)
+        self.products_of_sums += multiplies and self._summed in factors
+        self._summed = place if adds else None
 
     def _same_bank(self, operand: Operand, odd: bool) -> None:
         if (operand is Operand.ODD_BANK) is not odd:
