@@ -18,6 +18,8 @@ KEYWORDS = frozenset("""
     weak1 while wire wor xnor xor
 """.split())
 _SELF = "heddle@self"
+_MOST_BITS = (1 << 16) - 2
+"""Bits that all inputs, or all outputs, of a module can have: Amaranth's netlist numbers them in 16 bits, from 2 on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,6 +247,8 @@ class _Cutter:
                 ports.append((name, signal, signal not in driven))
         if any(0 < driven.get(signal, 0) < self.driven[signal] for _, signal, _ in ports):
             return None        # other bits of it are driven outside, so it cannot be one port
+        if any(sum(len(signal) for _, signal, is_input in ports if is_input == way) > _MOST_BITS for way in (True, False)):
+            return None
         return [(_plain(name), signal, is_input) for name, signal, is_input in (*self.clocking, *ports)]
 
     def _piece(self, fragment: Any, lowered: Any, ports: list[tuple[str, Any, bool]], block: Any, path: tuple[str, ...],

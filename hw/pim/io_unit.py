@@ -130,7 +130,7 @@ class IoUnit(wiring.Component):
             with m.State("send"):
                 m.d.comb += self.host_out.valid.eq(1)
                 with m.If(self.host_out.ready):
-                    m.d.sync += [held.eq(held >> width), at.eq(at + 1)]
+                    m.d.sync += [held.eq(held[width:]), at.eq(at + 1)]
                     with m.If(last_word):
                         next_entry("read")
             m.d.comb += self.busy.eq(~machine.ongoing("rest"))

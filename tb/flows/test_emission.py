@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from amaranth import Elaboratable, Module, ResetInserter, Signal
+from amaranth import C, Cat, Elaboratable, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -90,6 +90,32 @@ class Halves(wiring.Component):
         return m
 
 
+class Differ(wiring.Component):
+    """Compares two words that together have more bits than the inputs of a module can have."""
+
+    def __init__(self) -> None:
+        super().__init__({"a": In(40_000), "b": In(40_000), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.o.eq((self.a ^ self.b).any())
+        return m
+
+
+class Wide(wiring.Component):
+    """Compares a counter with an input, at the far end of wide words."""
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(4), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.count = count = Count(width=4)
+        m.submodules.differ = differ = Differ()
+        m.d.comb += [differ.a.eq(Cat(C(0, 39_996), count.o)), differ.b.eq(Cat(C(0, 39_996), self.i)), self.o.eq(differ.o)]
+        return m
+
+
 def modules(verilog: str) -> dict[str, str]:
     """Return module name → its text, the comment before it included."""
     found = re.findall(r"((?:^//[^\n]*\n)*^module (\w+)\(\n.*?^endmodule)", verilog, re.MULTILINE | re.DOTALL)
@@ -122,6 +148,13 @@ def test_a_signal_driven_from_two_places_stays_whole():
     text = to_verilog(Halves(), "halves")
     assert "nothing" not in text
     assert sorted(re.findall(r"^module (\w+)", text, re.MULTILINE)) == ["half", "halves", "halves_low", "halves_low_inner"]
+
+
+def test_a_block_with_too_many_bits_stays_in_its_parent():
+    design = cut(Wide(), "wide", platform=MemoryPlatform())
+    assert [(piece.kind, [child.name for child in piece.children]) for piece in design.pieces.values()] == [
+        ("Wide", ["count"]), ("Count", [])]
+    assert BlockSim(Wide(), "wide").run({"i": [5] * 8})["o"].tolist() == [1, 1, 1, 1, 1, 0, 1, 1]
 
 
 def test_text_is_plain_to_read():
