@@ -1,6 +1,6 @@
 """Products and attention of one simulated channel of a PIM, held to the golden machine and timed against the cycle laws."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from hw.pim.isa import PimOpcode, PimRegister
 from sw.golden.pim.attention import score_scale
 from sw.golden.pim.machine import PimMachine
 from sw.pim.assembler import command
-from sw.pim.attention_list import HeadPlan, attention, setup
-from sw.pim.cycles import attention_bursts, gemm_cycles, tck_to_cycles
+from sw.pim.attention_list import attention, setup
+from sw.pim.cycles import attention_cycles, gemm_cycles, tck_to_cycles
+from sw.pim.head_plan import HeadPlan
 from sw.pim.plain import PLAIN_TYPES
 
 __all__ = ["PimTiming", "measure_attention", "measure_gemm"]
@@ -136,8 +137,8 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)
 
 
-def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, seed: int = 1) -> PimTiming:
-    """Attend with X query rows to `tokens` tokens of one head; the law counts the bursts of K and V alone.
+def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, heads: int = 1, seed: int = 1) -> PimTiming:
+    """Attend with X query rows to `tokens` tokens of each of some heads; the law is that of K and V alone, refreshes included.
 
     Raises
     ------
@@ -147,14 +148,16 @@ def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, seed: int = 1)
         If a result is not the golden machine's.
     """
     config = sim.config
-    plan = HeadPlan(config=config, head=0, head_dim=head_dim, group=config.rows_x, max_tokens=tokens)
+    each = HeadPlan(config=config, head=0, head_dim=head_dim, group=config.rows_x, max_tokens=tokens)
+    rows = 2 * (each.value_row - each.first_row)
+    plans = [replace(each, head=head, first_row=head * rows) for head in range(heads)]
     pair = _Pair(sim, seed)
-    for first in (plan.first_row, plan.value_row):
-        for row in range(ceil_div(tokens, plan.tokens_a_row)):
-            pair.fill(*pair.machine.place(first, row))
-    words = [*setup(plan, tokens, score_scale(head_dim)), *map(int, attention(plan, tokens))]
-    shape = plan.query_slices, config.rows_x, config.lanes
-    run = pair.run(words, [(np.float32, np.zeros(shape, np.float32)), (PLAIN_TYPES[config.xtype], pair.values(*shape))],
-                   lanes=config.lanes)
-    law = 2 * attention_bursts(config, tokens, head_dim) * config.pim_per_burst
+    for plan in plans:
+        for first in (plan.first_row, plan.value_row):
+            for row in range(ceil_div(tokens, plan.tokens_a_row)):
+                pair.fill(*pair.machine.place(first, row))
+    words = [*setup(plans, tokens, score_scale(head_dim)), *attention(plans, tokens), command(PimOpcode.EOC)]
+    queries = pair.values(heads * each.query_slices, config.rows_x, config.lanes)
+    run = pair.run(words, [(PLAIN_TYPES[config.xtype], queries)], lanes=config.lanes)
+    law = attention_cycles(config, tokens, head_dim, heads=heads)
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)

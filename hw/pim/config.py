@@ -237,7 +237,12 @@ class PimConfig(JsonConfig):
 
     @property
     def wide_entries(self) -> int:
-        """Entries of the output buffer, the first ones, that have words for all lanes: what BCAST accumulates at once."""
+        """Entries of the output buffer, the first ones, that have words for all lanes: the outputs of two heads."""
+        return min(self.obuf_entries, 2 * self.bcast_entries)
+
+    @property
+    def bcast_entries(self) -> int:
+        """Entries that BCAST accumulates at once: the output of a head."""
         return min(self.obuf_entries, max(1, _HEAD_DIM // self.lanes))
 
     @property

@@ -249,6 +249,7 @@ class PimCore(wiring.Component):
             (beyond(EntryKind.X, config.xbuf_entries), PimErrorCause.XBUF_RANGE),
             (beyond(EntryKind.OUTPUT, config.obuf_entries), PimErrorCause.OBUF_RANGE),
             (all_lanes & beyond(EntryKind.OUTPUT, self.wide), PimErrorCause.OBUF_RANGE),
+            (bcast & (footprint.b.last - footprint.b.first >= config.bcast_entries), PimErrorCause.OBUF_RANGE),
         )
         for broken, cause in reversed(rules):
             with m.If(broken):

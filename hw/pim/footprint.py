@@ -13,7 +13,7 @@ from hw.pim.scoreboard import EntryKind, range_layout
 
 __all__ = ["ENTRY_WIDTH", "Footprint", "command_layout"]
 
-ENTRY_WIDTH = 12            # of an entry's number, sums of fields included
+ENTRY_WIDTH = 13            # of an entry's number, sums of fields included
 
 
 def command_layout() -> data.StructLayout:
@@ -24,7 +24,7 @@ def command_layout() -> data.StructLayout:
 class Footprint(wiring.Component):
     """Two ranges of entries that a command of the I/O or the compute queue touches; combinational.
 
-    Ranges are exact where `k_beats` is a power of two, else those of MAC may be longer. A merge touches everything.
+    Ranges are exact where `k_beats` is a power of two, else those of MAC may be longer. A merge of two heads touches everything.
 
     Parameters
     ----------
@@ -93,7 +93,10 @@ class Footprint(wiring.Component):
                 touch(self.a, EntryKind.SOFTMAX, head, single, write=1)
                 touch(self.b, EntryKind.OUTPUT, self.output, self.head_slices, write=1)
             with m.Case(PimOpcode.MRG):
-                m.d.comb += self.a.kind.eq(EntryKind.ALL)
+                touch(self.a, EntryKind.SOFTMAX, head, single, write=1)
+                touch(self.b, EntryKind.OUTPUT, self.output, self.head_slices, write=1)
+                with m.If(i.aidx != i.xidx):
+                    m.d.comb += self.a.kind.eq(EntryKind.ALL)
             with m.Case(PimOpcode.MAC):
                 with m.If(i.mode == MacMode.TREE):
                     touch(self.a, EntryKind.X, i.xidx, inner, write=0)

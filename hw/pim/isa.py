@@ -59,9 +59,9 @@ def _field(name: str, width: int, doc: str) -> Field:
 
 
 COMMAND_FIELDS = (
-    _field("tag", 4, "number that counters and errors show"),
+    _field("tag", 1, "a mark of the host's own"),
     _field("aidx", 8, "entry of the output buffer, or head"),
-    _field("xidx", 9, "slice of the X buffer (BCAST: element)"),
+    _field("xidx", 12, "slice of the X buffer (BCAST: element)"),
     _field("cnt", 7, "bursts − 1"),
     _field("col", 6, "first column of the DRAM row"),
     _field("row", 16, "DRAM row"),
@@ -75,7 +75,7 @@ COMMAND_FIELDS = (
 
 NAMED_SETS = 16
 """Sets of banks that `grp` names; where there are more, rows beyond a set's last are of the set so many further."""
-IMMEDIATE_LOW, IMMEDIATE_WIDTH = 12, 32
+IMMEDIATE_LOW, IMMEDIATE_WIDTH = 9, 32
 """Bits of a setting's value, in the place of xidx, cnt, col and the low part of row."""
 
 

@@ -1,180 +1,173 @@
-"""Command lists of decode attention: append a token, then scores, online softmax and product with V, block by block.
+"""Command lists of decode attention: tokens are appended, then scores, online softmax and product with V, block by block.
 
-A block is as many tokens as the buffers hold twice, at most a row of K. The scores of the next block are computed while this
-one's softmax runs: their entries and slices alternate between two places, so that dynamic scheduling can overlap them.
+Heads go in pairs, as AttAcc has them: while the scores of one are computed, the other is in the softmax, and while its output is
+added up, the first one is. A head that is alone computes the scores of its next block meanwhile. What the two have in the buffers
+is apart, so that dynamic scheduling overlaps it; the lists are in an order that is right without.
+
+Source: Park et al., AttAcc, ASPLOS 2024, section on head-level pipelining. How we differ: blocks with an online softmax, so that
+neither scores nor weights of a whole context need room.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from hw.config import ceil_div
 from hw.errors import ConfigError
-from hw.pim.config import PimConfig
 from hw.pim.isa import HEAD_SETTINGS, MacMode, PimOpcode, PimRegister
 from sw.pim.assembler import command
+from sw.pim.head_plan import HeadPlan
 
-__all__ = ["HeadPlan", "append_token", "attention", "setup"]
+__all__ = ["append_tokens", "attention", "setup"]
 
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeadPlan:
-    """Where one KV head's data lie.
-
-    Attributes
-    ----------
-    config : PimConfig
-    head : int
-        Its number in the softmax unit.
-    head_dim : int
-        Elements; whole bursts of all streams, and a divisor of a row.
-    group : int
-        Query rows.
-    max_tokens : int
-        Tokens for which there is room.
-    first_row : int
-        First DRAM row: K, then V.
+def setup(plans: Sequence[HeadPlan], tokens: int, scale: np.float32) -> list[int]:
+    """Return the settings for heads that have `tokens` tokens each; their plans are alike but for head and rows.
 
     Raises
     ------
     ConfigError
-        If shapes or sizes do not fit.
+        If two heads have the same number.
     """
-
-    config: PimConfig
-    head: int
-    head_dim: int
-    group: int
-    max_tokens: int
-    first_row: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that everything fits."""
-        config = self.config
-        if self.head_dim % config.burst_weights or config.columns % self.bursts:
-            raise ConfigError(f"HeadPlan.head_dim must be a multiple of the {config.burst_weights} weights of a burst, in whole "
-                              f"tokens a row, not {self.head_dim!r}")
-        if not 1 <= self.group <= config.rows_x:
-            raise ConfigError(f"HeadPlan.group must be between 1 and {config.rows_x}, not {self.group!r}")
-        if not 0 <= self.head < config.heads:
-            raise ConfigError(f"HeadPlan.head must be below {config.heads}, not {self.head!r}")
-        room = (config.dram_rows - self.first_row) // 2 * self.sets * self.tokens_a_row
-        if not 1 <= self.max_tokens <= room:
-            raise ConfigError(f"HeadPlan.max_tokens must be between 1 and {room}, what the rows hold, not {self.max_tokens!r}")
-        if self.block < 1:
-            raise ConfigError(f"HeadPlan.head_dim must leave room in both buffers for two blocks, not {self.head_dim!r}")
-
-    @property
-    def bursts(self) -> int:
-        """Bursts of a token's K, and of its V."""
-        return max(1, self.head_dim // self.config.burst_weights)
-
-    @property
-    def tokens_a_row(self) -> int:
-        """Tokens of a DRAM row."""
-        return self.config.columns // self.bursts
-
-    @property
-    def sets(self) -> int:
-        """Sets of banks over which rows go in turn."""
-        return self.config.named_sets
-
-    @property
-    def query_slices(self) -> int:
-        """Slices of the X buffer that hold the queries; also entries of the output."""
-        return self.head_dim // self.config.lanes
-
-    @property
-    def block(self) -> int:
-        """Tokens of a step of the online softmax: a power of two, or all of a row."""
-        config = self.config
-        most = min((config.obuf_entries - self.query_slices) // 2,
-                   (config.xbuf_entries - self.query_slices) // 2 * config.lanes, self.tokens_a_row)
-        return most if most == self.tokens_a_row else (1 << most.bit_length()) // 2 if most > 0 else 0
-
-    @property
-    def weight_slices(self) -> int:
-        """Slices of a block's softmax weights."""
-        return ceil_div(self.block, self.config.lanes)
-
-    @property
-    def value_row(self) -> int:
-        """First DRAM row of V."""
-        return self.first_row + ceil_div(ceil_div(self.max_tokens, self.tokens_a_row), self.sets)
-
-
-_OUTPUT = 0                 # first entry of the output: those that BCAST writes come first in the output buffer
-
-
-def setup(plan: HeadPlan, tokens: int, scale: np.float32) -> list[int]:
-    """Return the settings for a head that has `tokens` tokens."""
-    registers = {PimRegister.K_BEATS: plan.query_slices, PimRegister.HEAD_DIM: plan.head_dim, PimRegister.GROUP: plan.group,
-                 PimRegister.MAX_TOKENS: plan.max_tokens, PimRegister.SCALE: int(np.float32(scale).view(np.uint32))}
-    heads = dict(zip(HEAD_SETTINGS, (plan.first_row, plan.value_row, tokens, _OUTPUT), strict=True))
-    return [*(command(PimOpcode.SETM, aidx=register, value=value) for register, value in registers.items()),
-            *(command(PimOpcode.SETH, grp=HEAD_SETTINGS.index(name), aidx=plan.head, value=value)
-              for name, value in heads.items())]
-
-
-def append_token(plan: HeadPlan) -> list[int]:
-    """Return the commands that take a token's K, then V, from the host and put them behind the others."""
-    words = []
-    for value in (0, 1):
-        words += [command(PimOpcode.WRX, cnt=plan.query_slices - 1), command(PimOpcode.KVAP, aidx=plan.head, clr=value)]
+    first = plans[0]
+    if len({plan.head for plan in plans}) != len(plans):
+        raise ConfigError(f"heads of a list must have numbers of their own, not {[plan.head for plan in plans]!r}")
+    registers = {PimRegister.K_BEATS: first.query_slices, PimRegister.HEAD_DIM: first.head_dim, PimRegister.GROUP: first.group,
+                 PimRegister.MAX_TOKENS: first.max_tokens, PimRegister.SCALE: int(np.float32(scale).view(np.uint32))}
+    words = [command(PimOpcode.SETM, aidx=register, value=value) for register, value in registers.items()]
+    for number, plan in enumerate(plans):
+        settings = plan.first_row, plan.value_row, tokens, _output(plan, number)
+        words += [command(PimOpcode.SETH, grp=which, aidx=plan.head, value=value)
+                  for which, (_, value) in enumerate(zip(HEAD_SETTINGS, settings, strict=True))]
     return words
 
 
-def attention(plan: HeadPlan, tokens: int) -> npt.NDArray[np.uint64]:
-    """Return the commands of attention over `tokens` tokens: queries from the host, output to the host, then EOC.
+def append_tokens(plans: Sequence[HeadPlan]) -> list[int]:
+    """Return the commands that take a token's K, then V, of each head from the host and put them behind the others."""
+    words = []
+    for plan in plans:
+        for value in (0, 1):
+            x = value % plan.places * plan.query_slices
+            words += [command(PimOpcode.WRX, xidx=x, cnt=plan.query_slices - 1),
+                      command(PimOpcode.KVAP, aidx=plan.head, xidx=x, clr=value)]
+    return words
 
-    The settings of `setup` must hold.
+
+def attention(plans: Sequence[HeadPlan], tokens: int, *, divided: bool = True) -> list[int]:
+    """Return the commands of attention over `tokens` tokens of each head, without EOC.
+
+    The host sends the queries of head after head, and gets their outputs in the same order. The settings of `setup` must hold.
+
+    Parameters
+    ----------
+    plans : sequence of HeadPlan
+    tokens : int
+    divided : bool
+        The output is divided by l; else it is not, and an entry follows it whose lanes 0 and 1 are m and l (STS).
 
     Raises
     ------
     ConfigError
         If there are no tokens, or more than there is room for.
     """
-    if not 1 <= tokens <= plan.max_tokens:
-        raise ConfigError(f"tokens must be between 1 and {plan.max_tokens}, not {tokens!r}")
-    blocks = ceil_div(tokens, plan.block)
-    words = [command(PimOpcode.WRACC, aidx=_OUTPUT, cnt=plan.query_slices - 1),
-             command(PimOpcode.WRX, cnt=plan.query_slices - 1), _scores(plan, 0, tokens)]
-    for block in range(blocks):
-        if block + 1 < blocks:
-            words.append(_scores(plan, block + 1, tokens))
-        words += _softmax(plan, block, tokens)
-    return np.array([*words, command(PimOpcode.MRG, aidx=plan.head, xidx=plan.head),
-                     command(PimOpcode.RDACC, aidx=_OUTPUT, cnt=plan.query_slices - 1), command(PimOpcode.EOC)], np.uint64)
+    first = plans[0]
+    if not 1 <= tokens <= first.max_tokens:
+        raise ConfigError(f"tokens must be between 1 and {first.max_tokens}, not {tokens!r}")
+    steps = _Steps(first, tokens)
+    groups = [range(at, min(at + first.places, len(plans))) for at in range(0, len(plans), first.places)]
+    words = [word for number in groups[0] for word in steps.queries(number)]
+    for index, group in enumerate(groups):
+        following = [word for number in (groups[index + 1] if index + 1 < len(groups) else ()) for word in steps.queries(number)]
+        heads = [(number, plans[number]) for number in group]
+        words += _alone(steps, *heads[0], following) if len(heads) == 1 else _together(steps, heads, following)
+        for number, plan in heads:
+            words += _finish(plan, number, divided=divided)
+    return words
 
 
-def _burst_fields(plan: HeadPlan, first_row: int, block: int, tokens: int) -> dict[str, int]:
-    """Return where a block's bursts are, and how many."""
-    row, token = divmod(block * plan.block, plan.tokens_a_row)
-    return {"grp": row % plan.sets, "row": first_row + row // plan.sets, "col": token * plan.bursts,
-            "cnt": _in_block(plan, block, tokens) * plan.bursts - 1}
+def _together(steps: "_Steps", heads: list[tuple[int, HeadPlan]], following: list[int]) -> list[int]:
+    """Return the blocks of two heads: scores of both, then the products with V of both."""
+    words = []
+    for block in range(steps.blocks):
+        for number, plan in heads:
+            words += steps.scores(plan, number, block) + steps.weights(plan, number, block)
+        if block + 1 == steps.blocks:
+            words += following
+        for number, plan in heads:
+            words += steps.context(plan, number, number, block)
+    return words
 
 
-def _in_block(plan: HeadPlan, block: int, tokens: int) -> int:
-    return min(plan.block, tokens - block * plan.block)
+def _alone(steps: "_Steps", number: int, plan: HeadPlan, following: list[int]) -> list[int]:
+    """Return the blocks of a head: the scores of the next one stand before the product of this one with V."""
+    words = steps.scores(plan, number, 0)
+    for block in range(steps.blocks):
+        words += steps.weights(plan, block, block)
+        words += steps.scores(plan, number, block + 1) if block + 1 < steps.blocks else following
+        words += steps.context(plan, number, block, block)
+    return words
 
 
-def _score_entry(plan: HeadPlan, block: int) -> int:
-    return plan.query_slices + block % 2 * plan.block
+def _output(plan: HeadPlan, number: int) -> int:
+    """Return the first entry of the output of the `number`-th head: those that BCAST writes come first in the output buffer."""
+    return number % plan.places * plan.query_slices
 
 
-def _scores(plan: HeadPlan, block: int, tokens: int) -> int:
-    return command(PimOpcode.MAC, mode=MacMode.TREE, aidx=_score_entry(plan, block), clr=1, last=1,
-                   **_burst_fields(plan, plan.first_row, block, tokens))
+def _finish(plan: HeadPlan, number: int, *, divided: bool) -> list[int]:
+    entry = _output(plan, number)
+    read = command(PimOpcode.RDACC, aidx=entry, cnt=plan.query_slices - 1)
+    if divided:
+        return [command(PimOpcode.MRG, aidx=plan.head, xidx=plan.head), read]
+    return [read, command(PimOpcode.STS, aidx=entry, xidx=plan.head), command(PimOpcode.RDACC, aidx=entry)]
 
 
-def _softmax(plan: HeadPlan, block: int, tokens: int) -> list[int]:
-    count = _in_block(plan, block, tokens)
-    x = plan.query_slices + block % 2 * plan.weight_slices
-    return [
-        command(PimOpcode.MVS, aidx=_score_entry(plan, block), cnt=count - 1, xidx=plan.head),
-        command(PimOpcode.SFO, aidx=plan.head, value=count),
-        command(PimOpcode.MVX, aidx=plan.head, xidx=x, cnt=ceil_div(count, plan.config.lanes) - 1),
-        command(PimOpcode.MAC, mode=MacMode.BCAST, xidx=x * plan.config.lanes, aidx=_OUTPUT, last=1,
-                **_burst_fields(plan, plan.value_row, block, tokens))]
+class _Steps:
+    """Parts of lists, for heads of one shape and as many tokens; the entries of scores are used in turn."""
+
+    def __init__(self, shape: HeadPlan, tokens: int):
+        self._shape, self._tokens, self._chunk = shape, tokens, 0
+        self.blocks = ceil_div(tokens, shape.block)
+
+    def _chunks(self, block: int) -> list[tuple[int, int]]:
+        """Return where each chunk of a block begins in the context, and its tokens."""
+        shape, end = self._shape, min(self._tokens, (block + 1) * self._shape.block)
+        return [(at, min(shape.chunk, end - at)) for at in range(block * shape.block, end, shape.chunk)]
+
+    def _bursts(self, first_row: int, at: int, count: int) -> dict[str, int]:
+        """Return the fields that say where a chunk's bursts are, and how many."""
+        shape = self._shape
+        row, token = divmod(at, shape.tokens_a_row)
+        return {"grp": row % shape.sets, "row": first_row + row // shape.sets, "col": token // shape.tokens_a_step * shape.bursts,
+                "cnt": ceil_div(count, shape.tokens_a_step) * shape.bursts - 1}
+
+    def queries(self, number: int) -> list[int]:
+        """Return what takes the queries of the `number`-th head from the host."""
+        shape = self._shape
+        return [command(PimOpcode.WRX, xidx=_output(shape, number), cnt=shape.query_slices - 1)]
+
+    def scores(self, plan: HeadPlan, number: int, block: int) -> list[int]:
+        """Return a block's products with K; each chunk's scores go to the softmax unit."""
+        words = []
+        for at, count in self._chunks(block):
+            entry = plan.places * plan.query_slices + self._chunk % plan.chunks * plan.chunk
+            self._chunk += 1
+            words += [command(PimOpcode.MAC, mode=MacMode.TREE, xidx=_output(plan, number), aidx=entry, clr=1, last=1,
+                              **self._bursts(plan.first_row, at, count)),
+                      command(PimOpcode.MVS, aidx=entry, cnt=count - 1, xidx=plan.head)]
+        return words
+
+    def _slice(self, place: int) -> int:
+        return self._shape.places * self._shape.query_slices + place % 2 * self._shape.weight_slices
+
+    def weights(self, plan: HeadPlan, place: int, block: int) -> list[int]:
+        """Return a block's softmax; its weights go to one of two places of the X buffer."""
+        count = sum(count for _, count in self._chunks(block))
+        return [command(PimOpcode.SFO, aidx=plan.head, value=count),
+                command(PimOpcode.MVX, aidx=plan.head, xidx=self._slice(place), cnt=ceil_div(count, plan.config.lanes) - 1)]
+
+    def context(self, plan: HeadPlan, number: int, place: int, block: int) -> list[int]:
+        """Return a block's products with V: one accumulation, which is the output of the first block, or is added to it."""
+        chunks, element = self._chunks(block), self._slice(place) * plan.config.lanes
+        return [command(PimOpcode.MAC, mode=MacMode.BCAST, xidx=element + at - chunks[0][0], aidx=_output(plan, number),
+                        clr=int(block == 0 and index == 0), last=int(index == len(chunks) - 1),
+                        **self._bursts(plan.value_row, at, count)) for index, (at, count) in enumerate(chunks)]

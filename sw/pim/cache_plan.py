@@ -16,7 +16,8 @@ from hw.pim.config import PimConfig
 from hw.pim.isa import PimOpcode
 from hw.system import SPLITS
 from sw.pim.assembler import command
-from sw.pim.attention_list import HeadPlan, append_token, attention, setup
+from sw.pim.attention_list import append_tokens, attention, setup
+from sw.pim.head_plan import HeadPlan
 from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
 
 __all__ = ["CachePlan", "attention_inputs", "attention_outputs", "attention_program"]
@@ -120,7 +121,7 @@ class CachePlan:
 def attention_program(plan: CachePlan, layer: int, tokens: int, scale: np.float32) -> PimProgram:
     """Return the program that appends a layer's token, the `tokens`-th, and attends to all of them.
 
-    Its inputs are "k<head>", "v<head>", "q<head>" and "zeros". Its outputs are "o<head>"; where tokens are spread, of each part
+    Its inputs are "k<head>", "v<head>" and "q<head>". Its outputs are "o<head>"; where tokens are spread, of each part
     that has any "p<head>.<channel>", not divided yet, and "s<head>.<channel>", whose lanes 0 and 1 are m and l.
 
     Raises
@@ -134,26 +135,23 @@ def attention_program(plan: CachePlan, layer: int, tokens: int, scale: np.float3
     for channel in range(plan.channels):
         words: list[int] = []
         here, before = (plan.share(channel, count) for count in (tokens, tokens - 1))
-        for head in plan.heads_of(channel) if here else ():
-            one = plan.head(layer, head)
-            streams = [("zeros", "entries"), (f"q{head}", "x")]
-            words += setup(one, before, scale)
+        heads = plan.heads_of(channel) if here else []
+        for at in range(0, len(heads), plan.config.heads):      # as many as the softmax unit keeps apart
+            some = heads[at:at + plan.config.heads]
+            plans = [plan.head(layer, head) for head in some]
+            count = plans[0].query_slices
+            words += setup(plans, before, scale)
             if here > before:
-                words += append_token(one)
-                streams = [(f"k{head}", "x"), (f"v{head}", "x"), *streams]
-            listed = list(map(int, attention(one, here)[:-1]))
-            inputs += [PimStream(name=name, channel=channel, kind=kind, count=one.query_slices) for name, kind in streams]
-            if plan.parts == 1:
-                words += listed
-                outputs.append(PimStream(name=f"o{head}", channel=channel, kind="entries", count=one.query_slices))
-            else:               # without what divides by l, which is the last but one
-                entry = one.query_slices
-                words += [*listed[:-2], listed[-1], command(PimOpcode.STS, aidx=entry, xidx=one.head),
-                          command(PimOpcode.RDACC, aidx=entry)]
-                outputs += [PimStream(name=f"p{head}.{channel}", channel=channel, kind="entries", count=entry),
-                            PimStream(name=f"s{head}.{channel}", channel=channel, kind="entries", count=1)]
-            regions.append(PimRegion(name=f"K and V of head {head}", channel=channel, addr=plan.address(layer, head),
-                                     size=plan.head_bytes, role="scratch"))
+                words += append_tokens(plans)
+                inputs += [PimStream(name=f"{name}{head}", channel=channel, kind="x", count=count)
+                           for head in some for name in ("k", "v")]
+            words += attention(plans, here, divided=plan.parts == 1)
+            inputs += [PimStream(name=f"q{head}", channel=channel, kind="x", count=count) for head in some]
+            for head in some:
+                names = [(f"o{head}", count)] if plan.parts == 1 else [(f"p{head}.{channel}", count), (f"s{head}.{channel}", 1)]
+                outputs += [PimStream(name=name, channel=channel, kind="entries", count=size) for name, size in names]
+                regions.append(PimRegion(name=f"K and V of head {head}", channel=channel, addr=plan.address(layer, head),
+                                         size=plan.head_bytes, role="scratch"))
         lists.append(np.array([*words, command(PimOpcode.EOC)], np.uint64))
     return PimProgram(name=f"attention of layer {layer}", config_digest=plan.config.digest(), lists=tuple(lists),
                       regions=tuple(regions), inputs=tuple(inputs), outputs=tuple(outputs))
@@ -163,7 +161,7 @@ def attention_inputs(plan: CachePlan, queries: Floats, keys: Floats, values: Flo
     """Return the inputs of a token: queries (kv_heads · group, dh), keys and values (kv_heads, dh)."""
     config = plan.config
     count = plan.head_dim // config.lanes
-    found = {"zeros": np.zeros((count, config.rows_x, config.lanes), np.float32)}
+    found = {}
     for head in range(plan.kv_heads):
         for name, rows in (("q", queries[head * plan.group:(head + 1) * plan.group]), ("k", keys[head:head + 1]),
                            ("v", values[head:head + 1])):

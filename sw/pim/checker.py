@@ -188,6 +188,11 @@ class _Checker:
                 if kind == "o" and number >= self.config.wide_entries and _all_lanes(command):
                     self._refuse(cause, command, f"entries must be below {self.config.wide_entries}, those with all lanes, "
                                                  f"not {number}")
+        if command.opcode is PimOpcode.MAC and command.fields["mode"] == MacMode.BCAST:
+            most = self.config.bcast_entries
+            if len(work.writes) > most:
+                self._refuse(PimErrorCause.OBUF_RANGE, command,
+                             f"entries that BCAST adds up at once must be at most {most}, not {len(work.writes)}")
         self._scores(command)
         self._merge(command)
         softmax = command.opcode in (PimOpcode.SFO, PimOpcode.MRG)

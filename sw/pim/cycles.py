@@ -9,8 +9,8 @@ from fractions import Fraction
 from hw.config import ceil_div
 from hw.pim.config import PimConfig
 
-__all__ = ["attention_bursts", "gemm_cycles", "refresh_factor", "row_efficiency", "stream_tck", "tck_to_cycles",
-           "xbuf_reload_cycles"]
+__all__ = ["attention_bursts", "attention_cycles", "gemm_cycles", "refresh_factor", "row_efficiency", "stream_tck",
+           "tck_to_cycles", "xbuf_reload_cycles"]
 
 HOST_BITS = 256             # of the bus that fills the X buffer
 
@@ -95,3 +95,15 @@ def gemm_cycles(config: PimConfig, n: int, k: int, outputs: int, *, ping_pong: b
 def attention_bursts(config: PimConfig, tokens: int, head_dim: int) -> int:
     """Return the bursts of all streams for the scores of one head, and as many for the product with V."""
     return ceil_div(tokens * head_dim * config.kv_bits, 8 * config.burst_bytes * config.streams)
+
+
+def attention_cycles(config: PimConfig, tokens: int, head_dim: int, *, heads: int = 1, refresh: bool = True) -> Fraction:
+    """Return the PIM cycles in which K and V of some heads are read, one head after the other: what hides its softmax takes.
+
+    Rows go over the sets of banks in turn, or wait for each other where all banks are read at once. That is AttAcc's closed form
+    (`sw.pim.attacc.closed_form`) for one pseudo-channel's share of the tokens.
+    """
+    bursts = 2 * heads * attention_bursts(config, tokens, head_dim)
+    turnaround = config.dram.row_turnaround - config.interval if config.row_sets == 1 else 0
+    tck = bursts * (config.interval + Fraction(turnaround, config.columns))
+    return tck_to_cycles(config, tck * (refresh_factor(config) if refresh else 1))

@@ -121,8 +121,9 @@ REFUSED = {
     "nop\nmac grp=1 row=128\neoc": ("ROW_RANGE", 2), "mac col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
     "wrx xidx=15 cnt=1\neoc": ("XBUF_RANGE", 1), "rdacc aidx=31 cnt=1\neoc": ("OBUF_RANGE", 1),
     "ewmul xidx=15\neoc": ("XBUF_RANGE", 1), "ewadd col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
-    "mac mode=bcast aidx=15\neoc": ("OBUF_RANGE", 1), "mac mode=2\neoc": ("ILLEGAL_COMMAND", 1),
+    "mac mode=bcast aidx=31\neoc": ("OBUF_RANGE", 1), "mac mode=2\neoc": ("ILLEGAL_COMMAND", 1),
     "sfo value=1\neoc": ("UNSUPPORTED", 1), "setm k_beats, 0\nmac\neoc": ("HEAD_RANGE", 2),
+    "setm k_beats, 18\nmac mode=bcast cnt=8\neoc": ("OBUF_RANGE", 2), "wrx xidx=1024\neoc": ("XBUF_RANGE", 1),
 }
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from hw.pim.isa import PimErrorCause, PimOpcode
 from sw.golden.pim.attention import attend, attend_three_stage, finish, merge, numerics_of, score_scale
 from sw.pim.assembler import assemble, command
-from sw.pim.attention_list import HeadPlan, append_token, attention, setup
+from sw.pim.attention_list import append_tokens, attention, setup
+from sw.pim.head_plan import HeadPlan
 from tb.pim.test_core import SMALL, Bench, halves
 
 CONFIG = dataclasses.replace(SMALL, sm_lanes=1)
@@ -22,7 +23,7 @@ REFUSED = {
     "mvs xidx=4": "HEAD_RANGE", "kvap": "HEAD_RANGE",
     "setm head_dim, 16\nkvap": "TOKENS_RANGE", "setm head_dim, 16\nsetm max_tokens, 9\nseth k_row, 0, 64\nkvap": "ROW_RANGE",
     "sfo aidx=1 value=1": "HEAD_RANGE", "setm k_beats, 513\nmac": "HEAD_RANGE", "setm operands, 4\nmac": "ILLEGAL_COMMAND",
-    "wrcp col=31 cnt=1": "COLUMN_RANGE", "setm head_dim, 16\nseth output, 1, 15\nmrg aidx=1 xidx=1": "OBUF_RANGE",
+    "wrcp col=31 cnt=1": "COLUMN_RANGE", "setm head_dim, 16\nseth output, 1, 31\nmrg aidx=1 xidx=1": "OBUF_RANGE",
 }
 
 
@@ -42,7 +43,7 @@ def test_the_three_stage_softmax_is_the_golden_one():
     for count in (24, 9):
         q = halves(rng, 2, 16)
         bench.x(slices(q))
-        bench.list([*setup(PLAN, 24, score_scale(16)), *assemble(
+        bench.list([*setup([PLAN], 24, score_scale(16)), *assemble(
             f"wrx cnt=1\nmac row={PLAN.first_row} cnt={count - 1} aidx=2 clr last\nmvs aidx=2 cnt={count - 1} xidx=1\n"
             f"sfm aidx=1 value={count}\nmvx aidx=1 xidx=2 cnt={(count - 1) // 8}\n"
             f"mac mode=bcast row={PLAN.value_row} cnt={count - 1} xidx=16 clr last\nrdacc cnt=1\neoc")], 2)
@@ -59,15 +60,14 @@ def test_parts_are_merged_in_the_die_and_by_the_host():
     keys, values, q = halves(rng, 16, 16), halves(rng, 16, 16), halves(rng, 2, 16)
     for first, tokens in ((PLAN.first_row, keys), (PLAN.value_row, values)):
         bench.weights(*bench.machine.place(first, 0), tokens)
-    part = [int(word) for word in attention(PLAN, 8)][:-3]                  # of the first 8 tokens; without O / l
+    part = attention([PLAN], 8)[:-2]                # of the first 8 tokens; without O / l
     rest = (f"wracc aidx=4 cnt=1\nmac col=8 cnt=7 aidx=8 clr last\nmvs aidx=8 cnt=7 xidx=2\nsfo aidx=2 value=8\n"
             f"mvx aidx=2 xidx=2\nmac mode=bcast row={PLAN.value_row} col=8 cnt=7 xidx=16 aidx=4 last\n")
     zeros = np.zeros((2, 2, 8), np.float32)
 
     def begin():
-        bench.bias(zeros)
         bench.x(slices(q))
-        return [*setup(PLAN, 16, score_scale(16)), *assemble("seth output, 2, 4"), *part]
+        return [*setup([PLAN], 16, score_scale(16)), *assemble("seth output, 2, 4"), *part]
 
     # Head 2 has seen the other tokens.
     words = begin()
@@ -83,7 +83,7 @@ def test_parts_are_merged_in_the_die_and_by_the_host():
     bench.bias(moved)
     merged = "wracc aidx=4 cnt=2\nlds aidx=6 xidx=2\nmrg aidx=1 xidx=2\nmrg aidx=1 xidx=1\nrdacc cnt=1\neoc"
     bench.list([*words, *assemble(merged)], 2)
-    for text in ("mrg aidx=1 xidx=4", "sts xidx=4", "lds aidx=16", "setm head_dim, 16\nseth output, 2, 15\nmrg xidx=2"):
+    for text in ("mrg aidx=1 xidx=4", "sts xidx=4", "lds aidx=32", "setm head_dim, 16\nseth output, 2, 31\nmrg xidx=2"):
         bench.list(f"{text}\neoc")
     *outcomes, a, b, c, d = bench.run(stall=0.0, seed=6)
     for found, golden, error, *_ in outcomes:
@@ -101,20 +101,19 @@ def test_tokens_are_appended_and_attended_to_as_the_golden_attention_does():
     keys, values = halves(rng, 24, 16), halves(rng, 24, 16)
     for first, tokens in ((PLAN.first_row, keys), (PLAN.value_row, values)):
         bench.weights(*bench.machine.place(first, 0), tokens[:21])
-    words = setup(PLAN, 21, score_scale(16))
+    words = setup([PLAN], 21, score_scale(16))
     for token in range(21, 21 + APPENDED):
         bench.x(slices(keys[token][None]))
         bench.x(slices(values[token][None]))
-        words += append_token(PLAN)
+        words += append_tokens([PLAN])
     # What is appended is read back at once, by the product with a row of X.
     bench.x(slices(halves(rng, 2, 16)))
     bench.list([*words, *assemble("setm k_beats, 2\nwrx cnt=1 xidx=4\nmac col=20 cnt=3 xidx=4 aidx=20 clr last\n"
                                   "rdacc aidx=20 cnt=3"), command(PimOpcode.EOC)], 4)
     queries = [halves(rng, 2, 16) for _ in TOKENS]
     for tokens, q in zip(TOKENS, queries, strict=True):
-        bench.bias(np.zeros((2, 2, 8), np.float32))
         bench.x(slices(q))
-        bench.list([*setup(PLAN, 24, score_scale(16)), *attention(PLAN, tokens)], 2)
+        bench.list([*setup([PLAN], 24, score_scale(16)), *attention([PLAN], tokens), command(PimOpcode.EOC)], 2)
     bench.x(halves(rng, 4, 2, 8))
     bench.list(COPIES, 2)
     for text in REFUSED:

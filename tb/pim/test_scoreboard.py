@@ -147,6 +147,8 @@ def test_footprints_are_what_the_model_says(name):
         if info.queue is not Queue.SEQUENCER:
             for _ in range(40):
                 fields = {field: int(rng.integers(0, limits.get(field, 2))) for field in info.fields}
+                if opcode is PimOpcode.MRG and rng.integers(0, 2):
+                    fields["xidx"] = fields["aidx"]
                 if opcode is PimOpcode.AF:
                     fields["mode"] = int(rng.integers(0, 4))
                 cases.append((opcode, fields, int(rng.integers(1, 17)), int(rng.integers(1, 5)), int(rng.integers(0, 50))))
@@ -167,10 +169,11 @@ def test_footprints_are_what_the_model_says(name):
                 kind = EntryKind(ctx.get(one.kind))
                 if kind is EntryKind.ALL:
                     assert opcode is PimOpcode.MRG
+                    assert fields["aidx"] != fields["xidx"]
                 elif kind is not EntryKind.NONE:
                     first, last = ctx.get(one.first), ctx.get(one.last)
                     found[ctx.get(one.write)] |= {(KINDS[kind], n) for n in range(first, last + 1)}
-            if opcode is PimOpcode.MRG:
+            if opcode is PimOpcode.MRG and fields["aidx"] != fields["xidx"]:
                 continue
             writes, reads = set(work.writes), set(work.reads) - set(work.writes)
             assert writes <= found[1], (opcode, fields, k_beats)

@@ -13,10 +13,11 @@ from hw.pim.timing_tables import DramCommand
 from sw.golden.pim.attention import score_scale
 from sw.golden.pim.machine import PimMachine
 from sw.pim.assembler import assemble
-from sw.pim.attention_list import HeadPlan, attention, setup
+from sw.pim.attention_list import attention, setup
 from sw.pim.dram import DramViolation
+from sw.pim.head_plan import HeadPlan
 
-CONFIG = dataclasses.replace(PIM_PRESETS["pim-tiny"], sm_lanes=1)
+CONFIG = dataclasses.replace(PIM_PRESETS["pim-tiny"], sm_lanes=1, xbuf_entries=32, obuf_entries=128)
 SIM = PimSim(CONFIG, commands=1024)
 
 
@@ -89,17 +90,23 @@ def test_random_lists_leave_what_the_golden_machine_leaves(stall, seed):
     assert not pair.session.violations
 
 
-@pytest.mark.parametrize("tokens", [1, 15, 17, 250])
-def test_attention_is_what_the_golden_machine_computes(tokens):
-    plan = HeadPlan(config=CONFIG, head=2, head_dim=32, group=2, max_tokens=256)
-    pair = Pair(tokens)
-    for first in (plan.first_row, plan.value_row):
-        for row in range(-(-tokens // plan.tokens_a_row)):
-            pair.weights(*pair.machine.place(first, row), halves(pair.rng, plan.tokens_a_row, 32))
-    host = [(np.float32, np.zeros((2, 16), np.float32))] * 2 + [(np.float16, half) for half in halves(pair.rng, 2, 2, 16)]
-    run, found, golden = pair.run([*setup(plan, tokens, score_scale(32)), *attention(plan, tokens)], host)
+@pytest.mark.parametrize(("heads", "tokens", "stall", "head_dim"), [
+    (1, 1, 0.0, 32), (1, 250, 0.2, 32), (2, 63, 0.4, 32), (3, 193, 0.0, 32), (4, 129, 0.7, 32), (3, 99, 0.0, 16)])
+def test_attention_of_several_heads_is_what_the_golden_machine_computes(heads, tokens, stall, head_dim):
+    plans = [HeadPlan(config=CONFIG, head=(head + 1) % 4, head_dim=head_dim, group=2, max_tokens=256, first_row=2 * head)
+             for head in range(heads)]
+    assert (plans[0].block, plans[0].tokens_a_row, plans[0].places) == ((64, 32, 2) if head_dim == 32 else (32, 64, 2))
+    pair = Pair(tokens, stall=stall)
+    for plan in plans:
+        for first in (plan.first_row, plan.value_row):
+            for row in range(-(-tokens // plan.tokens_a_row)):
+                pair.weights(*pair.machine.place(first, row), halves(pair.rng, plan.tokens_a_row, head_dim))
+    host = [(np.float16, half) for half in halves(pair.rng, head_dim // 16 * heads, 2, 16)]
+    words = [*setup(plans, tokens, score_scale(head_dim)), *attention(plans, tokens), *assemble("eoc")]
+    run, found, golden = pair.run(words, host)
+    assert len(found) == head_dim // 16 * heads
     np.testing.assert_array_equal(found, golden)
-    assert run.counters["active"] == 4 * tokens
+    assert run.counters["active"] == 2 * heads * -(-tokens * head_dim // 32) * 2
 
 
 def test_an_error_stops_a_list_and_the_next_one_runs():

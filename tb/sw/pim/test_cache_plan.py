@@ -121,7 +121,7 @@ def test_a_transfer_writes_where_the_plan_says(array):
     ({"kv_heads": 3}, "CachePlan.kv_heads must be a multiple of the 2 channels, not 3"),
     ({"addr": 2048}, "CachePlan.addr must be a multiple of 32768, a row of all sets, not 2048"),
     ({"max_tokens": 8192}, "a context of 8192 tokens must end within 2097152 bytes, a channel's, not at 4227072"),
-    ({"head_dim": 24}, "HeadPlan.head_dim must be a multiple of the 32 weights of a burst, in whole tokens a row, not 24"),
+    ({"head_dim": 24}, "HeadPlan.head_dim must be the 16 elements of a slice times a power of two, at most 64, not 24"),
     ({"group": 3}, "HeadPlan.group must be between 1 and 2, not 3"),
 ])
 def test_caches_that_do_not_fit(changes, message):

@@ -62,7 +62,7 @@ def test_a_header_makes_one_composite():
 @pytest.mark.parametrize(("text", "cause", "message"), [
     ("nop", "NO_END", "command 1: a list must have an EOC"),
     (".word 0\n.word 0xffffffffffffffff", "ILLEGAL_COMMAND", "command 1: a word must be a command, not 0xffffffffffffffff"),
-    ("setm operands, 1\n.word 0x0400000000000100", "ILLEGAL_COMMAND", "command 1: register must be below 16, not 16"),
+    ("setm operands, 1\n.word 0x0400000000000020", "ILLEGAL_COMMAND", "command 1: register must be below 16, not 16"),
     (".word 0x0810000000000010", "ILLEGAL_COMMAND", "command 0: setting of a head must be below 4, not 4"),
     ("loop 1, 2\nnop", "LOOP_RANGE", "command 0: the body of a loop must be between 1 and 1 commands, not 2"),
     ("loop 1, 0\nnop", "LOOP_RANGE", "command 0: the body of a loop must be between 1 and 1 commands, not 0"),

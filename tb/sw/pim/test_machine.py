@@ -13,8 +13,9 @@ from sw.golden.pim.attention import attend, attend_three_stage, finish, merge, n
 from sw.golden.pim.machine import PimMachine
 from sw.golden.pim.reduction import bcast_product, tree_product
 from sw.pim.assembler import assemble, command
-from sw.pim.attention_list import HeadPlan, append_token, attention, setup
+from sw.pim.attention_list import append_tokens, attention, setup
 from sw.pim.expand import CommandError
+from sw.pim.head_plan import HeadPlan
 from sw.pim.schedule import in_order, schedule
 from sw.pim.work import works_of
 
@@ -91,18 +92,18 @@ def cached():
     """Return a machine with 150 tokens of a head, appended one by one, and their K and V."""
     rng = np.random.default_rng(3)
     machine, keys, values = PimMachine(TINY), halves(rng, 150, 32), halves(rng, 150, 32)
-    words = setup(PLAN, 0, SCALE)
+    words = setup([PLAN], 0, SCALE)
     for key, value in zip(keys, values, strict=True):
         machine.host_in.extend([*slices(key), *slices(value)])
-        words += append_token(PLAN)
+        words += append_tokens([PLAN])
     machine.run([*words, command(PimOpcode.EOC)])
     return machine, keys, values
 
 
 def attend_on(machine, tokens, queries):
     machine.host_out.clear()
-    machine.host_in.extend([*slices(np.zeros((2, 32), np.float32)), *slices(queries)])
-    machine.run([*setup(PLAN, 150, SCALE), *attention(PLAN, tokens)])
+    machine.host_in.extend(slices(queries))
+    machine.run([*setup([PLAN], 150, SCALE), *attention([PLAN], tokens), command(PimOpcode.EOC)])
     return rows_of(machine.host_out)
 
 
@@ -123,7 +124,7 @@ def test_the_three_stage_softmax_by_commands(cached):
     text = (f"wrx cnt=1\nmac row={PLAN.first_row} cnt=31 aidx=2 clr last\nmvs aidx=2 cnt=31 xidx=1\nsfm aidx=1 value=32\n"
             f"mvx aidx=1 xidx=2\nmvx aidx=1 xidx=3\nmac mode=bcast row={PLAN.value_row} cnt=31 xidx=32 clr last\n"
             "rdacc cnt=1\neoc")
-    machine.run([*setup(PLAN, 150, SCALE), *assemble(text)])
+    machine.run([*setup([PLAN], 150, SCALE), *assemble(text)])
     expected = attend_three_stage(numerics_of(TINY), queries, keys[:32], values[:32], SCALE)
     np.testing.assert_array_equal(rows_of(machine.host_out), expected)
 
@@ -134,14 +135,14 @@ def test_parts_are_merged_by_commands(cached):
     other = dataclasses.replace(PLAN, head=2)
     numerics = numerics_of(TINY, block=PLAN.block)
     machine.host_out.clear()
-    machine.host_in.extend([*slices(np.zeros((2, 32), np.float32)), *slices(queries)])
-    first = [int(word) for word in attention(PLAN, 16)][:-3]               # without O / l, reading and EOC
+    machine.host_in.extend(slices(queries))
+    first = attention([PLAN], 16)[:-2]          # without O / l and reading
     # Head 2 sees tokens 16 to 31, and has its output in entries 4 and 5.
     text = ("seth output, 2, 4\nwracc aidx=4 cnt=1\nmac col=16 cnt=15 aidx=8 clr last\nmvs aidx=8 cnt=15 xidx=2\n"
             f"sfo aidx=2 value=16\nmvx aidx=2 xidx=2\nmac mode=bcast row={PLAN.value_row} col=16 cnt=15 xidx=32 aidx=4 last\n"
             "mrg aidx=1 xidx=2\nmrg aidx=1 xidx=1\nrdacc cnt=1\neoc")
     machine.host_in.extend(slices(np.zeros((2, 32), np.float32)))
-    machine.run([*setup(PLAN, 150, SCALE), *first, *assemble(text)])
+    machine.run([*setup([PLAN], 150, SCALE), *first, *assemble(text)])
     states = [attend(numerics, queries, keys[a:a + 16], values[a:a + 16], SCALE) for a in (0, 16)]
     np.testing.assert_array_equal(rows_of(machine.host_out), finish(merge(*states)))
     assert other.block == PLAN.block
@@ -228,9 +229,10 @@ def test_the_order_of_dynamic_scheduling_leaves_the_same_state():
 
 def test_attention_keeps_the_macs_busy_with_dynamic_scheduling():
     duplex = PIM_PRESETS["pim-duplex"]
-    plan = HeadPlan(config=duplex, head=0, head_dim=128, group=8, max_tokens=1024)
-    works = works_of(duplex, [*setup(plan, 1024, score_scale(128)), *attention(plan, 1024)])
-    ideal = 2 * 1024 * duplex.pim_per_burst
+    plans = [HeadPlan(config=duplex, head=head, head_dim=128, group=8, max_tokens=1024, first_row=64 * head) for head in (0, 1)]
+    words = [*setup(plans, 1024, score_scale(128)), *attention(plans, 1024), command(PimOpcode.EOC)]
+    works = works_of(duplex, words)
+    ideal = 2 * 2 * 1024 * duplex.pim_per_burst
     dynamic, waiting = (max(t.end for t in run(works)) for run in (schedule, in_order))
     assert dynamic < 1.03 * ideal
     assert waiting > 1.3 * ideal
@@ -256,8 +258,8 @@ def test_formats_with_scales_are_refused(name):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"head_dim": 48}, "HeadPlan.head_dim must be a multiple of the 32 weights of a burst, in whole tokens a row, not 48"),
-    ({"head_dim": 96}, "HeadPlan.head_dim must be a multiple of the 32 weights of a burst, in whole tokens a row, not 96"),
+    ({"head_dim": 48}, "HeadPlan.head_dim must be the 16 elements of a slice times a power of two, at most 64, not 48"),
+    ({"head_dim": 96}, "HeadPlan.head_dim must be the 16 elements of a slice times a power of two, at most 64, not 96"),
     ({"group": 3}, "HeadPlan.group must be between 1 and 2, not 3"),
     ({"head": 4}, "HeadPlan.head must be below 4, not 4"),
     ({"max_tokens": 32 * 16 * 32 + 1}, "HeadPlan.max_tokens must be between 1 and 16384, what the rows hold, not 16385"),
@@ -271,9 +273,9 @@ def test_heads_that_do_not_fit_are_refused(changes, message):
 @pytest.mark.parametrize("tokens", [0, 201])
 def test_a_context_beyond_the_memory_is_refused(tokens):
     with pytest.raises(ConfigError, match=rf"^tokens must be between 1 and 200, not {tokens}$"):
-        attention(PLAN, tokens)
+        attention([PLAN], tokens)
     with pytest.raises(CommandError, match=r"^command 10: tokens of head 1 must be at most 200, not 201 \(TOKENS_RANGE\)$"):
-        PimMachine(TINY).run([*setup(PLAN, 200, SCALE), *append_token(PLAN), command(PimOpcode.EOC)])
+        PimMachine(TINY).run([*setup([PLAN], 200, SCALE), *append_tokens([PLAN]), command(PimOpcode.EOC)])
 
 
 def test_the_config_that_the_lists_are_for():
