@@ -141,7 +141,7 @@ def test_a_sequence_that_the_context_does_not_hold(model):
     ({"dram_rows": 1}, r"a context of 40 tokens must end within 32768 bytes, a channel's, not at 131072"),
     ({"dram_rows": 4}, r"a linear of 144 outputs and 40 inputs must end within 131072 bytes, a channel's, not at \d+"),
     ({"rows_x": 1}, r"HeadPlan.group must be between 1 and 1, not 2"),
-    ({"streams": 4, "bundles": 1, "lanes": 32}, r"HeadPlan.head_dim must be a multiple of the 64 weights of a burst, .*, not 32"),
+    ({"streams": 4, "bundles": 1, "lanes": 64}, r"HeadPlan.head_dim must be the 64 elements of a slice times .*, not 32"),
 ])
 def test_models_that_do_not_fit_the_pim(model, pim, message):
     config = dataclasses.replace(TINY, pim=dataclasses.replace(TINY.pim, **pim))
