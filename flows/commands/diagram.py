@@ -4,8 +4,13 @@ import argparse
 from pathlib import Path
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, print_json
-from flows.emit import emit
+from flows.commands.pim_config import pim_config_from
+from flows.emit import Emission, emit
+from flows.pim.emit import PimEmission, emit_pim
 from flows.view.diagram import block_diagram
+from flows.view.pim_diagram import pim_block_diagram
+from hw.config import AcceleratorConfig
+from hw.pim.config import PimConfig
 
 __all__ = ["add_arguments", "check_svg_file", "run"]
 
@@ -29,10 +34,17 @@ def check_svg_file(file: Path) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Write the drawing and say where it is."""
-    config = config_from(args)
+    pim = pim_config_from(args)
+    config: AcceleratorConfig | PimConfig = config_from(args) if pim is None else pim
     check_svg_file(args.output)
-    emission = emit(config)
-    text = block_diagram(config, emission.manifest, args.preset or args.config.stem)
+    name = args.preset or args.config.stem
+    emission: Emission | PimEmission
+    if isinstance(config, PimConfig):
+        emission = emit_pim(config)
+        text = pim_block_diagram(config, emission.manifest, name)
+    else:
+        emission = emit(config)
+        text = block_diagram(config, emission.manifest, name)
     args.output.write_text(text)
     children = emission.manifest["hierarchy"][emission.top]
     answer = {"digest": config.digest(), "top": emission.top, "file": str(args.output), "bytes": len(text.encode()),

@@ -18,7 +18,8 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
-from flows.commands.emit_pim import pim_config_from, run_pim
+from flows.commands.emit_pim import run_pim
+from flows.commands.pim_config import pim_config_from
 from flows.emission.memories import MACRO_BITS
 from flows.emit import MEMORIES, RESETS, Emission, EmitOptions, emit
 

@@ -16,7 +16,7 @@ from hw.config import ceil_div
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from sw.golden.pim.device import GoldenPimDevice
-from sw.pim.cycles import gemm_cycles, refresh_factor
+from sw.pim.cycles import gemm_cycles, hides_turnaround, refresh_factor
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
 from sw.pim.plain import PLAIN_TYPES
 
@@ -62,8 +62,7 @@ def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
     golden = golden_device.open()
     expected = golden.run(program, None, inputs)
     error = float(np.abs(linear_outputs(plan, expected.outputs, m) - x.astype(np.float64) @ weights.T.astype(np.float64)).max())
-    ping_pong = config.row_sets > 1 and config.dram.columns * config.interval >= config.dram.row_turnaround
-    law = gemm_cycles(config, m, k, plan.outputs, ping_pong=ping_pong)
+    law = gemm_cycles(config, m, k, plan.outputs, ping_pong=hides_turnaround(config))
     answer: dict[str, Any] = {
         "config": config.digest(), "workload": f"gemm {m},{n},{k}", "device": args.device, "channels": channels, "match": None,
         "cycles": None, "law_cycles": float(law), "law_cycles_refreshed": float(law * refresh_factor(config)), "macs": m * n * k,

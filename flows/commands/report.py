@@ -1,4 +1,4 @@
-"""`heddle report`: estimates of speed per area and energy per MAC of a config, with the source of every coefficient."""
+"""`heddle report`: estimates of speed per area and energy per MAC of an array; sizes and rates of a PIM."""
 
 import argparse
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
+from flows.commands.pim_config import pim_config_from
 from flows.commands.workload import shape_of
 from flows.emit import emit
 from flows.synth.asic import STAGE, synthesize
@@ -35,16 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_config_arguments(parser)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--gemm", metavar="M,N,K", help="one GEMM (default: 128,768,768)")
+    what.add_argument("--gemm", metavar="M,N,K", help="one GEMM (default, of an array: 128,768,768)")
     what.add_argument("--workload", metavar="NAME", help="a workload of `heddle list` with known shapes")
     what.add_argument("--model", type=Path, metavar="FOLDER", help="a Llama checkpoint of Hugging Face: one more token")
     parser.add_argument("--position", type=int, metavar="N", help="tokens before it (default: half of the model's context)")
+    parser.add_argument("--area", action="store_true", help="of a PIM: synthesize its logic die as well (of an array always)")
     add_liberty_arguments(parser.add_argument_group("cells"))
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> bool:
     """Synthesize (or take it from the cache), predict, and print the estimates."""
+    pim = pim_config_from(args)
+    if pim is not None:
+        from flows.commands.report_pim import report_pim
+
+        return report_pim(args, pim)
+    if args.area:
+        raise ValueError("--area must be left out for an array, whose area is always made")
     config = config_from(args)
     check(args)
     name, work = _work(args, config)

@@ -20,8 +20,8 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
-from flows.commands.emit_pim import pim_config_from
 from flows.commands.pim import run_gemm
+from flows.commands.pim_config import pim_config_from
 from flows.commands.workload import Request, add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.rtl_device import RtlDevice

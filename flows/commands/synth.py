@@ -1,6 +1,7 @@
-"""`heddle synth`: an accelerator or single blocks of it, synthesized for an FPGA or in standard cells."""
+"""`heddle synth`: an accelerator, a channel of a PIM or single blocks, synthesized for an FPGA or in standard cells."""
 
 import argparse
+from types import ModuleType
 
 from flows.commands.common import (
     add_config_arguments,
@@ -12,8 +13,12 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
+from flows.commands.pim_config import pim_config_from
 from flows.emit import emit
+from flows.pim.emit import emit_pim
 from flows.synth import TARGETS, target_named
+from hw.config import AcceleratorConfig
+from hw.pim.config import PimConfig
 
 __all__ = ["add_arguments", "run"]
 
@@ -46,19 +51,30 @@ def _refuse_options_of_others(args: argparse.Namespace) -> None:
                 raise ValueError(f"--{option.replace('_', '-')} must go with --target {' or '.join(names)}, not {args.target}")
 
 
+def _verilog(config: AcceleratorConfig | PimConfig, args: argparse.Namespace, target: ModuleType) -> tuple[str, list[str]]:
+    """Return the Verilog, and the modules of it that are synthesized."""
+    if isinstance(config, PimConfig):
+        with log.status("emission"):
+            emission = emit_pim(config)
+        return emission.verilog, args.block or [emission.top]
+    if args.block:
+        return emit(config).verilog, args.block
+    verilog, top = target.whole(config, args)
+    return verilog, [top]
+
+
 def run(args: argparse.Namespace) -> bool:
     """Synthesize and print areas, or one JSON object; with several blocks, `blocks`: name → object."""
     target = target_named(args.target)
-    config = config_from(args)
+    pim = pim_config_from(args)
+    config: AcceleratorConfig | PimConfig = config_from(args) if pim is None else pim
     _refuse_options_of_others(args)
     target.check(args)
+    if pim is not None:
+        target.check_bare(args)
     if args.output is not None:
         check_output_folder(args.output, "-o")
-    if args.block:
-        verilog, tops = emit(config).verilog, args.block
-    else:
-        verilog, top = target.whole(config, args)
-        tops = [top]
+    verilog, tops = _verilog(config, args, target)
     answers = {}
     for top in tops:
         with log.status(f"{args.target}: {top}"):

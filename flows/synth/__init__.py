@@ -11,7 +11,8 @@ TARGETS: dict[str, str] = {
 }
 """Target → module with `DOC`, `add_arguments(group)`, `check(args)`, `whole(config, args) -> (verilog, top)`,
 `run(verilog, top, args, directory) -> dict` and `show(answer, console)`; `check` refuses bad arguments and missing
-tools before anything is generated, and `whole` is what is synthesized when no block is named. Targets may share a module."""
+tools before anything is generated, `check_bare(args)` what a design that has no board cannot have, and `whole` is what is
+synthesized when no block is named. Targets may share a module."""
 
 
 def target_named(name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flows.view.blocks import Blocks, byte_size, draw_block
 from flows.view.mesh import draw_mesh
 from flows.view.svg import Svg
 from hw.config import AcceleratorConfig
@@ -22,27 +23,8 @@ _HUE = {"load": "load", "engine": "matrix", "accumulator": "memory", "vector": "
 _DRAWN = {*_PLACES, "controller", "arbiter", "scratchpad"}
 
 
-def _size(count: int) -> str:
-    return f"{count // 1024:,} KiB" if count >= 1024 and count % 1024 == 0 else f"{count:,} B"
-
-
 def _x(column: int) -> float:
     return _LEFT + column * (_COLUMN + _GAP)
-
-
-class _Blocks:
-    """What the manifest says of the blocks below the top."""
-
-    def __init__(self, manifest: dict[str, Any]):
-        self.top: str = manifest["top"]
-        self.children: dict[str, str] = manifest["hierarchy"][self.top]
-        self.ports = {port["name"]: port["width"] for port in manifest["ports"]}
-        self._memories = manifest["memories"]
-
-    def memories(self, block: str) -> tuple[int, int]:
-        """Return the arrays below `block` and their bytes."""
-        found = [row for row in self._memories if row["path"].startswith(f"{self.top}.{block}.")]
-        return len(found), sum(row["bits"] for row in found) // 8
 
 
 def block_diagram(config: AcceleratorConfig, manifest: dict[str, Any], name: str) -> str:
@@ -56,7 +38,7 @@ def block_diagram(config: AcceleratorConfig, manifest: dict[str, Any], name: str
     name : str
         What the title calls it.
     """
-    blocks = _Blocks(manifest)
+    blocks = Blocks(manifest)
     further = [child for child in blocks.children if child not in _DRAWN]
     height = _INSET + 316 + (46 if further else 0)
     svg = Svg(_WIDTH, height, f"Block diagram of {name}")
@@ -75,17 +57,7 @@ def block_diagram(config: AcceleratorConfig, manifest: dict[str, Any], name: str
     return svg.to_text()
 
 
-def _block(svg: Svg, x: float, y: float, width: float, height: float, title: str, lines: list[str], hue: str,
-           module: str) -> None:
-    svg.rect(x, y, width, height, fill="panel", stroke=hue, radius=6, stroke_width=1.5)
-    svg.rect(x, y, width, 5, fill=hue, stroke="none", radius=2)
-    svg.text(x + 10, y + 25, title, size=14, bold=True)
-    for index, line in enumerate(lines):
-        svg.text(x + 10, y + 44 + 16 * index, line, size=11.5)
-    svg.text(x + width - 8, y + height - 7, module, size=9, color="muted", anchor="end")
-
-
-def _controller(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
+def _controller(svg: Svg, config: AcceleratorConfig, blocks: Blocks) -> None:
     width = 5 * _COLUMN + 4 * _GAP
     y = _CONTROLLER
     svg.rect(_LEFT, y, width, 172, fill="panel", stroke="sequencer", radius=6, stroke_width=1.5)
@@ -121,7 +93,7 @@ def _controller(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
     svg.text(_x(2) + _COLUMN / 2, bus + 16, "descriptors, at GO", size=10.5, color="muted", anchor="middle")
 
 
-def _units(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
+def _units(svg: Svg, config: AcceleratorConfig, blocks: Blocks) -> None:
     arrays, stored = blocks.memories("accumulator")
     children = blocks.children
     lines = {
@@ -131,23 +103,23 @@ def _units(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
                    [f"{config.rows}×{config.columns} {config.pe} PEs, {' + '.join(flow.upper() for flow in config.dataflows)}",
                     f"{config.activation_format} × {config.weight_format}", f"psum {config.psum_width} bits"]),
         "accumulator": ("Accumulator", [f"{config.accumulator_rows:,} rows × {config.columns} × {config.acc_width} b",
-                                        f"{_size(stored)} in {arrays} banks", "adds and saturates"]),
+                                        f"{byte_size(stored)} in {arrays} banks", "adds and saturates"]),
         "vector": ("Vector unit", [f"{config.vector_lanes} float32 lanes", *_VECTOR_WORDS[config.vector]]),
         "store": ("Store unit", [f"bursts of ≤ {config.burst_beats} beats", "2-D blocks, byte strobes"]),
     }
     for block, (title, words) in lines.items():
         if block in children:
-            _block(svg, _x(_PLACES[block]), _UNITS, _COLUMN, _UNIT_HEIGHT, title, words, _HUE[block], children[block])
+            draw_block(svg, _x(_PLACES[block]), _UNITS, _COLUMN, _UNIT_HEIGHT, title, words, _HUE[block], children[block])
 
 
-def _scratchpad(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
+def _scratchpad(svg: Svg, config: AcceleratorConfig, blocks: Blocks) -> None:
     width = 5 * _COLUMN + 4 * _GAP
     banks, stored = blocks.memories("scratchpad")
     svg.rect(_LEFT, _MEMORY, width, 92, fill="panel", stroke="memory", radius=6, stroke_width=1.5)
     svg.rect(_LEFT, _MEMORY, width, 5, fill="memory", stroke="none", radius=2)
     svg.text(_LEFT + 10, _MEMORY + 25, "Scratchpad", size=14, bold=True)
-    svg.text(_LEFT + 110, _MEMORY + 25, f"{_size(stored)} in {banks} banks of {_size(stored // banks)}, each 1 read + 1 write a "
-             f"cycle; lines of {config.line_bytes} B", size=11.5)
+    svg.text(_LEFT + 110, _MEMORY + 25, f"{byte_size(stored)} in {banks} banks of {byte_size(stored // banks)}, each 1 read + 1 "
+             f"write a cycle; lines of {config.line_bytes} B", size=11.5)
     svg.text(_LEFT + width - 8, _MEMORY + 20, blocks.children["scratchpad"], size=9, color="muted", anchor="end")
     step = (width - 20) / banks
     for bank in range(banks):
@@ -158,7 +130,7 @@ def _scratchpad(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
                      anchor="middle")
 
 
-def _streams(svg: Svg, config: AcceleratorConfig, blocks: _Blocks) -> None:
+def _streams(svg: Svg, config: AcceleratorConfig, blocks: Blocks) -> None:
     """Draw what flows between the blocks, and the external ports."""
     low, high, middle = _UNITS + _UNIT_HEIGHT, _MEMORY, _UNITS + 62
     bits, slots = f"{config.bus_width} b", config.line_bytes * 8

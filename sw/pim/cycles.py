@@ -9,8 +9,8 @@ from fractions import Fraction
 from hw.config import ceil_div
 from hw.pim.config import PimConfig
 
-__all__ = ["attention_bursts", "attention_cycles", "gemm_cycles", "refresh_factor", "row_efficiency", "stream_tck",
-           "tck_to_cycles", "xbuf_reload_cycles"]
+__all__ = ["attention_bursts", "attention_cycles", "gemm_cycles", "hides_turnaround", "refresh_factor", "row_efficiency",
+           "stream_tck", "tck_to_cycles", "xbuf_reload_cycles"]
 
 HOST_BITS = 256             # of the bus that fills the X buffer
 
@@ -18,6 +18,11 @@ HOST_BITS = 256             # of the bus that fills the X buffer
 def refresh_factor(config: PimConfig) -> Fraction:
     """Return by how much refreshes of all banks stretch time: REFI / (REFI − RFC)."""
     return Fraction(config.dram.refi, config.dram.refi - config.dram.rfc)
+
+
+def hides_turnaround(config: PimConfig) -> bool:
+    """Return whether rows of two sets of banks in turn leave no gap: there are two, and a row lasts as long as a turnaround."""
+    return config.row_sets > 1 and config.columns * config.interval >= config.dram.row_turnaround
 
 
 def row_efficiency(config: PimConfig, nbytes: int | None = None, *, ping_pong: bool = False) -> Fraction:

@@ -9,7 +9,7 @@ import pytest
 
 from flows.cli import COMMANDS, main
 from flows.commands.common import config_from
-from flows.commands.emit_pim import pim_config_from
+from flows.commands.pim_config import pim_config_from
 from flows.commands.system import system_from
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -59,6 +59,22 @@ def check(args: argparse.Namespace) -> None:
     tool_versions(args.target, options_from(args))
 
 
+def check_bare(args: argparse.Namespace) -> None:
+    """Refuse what only a board has: a design that has none is synthesized, and cannot be routed.
+
+    Raises
+    ------
+    ValueError
+        If place and route, or a part of a board, is asked for.
+    """
+    usual = BoardConfig()
+    for name, given, default in (("--memory", args.memory, usual.memory_bytes), ("--baud", args.baud, usual.baud)):
+        if given != default:
+            raise ValueError(f"{name} must be left out for a PIM, which has no board, not {given!r}")
+    if not args.no_pnr and not args.block:
+        raise ValueError("--no-pnr must be given for a PIM, whose ports are more than a package has pins")
+
+
 def whole(config: AcceleratorConfig, args: argparse.Namespace) -> tuple[str, str]:
     """Return the Verilog that is synthesized when no block is asked for, and its top module: a board."""
     return board_verilog(config, board_of(args, part_named(args.target, args.part))), BOARD_TOP
