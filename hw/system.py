@@ -82,8 +82,8 @@ class SystemConfig(JsonConfig):
             raise ConfigError(f"SystemConfig.pim must have wtype, kvtype (the same) and xtype of {', '.join(FORMATS)}, which "
                               f"need no scales, not {', '.join(given)}")
         if attends and not (self.pim.has_softmax and self.pim.stores_x):
-            raise ConfigError(f"SystemConfig.pim must have sm_lanes 1, ptype as xtype, and xtype as wide as wtype, to attend and "
-                              f"to append, not {self.pim.sm_lanes}, {self.pim.ptype}, {self.pim.xtype}, {self.pim.wtype}")
+            raise ConfigError(f"SystemConfig.pim must have ptype as xtype, and xtype as wide as wtype, to attend and to append, "
+                              f"not {self.pim.ptype}, {self.pim.xtype}, {self.pim.wtype}")
         if self.array.vector != "transformer":
             raise ConfigError(f"SystemConfig.array must have the vector unit for transformers, not {self.array.vector!r}")
 

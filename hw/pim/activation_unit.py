@@ -48,8 +48,8 @@ class ActivationUnit(wiring.Component):
     -------
     i : In(stream of `activation_command_layout`)
     done : Out(1), busy : Out(1)
-    x : Out, x_ready : In(1), entry : Out, o : In
-        See `XBuffer` and `OutputBuffer`; a row of a slice is written in a cycle with `x_ready`.
+    x : Out, x_ready : In(1), entry : Out, readable : In(1), o : In
+        See `XBuffer` and `OutputBuffer`; a row of a slice is written in a cycle with `x_ready`, and `entry` read with `readable`.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class ActivationUnit(wiring.Component):
             "i": In(stream.Signature(activation_command_layout())), "done": Out(1), "busy": Out(1),
             "x": Out(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                        "data": Out(data.ArrayLayout(element.bits, lanes))})),
-            "x_ready": In(1), "entry": Out(ceil_log2(entries)),
+            "x_ready": In(1), "entry": Out(ceil_log2(entries)), "readable": In(1, init=1),
             "o": In(data.ArrayLayout(data.ArrayLayout(_WORD, rows), lanes)),
         })
 
@@ -96,8 +96,8 @@ class ActivationUnit(wiring.Component):
         ]
 
         # What comes back a cycle later: the factor of "gated" after the value that it belongs to.
-        came, came_lane, came_last = Signal(), Signal.like(lane), Signal()
-        m.d.sync += [came.eq(feeds), came_lane.eq(lane), came_last.eq(last)]
+        came, came_first, came_lane, came_last = Signal(), Signal(), Signal.like(lane), Signal()
+        m.d.sync += [came.eq(feeds), came_first.eq(reads & ~feeds), came_lane.eq(lane), came_last.eq(last)]
         source = Mux(command.gather, 0, came_lane)
         flags: Value = Cat(came, came_last, came_lane)
         for stage in range(self.latency):               # a reset takes back what is on its way
@@ -110,7 +110,8 @@ class ActivationUnit(wiring.Component):
             word = Signal(_WORD, name=f"word_{r}")
             first = Signal(_WORD, name=f"first_{r}")
             m.d.comb += word.eq(Array(self.o[index][r] for index in range(lanes))[source])
-            m.d.sync += first.eq(word)
+            with m.If(came_first):
+                m.d.sync += first.eq(word)
             value = Mux(gated, first, word)
             self._function(m, platform, r, value, Mux(gated, word, C(_ONE, _WORD)), command.mode)
             with m.If(landed):
@@ -128,8 +129,8 @@ class ActivationUnit(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "read"
             with m.State("read"):
-                m.d.comb += reads.eq(1)
-                m.d.sync += second.eq(gated & ~second)
+                m.d.comb += reads.eq(self.readable)
+                m.d.sync += second.eq(Mux(self.readable, gated & ~second, second))
                 with m.If(feeds):
                     m.d.sync += lane.eq(lane + 1)
                     with m.If(command.gather | last):

@@ -71,8 +71,8 @@ class PimChannel(wiring.Component):
     hold : In(1), slack : Out(4)
         See `RowEngine`.
     dram : Out(`DramPort`)
-    x, x_ready, side, bias, ready, entry, o
-        `x`, `x_ready`, `side`, `write`, `ready`, `entry`, `o` of `ComputePath`.
+    x, x_ready, side, bias, ready, entry, readable, o
+        `x`, `x_ready`, `side`, `write`, `ready`, `entry`, `readable`, `o` of `ComputePath`.
     idle : Out(1)
         Every job is done, and every result and every burst is written.
     done : Out(1), copied : Out(1), stored : Out(1)
@@ -103,7 +103,7 @@ class PimChannel(wiring.Component):
         self._depth = skid_depth(timing, config.interval)
         members = self._compute.signature.members
         self._passed = {"x": "x", "x_ready": "x_ready", "side": "side", "bias": "write", "ready": "ready", "entry": "entry",
-                        "o": "o", "nan_error": "nan_error", "done": "done", "copied": "copied"}
+                        "readable": "readable", "o": "o", "nan_error": "nan_error", "done": "done", "copied": "copied"}
         super().__init__({
             "job": In(stream.Signature(channel_job_layout(config))),
             "write": In(stream.Signature(write_burst_layout(config.streams, config.burst_bytes))),

@@ -75,6 +75,8 @@ class ComputePath(wiring.Component):
     side : In({valid: 1, index, zero_point, special})
         Zero point and special value of the weights: of an output, by its entry (TREE), or of an element of X (BCAST).
     write, ready, entry, o : see `OutputBuffer`
+    readable : Out(1)
+        `entry` is read in this cycle; without, the end of a BCAST accumulation reads another one.
     idle : Out(1)
         Nothing is under way, and every result is written.
     done : Out(1), copied : Out(1)
@@ -138,7 +140,7 @@ class ComputePath(wiring.Component):
             "x_ready": Out(1),
             "side": In(wiring.Signature({"valid": Out(1), "index": Out(ceil_log2(self._sides)), "data": Out(_SIDE)})),
             "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
-            "ready": Out(1), "entry": In(entry), "o": Out(every),
+            "ready": Out(1), "entry": In(entry), "readable": Out(1), "o": Out(every),
             "peek": In(ceil_log2(slices)), "peeked": Out(data.ArrayLayout(xs[0].element.bits, lanes)),
             "idle": Out(1), "done": Out(1), "copied": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1),
             "stall_hazard": Out(1),
@@ -266,6 +268,7 @@ class ComputePath(wiring.Component):
                 "step", "step_a", "step_b", "step_to", "step_a_on", "step_b_on", "step_outside", "read")),
             array.outside.eq(output.o),
             output.entry.eq(Mux(merger.reads, merger.at, self.entry)), self.o.eq(output.o),
+            self.readable.eq(~merger.reads),
             output.write.valid.eq(merger.writes | self.write.valid), self.ready.eq(output.ready & ~merger.writes),
             output.write.entry.eq(Mux(merger.writes, merger.at, self.write.entry)),
             output.write.lanes.eq(Mux(merger.writes, ~Const(0, self.lanes), self.write.lanes)),

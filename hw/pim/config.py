@@ -81,7 +81,7 @@ class PimConfig(JsonConfig):
     heads : int
         Heads whose (m, l) the softmax unit keeps.
     sm_lanes : int
-        Scores that the softmax unit takes in a cycle; `PimCore` has one that takes a score, the models any.
+        Scores of each row of X that the softmax unit takes in a cycle, and words of outputs that it scales; at most `lanes`.
     bundles : int
         Bank bundles that are opened in turn: with 2 or more the other bundle's ACT and PRE are hidden.
     refresh : str
@@ -117,7 +117,7 @@ class PimConfig(JsonConfig):
     n_acc_slots: int = 8
     obuf_entries: int = 64
     heads: int = 4
-    sm_lanes: int = 16
+    sm_lanes: int = 2
     bundles: int = 2
     refresh: str = "all-bank"
     timing: str = "hbm3-5.2"
@@ -152,6 +152,7 @@ class PimConfig(JsonConfig):
         least = ceil_div(self.burst_weights, self.pim_per_burst)
         self._must("lanes", self.burst_weights % self.lanes == 0 and self.lanes >= least,
                    f"a divisor of the {self.burst_weights} weights of a burst, at least {least}")
+        self._must("sm_lanes", self.sm_lanes <= self.lanes, f"at most {self.lanes}, the lanes")
         self._must("kvtype", self.kv_bits == self.weight_bits, f"as wide as wtype ({self.weight_bits} bits)")
         self._must("acc", self.acc == "float32" or _family(self.wtype) in _INTEGERS, "float32 with weights that are no integers")
         least = 8 if self.acc == "float32" else 2
@@ -247,8 +248,13 @@ class PimConfig(JsonConfig):
 
     @property
     def has_softmax(self) -> bool:
-        """Whether `PimCore` has a softmax unit: one that takes a score of each row in a cycle and makes elements of X."""
-        return self.sm_lanes == 1 and self.ptype == self.xtype
+        """Whether `PimCore` has a softmax unit: its scores are float32 and its weights elements of X, else the host does it."""
+        return self.acc == "float32" and self.ptype == self.xtype
+
+    @property
+    def scores_an_entry(self) -> int:
+        """Scores of a row of X in an entry of the output buffer."""
+        return 1
 
     @property
     def stores_x(self) -> bool:
@@ -295,7 +301,7 @@ _RANGES = (
     ("n_acc_slots", 1, 16),
     ("obuf_entries", 1, 256),
     ("heads", 1, 256),
-    ("sm_lanes", 1, 256),
+    ("sm_lanes", 1, 16),
     ("bundles", 1, 8),
     ("dram_rows", 1, 1 << 16),
 )

@@ -95,7 +95,8 @@ class PimCore(wiring.Component):
         element = operand_named(config.ptype).element
         assert isinstance(element, FloatFormat)             # of `PROBABILITY_TYPES`
         return SoftmaxUnit(weight=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
-                           entries=config.obuf_entries, heads=config.heads, scores=config.k_tile)
+                           entries=config.obuf_entries, heads=config.heads, scores=config.k_tile, sm_lanes=config.sm_lanes,
+                           together=config.scores_an_entry)
 
     @staticmethod
     def _activation_unit(config: PimConfig) -> ActivationUnit:
@@ -181,7 +182,7 @@ class PimCore(wiring.Component):
         for unit, opcodes in units:
             m.d.comb += [unit.i.valid.eq(first.valid & Cat(fields.op == op for op in opcodes).any() & ~busy),
                          Value.cast(unit.o).eq(Value.cast(channel.o))]
-            m.d.comb += unit.x_ready.eq(channel.x_ready)
+            m.d.comb += [unit.x_ready.eq(channel.x_ready), unit.readable.eq(channel.readable)]
             with m.If(unit.busy):
                 m.d.comb += channel.entry.eq(unit.entry)
                 for name, port in (("x", channel.x), ("write", channel.bias)):

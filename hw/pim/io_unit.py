@@ -41,8 +41,8 @@ class IoUnit(wiring.Component):
         A command is done.
     busy : Out(1)
     host_in : In(stream of lanes × bits), host_out : Out(stream of lanes × bits)
-    x : Out, x_ready : In(1), write : Out, ready : In(1), entry : Out, o : In
-        A row of a slice is written in a cycle with `x_ready`. See `XBuffer` and `OutputBuffer`.
+    x : Out, x_ready : In(1), write : Out, ready : In(1), entry : Out, readable : In(1), o : In
+        A row of a slice is written in a cycle with `x_ready`, and `entry` read with `readable`. See `XBuffer` and `OutputBuffer`.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class IoUnit(wiring.Component):
                                        "data": Out(data.ArrayLayout(bits, lanes))})),
             "x_ready": In(1),
             "write": Out(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
-            "ready": In(1), "entry": Out(entry), "o": In(every),
+            "ready": In(1), "entry": Out(entry), "readable": In(1, init=1), "o": In(every),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -120,7 +120,8 @@ class IoUnit(wiring.Component):
                 with m.If(self.ready):
                     next_entry("gather")
             with m.State("read"):
-                m.next = "take"
+                with m.If(self.readable):
+                    m.next = "take"
             with m.State("take"):
                 for lane in range(lanes):
                     for row in range(rows):

@@ -38,9 +38,11 @@ class StateMerger(wiring.Component):
 
     Members
     -------
+    enable : In(1)
+        0 holds every register.
     valid : In(1), m_a, m_b, a, b : In
     o_valid : Out(1), m, o : Out
-        `latency` cycles later.
+        `latency` cycles with `enable` later.
 
     Attributes
     ----------
@@ -66,46 +68,47 @@ class StateMerger(wiring.Component):
         self.weight_latency = FloatMinMax.latency + FloatAdd.latency + self._powers[0].latency
         self.latency = self.weight_latency + self._products[0][0].latency + FloatAdd.latency
         words = data.ArrayLayout(_WORD, lanes)
-        super().__init__({"valid": In(1), "m_a": In(_WORD), "m_b": In(_WORD), "a": In(words), "b": In(words),
-                          "o_valid": Out(1), "m": Out(_WORD), "o": Out(words)})
+        super().__init__({"enable": In(1, init=1), "valid": In(1), "m_a": In(_WORD), "m_b": In(_WORD), "a": In(words),
+                          "b": In(words), "o_valid": Out(1), "m": Out(_WORD), "o": Out(words)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        on = C(1)
+        on = self.enable
         m.submodules.maximum = maximum = FloatMinMax(fmt=FP32, subnormals=True)
         high = Value.cast(maximum.high)
-        m.d.comb += [maximum.enable.eq(1), Value.cast(maximum.a).eq(self.m_a), Value.cast(maximum.b).eq(self.m_b)]
+        m.d.comb += [maximum.enable.eq(on), Value.cast(maximum.a).eq(self.m_a), Value.cast(maximum.b).eq(self.m_b)]
         for side, (name, top, words) in enumerate((("a", self.m_a, self.a), ("b", self.m_b, self.b))):
             top = registered(m, on, top, f"m_{name}", FloatMinMax.latency)
             weight = self._weight(m, platform, name, top, high, self._powers[side])
             late = registered(m, on, words, f"words_{name}", self.weight_latency)
             for lane, node in enumerate(self._products[side]):
-                m.submodules[f"product_{name}_{lane}"] = shared(platform, "pim_state_product", node)
-                m.d.comb += [node.enable.eq(1), Value.cast(node.a).eq(late.word_select(lane, _WORD)),
+                m.submodules[f"product_{name}_{lane}"] = shared(platform, "pim_product_float32", node)
+                m.d.comb += [node.enable.eq(on), Value.cast(node.a).eq(late.word_select(lane, _WORD)),
                              Value.cast(node.b).eq(weight)]
         for lane in range(self._lanes):
             node = FloatAdd(fmt=FP32, subnormals=True)
             m.submodules[f"sum_{lane}"] = shared(platform, "pim_adder_float32", node)
-            m.d.comb += [node.enable.eq(1), Value.cast(node.a).eq(Value.cast(self._products[0][lane].o)),
+            m.d.comb += [node.enable.eq(on), Value.cast(node.a).eq(Value.cast(self._products[0][lane].o)),
                          Value.cast(node.b).eq(Value.cast(self._products[1][lane].o)), self.o[lane].eq(Value.cast(node.o))]
         valid = self.valid
         for stage in range(self.latency):
             later = Signal(name=f"valid_{stage}")
-            m.d.sync += later.eq(valid)
+            with m.If(on):
+                m.d.sync += later.eq(valid)
             valid = later
         m.d.comb += [self.o_valid.eq(valid), self.m.eq(registered(m, on, high, "m", self.latency - FloatMinMax.latency))]
         return m
 
     def _weight(self, m: Module, platform: Any, name: str, top: Value, high: Value, power: Exp2) -> Value:
         """Return 2^(top − high), one where they are equal, infinities too."""
-        on = C(1)
+        on = self.enable
         difference = FloatAdd(fmt=FP32, subnormals=True)
         m.submodules[f"difference_{name}"] = shared(platform, "pim_adder_float32", difference)
-        m.submodules[f"power_{name}"] = shared(platform, "pim_state_power", power)
+        m.submodules[f"power_{name}"] = shared(platform, "pim_power_float32", power)
         as_float = Signal(float_layout(FP32), name=f"top_{name}")
         m.d.comb += [
-            Value.cast(as_float).eq(top), difference.enable.eq(1), Value.cast(difference.a).eq(top),
-            Value.cast(difference.b).eq(high), difference.subtract.eq(1), power.enable.eq(1), power.i.eq(difference.o),
+            Value.cast(as_float).eq(top), difference.enable.eq(on), Value.cast(difference.a).eq(top),
+            Value.cast(difference.b).eq(high), difference.subtract.eq(1), power.enable.eq(on), power.i.eq(difference.o),
         ]
         same = (top == high) & ~unpack(FP32, as_float, subnormals=True).nan
         is_one = registered(m, on, same, f"same_{name}", FloatAdd.latency + power.latency)

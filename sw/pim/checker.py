@@ -25,6 +25,7 @@ _EXPLICIT = (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF)
 _OF_HEADS = {PimOpcode.SETH: ("aidx",), PimOpcode.MVX: ("aidx",), PimOpcode.MVS: ("xidx",), PimOpcode.STS: ("xidx",),
              PimOpcode.LDS: ("xidx",), PimOpcode.SFM: ("aidx",),
              PimOpcode.SFO: ("aidx",), PimOpcode.MRG: ("aidx", "xidx"), PimOpcode.KVAP: ("aidx",)}
+_SAID = {"x": "slice {} of the X buffer", "o": "entry {} of the output buffer", "s": "softmax of head {}"}
 _BUFFERS = {"x": ("xbuf_entries", PimErrorCause.XBUF_RANGE), "o": ("obuf_entries", PimErrorCause.OBUF_RANGE)}
 
 
@@ -197,7 +198,7 @@ class _Checker:
         self._merge(command)
         softmax = command.opcode in (PimOpcode.SFO, PimOpcode.MRG)
         for entry in work.reads:
-            if entry not in self._written and not softmax:
+            if entry[0] in _SAID and entry not in self._written and not softmax:
                 self._hazards.append((command.index, f"{_said(entry)} is read, but nothing was written"))
             elif entry in self._open:
                 self._hazards.append((command.index, f"{_said(entry)} is read while its accumulation is open"))
@@ -265,5 +266,4 @@ def _all_lanes(command: Command) -> bool:
 
 def _said(entry: Entry) -> str:
     kind, number = entry
-    return {"x": f"slice {number} of the X buffer", "o": f"entry {number} of the output buffer",
-            "s": f"softmax of head {number}"}[kind]
+    return _SAID[kind].format(number)

@@ -34,11 +34,13 @@ class Work:
     adds : bool
         It adds into what it writes: behind another that does, in the same queue, without waiting for its result.
     step : int
-        Cycles from one entry to the next.
+        Cycles from one entry to the next; 0: all at once.
     held : int
         Cycles, from the issue, for which all that it reads must stay; 0: each entry until its turn.
     latency : int
         Cycles from an entry's turn until what is written there can be read.
+    late : int
+        More of them for the last entry.
     cycles : int
         For which its queue is busy.
     """
@@ -51,6 +53,7 @@ class Work:
     step: int = 1
     held: int = 0
     latency: int = IO_LATENCY
+    late: int = 0
     cycles: int = 1
 
 
@@ -93,7 +96,8 @@ class _Table:
             self._read[entry] = max(self._read.get(entry, 0), issue + max(i * work.step + 1, work.held))
         for i, entry in enumerate(work.writes):
             before = self._written[entry][0] if entry in self._written else 0
-            self._written[entry] = max(before, issue + i * work.step + work.latency), work
+            late = work.late if i == len(work.writes) - 1 else 0
+            self._written[entry] = max(before, issue + i * work.step + work.latency + late), work
 
 
 def schedule(works: Sequence[Work], *, depth: int = QUEUE_DEPTH) -> list[Timed]:

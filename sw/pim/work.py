@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 from hw.pim.config import PimConfig
 from hw.pim.isa import OPCODES, MacMode, PimOpcode, PimRegister, Queue
+from sw.pim import softmax_times
 from sw.pim.expand import Command, Settings, expand
 from sw.pim.schedule import IO_LATENCY, MAC_LATENCY, Entry, Work
 
-__all__ = ["SOFTMAX_OVERHEAD", "work_of", "works_of"]
+__all__ = ["work_of", "works_of"]
 
-SOFTMAX_OVERHEAD = 62       # of a block of scores in RTL (`OnlineSoftmax.overhead`): maximum, exponentials and sums on their way
-_MULTIPLY = 9               # a word of an entry there and back through the softmax unit's multiplier
-
+_LATE: Entry = ("l", 0)
 _BARRIERS = (PimOpcode.BARRIER, PimOpcode.SYNC, PimOpcode.EOC)
 
 
@@ -28,7 +27,8 @@ def works_of(config: PimConfig, words: Sequence[int]) -> list[Work]:
 
 
 def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
-    """Return what scheduling needs to know of a command: ("x", slice), ("o", entry) and ("s", head) are what can be shared.
+    """Return what scheduling needs to know of a command: ("x", slice), ("o", entry), ("s", head) and ("l", 0), the (m, l) of the
+    last SFO, are what can be shared.
 
     Parameters
     ----------
@@ -50,35 +50,34 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
         case PimOpcode.WRX:
             return Work(queue=queue, writes=slices, cycles=count)
         case PimOpcode.MVX:
-            return Work(queue=queue, reads=(head,), writes=slices, cycles=count * (config.rows_x + 1 if _in_rtl(config) else 1))
+            cycles = softmax_times.mvx_cycles(config, count)
+            return Work(queue=queue, reads=(head,), writes=slices, latency=cycles, cycles=cycles)
         case PimOpcode.WRACC:
             return Work(queue=queue, writes=entries, cycles=count)
         case PimOpcode.RDACC:
             return Work(queue=queue, reads=entries, cycles=count)
         case PimOpcode.MVS:
-            cycles = count * (_MULTIPLY if _in_rtl(config) else 1)
-            return Work(queue=queue, reads=entries, writes=(("s", fields["xidx"]),), adds=True,
-                        latency=IO_LATENCY + cycles, cycles=cycles)
+            cycles = softmax_times.mvs_cycles(count)
+            return Work(queue=queue, reads=entries, writes=(("s", fields["xidx"]),), adds=True, latency=cycles, cycles=cycles)
         case PimOpcode.STS:
-            return Work(queue=queue, reads=(("s", fields["xidx"]),), writes=entries)
+            cycles = softmax_times.sts_cycles()
+            return Work(queue=queue, reads=(("s", fields["xidx"]), _LATE), writes=entries, latency=cycles, cycles=cycles)
         case PimOpcode.LDS:
-            return Work(queue=queue, reads=entries, writes=(("s", fields["xidx"]),))
+            cycles = softmax_times.lds_cycles()
+            return Work(queue=queue, reads=(*entries, _LATE), writes=(("s", fields["xidx"]),), latency=cycles, cycles=cycles)
         case PimOpcode.AF:
             gated = entries + tuple(("o", fields["aidx"] + count + i) for i in range(count)) if fields["mode"] == 3 else entries
             filled = slices[:-(-count // config.lanes)] if fields["clr"] else slices
             elements = len(gated) * (1 if fields["clr"] else config.lanes)
             return Work(queue=queue, reads=gated, writes=filled, latency=IO_LATENCY + elements, cycles=elements)
         case PimOpcode.SFM | PimOpcode.SFO:
-            stages = 3 if command.opcode is PimOpcode.SFM else 2
-            cycles = stages * -(-fields["value"] // config.sm_lanes) + 1
-            outputs = _outputs(config, fields["aidx"], settings) if command.opcode is PimOpcode.SFO else ()
-            if _in_rtl(config):
-                cycles += SOFTMAX_OVERHEAD + len(outputs) * (config.lanes + _MULTIPLY)
-            return Work(queue=queue, reads=(head, *outputs), writes=(head, *outputs), latency=cycles + IO_LATENCY, cycles=cycles)
+            return _softmax(config, command, settings)
         case PimOpcode.MRG:
             mine, other = (_outputs(config, fields[name], settings) for name in ("aidx", "xidx"))
-            return Work(queue=queue, reads=(head, ("s", fields["xidx"]), *mine, *other), writes=(head, *mine),
-                        latency=IO_LATENCY + len(mine), cycles=1 + len(mine))
+            share = fields["aidx"] == fields["xidx"]
+            cycles = (softmax_times.share_cycles if share else softmax_times.merge_cycles)(config, len(mine))
+            return Work(queue=queue, reads=(head, ("s", fields["xidx"]), _LATE, *mine, *other), writes=(head, *mine), step=0,
+                        held=cycles, latency=cycles, cycles=cycles)
         case PimOpcode.MAC:
             return _mac(config, fields, settings)
         case PimOpcode.EWMUL | PimOpcode.EWADD:
@@ -94,9 +93,15 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
             return Work(queue=queue)
 
 
-def _in_rtl(config: PimConfig) -> bool:
-    """Return whether the softmax is the one that is built, a score a cycle; wider ones are models, and take no time but that."""
-    return config.sm_lanes == 1
+def _softmax(config: PimConfig, command: Command, settings: Settings) -> Work:
+    head, count = ("s", command.fields["aidx"]), command.fields["value"]
+    if command.opcode is PimOpcode.SFM:
+        cycles = softmax_times.sfm_cycles(config, count)
+        return Work(queue=Queue.IO, reads=(head, _LATE), writes=(head,), latency=cycles, cycles=cycles)
+    outputs = _outputs(config, command.fields["aidx"], settings)
+    cycles = softmax_times.sfo_cycles(config, count, len(outputs))
+    return Work(queue=Queue.IO, reads=(head, _LATE, *outputs), writes=(head, *outputs, _LATE), step=0, held=cycles,
+                latency=cycles, late=softmax_times.sfo_state_cycles(config, count) - cycles, cycles=cycles)
 
 
 def _outputs(config: PimConfig, head: int, settings: Settings) -> tuple[Entry, ...]:

@@ -188,10 +188,11 @@ def test_devices_may_be_named():
                                           r"not \(\('ffn', 'array'\),\)")),
     ({"placement": (("attention", "pim"), ("attention", "pim"))}, "SystemConfig.placement must be a device for each kernel, .*"),
     ({"pim": PIM_PRESETS["pim-p3"]}, "SystemConfig.pim must have wtype, .* of float16, .*, not bitmod4, p3-kv, float8_e4m3fn"),
-    ({"pim": PIM_PRESETS["pim-tiny"]}, ("SystemConfig.pim must have sm_lanes 1, ptype as xtype, and xtype as wide as wtype, "
-                                        "to attend and to append, not 16, float16, float16, float16")),
+    ({"pim": dataclasses.replace(TINY.pim, ptype="bfloat16")}, (
+        "SystemConfig.pim must have ptype as xtype, and xtype as wide as wtype, to attend and to append, "
+        "not bfloat16, float16, float16")),
     ({"pim": dataclasses.replace(TINY.pim, wtype="float8_e4m3fn", kvtype="float8_e4m3fn", lanes=32)},
-     "SystemConfig.pim must have .*, not 1, float16, float16, float8_e4m3fn"),
+     "SystemConfig.pim must have .*, not float16, float16, float8_e4m3fn"),
     ({"array": AcceleratorConfig()}, "SystemConfig.array must have the vector unit for transformers, not 'requantize'"),
 ])
 def test_systems_that_cannot_be(changes, message):

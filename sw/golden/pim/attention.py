@@ -17,7 +17,7 @@ from hw.pim.config import PROBABILITY_TYPES, PimConfig
 from sw.formats.tensor import dequantize, quantize
 from sw.golden.arith.functions import exp2, reciprocal
 from sw.golden.pim.reduction import bcast_product, tree_product
-from sw.golden.vector.elements import row_sum
+from sw.golden.vector.elements import greater, row_maximum, row_sum
 
 __all__ = ["Floats", "Numerics", "State", "attend", "attend_parts", "attend_three_stage", "combine_weights", "empty_state",
            "finish", "merge", "merge_all", "numerics_of", "online", "online_weights", "score_scale", "scores"]
@@ -37,7 +37,7 @@ class Numerics:
     lanes, slots : int
         Of the MAC array: width of the adder tree, accumulators in rotation.
     sm_lanes : int
-        Scores that the softmax unit adds at once.
+        Scores that the softmax unit takes at once: a slice, whose weights it adds up before the slices (`row_sum`).
     ptype : str
         Format of the softmax's weights; "float32" leaves them as they are.
     block : int
@@ -110,15 +110,26 @@ def _rounded(numerics: Numerics, weights: Floats) -> Floats:
 def online_weights(numerics: Numerics, state: State, s: Floats) -> tuple[State, Floats]:
     """Return the state that awaits the product with V, and the weights of one block of scores, both (g, B): SFO.
 
-    m' = max(m, max s); α = 2^(m − m'); p = 2^(s − m'), rounded; l' = l·α + Σp; O' = O·α.
+    m' = max(m, max s); α = 2^(m − m'); p = 2^(s − m'), rounded; l' = l·α + Σp; O' = O·α. What equals m' has the power 1, +∞ too;
+    while all scores of a row are −∞ their weights are 0, and l stays 0. A row with a NaN becomes NaN.
     """
-    top = s.max(axis=1)
+    top = row_maximum(s, None)
     with np.errstate(invalid="ignore"):
-        maximum = np.where(top > state.maximum + np.float32(numerics.lazy), top, state.maximum)
+        maximum = greater(state.maximum, top)
+        if numerics.lazy:
+            stays = top <= state.maximum + np.float32(numerics.lazy)
+            maximum = np.where(stays, state.maximum, maximum)
         alpha = np.where(state.maximum == maximum, np.float32(1), _exp2(state.maximum - maximum))
-    weights = _rounded(numerics, _exp2(s - maximum[:, None]))
-    total = state.total * alpha + row_sum(weights, numerics.sm_lanes)
-    return State(maximum, total, state.output * alpha[:, None]), weights
+        weights = _rounded(numerics, _powers(s, maximum))
+        total = state.total * alpha + row_sum(weights, numerics.sm_lanes)
+        return State(maximum, total, state.output * alpha[:, None]), weights
+
+
+def _powers(s: Floats, maximum: Floats) -> Floats:
+    """Return 2^(s − maximum), (g, B): 1 where they are equal, but 0 where they are −∞."""
+    with np.errstate(invalid="ignore"):
+        powers = np.where(s == maximum[:, None], np.float32(1), _exp2(s - maximum[:, None]))
+    return np.where(np.isneginf(maximum)[:, None], np.float32(0), powers)
 
 
 def online(numerics: Numerics, state: State, s: Floats, values: Floats) -> State:
@@ -137,14 +148,24 @@ def attend(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, sc
 
 
 def finish(state: State) -> Floats:
-    """Return the outputs, (g, dh): one reciprocal a row, then products."""
-    return state.output * _reciprocal(state.total)[:, None]
+    """Return the outputs, (g, dh): one reciprocal a row, then products. A row that has seen nothing is zero."""
+    with np.errstate(invalid="ignore"):
+        return state.output * _shares(state.total)[:, None]
+
+
+def _shares(total: Floats) -> Floats:
+    """Return 1 / l, (g,); 0 where l is."""
+    return np.where(total == 0, np.float32(0), _reciprocal(total))
 
 
 def combine_weights(numerics: Numerics, s: Floats) -> Floats:
-    """Return the weights of all scores, (g, T): SFM. The maximum, exponentials and their sum, then divided by it and rounded."""
-    weights = _exp2(s - s.max(axis=1)[:, None])
-    return _rounded(numerics, weights * _reciprocal(row_sum(weights, numerics.sm_lanes))[:, None])
+    """Return the weights of all scores, (g, T): SFM. The maximum, exponentials and their sum, then divided by it and rounded.
+
+    Infinities and NaN are as in `online_weights`; of a row of −∞ weights are 0.
+    """
+    weights = _powers(s, row_maximum(s, None))
+    with np.errstate(invalid="ignore"):
+        return _rounded(numerics, weights * _shares(row_sum(weights, numerics.sm_lanes))[:, None])
 
 
 def attend_three_stage(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, scale: np.float32) -> Floats:
@@ -159,10 +180,10 @@ def merge(a: State, b: State) -> State:
     m = max(m_a, m_b); with α = 2^(m_a − m), β = 2^(m_b − m): l = l_a·α + l_b·β, O = O_a·α + O_b·β, each operation rounded. A part
     that has seen nothing changes nothing.
     """
-    maximum = np.maximum(a.maximum, b.maximum)
+    maximum = greater(a.maximum, b.maximum)
     with np.errstate(invalid="ignore"):
         alpha, beta = (np.where(part.maximum == maximum, np.float32(1), _exp2(part.maximum - maximum)) for part in (a, b))
-    return State(maximum, a.total * alpha + b.total * beta, a.output * alpha[:, None] + b.output * beta[:, None])
+        return State(maximum, a.total * alpha + b.total * beta, a.output * alpha[:, None] + b.output * beta[:, None])
 
 
 def merge_all(states: Sequence[State]) -> State:

@@ -60,7 +60,7 @@ class PimMachine:
         self.host_out: list[Floats] = []
         self.xbuf = np.zeros((config.xbuf_entries, config.rows_x, config.lanes), np.float32)
         self.obuf = np.zeros((config.obuf_entries, config.rows_x, config.lanes), np.float32)
-        self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x)
+        self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x, config.scores_an_entry)
         self.tokens: dict[int, int] = {}
         self._accumulators = Accumulators(self.obuf, config.n_acc_slots)
         whole = np.zeros(config.capacity_bytes, np.uint8) if memory is None else memory
@@ -130,7 +130,9 @@ class PimMachine:
                 self.xbuf[x] = weights.reshape(self.config.rows_x, count, self.config.lanes).transpose(1, 0, 2)
             case PimOpcode.MVS:
                 scale = np.array(settings.of(PimRegister.SCALE), np.uint32).view(np.float32)
-                self.softmax.add_scores(fields["xidx"], np.ascontiguousarray(self.obuf[entries, :, 0].T) * scale)
+                sums = self.obuf[entries, :, :self.config.scores_an_entry].transpose(1, 0, 2)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    self.softmax.add_scores(fields["xidx"], sums.reshape(self.config.rows_x, -1) * scale)
             case PimOpcode.SFM:
                 self.softmax.all_at_once(fields["aidx"], fields["value"])
             case PimOpcode.SFO:

@@ -30,10 +30,11 @@ class Head:
 
 @dataclass(slots=True)
 class SoftmaxUnit:
-    """Heads of `rows` query rows each."""
+    """Heads of `rows` query rows each; scores come `together` at a time, of which the last of a block are dropped if too many."""
 
     numerics: Numerics
     rows: int
+    together: int = 1
     heads: dict[int, Head] = field(default_factory=dict)
 
     def head(self, number: int) -> Head:
@@ -54,7 +55,7 @@ class SoftmaxUnit:
 
     def _take_scores(self, number: int, count: int) -> Floats:
         head = self.head(number)
-        taken, head.scores = head.scores[:, :count], head.scores[:, count:]
+        taken, head.scores = head.scores[:, :count], head.scores[:, -(-count // self.together) * self.together:]
         return np.ascontiguousarray(taken)
 
     def all_at_once(self, number: int, count: int) -> None:

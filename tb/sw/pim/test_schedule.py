@@ -7,9 +7,10 @@ import pytest
 
 from hw.pim.isa import PimOpcode, Queue
 from hw.pim.presets import PIM_PRESETS
+from sw.pim import softmax_times as times
 from sw.pim.assembler import assemble
 from sw.pim.expand import CommandError
-from sw.pim.schedule import IO_LATENCY, MAC_LATENCY, Work, in_order, schedule
+from sw.pim.schedule import MAC_LATENCY, Work, in_order, schedule
 from sw.pim.work import works_of
 
 TINY = PIM_PRESETS["pim-tiny"]
@@ -153,6 +154,7 @@ def test_gain_of_tiles(count, macs, gain):
 
 def test_commands_name_their_entries():
     header = "setm k_beats, 4\nsetm head_dim, 32\nseth output, 1, 40\n"
+    weighing = times.sfo_cycles(TINY, 33, 2)
     cases = {
         "wrx xidx=3 cnt=1": Work(queue=Queue.IO, writes=(("x", 3), ("x", 4)), cycles=2),
         "rdacc aidx=5": Work(queue=Queue.IO, reads=(("o", 5),), cycles=1),
@@ -162,10 +164,13 @@ def test_commands_name_their_entries():
         "mac mode=bcast cnt=3 xidx=15 aidx=7": Work(
             queue=Queue.COMPUTE, reads=(("x", 0), ("x", 1)), writes=tuple(("o", i) for i in (7, 8, 9, 10)), adds=True, held=8,
             latency=MAC_LATENCY + 4, cycles=8),
+        "mvs aidx=5 cnt=2 xidx=1": Work(queue=Queue.IO, reads=(("o", 5), ("o", 6), ("o", 7)), writes=(("s", 1),), adds=True,
+                                        latency=times.mvs_cycles(3), cycles=times.mvs_cycles(3)),
         "sfo aidx=1 value=33": Work(
-            queue=Queue.IO, reads=(("s", 1), ("o", 40), ("o", 41)), writes=(("s", 1), ("o", 40), ("o", 41)),
-            latency=7 + IO_LATENCY, cycles=7),
-        "mvx aidx=1 xidx=2": Work(queue=Queue.IO, reads=(("s", 1),), writes=(("x", 2),)),
+            queue=Queue.IO, reads=(("s", 1), ("l", 0), ("o", 40), ("o", 41)), writes=(("s", 1), ("o", 40), ("o", 41), ("l", 0)),
+            step=0, held=weighing, latency=weighing, late=times.sfo_state_cycles(TINY, 33) - weighing, cycles=weighing),
+        "mvx aidx=1 xidx=2": Work(queue=Queue.IO, reads=(("s", 1),), writes=(("x", 2),), latency=times.mvx_cycles(TINY, 1),
+                                  cycles=times.mvx_cycles(TINY, 1)),
         "kvap xidx=6": Work(queue=Queue.COMPUTE, reads=(("x", 6), ("x", 7)), cycles=2),
         "rdcp xidx=2": Work(queue=Queue.COMPUTE, writes=(("x", 2), ("x", 3)), latency=MAC_LATENCY, cycles=2),
         "ewmul xidx=2": Work(queue=Queue.COMPUTE, reads=(("x", 2), ("x", 3)), writes=(("x", 2), ("x", 3)), latency=MAC_LATENCY,
