@@ -46,7 +46,7 @@ class SharedInstance(Elaboratable):
         self.block = block
 
     def elaborate(self, platform: Any) -> Instance:
-        self.block._MustUse__used = True  # emitted under its name; Amaranth would warn that it was never elaborated
+        _use(self.block)
         ports: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         for path, member, value in self.block.signature.flatten(self.block):
             if not len(Value.cast(value)):      # Verilog has no ports without bits
@@ -54,6 +54,16 @@ class SharedInstance(Elaboratable):
             prefix = "o" if member.flow == wiring.Out else "i"
             ports[f"{prefix}_{'__'.join(str(part) for part in path)}"] = Value.cast(value)
         return Instance(self.name, **ports)
+
+
+def _use(part: Any) -> None:
+    """Note that a block and what it holds are used: one of its name is emitted; Amaranth would warn that they never were."""
+    if isinstance(part, list | tuple):
+        for one in part:
+            _use(one)
+    elif isinstance(part, wiring.Component) and not part._MustUse__used:
+        part._MustUse__used = True
+        _use(list(vars(part).values()))
 
 
 def shared(platform: Any, name: str, block: wiring.Component) -> Elaboratable:
