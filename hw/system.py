@@ -18,7 +18,7 @@ KERNELS = ("attention", "ffn")
 """Kernels of decode that either device can run: attention over the cache, and the products of the MLP; one of them at least is
 the PIM's. All others, and all of the prompt, are the array's."""
 
-SPLITS = ("heads", "tokens")
+SPLITS = ("heads", "tokens", "head-dim")
 FORMATS = ("float16", "bfloat16", "float8_e4m3fn")
 """Of weights, K and V and of activations on the PIM: what needs no scales beside it."""
 

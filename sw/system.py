@@ -25,10 +25,10 @@ from sw.kernels.transformer.offload import offload_programs
 from sw.kernels.transformer.shape import PAGE
 from sw.layout import round_up
 from sw.models.llama_image import place_embeddings
-from sw.pim.cache_plan import CachePlan, attention_inputs, attention_outputs, attention_program
+from sw.pim.cache_plan import CachePlan
+from sw.pim.decode import attend_token, longest_programs
 from sw.pim.device import PimSession
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
-from sw.pim.merge_list import merge_inputs, merge_program
 from sw.pim.program import PimProgram
 from sw.pim.transfer import KvTransfer, transfer_cycles
 from sw.program import Program
@@ -99,7 +99,7 @@ class CompiledSystem:
         self.cache = CachePlan(config=config.pim, channels=config.channels, layers=model.layers, kv_heads=model.kv_heads,
                                group=model.heads // model.kv_heads, head_dim=shape.head_dim, max_tokens=context,
                                split=config.split)
-        merge_program(self.cache, context)                      # refuses what cannot be merged
+        longest_programs(self.cache)                            # refuses what cannot be merged
         self.transfer = KvTransfer(source=shape.kv, addr=self.base.memory.regions["cache"][0],
                                    layer_bytes=self.base.memory.cache_bytes, target=self.cache)
 
@@ -128,8 +128,7 @@ class CompiledSystem:
         """Commands of the longest list that a channel of the PIM gets."""
         programs = [program for _, program in self.up + self.down]
         if self.cache is not None:
-            merge = merge_program(self.cache, self.context)
-            programs += [attention_program(self.cache, 0, self.context, self.scale), *([merge] if merge else ())]
+            programs += longest_programs(self.cache)
         return max(len(words) for program in programs for words in program.lists)
 
 
@@ -257,13 +256,9 @@ class SystemGenerator:
         assert cache is not None
         turned = self._read("turned", (shape.heads + shape.kv_heads) * shape.head_dim).reshape(-1, shape.head_dim)
         values = self._read("qkv", shape.kv_heads * shape.head_dim, turned.size).reshape(-1, shape.head_dim)
-        program = attention_program(cache, layer, self.position + 1, compiled.scale)
-        result = self._run_pim(program, attention_inputs(cache, turned[:shape.heads], turned[shape.heads:], values))
-        merge = merge_program(cache, self.position + 1)
-        if merge is not None:
-            self._moved("parts", 2 * sum(data.nbytes for data in result.outputs.values()))      # there and back
-            result = self._run_pim(merge, merge_inputs(cache, result.outputs))
-        self._write("context", attention_outputs(cache, result.outputs).reshape(-1))
+        token = turned[:shape.heads], turned[shape.heads:], values
+        context = attend_token(cache, layer, self.position + 1, compiled.scale, token, self._run_pim, self._moved)
+        self._write("context", context.reshape(-1))
 
     def _multiply(self, plan: LinearPlan, program: PimProgram, x: Floats) -> Floats:
         result = self._run_pim(program, linear_inputs(plan, program, x[None]))

@@ -18,7 +18,7 @@ from hw.pim.isa import HEAD_SETTINGS, MacMode, PimOpcode, PimRegister
 from sw.pim.assembler import command
 from sw.pim.head_plan import HeadPlan
 
-__all__ = ["append_tokens", "attention", "setup"]
+__all__ = ["append_tokens", "attention", "burst_fields", "score_chunks", "setup"]
 
 
 def setup(plans: Sequence[HeadPlan], tokens: int, scale: np.float32) -> list[int]:
@@ -53,7 +53,19 @@ def append_tokens(plans: Sequence[HeadPlan]) -> list[int]:
     return words
 
 
-def attention(plans: Sequence[HeadPlan], tokens: int, *, divided: bool = True) -> list[int]:
+def score_chunks(plans: Sequence[HeadPlan], tokens: int) -> list[tuple[int, int, int]]:
+    """Return the chunks of scores in the order of `attention`: number of the head, first token, and tokens."""
+    steps = _Steps(plans[0], tokens)
+    return [(number, at, count) for group in _groups(plans) for block in range(steps.blocks) for number in group
+            for at, count in steps.chunks(block)]
+
+
+def _groups(plans: Sequence[HeadPlan]) -> list[range]:
+    """Return which heads go together."""
+    return [range(at, min(at + plans[0].places, len(plans))) for at in range(0, len(plans), plans[0].places)]
+
+
+def attention(plans: Sequence[HeadPlan], tokens: int, *, divided: bool = True, given: bool = False) -> list[int]:
     """Return the commands of attention over `tokens` tokens of each head, without EOC.
 
     The host sends the queries of head after head, and gets their outputs in the same order. The settings of `setup` must hold.
@@ -64,6 +76,8 @@ def attention(plans: Sequence[HeadPlan], tokens: int, *, divided: bool = True) -
     tokens : int
     divided : bool
         The output is divided by l; else it is not, and an entry follows it whose lanes 0 and 1 are m and l (STS).
+    given : bool
+        The host sends no queries but the scores, entries in the order of `score_chunks`; K is not read.
 
     Raises
     ------
@@ -73,8 +87,7 @@ def attention(plans: Sequence[HeadPlan], tokens: int, *, divided: bool = True) -
     first = plans[0]
     if not 1 <= tokens <= first.max_tokens:
         raise ConfigError(f"tokens must be between 1 and {first.max_tokens}, not {tokens!r}")
-    steps = _Steps(first, tokens)
-    groups = [range(at, min(at + first.places, len(plans))) for at in range(0, len(plans), first.places)]
+    steps, groups = _Steps(first, tokens, given=given), _groups(plans)
     words = [word for number in groups[0] for word in steps.queries(number)]
     for index, group in enumerate(groups):
         following = [word for number in (groups[index + 1] if index + 1 < len(groups) else ()) for word in steps.queries(number)]
@@ -108,6 +121,13 @@ def _alone(steps: "_Steps", number: int, plan: HeadPlan, following: list[int]) -
     return words
 
 
+def burst_fields(plan: HeadPlan, first_row: int, at: int, count: int) -> dict[str, int]:
+    """Return the fields that say where the bursts of `count` tokens from token `at` on are, all in one row."""
+    row, token = divmod(at, plan.tokens_a_row)
+    return {"grp": row % plan.sets, "row": first_row + row // plan.sets, "col": token // plan.tokens_a_step * plan.bursts,
+            "cnt": ceil_div(count, plan.tokens_a_step) * plan.bursts - 1}
+
+
 def _output(plan: HeadPlan, number: int) -> int:
     """Return the first entry of the output of the `number`-th head: those that BCAST writes come first in the output buffer."""
     return number % plan.places * plan.query_slices
@@ -124,35 +144,29 @@ def _finish(plan: HeadPlan, number: int, *, divided: bool) -> list[int]:
 class _Steps:
     """Parts of lists, for heads of one shape and as many tokens; the entries of scores are used in turn."""
 
-    def __init__(self, shape: HeadPlan, tokens: int):
-        self._shape, self._tokens, self._chunk = shape, tokens, 0
+    def __init__(self, shape: HeadPlan, tokens: int, *, given: bool = False):
+        self._shape, self._tokens, self._given, self._chunk = shape, tokens, given, 0
         self.blocks = ceil_div(tokens, shape.block)
 
-    def _chunks(self, block: int) -> list[tuple[int, int]]:
+    def chunks(self, block: int) -> list[tuple[int, int]]:
         """Return where each chunk of a block begins in the context, and its tokens."""
         shape, end = self._shape, min(self._tokens, (block + 1) * self._shape.block)
         return [(at, min(shape.chunk, end - at)) for at in range(block * shape.block, end, shape.chunk)]
 
-    def _bursts(self, first_row: int, at: int, count: int) -> dict[str, int]:
-        """Return the fields that say where a chunk's bursts are, and how many."""
-        shape = self._shape
-        row, token = divmod(at, shape.tokens_a_row)
-        return {"grp": row % shape.sets, "row": first_row + row // shape.sets, "col": token // shape.tokens_a_step * shape.bursts,
-                "cnt": ceil_div(count, shape.tokens_a_step) * shape.bursts - 1}
-
     def queries(self, number: int) -> list[int]:
         """Return what takes the queries of the `number`-th head from the host."""
         shape = self._shape
-        return [command(PimOpcode.WRX, xidx=_output(shape, number), cnt=shape.query_slices - 1)]
+        return [] if self._given else [command(PimOpcode.WRX, xidx=_output(shape, number), cnt=shape.query_slices - 1)]
 
     def scores(self, plan: HeadPlan, number: int, block: int) -> list[int]:
         """Return a block's products with K; each chunk's scores go to the softmax unit."""
         words = []
-        for at, count in self._chunks(block):
+        for at, count in self.chunks(block):
             entry = plan.places * plan.query_slices + self._chunk % plan.chunks * plan.chunk
             self._chunk += 1
-            words += [command(PimOpcode.MAC, mode=MacMode.TREE, xidx=_output(plan, number), aidx=entry, clr=1, last=1,
-                              **self._bursts(plan.first_row, at, count)),
+            made = command(PimOpcode.MAC, mode=MacMode.TREE, xidx=_output(plan, number), aidx=entry, clr=1, last=1,
+                           **burst_fields(plan, plan.first_row, at, count))
+            words += [command(PimOpcode.WRACC, aidx=entry, cnt=count - 1) if self._given else made,
                       command(PimOpcode.MVS, aidx=entry, cnt=count - 1, xidx=plan.head)]
         return words
 
@@ -161,13 +175,13 @@ class _Steps:
 
     def weights(self, plan: HeadPlan, place: int, block: int) -> list[int]:
         """Return a block's softmax; its weights go to one of two places of the X buffer."""
-        count = sum(count for _, count in self._chunks(block))
+        count = sum(count for _, count in self.chunks(block))
         return [command(PimOpcode.SFO, aidx=plan.head, value=count),
                 command(PimOpcode.MVX, aidx=plan.head, xidx=self._slice(place), cnt=ceil_div(count, plan.config.lanes) - 1)]
 
     def context(self, plan: HeadPlan, number: int, place: int, block: int) -> list[int]:
         """Return a block's products with V: one accumulation, which is the output of the first block, or is added to it."""
-        chunks, element = self._chunks(block), self._slice(place) * plan.config.lanes
+        chunks, element = self.chunks(block), self._slice(place) * plan.config.lanes
         return [command(PimOpcode.MAC, mode=MacMode.BCAST, xidx=element + at - chunks[0][0], aidx=_output(plan, number),
                         clr=int(block == 0 and index == 0), last=int(index == len(chunks) - 1),
-                        **self._bursts(plan.value_row, at, count)) for index, (at, count) in enumerate(chunks)]
+                        **burst_fields(plan, plan.value_row, at, count)) for index, (at, count) in enumerate(chunks)]

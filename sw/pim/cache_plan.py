@@ -2,7 +2,8 @@
 
 By heads: they go to the channels in turn. Attention of one head is computed by one channel alone, so results do not depend on
 the number of channels. By tokens: they go to the channels in turn, of all heads; each channel attends to its own, and the parts
-are merged (`sw.pim.merge_list`), with its roundings. A token's K and V are appended by the very list that attends to them.
+are merged (`sw.pim.merge_list`), with its roundings. A token's K and V are appended by the very list that attends to them. By
+elements of a head: each channel has as many of all heads; how those attend is `sw.pim.dims_list`.
 """
 
 from dataclasses import dataclass
@@ -64,11 +65,13 @@ class CachePlan:
             raise ConfigError(f"CachePlan.split must be one of {', '.join(SPLITS)}, not {self.split!r}")
         if self.split == "heads" and self.kv_heads % self.channels:
             raise ConfigError(f"CachePlan.kv_heads must be a multiple of the {self.channels} channels, not {self.kv_heads!r}")
+        if self.split == "head-dim" and self.head_dim % self.channels:
+            raise ConfigError(f"CachePlan.head_dim must be a multiple of the {self.channels} channels, not {self.head_dim!r}")
         if self.addr % grid_bytes(self.config):
             raise ConfigError(f"CachePlan.addr must be a multiple of {grid_bytes(self.config)}, a row of all sets, "
                               f"not {self.addr!r}")
         # Heads' own checks know nothing of where others lie, so this one comes first.
-        if self.head_dim % self.config.burst_weights == 0 and self.end > self.config.capacity_bytes:
+        if self.channel_dim % self.config.lanes == 0 and self.end > self.config.capacity_bytes:
             raise ConfigError(f"a context of {self.max_tokens} tokens must end within {self.config.capacity_bytes} bytes, "
                               f"a channel's, not at {self.end}")
         self.head(0, 0)
@@ -81,12 +84,17 @@ class CachePlan:
     @property
     def parts(self) -> int:
         """Channels that a head's tokens are spread over."""
-        return 1 if self.split == "heads" else self.channels
+        return self.channels if self.split == "tokens" else 1
+
+    @property
+    def channel_dim(self) -> int:
+        """Elements of a head that a channel has."""
+        return self.head_dim // self.channels if self.split == "head-dim" else self.head_dim
 
     @property
     def head_bytes(self) -> int:
         """Bytes of one head's K and V in a channel, whole rows of all sets."""
-        half = ceil_div(self.max_tokens, self.parts) * self.head_dim * self.config.kv_bits // 8
+        half = ceil_div(self.max_tokens, self.parts) * self.channel_dim * self.config.kv_bits // 8
         return 2 * ceil_div(half, grid_bytes(self.config)) * grid_bytes(self.config)
 
     @property
@@ -110,8 +118,14 @@ class CachePlan:
     def head(self, layer: int, head: int) -> HeadPlan:
         """Return the plan of a head in its channels."""
         return HeadPlan(config=self.config, head=(head // self.channels if self.split == "heads" else head) % self.config.heads,
-                        head_dim=self.head_dim, group=self.group, max_tokens=ceil_div(self.max_tokens, self.parts),
+                        head_dim=self.channel_dim, group=self.group, max_tokens=ceil_div(self.max_tokens, self.parts),
                         first_row=self.address(layer, head) // grid_bytes(self.config))
+
+    def stored(self, channel: int, rows: Floats) -> Floats:
+        """Return what a channel that has tokens of a head keeps of them, (tokens, dh) → (its tokens, its elements)."""
+        if self.split == "head-dim":
+            return rows[:, channel * self.channel_dim:(channel + 1) * self.channel_dim]
+        return rows[channel::self.parts] if self.parts > 1 else rows
 
     def share(self, channel: int, tokens: int) -> int:
         """Return how many of the first `tokens` tokens a channel has, of each of its heads."""
@@ -127,8 +141,10 @@ def attention_program(plan: CachePlan, layer: int, tokens: int, scale: np.float3
     Raises
     ------
     ConfigError
-        If there is no room for so many tokens.
+        If there is no room for so many tokens, or elements of heads are spread over channels.
     """
+    if plan.split == "head-dim":
+        raise ConfigError(f"CachePlan.split must be heads or tokens for attention in one program, not {plan.split!r}")
     if not 1 <= tokens <= plan.max_tokens:
         raise ConfigError(f"tokens must be between 1 and {plan.max_tokens}, the context, not {tokens!r}")
     lists, regions, inputs, outputs = [], [], [], []

@@ -115,6 +115,16 @@ def test_channels_can_share_tokens(model, duplex):
     np.testing.assert_array_equal(one[1], duplex[0][1])         # a part is the whole
 
 
+def test_channels_can_share_the_elements_of_heads(model, duplex):
+    found, steps = logits_of(dataclasses.replace(TINY, split="head-dim"), model)
+    for ours, theirs in zip(found, duplex[0], strict=True):
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.9999
+    assert "context of layer 1" in [run.name for run in steps[-1].runs]
+    assert "scores" in [run.name for run in steps[-1].runs if run.device == "transfer"]
+    one, _ = logits_of(dataclasses.replace(TINY, split="head-dim", channels=1), model, MORE[:1])
+    np.testing.assert_array_equal(one[1], duplex[0][1])         # all elements are a part
+
+
 def test_what_moves_between_the_devices(duplex):
     _, steps = duplex
     prompt = [run for step in steps[:2] for run in step.runs if run.device == "transfer"]
@@ -179,7 +189,7 @@ def test_devices_may_be_named():
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"channels": 3}, "SystemConfig.channels must be between 1 and 2, the PIM's pseudo-channels, not 3"),
-    ({"split": "layers"}, "SystemConfig.split must be one of heads, tokens, not 'layers'"),
+    ({"split": "layers"}, "SystemConfig.split must be one of heads, tokens, head-dim, not 'layers'"),
     ({"link_bytes": 0}, "SystemConfig.link_bytes must be between 1 and 4096, not 0"),
     ({"placement": (("head", "pim"),)}, (r"SystemConfig.placement must be of attention, ffn, each on array or pim, "
                                         r"not \('head', 'pim'\)")),

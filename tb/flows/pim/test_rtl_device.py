@@ -17,6 +17,7 @@ from sw.golden.pim.device import GoldenPimDevice
 from sw.pim.assembler import assemble
 from sw.pim.cache_plan import CachePlan, attention_inputs, attention_program
 from sw.pim.cycles import gemm_cycles, refresh_factor
+from sw.pim.decode import attend_token
 from sw.pim.device import PimError
 from sw.pim.expand import CommandError
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
@@ -86,6 +87,20 @@ def test_tokens_over_channels_are_merged_as_on_the_golden_device(checked):
         assert len(merge.inputs) == 2 * min(tokens, CHANNELS)
         checked.run(merge, None, merge_inputs(cache, outputs))
         assert checked.match
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_elements_over_channels_are_added_up_as_on_the_golden_device(checked):
+    rng = np.random.default_rng(12)
+    cache = CachePlan(config=CONFIG, channels=CHANNELS, layers=1, kv_heads=3, group=2, head_dim=32, max_tokens=60,
+                      split="head-dim")
+    names = []
+    for tokens in range(1, 4):
+        attend_token(cache, 0, tokens, score_scale(32), (halves(rng, 6, 32), halves(rng, 3, 32), halves(rng, 3, 32)),
+                     lambda program, inputs: names.append(program.name) or checked.run(program, None, inputs),
+                     lambda name, nbytes: None)
+        assert checked.match
+    assert names == [*(f"scores, stage {stage}, of layer 0" for stage in range(4)), "context of layer 0"] * 3
 
 
 @pytest.mark.xdist_group("pim-tiny")

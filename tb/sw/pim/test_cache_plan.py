@@ -11,6 +11,8 @@ from sw.golden.pim.attention import attend, attend_parts, finish, numerics_of, s
 from sw.golden.pim.device import GoldenPimDevice
 from sw.kernels.transformer.shape import KVLayout
 from sw.pim.cache_plan import CachePlan, attention_inputs, attention_outputs, attention_program
+from sw.pim.decode import attend_token, longest_programs
+from sw.pim.dims_list import scores_program
 from sw.pim.merge_list import merge_inputs, merge_program
 from sw.pim.program import read_rows
 from sw.pim.transfer import KvTransfer, transfer_cycles
@@ -117,7 +119,7 @@ def test_a_transfer_writes_where_the_plan_says(array):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"split": "elements"}, "CachePlan.split must be one of heads, tokens, not 'elements'"),
+    ({"split": "elements"}, "CachePlan.split must be one of heads, tokens, head-dim, not 'elements'"),
     ({"kv_heads": 3}, "CachePlan.kv_heads must be a multiple of the 2 channels, not 3"),
     ({"addr": 2048}, "CachePlan.addr must be a multiple of 32768, a row of all sets, not 2048"),
     ({"max_tokens": 8192}, "a context of 8192 tokens must end within 2097152 bytes, a channel's, not at 4227072"),
@@ -154,3 +156,41 @@ def test_a_context_beyond_the_plan_is_refused_before_anything_is_written(array, 
 def test_transfers_that_cannot_be(changes, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
         dataclasses.replace(TRANSFER, **changes)
+
+
+@pytest.mark.parametrize(("channels", "obuf"), [(2, 64), (4, 128)])
+def test_elements_over_channels_are_added_up_as_the_golden_partition(array, channels, obuf):
+    rng = np.random.default_rng(14)
+    memory, held = array
+    config = dataclasses.replace(TINY, n_pch=4, lanes=32 // channels, streams=4 // channels, obuf_entries=obuf,
+                                 xbuf_entries=4 * channels)
+    plan = dataclasses.replace(PLAN, config=config, channels=channels, split="head-dim", addr=0)
+    session = GoldenPimDevice(config, channels).open()
+    dataclasses.replace(TRANSFER, target=plan).run(memory, session.memory, BEFORE)
+    keys, values = held[1]
+    numerics, carried = numerics_of(config, block=plan.head(1, 0).block), {}
+    for tokens in range(BEFORE + 1, BEFORE + 3):
+        q, k, v = halves(rng, 8, 32), halves(rng, 4, 32), halves(rng, 4, 32)
+        keys, values = (np.concatenate((old, new[:, None]), axis=1) for old, new in ((keys, k), (values, v)))
+        found = attend_token(plan, 1, tokens, score_scale(32), (q, k, v),
+                             lambda program, inputs: session.run(program, None, inputs),
+                             lambda name, nbytes: carried.update({name: nbytes}))
+        for head in range(4):
+            golden = attend_parts(numerics, q[2 * head:2 * head + 2], keys[head], values[head], score_scale(32), dims=channels)
+            np.testing.assert_array_equal(found[2 * head:2 * head + 2], golden)
+    # The context goes to all channels, and no further.
+    assert carried == {"scores": channels * 4 * tokens * 4 * 2 * config.lanes}
+
+
+def test_elements_that_the_channels_do_not_divide_and_lists_of_one_program():
+    plan = dataclasses.replace(PLAN, split="head-dim")
+    with pytest.raises(ConfigError, match=r"^CachePlan.split must be heads or tokens for attention in one program, "
+                                          r"not 'head-dim'$"):
+        attention_program(plan, 0, 1, score_scale(32))
+    with pytest.raises(ConfigError, match=r"^CachePlan.head_dim must be a multiple of the 3 channels, not 32$"):
+        dataclasses.replace(plan, channels=3)
+    with pytest.raises(ConfigError, match=r"^tokens must be between 1 and 100, the context, not 101$"):
+        scores_program(plan, 0, 101, 0, score_scale(32))
+    small = dataclasses.replace(TINY, obuf_entries=16)
+    with pytest.raises(ConfigError, match=r"^PimConfig.obuf_entries must have room for 4 scores behind 16, not be 16$"):
+        longest_programs(dataclasses.replace(plan, config=small))
