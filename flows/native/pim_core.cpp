@@ -1,16 +1,14 @@
 // One pseudo-channel of the PIM logic die as a Verilator model, its DRAM behind it and a host before it, behind a C interface.
 //
 // Compiled with HEDDLE_DRAM_COMMANDS (see pim_dram.h), HEDDLE_WORD_BYTES (a host word) and HEDDLE_BURST_BYTES (a burst of all
-// streams). A cycle is two evaluations: the inputs settle while the clock is low, then the clock rises. DRAM commands of a cycle
-// reach the DRAM in the order of their clocks; a burst that is there by the end of a cycle is on the port in the next one.
+// streams). A cycle is two evaluations: the inputs settle while the clock is low, then the clock rises.
 
 #include "Vtop.h"
 #include "verilated.h"
 
 #include <memory>
-#include <numeric>
 
-#include "pim_dram.h"
+#include "pim_port.h"
 
 namespace {
 
@@ -31,20 +29,15 @@ struct Run {
     int32_t stop, error, index, misuse, waits_for_word;
 };
 
-// Ports are integers up to 64 bits and arrays of words above.
-template <typename T> void put(T& port, const uint8_t* bytes, size_t count) { std::memcpy(&port, bytes, count); }
-template <typename T> void get(uint8_t* bytes, const T& port, size_t count) { std::memcpy(bytes, &port, count); }
-
 class Simulator {
   public:
     Dram dram;
     std::vector<uint8_t> out;
 
     Simulator(const DramConfig& config, const DramRule* rules, int32_t count, uint8_t* memory, int32_t phases)
-        : dram(config, rules, count, memory), phases_(phases), banks_(config.banks) {
+        : dram(config, rules, count, memory), port_(dram, phases) {
         context_.fatalOnError(false);
         top_ = std::make_unique<Vtop>(&context_, "");
-        std::iota(banks_.begin(), banks_.end(), 0);
         top_->clk = 1;                          // so that the first evaluation is not an edge
         reset();
     }
@@ -70,14 +63,14 @@ class Simulator {
         }
         top_->rst = 0;
         dram.reset();
-        cycle_ = 0;
+        port_.reset();
     }
 
     // Writes a list, starts it, and runs until it has stopped.
     void run(const uint64_t* words, uint64_t count, const uint8_t* in, uint64_t in_words, Run* result) {
         Verilated::threadContextp(&context_);
         run_ = {};
-        run_.first_read = run_.last_read = -1;
+        port_.first_read = port_.last_read = -1;
         out.clear();
         for (uint64_t address = 0; address < count && run_.stop == DONE; ++address) {
             top_->write_valid = 1;
@@ -119,6 +112,8 @@ class Simulator {
         }
         top_->host_in_valid = top_->host_out_ready = 0;
         run_.given = out.size() / WORD;
+        run_.first_read = port_.first_read;
+        run_.last_read = port_.last_read;
         run_.error = top_->error;
         run_.index = top_->index;
         run_.misuse = top_->misuse;
@@ -128,12 +123,10 @@ class Simulator {
   private:
     Host host_{0, 1'000'000, 0};
     Run run_{};
-    int32_t phases_;
-    std::vector<int32_t> banks_;
+    DramPort<Vtop, BURST> port_;
     VerilatedContext context_;
     std::unique_ptr<Vtop> top_;
     uint64_t random_ = 1;
-    int64_t cycle_ = 0;
 
     bool stalls() {
         if (!host_.stall) return false;
@@ -158,64 +151,10 @@ class Simulator {
         run_.stall_refresh += top_->stall_refresh;
         run_.stall_credit += top_->stall_credit;
         run_.stall_hazard += top_->stall_hazard;
-        const int64_t start = cycle_ * phases_;
-        bool fine = true;
-        if (top_->col_valid && top_->row_valid && top_->col_phase < top_->row_phase) {
-            fine = column(start + top_->col_phase);
-            fine &= row(start + top_->row_phase);
-        } else {
-            if (top_->row_valid) fine = row(start + top_->row_phase);
-            if (top_->col_valid) fine &= column(start + top_->col_phase);
-        }
-        const int64_t end = ++cycle_ * phases_;
-        fine &= dram.in_time(end);
-        if (!fine && dram.config().strict) run_.stop = ::DRAM;
-        auto& returned = dram.returned;
-        const bool arrives = !returned.empty() && returned.front().at <= end;
+        if (!port_.take(*top_) && dram.config().strict) run_.stop = ::DRAM;
         evaluate(1);
-        top_->rvalid = arrives;
-        if (arrives) {
-            put(top_->rdata, returned.front().data.data(), BURST);
-            returned.pop_front();
-        }
+        port_.give(*top_);
         if (context_.gotError()) run_.stop = MODEL;
-    }
-
-    bool row(int64_t at) {
-        const auto& config = dram.config();
-        const auto command = static_cast<DramCommand>(top_->row_op);
-        int32_t first = top_->row_set * config.streams, count = config.streams;
-        if (command == REFSB) {
-            first += top_->row_bank;
-            count = 1;
-        } else if (top_->row_whole || command == REF) {
-            count = config.banks / config.ranks;
-            first = (first + top_->row_bank) / count * count;
-        }
-        return issue(at, command, first, count, top_->row_row, 0, nullptr, nullptr);
-    }
-
-    bool column(int64_t at) {
-        const auto& config = dram.config();
-        const auto command = static_cast<DramCommand>(top_->col_op);
-        std::vector<uint8_t> data, mask;
-        if (command == WR) {
-            data.resize(BURST);
-            get(data.data(), top_->wdata, BURST);
-            uint64_t bits = 0;
-            get(reinterpret_cast<uint8_t*>(&bits), top_->wmask, sizeof top_->wmask);
-            for (int stream = 0; stream < config.streams; ++stream) mask.push_back(bits >> stream & 1);
-        } else {
-            if (run_.first_read < 0) run_.first_read = at;
-            run_.last_read = at;
-        }
-        return issue(at, command, top_->col_set * config.streams, config.streams, 0, top_->col_column, data.data(), mask.data());
-    }
-
-    bool issue(int64_t at, DramCommand command, int32_t first, int32_t count, int64_t row, int64_t column, const uint8_t* data,
-               const uint8_t* mask) {
-        if (first + count > static_cast<int32_t>(banks_.size())) count = 0;        // there are no such banks: BANKS
-        return dram.command(at, command, banks_.data() + first, count, row, column, data, mask);
     }
 };
 

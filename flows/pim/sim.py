@@ -31,7 +31,7 @@ from hw.pim.isa import PimErrorCause
 from hw.pim.timing_tables import DramCommand
 from sw.pim.dram import DramViolation
 
-__all__ = ["WATCHDOG_CYCLES", "PimHang", "PimListError", "PimRun", "PimSession", "PimSim"]
+__all__ = ["ONCE_OPTIONS", "WATCHDOG_CYCLES", "PimHang", "PimListError", "PimRun", "PimSession", "PimSim", "once_each"]
 
 Bytes = npt.NDArray[np.uint8]
 WATCHDOG_CYCLES = 200_000
@@ -41,7 +41,8 @@ _DONE, _HANG, _DRAM, _STREAM, _MODEL = range(5)
 _TOP = "simulated"
 _SHARED = re.compile(r"^module (pim_\w+)\((.*?)\);", re.MULTILINE | re.DOTALL)
 _INPUT = re.compile(r"input +wire +(?:\[[^]]*\] +)?(\w+)")
-_OPTIONS = ("-fno-dfg",)            # see `_control`
+ONCE_OPTIONS = ("-fno-dfg",)
+"""Options of Verilator that go with `once_each`."""
 
 # Name in the harness, direction, port of the core. Ports without bits are not there.
 _PORTS = (
@@ -126,7 +127,7 @@ def _wrapper(ports: Sequence[dict[str, Any]]) -> str:
             + f"  {PIM_TOP} core(\n    .clk(clk),\n    .rst(rst),\n" + ",\n".join(bound) + "\n  );\nendmodule\n")
 
 
-def _control(verilog: str) -> str:
+def once_each(verilog: str) -> str:
     """Return a control file by which blocks with hundreds of instances (`hw.share`) are compiled once each, as functions.
 
     Verilator tells instances apart where it replaces an input by what drives it, or optimizes across them: so inputs are kept,
@@ -164,10 +165,11 @@ class PimSim:
         widths = {port["name"]: port["width"] for port in emission.manifest["ports"]}
         path, _ = build_model(
             "pim", config.digest(), _wrapper(emission.manifest["ports"]) + emission.verilog, _TOP, waves=None, vpi=False,
-            control=_control(emission.verilog), main=DRAM_HEADER.with_name("pim_core.cpp"), companions=(DRAM_HEADER,),
+            control=once_each(emission.verilog), main=DRAM_HEADER.with_name("pim_core.cpp"),
+            companions=(DRAM_HEADER, DRAM_HEADER.with_name("pim_port.h")),
             defines=(*DRAM_DEFINES, f"-DHEDDLE_WORD_BYTES={widths['host_in__payload'] // 8}",
                      f"-DHEDDLE_BURST_BYTES={config.burst_bytes * config.streams}"),
-            link=("-shared", "-Wl,-Bsymbolic"), output="libpim.so", options=_OPTIONS)
+            link=("-shared", "-Wl,-Bsymbolic"), output="libpim.so", options=ONCE_OPTIONS)
         library = ctypes.CDLL(str(path))
         pointer, u64 = ctypes.c_void_p, ctypes.c_uint64
         for name, result, arguments in (

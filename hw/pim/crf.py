@@ -13,7 +13,7 @@ from enum import IntEnum
 from hw.isa import Field
 
 __all__ = ["ADD_SOURCES", "ALU_FIELDS", "BANK_ROWS", "CONFIG_COLUMNS", "CRF_WORDS", "GRF_WORDS", "JUMP_FIELDS", "LANES",
-           "NOP_FIELDS", "CrfOpcode", "Operand", "PimMode"]
+           "NOP_FIELDS", "CrfOpcode", "HostAccess", "Operand", "PimMode"]
 
 CRF_WORDS = 32
 GRF_WORDS = 8
@@ -86,6 +86,15 @@ class PimMode(IntEnum):
     SB = 0          # one bank, as any DRAM
     HAB = 1         # all banks together
     HAB_PIM = 2     # all units run an instruction
+
+
+class HostAccess(IntEnum):
+    """What a host's DRAM command is."""
+
+    ACT = 0
+    PRE = 1
+    RD = 2
+    WR = 3
 
 
 BANK_ROWS = {"enter_hab": 0x17FF, "exit_hab": 0x1FFF, "config": 0x3FFF}

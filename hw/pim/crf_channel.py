@@ -10,27 +10,19 @@ from amaranth.utils import ceil_log2
 
 from hw.errors import ConfigError
 from hw.memory.fifo import StreamFIFO
-from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CrfOpcode, Operand, PimMode
+from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CrfOpcode, HostAccess, Operand, PimMode
 from hw.pim.crf_program import CrfProgram
 from hw.pim.crf_unit import CRF_BURST, CrfUnit, crf_step_layout
 from hw.pim.ports import DramPort, RowJob
 from hw.pim.row_engine import RowEngine
 from hw.pim.timing import DramTiming
+from hw.share import shared
 
-__all__ = ["CrfChannel", "CrfFault", "HostAccess", "crf_access_layout"]
+__all__ = ["CrfChannel", "CrfFault", "crf_access_layout"]
 
 _ROW, _COLUMN = 14, 5
 _LOOKAHEAD = 3
 _BANKS = (Operand.EVEN_BANK, Operand.ODD_BANK)
-
-
-class HostAccess(IntEnum):
-    """Values of `kind` of a host's command."""
-
-    ACT = 0
-    PRE = 1
-    RD = 2
-    WR = 3
 
 
 class CrfFault(IntEnum):
@@ -123,7 +115,7 @@ class CrfChannel(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.rows, m.submodules.program = rows, program = self._rows, CrfProgram()
+        m.submodules.rows, m.submodules.crf = rows, program = self._rows, CrfProgram()
         wiring.connect(m, rows.dram, wiring.flipped(self.dram))
         asked = data.StructLayout({"host": 1, "last": 1, "unit": len(self.i.p.unit), "step": crf_step_layout()})
         m.submodules.pending = pending = StreamFIFO(shape=asked, depth=self._in_flight)
@@ -144,7 +136,7 @@ class CrfChannel(wiring.Component):
         sets, clears = Signal(), Signal()
         configured = Signal(_COLUMN)
         for index, unit in enumerate(units):
-            m.submodules[f"unit_{index}"] = unit
+            m.submodules[f"unit_{index}"] = shared(platform, "pim_crf_unit", unit)
             m.d.comb += [
                 unit.start.eq(starts), unit.step.eq(step), unit.bank.eq(bursts.word_select(index, CRF_BURST)),
                 unit.set.valid.eq(sets), unit.set.data.eq(command.data), unit.clear.eq(clears),
@@ -168,8 +160,11 @@ class CrfChannel(wiring.Component):
                 for used, operand in sources).any())
 
         job, write = rows.i, rows.write
+        bank, kind, writes = Signal.like(job.p.set), Signal(RowJob), Signal()
+        fields = {"set": bank, "row": row, "column": command.column, "write": writes, "kind": kind}
         m.d.comb += [
-            job.p.set.eq(command.odd), job.p.row.eq(row), job.p.column.eq(command.column), job.p.bursts.eq(0),
+            # In one piece: a part that never changes would be a process without events in Verilog.
+            job.p.as_value().eq(Cat(fields.get(name, C(0, field.width)) for name, field in self._rows.job)), bank.eq(command.odd),
             pending.i.p.unit.eq(command.unit), pending.i.p.step.instruction.eq(instruction), pending.i.p.step.low.eq(low),
             pending.i.p.step.of_mac.eq(of_mac), configured.eq(command.column),
             write.p.data.eq(command.data.replicate(self.units)), write.p.mask.eq((1 << self.units) - 1),
@@ -179,7 +174,7 @@ class CrfChannel(wiring.Component):
         m.d.comb += hazard.eq(self._multiplies_sum(m, instruction, low, of_mac, program.take))
         m.d.sync += [unread.eq(unread + (pending.i.valid & pending.i.ready) - rows.read),
                      late.eq(rows.read & (rows.dram.col_phase > self._last_early))]
-        with m.If(job.valid & job.ready & (job.p.kind == RowJob.BURSTS)):
+        with m.If(job.valid & job.ready & (kind == RowJob.BURSTS)):
             m.d.sync += touched.bit_select(command.odd, 1).eq(1)
         follows = (unread == 0) & ~late
 
@@ -216,7 +211,7 @@ class CrfChannel(wiring.Component):
                             refuse(CrfFault.PIM_ON)
                         with m.Else():
                             # The row engine would close it only when it needs another one, which may be later.
-                            m.d.comb += [job.valid.eq(touched.any()), job.p.kind.eq(RowJob.CLOSE), job.p.set.eq(~touched[0])]
+                            m.d.comb += [job.valid.eq(touched.any()), kind.eq(RowJob.CLOSE), bank.eq(~touched[0])]
                             with m.If(job.ready):
                                 m.d.sync += touched.eq(Mux(touched[0], touched & 0b10, 0))
                             with m.If(~touched.any() | (job.ready & ~touched.all())):
@@ -286,7 +281,7 @@ class CrfChannel(wiring.Component):
             with m.State("store"):
                 with m.If(self.mode == PimMode.SB):
                     m.d.comb += write.p.mask.eq(1 << command.unit)
-                self._store(m, job, write)
+                self._store(m, job, write, writes)
             with m.State("fetch"):              # a MOV from a bank to itself
                 m.d.comb += pending.i.p.last.eq(1)
                 with m.If(self._issue(m, job, pending)):
@@ -296,7 +291,7 @@ class CrfChannel(wiring.Component):
                     m.next = "move"
             with m.State("move"):
                 m.d.comb += write.p.data.eq(Cat(unit.moved for unit in units))
-                self._store(m, job, write, takes=program.take)
+                self._store(m, job, write, writes, takes=program.take)
             m.d.comb += self.idle.eq(machine.ongoing("rest") & quiet & rows.idle)
         m.d.comb += [program.write.at.eq(configured), program.write.data.eq(command.data),
                      self.executed.eq(program.take & (instruction.opcode != CrfOpcode.EXIT))]
@@ -330,10 +325,10 @@ class CrfChannel(wiring.Component):
         return job.ready & pending.i.ready
 
     @staticmethod
-    def _store(m: Module, job: Any, write: Any, *, takes: Signal | None = None) -> None:
+    def _store(m: Module, job: Any, write: Any, writes: Signal, *, takes: Signal | None = None) -> None:
         """Write it: the job at once, its burst when the row engine takes it."""
         given = Signal()
-        m.d.comb += [job.p.write.eq(1), job.valid.eq(~given), write.valid.eq(1)]
+        m.d.comb += [writes.eq(1), job.valid.eq(~given), write.valid.eq(1)]
         with m.If(job.ready):
             m.d.sync += given.eq(1)
         with m.If(write.ready):
@@ -346,4 +341,5 @@ class CrfChannel(wiring.Component):
 def _among(column: Value, name: str) -> Value:
     """Return whether a column of the configuration row is of that name."""
     columns = CONFIG_COLUMNS[name]
-    return (column >= columns.start) & (column < columns.stop)
+    below = column < columns.stop
+    return below & (column >= columns.start) if columns.start else below

@@ -5,18 +5,21 @@ output, which the host adds at the end. A tile's weights fill rows 2t and 2t + 1
 inputs at column bits 2:0. Even banks have the tiles of even number along the inputs, odd banks the others.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
 from hw.config import ceil_div
-from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, GRF_WORDS, LANES, CrfOpcode, Operand
+from hw.pim.crf import GRF_WORDS, LANES, CrfOpcode, HostAccess, Operand
 from hw.pim.timing import timing_named
 from sw.golden.pim.hbm_pim import UNITS, HbmPim
 from sw.pim.crf_assembler import CrfError, encode_instruction
+from sw.pim.hbm_access import HbmAccess, load_program, reserved, set_mode, write_registers
 
-__all__ = ["INPUTS", "OUTPUTS", "gemv", "gemv_program", "gemv_speedup", "gemv_tck"]
+__all__ = ["INPUTS", "OUTPUTS", "GemvPlan", "gemv", "gemv_program", "gemv_speedup", "gemv_tck"]
 
 Halves = npt.NDArray[np.float16]
 
@@ -40,87 +43,106 @@ def gemv_program(pairs: int) -> list[int]:
             encode_instruction(CrfOpcode.EXIT)]
 
 
-def gemv(weights: Halves, x: Halves) -> tuple[npt.NDArray[np.float32], int]:
-    """Return weights · x by one pseudo-channel, and the micro-instructions that have run.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GemvPlan:
+    """A product on one pseudo-channel: where weights lie, what the host commands, and what its reads mean.
 
-    weights: (M, K), x: (K,), float16 → (M,) float32. Both sides are padded to whole tiles, inputs to pairs of them.
+    Parameters
+    ----------
+    outputs, inputs : int
+        Both are padded to whole tiles, inputs to pairs of them.
+
+    Raises
+    ------
+    CrfError
+        If the weights do not fit.
     """
-    outputs, inputs = weights.shape
-    if x.shape != (inputs,):
-        raise CrfError(f"x must have one element for each of {inputs} columns, not the shape {x.shape}")
-    pairs, blocks = ceil_div(inputs, 2 * INPUTS), ceil_div(outputs, OUTPUTS)
-    if 2 * pairs * blocks > _RESULT_ROW:
-        raise CrfError(f"weights must fill at most {_RESULT_ROW} rows, not {2 * pairs * blocks}")
-    padded = np.zeros((blocks * OUTPUTS, 2 * pairs * INPUTS), np.float16)
-    padded[:outputs, :inputs] = weights
-    vector = np.zeros(2 * pairs * INPUTS, np.float16)
-    vector[:inputs] = x
-    pim, result = HbmPim(), np.zeros(blocks * OUTPUTS, np.float32)
-    _store(pim, padded, blocks, pairs)
-    for block in range(blocks):
-        _reserved(pim, "enter_hab")
-        pim.load_program(gemv_program(pairs))
-        _set_mode(pim, on=True)
-        for pair in range(pairs):
-            for odd in (False, True):
-                _inputs(pim, vector[(2 * pair + odd) * INPUTS:][:INPUTS])
-                _tile(pim, 2 * (block * pairs + pair), odd=odd)
-        pim.activate(_RESULT_ROW)
-        for column in range(GRF_WORDS):
-            pim.write(column, np.zeros(2 * LANES, np.uint8))
-        pim.precharge()
-        _set_mode(pim, on=False)
-        _reserved(pim, "exit_hab")
-        pim.activate(_RESULT_ROW)
-        for unit in range(UNITS):
-            for column in range(GRF_WORDS):
-                sums = pim.read(column, unit=unit).view(np.float16).astype(np.float32)
-                result[block * OUTPUTS + unit * GRF_WORDS + column] = sums.sum()
-        pim.precharge()
-    return result[:outputs], pim.instructions
+
+    outputs: int
+    inputs: int
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        for name in ("outputs", "inputs"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise CrfError(f"{name} must be a positive integer, not {value!r}")
+        if self.rows > _RESULT_ROW:
+            raise CrfError(f"weights must fill at most {_RESULT_ROW} rows, not {self.rows}")
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of tiles along the inputs."""
+        return ceil_div(self.inputs, 2 * INPUTS)
+
+    @property
+    def blocks(self) -> int:
+        """Tiles along the outputs."""
+        return ceil_div(self.outputs, OUTPUTS)
+
+    @property
+    def rows(self) -> int:
+        """Rows of even and odd banks that the weights fill."""
+        return 2 * self.pairs * self.blocks
+
+    @property
+    def instructions(self) -> int:
+        """Micro-instructions that run."""
+        return self.blocks * (self.pairs * 2 * GRF_WORDS * GRF_WORDS + GRF_WORDS)
+
+    def banks(self, weights: Halves) -> Iterator[tuple[int, bool, Halves]]:
+        """Yield row, whether of the odd banks, and contents of all units, (32, units, 16); weights: (outputs, inputs)."""
+        if weights.shape != (self.outputs, self.inputs) or weights.dtype != np.float16:
+            raise CrfError(f"weights must be float16 of shape {(self.outputs, self.inputs)}, not {weights.dtype} of shape "
+                           f"{weights.shape}")
+        padded = np.zeros((self.blocks * OUTPUTS, 2 * self.pairs * INPUTS), np.float16)
+        padded[:self.outputs, :self.inputs] = weights
+        shaped = padded.reshape(self.blocks, UNITS, 2, 4, self.pairs, 2, GRF_WORDS, LANES)
+        for block, pair, half, odd in np.ndindex(self.blocks, self.pairs, 2, 2):
+            columns = shaped[block, :, half, :, pair, odd].transpose(1, 2, 0, 3)
+            yield 2 * (block * self.pairs + pair) + half, bool(odd), columns.reshape(-1, UNITS, LANES)
+
+    def accesses(self, x: Halves) -> list[HbmAccess]:
+        """Return what the host commands for x, (inputs,) float16."""
+        if x.shape != (self.inputs,) or x.dtype != np.float16:
+            raise CrfError(f"x must be float16 of shape {(self.inputs,)}, not {x.dtype} of shape {x.shape}")
+        vector = np.zeros(2 * self.pairs * INPUTS, np.float16)
+        vector[:self.inputs] = x
+        registers = vector.reshape(self.pairs, 2, GRF_WORDS, LANES)
+        found = []
+        for block in range(self.blocks):
+            found += [*reserved("enter_hab"), *load_program(gemv_program(self.pairs)), *set_mode(on=True, clear=True)]
+            for pair, odd in np.ndindex(self.pairs, 2):
+                found += write_registers("grf_a", registers[pair, odd])
+                for half in range(2):
+                    found += _columns(2 * (block * self.pairs + pair) + half, range(32), odd=bool(odd))
+            found += [*_columns(_RESULT_ROW, range(GRF_WORDS)), *set_mode(on=False), *reserved("exit_hab")]
+            found.append(HbmAccess(HostAccess.ACT, row=_RESULT_ROW))
+            found += [HbmAccess(HostAccess.RD, column=column, unit=unit) for unit in range(UNITS) for column in range(GRF_WORDS)]
+            found.append(HbmAccess(HostAccess.PRE))
+        return found
+
+    def result(self, reads: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """Return the product, (outputs,), from the reads of `accesses`, in order: their lanes added."""
+        sums = np.frombuffer(b"".join(reads), np.float16).reshape(self.blocks * OUTPUTS, LANES).astype(np.float32)
+        return sums.sum(axis=1)[:self.outputs]
 
 
-def _store(pim: HbmPim, weights: Halves, blocks: int, pairs: int) -> None:
-    """Write the weights as a host does, bank by bank."""
-    shaped = weights.reshape(blocks, UNITS, 2, 4, pairs, 2, GRF_WORDS, LANES)
-    for block in range(blocks):
-        for pair in range(pairs):
-            for half in range(2):
-                pim.activate(2 * (block * pairs + pair) + half)
-                for unit in range(UNITS):
-                    for column in range(32):
-                        for odd in (False, True):
-                            lanes = shaped[block, unit, half, column // 8, pair, int(odd), column % 8]
-                            pim.write(column, np.ascontiguousarray(lanes).view(np.uint8), unit=unit, odd=odd)
-                pim.precharge()
+def _columns(row: int, columns: Iterable[int], *, odd: bool = False) -> list[HbmAccess]:
+    """Return reads of a row: in PIM mode, instructions."""
+    return [HbmAccess(HostAccess.ACT, row=row), *(HbmAccess(HostAccess.RD, column=column, odd=odd) for column in columns),
+            HbmAccess(HostAccess.PRE)]
 
 
-def _reserved(pim: HbmPim, name: str) -> None:
-    pim.activate(BANK_ROWS[name])
-    pim.precharge()
+def gemv(weights: Halves, x: Halves) -> tuple[npt.NDArray[np.float32], int]:
+    """Return weights · x by the interpreter of one pseudo-channel, and the micro-instructions that have run.
 
-
-def _set_mode(pim: HbmPim, *, on: bool) -> None:
-    data = np.zeros(2 * LANES, np.uint8)
-    data[:2] = on, on                       # with PIM mode on, GRF_B is cleared
-    pim.activate(BANK_ROWS["config"])
-    pim.write(CONFIG_COLUMNS["mode"].start, data)
-    pim.precharge()
-
-
-def _inputs(pim: HbmPim, vector: Halves) -> None:
-    pim.activate(BANK_ROWS["config"])
-    for i, column in enumerate(CONFIG_COLUMNS["grf_a"]):
-        pim.write(column, vector[LANES * i:LANES * (i + 1)].view(np.uint8))
-    pim.precharge()
-
-
-def _tile(pim: HbmPim, row: int, *, odd: bool) -> None:
-    for half in range(2):
-        pim.activate(row + half)
-        for column in range(32):
-            pim.read(column, odd=odd)
-        pim.precharge()
+    weights: (M, K), x: (K,), float16 → (M,) float32.
+    """
+    plan, pim = GemvPlan(outputs=weights.shape[0], inputs=weights.shape[1]), HbmPim()
+    for row, odd, values in plan.banks(weights):
+        pim.fill(row, odd, values)
+    return plan.result(pim.run(plan.accesses(x))), pim.instructions
 
 
 def gemv_tck(outputs: int, inputs: int) -> int:

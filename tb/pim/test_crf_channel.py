@@ -10,28 +10,21 @@ from hw.errors import ConfigError
 from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CrfOpcode, Operand
 from hw.pim.crf_channel import CrfChannel, CrfFault
 from hw.pim.timing_tables import DramCommand
-from sw.pim import hbm_gemv
 from sw.pim.crf_assembler import CrfError, check_program, encode_instruction
-from tb.pim.crf_bench import HBM2, INTERVAL, PHASES, UNITS, Recorder, cells_of, run
+from sw.pim.hbm_gemv import GemvPlan
+from tb.pim.crf_bench import HBM2, INTERVAL, PHASES, Recorder, cells_of, random_runs, run
 
 
-def test_a_matrix_vector_product(monkeypatch):
+def test_a_matrix_vector_product():
     rng = np.random.default_rng(1)
-    made, store, cells = [], hbm_gemv._store, {}
-
-    def filled(pim, *rest):
-        made.append(pim)
-        pim.recording = False                       # the weights are in DRAM already
-        store(pim, *rest)
-        pim.recording = True
-        cells.update(cells_of(pim))
-
-    monkeypatch.setattr(hbm_gemv, "HbmPim", Recorder)
-    monkeypatch.setattr(hbm_gemv, "_store", filled)
     weights, x = rng.normal(size=(64, 256)).astype(np.float16), rng.normal(size=256).astype(np.float16)
-    result, instructions = hbm_gemv.gemv(weights, x)
-    model = run(made[0], cells)
-    assert instructions == 2 * 64 + 8
+    plan, recorder = GemvPlan(outputs=64, inputs=256), Recorder()
+    for row, odd, values in plan.banks(weights):
+        recorder.fill(row, odd, values)
+    cells = cells_of(recorder)
+    result = plan.result(recorder.run(plan.accesses(x)))
+    model = run(recorder, cells)
+    assert recorder.instructions == plan.instructions == 2 * 64 + 8
     np.testing.assert_allclose(result, weights.astype(np.float32) @ x.astype(np.float32), atol=0.5)
     # 32 MACs of a row follow each other every interval.
     times = model.times(DramCommand.MAC)
@@ -39,94 +32,8 @@ def test_a_matrix_vector_product(monkeypatch):
     assert times[32] - times[31] <= HBM2.rtp_l + HBM2.rp + HBM2.rcd_mac + PHASES
 
 
-def random_program(rng):
-    """Return a program that can run, of up to 8 words; half of them know two registers only."""
-    registers = int(rng.choice([2, 8]))
-    while True:
-        words = []
-        for number in range(int(rng.integers(1, 8))):
-            opcode = CrfOpcode(int(rng.choice([0, 1, 2, 3, 4, 8, 8, 9, 14])))
-            if opcode is CrfOpcode.NOP:
-                words.append(encode_instruction(opcode, count=int(rng.integers(0, 3))))
-            elif opcode is CrfOpcode.JUMP and number:
-                words.append(encode_instruction(opcode, count=int(rng.integers(0, 3)), offset=int(rng.integers(1, number + 1))))
-            elif opcode is not CrfOpcode.JUMP:
-                fields = {name: int(rng.integers(0, 8)) for name in ("dst", "src0", "src1", "src2")}
-                fields |= {name: int(rng.integers(0, registers)) for name in ("dst_index", "src0_index", "src1_index")}
-                moves = opcode is CrfOpcode.MOV
-                words.append(encode_instruction(opcode, auto=int(rng.random() < 0.3), relu=moves * int(rng.integers(0, 2)),
-                                                **fields))
-        words.append(encode_instruction(CrfOpcode.EXIT))
-        try:
-            check_program(words)
-        except CrfError:
-            continue
-        return words
-
-
-def random_accesses(rng, recorder):
-    """Run a program on random registers, then show what it has left."""
-    def data():
-        return (rng.normal(size=16) * rng.choice([1, 1e3, 1e-5])).astype(np.float16).view(np.uint8)
-
-    recorder.activate(BANK_ROWS["enter_hab"])
-    recorder.precharge()
-    recorder.load_program(random_program(rng))
-    recorder.activate(BANK_ROWS["config"])
-    for name in ("srf", "grf_a", "grf_b"):
-        for column in list(CONFIG_COLUMNS[name])[:4]:
-            recorder.write(column, data())
-    recorder.write(0, np.array([1, rng.integers(0, 2)] + [0] * 30, np.uint8))
-    recorder.precharge()
-    recorder.activate(int(rng.integers(0, 4)))
-    for _ in range(24):
-        column, odd = int(rng.integers(0, 32)), bool(rng.integers(0, 2))
-        if rng.random() < 0.7:
-            recorder.read(column, odd=odd)
-        else:
-            recorder.write(column, data(), odd=odd)
-    recorder.precharge()
-    show = [encode_instruction(CrfOpcode.MOV, dst=Operand.EVEN_BANK, src0=operand, auto=1)
-            for operand in (Operand.GRF_A, Operand.GRF_B, Operand.A_OUT, Operand.M_OUT, Operand.SRF_M, Operand.SRF_A)]
-    recorder.activate(BANK_ROWS["config"])
-    recorder.write(0, np.zeros(32, np.uint8))
-    recorder.precharge()
-    recorder.load_program([*show, encode_instruction(CrfOpcode.EXIT)])
-    recorder.activate(BANK_ROWS["config"])
-    recorder.write(0, np.array([1] + [0] * 31, np.uint8))
-    recorder.precharge()
-    for row in (8, 9):
-        recorder.activate(row)
-        for column in range(24):
-            recorder.read(column)
-        recorder.precharge()
-    recorder.activate(BANK_ROWS["config"])
-    recorder.write(0, np.zeros(32, np.uint8))
-    recorder.precharge()
-    recorder.activate(BANK_ROWS["exit_hab"])
-    recorder.precharge()
-    for row in (8, 9):
-        recorder.activate(row)
-        for column in range(24):
-            recorder.read(column, unit=column % UNITS)
-        recorder.precharge()
-
-
 def test_random_programs_leave_what_the_interpreter_leaves():
-    rng = np.random.default_rng(2)
-    recorder = Recorder()
-    recorder.recording = False
-    for row in range(4):
-        recorder.activate(row)
-        for unit in range(UNITS):
-            for column in range(32):
-                for odd in (False, True):
-                    recorder.write(column, rng.normal(size=16).astype(np.float16).view(np.uint8), unit=unit, odd=odd)
-        recorder.precharge()
-    cells = cells_of(recorder)
-    recorder.recording = recorder.faults = True
-    for _ in range(6):
-        random_accesses(rng, recorder)
+    recorder, cells = random_runs(2, programs=6)
     assert {fault for _, fault in recorder.refusals} == {CrfFault.BANK}
     assert recorder.instructions > 300
     run(recorder, cells, stall=0.2, seed=2)

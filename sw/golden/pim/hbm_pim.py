@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CRF_WORDS, GRF_WORDS, LANES, CrfOpcode, Operand, PimMode
+from hw.pim.crf import BANK_ROWS, CONFIG_COLUMNS, CRF_WORDS, GRF_WORDS, LANES, CrfOpcode, HostAccess, Operand, PimMode
 from sw.pim.crf_assembler import CrfError, check_program, decode_instruction
+from sw.pim.hbm_access import HbmAccess, load_program
 
 __all__ = ["UNITS", "HbmPim"]
 
@@ -62,7 +63,28 @@ class HbmPim:
         self._pc, self._left, self._jumps = 0, 0, {}        # type: ignore[var-annotated]
         self._summed: tuple[Operand, int] | None = None     # where the last instruction has put a sum
 
+    def fill(self, row: int, odd: bool, values: Halves) -> None:
+        """Put a row of all units' even or odd banks into memory, without a command: values (32, units, 16) float16."""
+        for column, unit in np.ndindex(*values.shape[:2]):
+            self._store[unit, int(odd), row, column] = values[column, unit].copy()
+
     # Commands -------------------------------------------------------------------------------------------------
+
+    def run(self, accesses: Sequence[HbmAccess]) -> list[bytes]:
+        """Do what a host commands; return what its reads outside of PIM mode give."""
+        found = []
+        for access in accesses:
+            if access.kind is HostAccess.ACT:
+                self.activate(access.row)
+            elif access.kind is HostAccess.PRE:
+                self.precharge()
+            elif access.kind is HostAccess.WR:
+                self.write(access.column, np.frombuffer(access.data, np.uint8), unit=access.unit, odd=access.odd)
+            else:
+                data = self.read(access.column, unit=access.unit, odd=access.odd)
+                if self.mode is not PimMode.HAB_PIM:
+                    found.append(data.tobytes())
+        return found
 
     def activate(self, row: int) -> None:
         """Open a row: in all banks but in SB mode."""
@@ -233,10 +255,4 @@ class HbmPim:
         CrfError
             If `sw.pim.crf_assembler.check_program` refuses it.
         """
-        check_program(words)
-        padded = np.zeros(CRF_WORDS, np.uint32)
-        padded[:len(words)] = words
-        self.activate(BANK_ROWS["config"])
-        for i, column in enumerate(CONFIG_COLUMNS["crf"]):
-            self.write(column, padded[8 * i:8 * i + 8].view(np.uint8))
-        self.precharge()
+        self.run(load_program(words))

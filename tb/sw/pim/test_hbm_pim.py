@@ -6,7 +6,8 @@ import pytest
 from hw.pim.crf import ALU_FIELDS, BANK_ROWS, CONFIG_COLUMNS, JUMP_FIELDS, NOP_FIELDS, CrfOpcode, Operand, PimMode
 from sw.golden.pim.hbm_pim import UNITS, HbmPim
 from sw.pim.crf_assembler import CrfError, check_program, decode_instruction, encode_instruction
-from sw.pim.hbm_gemv import gemv, gemv_program, gemv_speedup, gemv_tck
+from sw.pim.hbm_access import configure, write_registers
+from sw.pim.hbm_gemv import GemvPlan, gemv, gemv_program, gemv_speedup, gemv_tck
 
 EXIT = encode_instruction(CrfOpcode.EXIT)
 NOP = encode_instruction(CrfOpcode.NOP)
@@ -215,10 +216,28 @@ def test_impossible_fields_are_refused():
         encode_instruction(CrfOpcode.NOP, count=2048)
     with pytest.raises(CrfError, match=r"^pairs must be between 1 and 4096, not 0$"):
         gemv_program(0)
-    with pytest.raises(CrfError, match=r"^x must have one element for each of 4 columns, not the shape \(3,\)$"):
+    with pytest.raises(CrfError, match=r"^x must be float16 of shape \(4,\), not float16 of shape \(3,\)$"):
         gemv(np.zeros((4, 4), np.float16), np.zeros(3, np.float16))
     with pytest.raises(CrfError, match=r"^weights must fill at most 4096 rows, not 4098$"):
         gemv(np.zeros((64 * 2049, 1), np.float16), np.zeros(1, np.float16))
+
+
+def test_accesses_that_say_nothing_are_refused():
+    with pytest.raises(CrfError, match=r"^data of crf must be 32 bytes for each of at most 4 columns, not 160 bytes$"):
+        configure("crf", np.zeros(40, np.uint32))
+    with pytest.raises(CrfError, match=r"^data of srf must be 32 bytes for each of at most 1 columns, not 31 bytes$"):
+        configure("srf", np.zeros(31, np.uint8))
+    for values, said in ((np.zeros((9, 16), np.float16), r"float16 of shape \(9, 16\)"), (np.zeros(16, np.float16),
+                         r"float16 of shape \(16,\)"), (np.zeros((1, 16), np.float32), r"float32 of shape \(1, 16\)")):
+        with pytest.raises(CrfError, match=rf"^registers must be float16 of shape \(1 to 8, 16\), not {said}$"):
+            write_registers("grf_a", values)
+    with pytest.raises(CrfError, match=r"^outputs must be a positive integer, not 0$"):
+        GemvPlan(outputs=0, inputs=4)
+    plan = GemvPlan(outputs=2, inputs=4)
+    with pytest.raises(CrfError, match=r"^weights must be float16 of shape \(2, 4\), not float32 of shape \(2, 4\)$"):
+        next(plan.banks(np.zeros((2, 4), np.float32)))
+    with pytest.raises(CrfError, match=r"^x must be float16 of shape \(4,\), not float64 of shape \(4,\)$"):
+        plan.accesses(np.zeros(4))
 
 
 def test_the_protocol_is_kept():
