@@ -65,7 +65,8 @@ PAPERS: dict[str, Paper] = {
         source="AMMA, arXiv 2604.26103, and documents of a simulator", module="flows.reproduce.amma"),
     "hbm-pim": Paper(
         doc="rates and rows, a matrix-vector product by micro-instructions",
-        source="Lee et al., HBM-PIM, ISCA 2021, and its public simulator", module="flows.reproduce.hbm_pim"),
+        source="Lee et al., HBM-PIM, ISCA 2021, and its public simulator", module="flows.reproduce.hbm_pim",
+        options=("rtl",)),
     "bitmod": Paper(
         doc="cycles of terms, groups and layers, bits of a weight, areas of PEs, quality of its formats",
         source="Chen et al., BitMoD, HPCA 2025 (arXiv 2411.11745), and its authors' simulator", module="flows.reproduce.bitmod",

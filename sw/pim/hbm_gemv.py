@@ -19,7 +19,7 @@ from sw.golden.pim.hbm_pim import UNITS, HbmPim
 from sw.pim.crf_assembler import CrfError, encode_instruction
 from sw.pim.hbm_access import HbmAccess, load_program, reserved, set_mode, write_registers
 
-__all__ = ["INPUTS", "OUTPUTS", "GemvPlan", "gemv", "gemv_program", "gemv_speedup", "gemv_tck"]
+__all__ = ["INPUTS", "OUTPUTS", "GemvPlan", "external_tck", "gemv", "gemv_program", "gemv_speedup", "gemv_tck"]
 
 Halves = npt.NDArray[np.float16]
 
@@ -155,6 +155,12 @@ def gemv_tck(outputs: int, inputs: int) -> int:
     return ceil_div(outputs, OUTPUTS) * ceil_div(inputs, INPUTS) * (2 * dram.row_period(dram.ccd_l) + writes)
 
 
+def external_tck(outputs: int, inputs: int) -> Fraction:
+    """Return the DRAM clocks in which the weights go over a pseudo-channel's pins, at their peak rate."""
+    dram = timing_named("hbm2")
+    return Fraction(outputs * inputs * 2 * dram.ccd_s, dram.burst_bytes)
+
+
 def gemv_speedup(outputs: int, inputs: int, *, open_configuration: bool = True) -> Fraction:
     """Return by how much PIM is faster than reading the weights over the pins at the peak rate.
 
@@ -167,5 +173,4 @@ def gemv_speedup(outputs: int, inputs: int, *, open_configuration: bool = True) 
     dram = timing_named("hbm2")
     tiles = ceil_div(outputs, OUTPUTS) * ceil_div(inputs, INPUTS)
     open_writes = tiles * (2 * dram.row_period(dram.ccd_l) + GRF_WORDS * dram.ccd_l)
-    external = Fraction(outputs * inputs * 2 * dram.ccd_s, dram.burst_bytes)
-    return external / (open_writes if open_configuration else gemv_tck(outputs, inputs))
+    return external_tck(outputs, inputs) / (open_writes if open_configuration else gemv_tck(outputs, inputs))
