@@ -8,11 +8,11 @@ from sw.pim.assembler import PimAssemblyError, assemble, command, decode, disass
 
 EXAMPLE = """\
 setm k_beats, 4
-seth tokens, 3, 4096 tag=5
+seth tokens, 3, 4096 tag=1
 modi 1, row, -1
 loop r7 + 4, 2
 wrx cnt=3 xidx=8
-mac mode=bcast grp=2 row=4660 col=5 cnt=31 xidx=17 aidx=9 clr last tag=15
+mac mode=bcast grp=2 row=4660 col=5 cnt=31 xidx=17 aidx=9 clr last tag=1
 loop 3, 1
 mac grp=1
 sfo aidx=3 value=4294967295
@@ -35,7 +35,7 @@ def test_the_fields_fill_a_word():
 
 
 def test_bits_are_where_the_layout_says():
-    word = command(PimOpcode.MAC, mode=1, clr=1, last=1, grp=0xA, row=0x1234, col=0x15, cnt=0x55, xidx=0x155, aidx=0xA5, tag=9)
+    word = command(PimOpcode.MAC, mode=1, clr=1, last=1, grp=0xA, row=0x1234, col=0x15, cnt=0x55, xidx=0xB55, aidx=0xA5, tag=1)
     assert word >> 58 == 0x18
     assert word >> 56 & 3 == 1
     assert word >> 55 & 1 == 1
@@ -44,9 +44,9 @@ def test_bits_are_where_the_layout_says():
     assert word >> 34 & 0xFFFF == 0x1234
     assert word >> 28 & 63 == 0x15
     assert word >> 21 & 127 == 0x55
-    assert word >> 12 & 511 == 0x155
-    assert word >> 4 & 255 == 0xA5
-    assert word & 15 == 9
+    assert word >> 9 & 4095 == 0xB55
+    assert word >> 1 & 255 == 0xA5
+    assert word & 1 == 1
 
 
 def test_text_to_words_to_text():
