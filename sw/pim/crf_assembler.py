@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hw.isa import Field
 from hw.pim.crf import ADD_SOURCES, ALU_FIELDS, CRF_WORDS, GRF_WORDS, JUMP_FIELDS, NOP_FIELDS, CrfOpcode, Operand
 
-__all__ = ["CrfError", "check_program", "decode_instruction", "encode_instruction"]
+__all__ = ["CrfError", "check_instruction", "check_program", "decode_instruction", "encode_instruction"]
 
 _BANKS = (Operand.EVEN_BANK, Operand.ODD_BANK)
 _REGISTERS = (Operand.GRF_A, Operand.GRF_B)
@@ -88,11 +88,7 @@ def check_program(words: Sequence[int]) -> None:
     found = False
     for number, word in enumerate(words):
         try:
-            opcode, values = decode_instruction(word)
-            if opcode is CrfOpcode.JUMP:
-                _must("offset", 1 <= values["offset"] <= number, f"between 1 and {number}, so that it stays inside", values)
-            elif opcode in _READABLE:
-                _check_operands(opcode, values)
+            opcode = check_instruction(word, number)
         except CrfError as error:
             raise CrfError(f"word {number}: {error}") from None
         if opcode is CrfOpcode.EXIT:
@@ -100,6 +96,24 @@ def check_program(words: Sequence[int]) -> None:
             break
     if not found:
         raise CrfError("a program must have an EXIT")
+
+
+def check_instruction(word: int, number: int) -> CrfOpcode:
+    """Refuse a word that would not do what it says as the word of that number, and return its opcode.
+
+    Raises
+    ------
+    CrfError
+        If it does not decode, its operands are none that the instruction has, or it is a JUMP to before the program.
+    """
+    opcode, values = decode_instruction(word)
+    if opcode is CrfOpcode.JUMP:
+        if not number:
+            raise CrfError("a JUMP must have an instruction before it")
+        _must("offset", 1 <= values["offset"] <= number, f"between 1 and {number}, so that it stays inside", values)
+    elif opcode in _READABLE:
+        _check_operands(opcode, values)
+    return opcode
 
 
 def _must(name: str, holds: bool, rule: str, values: dict[str, int]) -> None:
