@@ -41,9 +41,9 @@ def rows(preset: str = "pim-duplex", *, k: int = 3584, outputs: int = 256, held:
     held : tuple of int
         K and outputs of the one without, whose list is one composite.
     tokens, head_dim : int
-        Of attention, with as many query rows as a weight meets, and a softmax of a score a row and cycle.
+        Of attention, with as many query rows as a weight meets.
     """
-    config = replace(PIM_PRESETS[preset], sm_lanes=1)
+    config = PIM_PRESETS[preset]
     sim = PimSim(config, commands=COMMANDS)
     table = []
     for (inner, outer), refresh in ((held, False), ((k, outputs), True)):

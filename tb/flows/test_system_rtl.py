@@ -13,7 +13,7 @@ from tb.sw.llamas import write_llama
 
 MODEL = {"hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
          "num_hidden_layers": 1, "max_position_embeddings": 48}
-SYSTEM = SystemConfig(array=PRESETS["systolic-8x8"], pim=dataclasses.replace(PIM_PRESETS["pim-tiny"], sm_lanes=1))
+SYSTEM = SystemConfig(array=PRESETS["systolic-8x8"], pim=PIM_PRESETS["pim-tiny"])
 
 
 @pytest.mark.xdist_group("pim-tiny")

@@ -54,6 +54,12 @@ def test_lanes_are_what_the_bandwidth_needs_except_beside_the_banks():
     assert PIM_PRESETS["pim-attacc"].lanes == 32 * 16       # a unit of 16 in every bank, idle in 2 of 3 cycles
 
 
+def test_who_has_a_softmax_unit():
+    assert [name for name, config in PIM_PRESETS.items() if not config.has_softmax] == ["pim-p3"]       # its sums are integers
+    for name in ("pim-attacc", "pim-attacc-bank-group", "pim-attacc-buffer"):
+        assert PIM_PRESETS[name].n_pch * PIM_PRESETS[name].sm_lanes == 256                              # of a stack
+
+
 def test_row_periods():
     periods = {name: TIMINGS[timing].row_period(interval) for name, timing, interval in (
         ("logic", "hbm3-5.2", 4), ("attacc", "hbm3-5.2", 6), ("hbm-pim", "hbm2", 4), ("aim", "gddr6-aim", 2))}
@@ -96,6 +102,8 @@ def test_an_unknown_timing_and_preset_are_refused():
     ({"interval": 1}, r"PimConfig.interval must be at least 2, the length of a burst, not 1"),
     ({"pim_per_burst": 3}, r"PimConfig.pim_per_burst must be 2, the PIM cycles in 4 DRAM clocks, not 3"),
     ({"lanes": 8}, r"PimConfig.lanes must be a divisor of the 32 weights of a burst, at least 16, not 8"),
+    ({"sm_lanes": 32}, "PimConfig.sm_lanes must be between 1 and 16, not 32"),
+    ({"streams": 1, "lanes": 8, "xbuf_entries": 16, "sm_lanes": 16}, "PimConfig.sm_lanes must be at most 8, the lanes, not 16"),
     ({"lanes": 24}, r"PimConfig.lanes must be a divisor of the 32 weights of a burst, at least 16, not 24"),
     ({"kvtype": "int8"}, r"PimConfig.kvtype must be as wide as wtype \(16 bits\), not 'int8'"),
     ({"acc": "int32"}, r"PimConfig.acc must be float32 with weights that are no integers, not 'int32'"),

@@ -11,7 +11,7 @@ from flows.cli import main
 from flows.pim.emit import PIM_TOP, emit_pim, pim_sources
 from hw.pim.presets import PIM_PRESETS
 
-SMALL = ["--set", "lanes=16", "--set", "sm_lanes=1", "--set", "dcs=true"]
+SMALL = ["--set", "lanes=16", "--set", "sm_lanes=4", "--set", "dcs=true"]
 
 
 def test_files_and_lint(capsys, tmp_path):
@@ -21,7 +21,7 @@ def test_files_and_lint(capsys, tmp_path):
     assert answer["top"] == PIM_TOP
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["digest"] == answer["digest"] != PIM_PRESETS["pim-tiny"].digest()
-    assert manifest["config"]["sm_lanes"] == 1
+    assert manifest["config"]["sm_lanes"] == 4
     assert {port["name"] for port in manifest["ports"]} >= {"clk", "rst", "go", "host_in__payload", "dram__rdata"}
     assert manifest["files"].keys() == {"top.v", "config.json"}
     assert all(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest for name, digest in manifest["files"].items())

@@ -1,6 +1,5 @@
 """The RTL of a PIM as a device: linears and attention over channels, bit for bit as the golden device has them; errors."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +23,7 @@ from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_prog
 from sw.pim.merge_list import merge_inputs, merge_program
 from sw.pim.program import PimProgram, PimRegion, PimStream
 
-CONFIG = dataclasses.replace(PIM_PRESETS["pim-tiny"], sm_lanes=1)
+CONFIG = PIM_PRESETS["pim-tiny"]
 CHANNELS = 2
 
 

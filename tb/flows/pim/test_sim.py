@@ -17,7 +17,7 @@ from sw.pim.attention_list import attention, setup
 from sw.pim.dram import DramViolation
 from sw.pim.head_plan import HeadPlan
 
-CONFIG = dataclasses.replace(PIM_PRESETS["pim-tiny"], sm_lanes=1, xbuf_entries=32, obuf_entries=128)
+CONFIG = dataclasses.replace(PIM_PRESETS["pim-tiny"], xbuf_entries=32, obuf_entries=128)
 SIM = PimSim(CONFIG, commands=1024)
 
 
