@@ -15,7 +15,7 @@ PIM_PRESETS: dict[str, PimConfig] = {
     "pim-duplex-tiny": PimConfig(   # Logic-PIM in small, with what the shipped model needs: two query rows, 4 MiB a channel
         k_tile=128, xbuf_entries=16, dram_rows=128),
     "pim-duplex": PimConfig(        # Logic-PIM: 512 MACs of FP16 for each of 32 pseudo-channels
-        n_pch=32, streams=8, rows_x=8, lanes=64, k_tile=512, xbuf_entries=16, obuf_entries=256, heads=64, sm_lanes=4,
+        n_pch=32, streams=8, rows_x=8, lanes=64, k_tile=512, xbuf_entries=16, obuf_entries=256, heads=64, sm_lanes=2,
         bundles=4, dram_rows=16384),
     "pim-attacc": _ATTACC,          # in every bank
     "pim-attacc-bank-group": PimConfig(
