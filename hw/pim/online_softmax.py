@@ -156,7 +156,7 @@ class OnlineSoftmax(wiring.Component):
             m.submodules[f"round_{lane}"] = shared(platform, f"pim_round_{self._format.name}", narrow)
             m.submodules[f"widen_{lane}"] = shared(platform, f"pim_widen_{self._format.name}", wide)
             whole = registered(m, on, power, f"whole_{lane}", self._to_sum - self._to_power)
-            inside = ~widened[2] | (lane <= tail)
+            inside = ~widened[2] | (lane <= tail) if lane else C(1)         # the first lane is of every pass
             m.d.comb += [
                 narrow.enable.eq(1), wide.enable.eq(1), Value.cast(wide.i).eq(Value.cast(narrow.o)),
                 Value.cast(narrow.i).eq(Mux(combining, product, power)), self.weight.data[lane].eq(Value.cast(narrow.o)),
