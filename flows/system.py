@@ -18,9 +18,8 @@ from sw.golden.device import GoldenDevice
 from sw.golden.pim.device import GoldenPimDevice
 from sw.perf import MemoryModel, predict
 from sw.pim.device import PimSession
+from sw.pim.prediction import predicted_cycles
 from sw.pim.program import PimProgram
-from sw.pim.schedule import schedule
-from sw.pim.work import works_of
 from sw.program import Program
 from sw.sampling import Sampler
 from sw.system import CompiledSystem, SystemGenerator, SystemRun, SystemStep
@@ -113,9 +112,8 @@ class SystemGeneration:
 
 
 def predicted_pim_cycles(compiled: CompiledSystem, program: PimProgram) -> int:
-    """Return the cycles that dynamic scheduling predicts for the channel that takes longest; without rows and refresh."""
-    lists = [works_of(compiled.config.pim, cast("list[int]", words)) for words in program.lists if len(words)]
-    return max(max(timed.end for timed in schedule(works)) for works in lists)
+    """Return the predicted cycles of the channel that takes longest."""
+    return max(predicted_cycles(compiled.config.pim, cast("list[int]", words)) for words in program.lists if len(words))
 
 
 class _Cycles:

@@ -16,6 +16,7 @@ from sw.pim.attention_list import attention, setup
 from sw.pim.cycles import attention_cycles, gemm_cycles, tck_to_cycles
 from sw.pim.head_plan import HeadPlan
 from sw.pim.plain import PLAIN_TYPES
+from sw.pim.prediction import predicted_cycles
 
 __all__ = ["PimTiming", "measure_attention", "measure_gemm"]
 
@@ -34,12 +35,15 @@ class PimTiming:
         The same by the closed form of `sw.pim.cycles`.
     total : int
         PIM cycles of the whole list, host words included.
+    predicted : int
+        The same as `sw.pim.prediction` has it.
     run : PimRun
     """
 
     cycles: float
     law: float
     total: int
+    predicted: int
     run: PimRun
 
     @property
@@ -132,9 +136,11 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     for first in range(0, outputs, 128):
         words.append(command(PimOpcode.RDACC, aidx=first, cnt=min(128, outputs - first) - 1))
     x = pair.values(tiles * slices, config.rows_x, config.lanes)
-    run = pair.run([*words, command(PimOpcode.EOC)], [(PLAIN_TYPES[config.xtype], x)], lanes=1)
+    words.append(command(PimOpcode.EOC))
+    run = pair.run(words, [(PLAIN_TYPES[config.xtype], x)], lanes=1)
     law = gemm_cycles(config, config.rows_x, k, outputs, ping_pong=ping_pong, refresh=refresh)
-    return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)
+    return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles,
+                     predicted=predicted_cycles(config, words), run=run)
 
 
 def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, heads: int = 1, seed: int = 1) -> PimTiming:
@@ -160,4 +166,5 @@ def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, heads: int = 1
     queries = pair.values(heads * each.query_slices, config.rows_x, config.lanes)
     run = pair.run(words, [(PLAIN_TYPES[config.xtype], queries)], lanes=config.lanes)
     law = attention_cycles(config, tokens, head_dim, heads=heads)
-    return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles, run=run)
+    return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles,
+                     predicted=predicted_cycles(config, words), run=run)

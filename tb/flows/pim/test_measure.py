@@ -25,11 +25,19 @@ def test_one_bundle_waits_for_rows_and_refreshes_cost_their_share():
     assert 1 <= refreshed.cycles / (refreshed.law / refresh_factor(CONFIG)) < 1.13
 
 
-@pytest.mark.parametrize(("tokens", "heads"), [(33, 1), (512, 2)])
-def test_attention_is_bound_by_the_softmax_of_one_score_a_cycle(tokens, heads):
+@pytest.mark.parametrize(("tokens", "heads"), [(1, 1), (33, 1), (64, 2), (512, 2), (300, 3)])
+def test_attention_is_predicted_by_rows_refreshes_and_units(tokens, heads):
     timing = measure_attention(SIM, tokens=tokens, head_dim=32, heads=heads)
     assert timing.run.counters["active"] == 2 * heads * tokens * CONFIG.beats
-    assert 1 < timing.ratio < 7
+    assert timing.cycles > timing.law / refresh_factor(CONFIG)
+    assert timing.predicted == pytest.approx(timing.total, rel=0.05)
+
+
+@pytest.mark.parametrize("options", [
+    {"k": 256, "refresh": False}, {"k": 256, "refresh": False, "ping_pong": False}, {"k": 1024}, {"k": 1024, "ping_pong": False}])
+def test_products_are_predicted(options):
+    timing = measure_gemm(SIM, outputs=64, **options)
+    assert timing.predicted == pytest.approx(timing.total, rel=0.05)
 
 
 @pytest.mark.parametrize(("options", "text"), [

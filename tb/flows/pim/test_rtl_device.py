@@ -21,6 +21,7 @@ from sw.pim.device import PimError
 from sw.pim.expand import CommandError
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
 from sw.pim.merge_list import merge_inputs, merge_program
+from sw.pim.prediction import predicted_cycles
 from sw.pim.program import PimProgram, PimRegion, PimStream
 
 CONFIG = PIM_PRESETS["pim-tiny"]
@@ -72,6 +73,22 @@ def test_a_linear_takes_little_longer_than_its_law(device):
     law = gemm_cycles(CONFIG, 6, 256, 128)
     assert law == 3 * 256 * 128 / 16
     assert law <= result.cycles <= 1.15 * float(law * refresh_factor(CONFIG))
+    session.close()
+
+
+@pytest.mark.xdist_group("pim-tiny")
+def test_programs_are_predicted(device):
+    rng = np.random.default_rng(15)
+    cache = CachePlan(config=CONFIG, channels=CHANNELS, layers=1, kv_heads=4, group=2, head_dim=32, max_tokens=60)
+    plan = LinearPlan(config=CONFIG, channels=CHANNELS, n=64, k=256, addr=cache.end)
+    linear = linear_program(plan, "products", halves(rng, 64, 256))
+    session = device.open()
+    for tokens in (1, 2, 20, 40, 60):
+        inputs = attention_inputs(cache, halves(rng, 8, 32), halves(rng, 4, 32), halves(rng, 4, 32))
+        for program, sent in ((attention_program(cache, 0, tokens, score_scale(32)), inputs),
+                              (linear, linear_inputs(plan, linear, halves(rng, 1, 256)))):
+            predicted = max(predicted_cycles(CONFIG, words) for words in program.lists)
+            assert predicted == pytest.approx(session.run(program, None, sent).cycles, rel=0.05)
     session.close()
 
 
