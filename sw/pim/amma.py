@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from hw.config import ceil_div
 from hw.errors import ConfigError
+from sw.pim.limits import check_count, check_rate
 
 __all__ = ["LLAMA4_MAVERICK", "QWEN3_235B", "AttentionShape", "Links", "Partition", "communication", "kv_bytes", "kv_time",
            "projection_bytes"]
@@ -26,6 +27,11 @@ class AttentionShape:
     query_heads: int
     kv_heads: int
     head_dim: int
+
+    def __post_init__(self) -> None:
+        """Check that there is something of each."""
+        for name in ("model", "query_heads", "kv_heads", "head_dim"):
+            check_count(f"AttentionShape.{name}", getattr(self, name))
 
     @property
     def group(self) -> int:
@@ -45,16 +51,26 @@ class Links:
     endpoint: Fraction = Fraction(10)
     bandwidth: Fraction = Fraction(1500)
 
+    def __post_init__(self) -> None:
+        """Check that time does not run backwards."""
+        check_rate("Links.hop", self.hop, zero=True)
+        check_rate("Links.endpoint", self.endpoint, zero=True)
+        check_rate("Links.bandwidth", self.bandwidth)
+
     def step(self, nbytes: Fraction | int, hops: int = 1) -> Fraction:
         """Return the nanoseconds of one step of a collective."""
+        check_rate("bytes", nbytes, zero=True)
+        check_count("hops", hops, 0)
         return hops * self.hop + self.endpoint + nbytes / self.bandwidth
 
     def ring(self, nodes: int, nbytes: Fraction | int) -> Fraction:
         """Return the nanoseconds of an all-gather or reduce-scatter of pieces of `nbytes`: nodes − 1 steps."""
+        check_count("nodes", nodes)
         return (nodes - 1) * self.step(nbytes)
 
     def tree(self, nodes: int, nbytes: Fraction | int) -> Fraction:
         """Return the nanoseconds of a reduction over a tree: log₂(nodes) steps of the whole message."""
+        check_count("nodes", nodes)
         return (nodes - 1).bit_length() * self.step(nbytes)
 
 
@@ -76,7 +92,7 @@ class Partition:
         """Check that everything divides."""
         for name in ("tp_h", "tp_s"):
             value = getattr(self, name)
-            if value < 1 or value & (value - 1):
+            if not isinstance(value, int) or value < 1 or value & (value - 1):
                 raise ConfigError(f"Partition.{name} must be a power of two, not {value!r}")
         if self.shape.query_heads % self.shape.kv_heads:
             raise ConfigError(f"AttentionShape.query_heads must be a multiple of kv_heads ({self.shape.kv_heads}), "
@@ -93,11 +109,14 @@ class Partition:
 
     def heads_of(self, cube: int) -> range:
         """Return the KV heads of a cube: cube = block · tp_s + shard."""
+        check_count("cube", cube, 0, self.cubes - 1)
         each = self.shape.kv_heads // self.tp_h
         return range(cube // self.tp_s * each, (cube // self.tp_s + 1) * each)
 
     def tokens_of(self, cube: int, tokens: int) -> range:
         """Return the tokens of a cube's sequence shard: contiguous, as even as whole tokens allow, the first shards longer."""
+        check_count("cube", cube, 0, self.cubes - 1)
+        check_count("tokens", tokens, 0)
         each, more = divmod(tokens, self.tp_s)
         shard = cube % self.tp_s
         start = shard * each + min(shard, more)
@@ -116,8 +135,8 @@ def communication(partition: Partition, batch: int, *, links: Links | None = Non
     bytes_each : int
         Bytes of an element; FP8: 1.
     """
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, not {batch!r}")
+    check_count("batch", batch)
+    check_count("bytes_each", bytes_each)
     links, shape = links or Links(), partition.shape
     scale = batch * bytes_each
     gathered = Fraction(scale * (shape.query_heads + 2 * shape.kv_heads) * shape.head_dim, partition.tp_h * partition.tp_s)
@@ -129,17 +148,22 @@ def communication(partition: Partition, batch: int, *, links: Links | None = Non
 
 def kv_bytes(shape: AttentionShape, tokens: int, *, bytes_each: int = 1) -> int:
     """Return the bytes of K and V of one layer."""
+    check_count("tokens", tokens, 0)
+    check_count("bytes_each", bytes_each)
     return 2 * shape.kv_heads * shape.head_dim * tokens * bytes_each
 
 
 def kv_time(partition: Partition, tokens: int, *, bandwidth: Fraction = Fraction(2500)) -> Fraction:
     """Return the nanoseconds to read K and V of one layer, by the cube with the longest shard; bytes a nanosecond and cube."""
+    check_count("tokens", tokens, 0)
+    check_rate("bandwidth", bandwidth)
     longest = ceil_div(tokens, partition.tp_s)
     return Fraction(kv_bytes(partition.shape, longest), partition.tp_h) / bandwidth
 
 
 def projection_bytes(partition: Partition, *, bytes_each: int = 1) -> Fraction:
     """Return the bytes of the Q, K, V and output projections that one cube reads for a layer."""
+    check_count("bytes_each", bytes_each)
     shape = partition.shape
     columns = 2 * shape.query_heads + 2 * shape.kv_heads
     return Fraction(shape.model * columns * shape.head_dim * bytes_each, partition.cubes)

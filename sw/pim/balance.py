@@ -11,6 +11,8 @@ from fractions import Fraction
 from itertools import accumulate
 
 from hw.config import ceil_div
+from hw.errors import ConfigError
+from sw.pim.limits import check_count, check_rate
 
 __all__ = ["ArrayEngine", "PimEngine", "Split", "best_split", "break_even", "op_per_byte", "scheduler_cycles", "split_experts",
            "stage_split"]
@@ -28,14 +30,26 @@ class ArrayEngine:
         Operations a nanosecond, a multiply and an add being two.
     overhead : Fraction
         Nanoseconds that an operator takes beside.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
     """
 
     bandwidth: Fraction
     gops: Fraction
     overhead: Fraction = Fraction(0)
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_rate("ArrayEngine.bandwidth", self.bandwidth)
+        check_rate("ArrayEngine.gops", self.gops)
+        check_rate("ArrayEngine.overhead", self.overhead, zero=True)
+
     def time(self, rows: int, nbytes: int, weight_bits: int = 16) -> Fraction:
         """Return the nanoseconds of `rows` rows times a matrix of `nbytes`; nothing takes nothing."""
+        _check_work(rows, nbytes, weight_bits)
         if rows == 0:
             return Fraction(0)
         operations = Fraction(2 * rows * nbytes * 8, weight_bits)
@@ -56,6 +70,11 @@ class PimEngine:
         Share of the bandwidth that rows and refreshes leave; measure it.
     overhead : Fraction
         Nanoseconds that an operator takes beside.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
     """
 
     bandwidth: Fraction
@@ -63,8 +82,16 @@ class PimEngine:
     efficiency: Fraction = Fraction(1)
     overhead: Fraction = Fraction(0)
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_rate("PimEngine.bandwidth", self.bandwidth)
+        check_count("PimEngine.rows_x", self.rows_x)
+        check_rate("PimEngine.efficiency", self.efficiency, most=1)
+        check_rate("PimEngine.overhead", self.overhead, zero=True)
+
     def time(self, rows: int, nbytes: int, weight_bits: int = 16) -> Fraction:
         """Return the nanoseconds of `rows` rows times a matrix of `nbytes`; nothing takes nothing."""
+        _check_work(rows, nbytes, weight_bits)
         if rows == 0:
             return Fraction(0)
         return ceil_div(rows, self.rows_x) * nbytes / (self.bandwidth * self.efficiency) + self.overhead
@@ -73,8 +100,16 @@ class PimEngine:
 Engine = ArrayEngine | PimEngine
 
 
+def _check_work(rows: int, nbytes: int, weight_bits: int) -> None:
+    check_count("rows", rows, 0)
+    check_count("bytes", nbytes, 0)
+    check_count("weight_bits", weight_bits)
+
+
 def op_per_byte(rows: int, weight_bits: Fraction | int) -> Fraction:
     """Return the operations for each byte of weights, at `rows` rows of reuse."""
+    check_count("rows", rows, 0)
+    check_rate("weight_bits", weight_bits)
     return Fraction(16 * rows) / weight_bits
 
 
@@ -118,9 +153,18 @@ def best_split(tokens: Sequence[int], array_times: Sequence[Fraction], pim_times
         Tokens of each expert.
     array_times, pim_times : sequence of Fraction
         Time of each expert on either engine.
+
+    Raises
+    ------
+    ConfigError
+        If tokens or a time are negative, or there is not a time for each expert.
     """
     if not len(tokens) == len(array_times) == len(pim_times):
-        raise ValueError(f"times must be one for each of {len(tokens)} experts, not {len(array_times)} and {len(pim_times)}")
+        raise ConfigError(f"times must be one for each of {len(tokens)} experts, not {len(array_times)} and {len(pim_times)}")
+    for expert, count in enumerate(tokens):
+        check_count(f"tokens of expert {expert}", count, 0)
+        check_rate(f"array's time of expert {expert}", array_times[expert], zero=True)
+        check_rate(f"PIM's time of expert {expert}", pim_times[expert], zero=True)
     order = sorted((e for e in range(len(tokens)) if tokens[e]), key=lambda e: (-tokens[e], e))
     on_array = list(accumulate((array_times[e] for e in order), initial=Fraction(0)))
     on_pim = list(accumulate((pim_times[e] for e in reversed(order)), initial=Fraction(0)))[::-1]
@@ -143,12 +187,15 @@ def stage_split(prefill: int, decode: int) -> dict[str, str]:
     prefill, decode : int
         Requests that are in prefill, and in decode.
     """
-    if prefill < 0 or decode < 0 or not prefill + decode:
-        raise ValueError(f"requests must be at least one and none negative, not {prefill} in prefill and {decode} in decode")
+    check_count("requests in prefill", prefill, 0)
+    check_count("requests in decode", decode, 0)
+    if not prefill + decode:
+        raise ConfigError("requests must be at least one, in prefill or in decode")
     return {"projections": "array", "prefill attention": "array" if prefill else "",
             "decode attention": "pim" if decode else "", "experts": "both" if decode else "array"}
 
 
 def scheduler_cycles(experts: int) -> int:
     """Return the cycles of a scheduler in hardware: an insertion sorter, prefix sums, the best of them, each a pass."""
+    check_count("experts", experts, 0)
     return 3 * experts + 20

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hw.errors import ConfigError
 from sw.pim.balance import Split
+from sw.pim.limits import check_count, check_rate
 
 __all__ = ["SPACES", "Turn", "run_in_spaces", "space_of"]
 
@@ -26,6 +28,7 @@ class Turn:
 
 def space_of(expert: int) -> int:
     """Return the memory space of an expert: in turn over all."""
+    check_count("expert", expert, 0)
     return expert % SPACES
 
 
@@ -34,9 +37,20 @@ def run_in_spaces(split: Split, array_times: Sequence[Fraction], pim_times: Sequ
 
     An engine that is free takes the first expert of its list whose space the other does not use; if there is none, it waits until
     the other is done with its expert.
+
+    Raises
+    ------
+    ConfigError
+        If an expert is on both lists, or has no time.
     """
+    for name, of, times in (("array", split.array, array_times), ("PIM", split.pim, pim_times)):
+        for expert in of:
+            check_count("expert", expert, 0, len(times) - 1)
+            check_rate(f"{name}'s time of expert {expert}", times[expert], zero=True)
+            if (split.array + split.pim).count(expert) > 1:
+                raise ConfigError(f"an expert must be on one list, once, not {expert}")
     lists = {"array": list(split.array), "pim": list(split.pim)}
-    times = {"array": array_times, "pim": pim_times}
+    lasts = {"array": array_times, "pim": pim_times}
     free = dict.fromkeys(lists, Fraction(0))
     running: dict[str, Turn | None] = dict.fromkeys(lists)
     turns = []
@@ -51,7 +65,7 @@ def run_in_spaces(split: Split, array_times: Sequence[Fraction], pim_times: Sequ
             free[engine] = rival.end
             continue
         lists[engine].remove(choice)
-        turn = Turn(engine, choice, now, now + times[engine][choice])
+        turn = Turn(engine, choice, now, now + lasts[engine][choice])
         running[engine], free[engine] = turn, turn.end
         turns.append(turn)
     return turns

@@ -10,9 +10,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from sw.pim.balance import ArrayEngine, PimEngine, split_experts
 from sw.pim.cycles import refresh_factor, row_efficiency
+from sw.pim.limits import check_count, check_rate
 
 __all__ = ["H100", "MODELS", "MoeModel", "Step", "expert_loads", "pim_engine", "step"]
 
@@ -23,7 +25,13 @@ BYTES = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MoeModel:
-    """One layer of a model; `experts` 1 is a dense one. Feed-forward parts have three matrices, or two where `gated` is false."""
+    """One layer of a model; `experts` 1 is a dense one. Feed-forward parts have three matrices, or two where `gated` is false.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range or does not divide.
+    """
 
     model: int
     hidden: int
@@ -32,6 +40,15 @@ class MoeModel:
     experts: int = 1
     top: int = 1
     gated: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("model", "hidden", "heads", "group", "experts"):
+            check_count(f"MoeModel.{name}", getattr(self, name))
+        check_count("MoeModel.top", self.top, 1, self.experts)
+        for name, of in (("heads", "model"), ("group", "heads")):
+            if getattr(self, of) % getattr(self, name):
+                raise ConfigError(f"MoeModel.{name} must be a divisor of {of} ({getattr(self, of)}), not {getattr(self, name)!r}")
 
     @property
     def head_dim(self) -> int:
@@ -50,6 +67,7 @@ class MoeModel:
 
     def kv_bytes(self, context: int) -> int:
         """Return the bytes of one request's K and V."""
+        check_count("context", context, 0)
         return 2 * self.model // self.group * context * BYTES
 
 
@@ -65,6 +83,7 @@ MODELS: dict[str, MoeModel] = {
 def pim_engine(config: PimConfig, *, stacks: int = 1, ping_pong: bool = False, refresh: bool = True,
                overhead: Fraction = Fraction(0)) -> PimEngine:
     """Return the rate at which the dies of `stacks` stacks take weights: that of the MACs, or of the DRAM, whichever is less."""
+    check_count("stacks", stacks)
     macs = Fraction(config.n_pch * config.lanes * config.clock_mhz * config.weight_bits, 8000)
     efficiency = row_efficiency(config, ping_pong=ping_pong) / (refresh_factor(config) if refresh else 1)
     return PimEngine(bandwidth=stacks * min(macs, config.n_pch * config.bandwidth), rows_x=config.rows_x, efficiency=efficiency,
@@ -73,6 +92,9 @@ def pim_engine(config: PimConfig, *, stacks: int = 1, ping_pong: bool = False, r
 
 def expert_loads(model: MoeModel, tokens: int, *, alpha: float, seed: int) -> list[int]:
     """Return the tokens of each expert: as many as `top` for each token, popularity by a Dirichlet distribution."""
+    check_count("tokens", tokens, 0)
+    check_rate("alpha", alpha)
+    check_count("seed", seed, 0)
     rng = np.random.default_rng(seed)
     return [int(n) for n in rng.multinomial(tokens * model.top, rng.dirichlet([alpha] * model.experts))]
 
@@ -103,9 +125,19 @@ def step(model: MoeModel, batch: int, context: int, loads: list[int], array: Arr
     array : ArrayEngine
     pim : PimEngine, optional
         With it, attention runs there, and the experts on both.
+
+    Raises
+    ------
+    ConfigError
+        If a number is negative, or the loads are not those of this model and batch.
     """
+    check_count("batch", batch)
+    if len(loads) != model.experts:
+        raise ConfigError(f"loads must be one for each of {model.experts} experts, not {len(loads)}")
+    for expert, load in enumerate(loads):
+        check_count(f"load of expert {expert}", load, 0)
     if sum(loads) != batch * model.top:
-        raise ValueError(f"loads must add up to batch · top ({batch * model.top}), not {sum(loads)}")
+        raise ConfigError(f"loads must add up to batch · top ({batch * model.top}), not {sum(loads)}")
     projections = array.time(batch, model.projection_bytes)
     kv = batch * model.kv_bytes(context)
     if pim is None:

@@ -48,10 +48,12 @@ def route(logits: Floats, top: int) -> Routing:
     Raises
     ------
     ConfigError
-        If there are not so many experts.
+        If there are not so many experts, or a logit is NaN.
     """
     if not 1 <= top <= logits.shape[1]:
         raise ConfigError(f"top must be between 1 and the {logits.shape[1]} experts, not {top!r}")
+    if np.isnan(logits).any():
+        raise ConfigError(f"logits must be numbers, not NaN as of token {np.argwhere(np.isnan(logits))[0][0]}")
     order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
     best = np.take_along_axis(logits, order, axis=1)
     powers = float32_function(exp2, (best - best[:, :1]) * LOG2_E)
@@ -84,7 +86,13 @@ def moe_layer(experts: list[Expert], router: Floats, x: Floats, *, top: int, lan
     top : int
     lanes, slots : int
         Of the MAC array.
+
+    Raises
+    ------
+    ConfigError
+        If shapes do not fit each other, or a value is no number.
     """
+    _check(experts, router, x)
     routing = route(np.ascontiguousarray(tree_product(router, x, lanes=lanes, slots=slots).T), top)
     result = np.zeros_like(x)
     for number, expert in enumerate(experts):
@@ -92,6 +100,18 @@ def moe_layer(experts: list[Expert], router: Floats, x: Floats, *, top: int, lan
         if len(token):
             result[token] += expert_output(expert, x[token], lanes=lanes, slots=slots) * routing.weights[token, place][:, None]
     return result, routing
+
+
+def _check(experts: list[Expert], router: Floats, x: Floats) -> None:
+    if x.ndim != 2:
+        raise ConfigError(f"x must be of shape (tokens, d), not {x.shape}")
+    if router.shape != (len(experts), x.shape[1]):
+        raise ConfigError(f"router must be of shape {(len(experts), x.shape[1])}, not {router.shape}")
+    for number, expert in enumerate(experts):
+        hidden = len(expert.down.T)
+        for name, shape in (("gate", (hidden, x.shape[1])), ("up", (hidden, x.shape[1])), ("down", (x.shape[1], hidden))):
+            if getattr(expert, name).shape != shape:
+                raise ConfigError(f"{name} of expert {number} must be of shape {shape}, not {getattr(expert, name).shape}")
 
 
 def float32_function(function: Callable[..., Any], values: Floats) -> Floats:

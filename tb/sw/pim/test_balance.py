@@ -6,9 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from hw.errors import ConfigError
 from sw.pim.balance import (
     ArrayEngine,
     PimEngine,
+    Split,
     best_split,
     break_even,
     op_per_byte,
@@ -71,7 +73,7 @@ def test_lists_are_ordered_and_ties_go_by_number():
     assert split.pim == (4, 1, 0)
     assert split.makespan == 3
     assert best_split([0, 0], [Fraction(0)] * 2, [Fraction(0)] * 2).makespan == 0
-    with pytest.raises(ValueError, match=r"^times must be one for each of 2 experts, not 1 and 2$"):
+    with pytest.raises(ConfigError, match=r"^times must be one for each of 2 experts, not 1 and 2$"):
         best_split([1, 1], [Fraction(1)], [Fraction(1)] * 2)
 
 
@@ -99,9 +101,45 @@ def test_stages():
     assert stage_split(2, 0) == {"projections": "array", "prefill attention": "array", "decode attention": "", "experts": "array"}
     assert stage_split(0, 2)["decode attention"] == "pim"
     assert stage_split(1, 1)["experts"] == "both"
-    with pytest.raises(ValueError, match=r"^requests must be at least one and none negative, not 0 in prefill and 0 in decode$"):
+    with pytest.raises(ConfigError, match=r"^requests must be at least one, in prefill or in decode$"):
         stage_split(0, 0)
 
 
 def test_the_scheduler_is_three_passes():
     assert scheduler_cycles(64) == 212
+
+
+ZERO, ONE = Fraction(0), Fraction(1)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    (lambda: ArrayEngine(bandwidth=ZERO, gops=ONE), r"ArrayEngine.bandwidth must be a number above 0, not Fraction\(0, 1\)"),
+    (lambda: ArrayEngine(bandwidth=ONE, gops=-ONE), r"ArrayEngine.gops must be a number above 0, not Fraction\(-1, 1\)"),
+    (lambda: ArrayEngine(bandwidth=ONE, gops=ONE, overhead=-ONE),
+     r"ArrayEngine.overhead must be a number from 0 on, not Fraction\(-1, 1\)"),
+    (lambda: PimEngine(bandwidth=float("nan"), rows_x=8), "PimEngine.bandwidth must be a number above 0, not nan"),
+    (lambda: PimEngine(bandwidth=ONE, rows_x=0), "PimEngine.rows_x must be a whole number from 1 on, not 0"),
+    (lambda: PimEngine(bandwidth=ONE, rows_x=True), "PimEngine.rows_x must be a whole number from 1 on, not True"),
+    (lambda: PimEngine(bandwidth=ONE, rows_x=8, efficiency=Fraction(3, 2)),
+     r"PimEngine.efficiency must be a number above 0 and at most 1, not Fraction\(3, 2\)"),
+    (lambda: PimEngine(bandwidth=ONE, rows_x=8, overhead="1"), "PimEngine.overhead must be a number from 0 on, not '1'"),
+    (lambda: H100.time(-1, 8), "rows must be a whole number from 0 on, not -1"),
+    (lambda: STACKS.time(1, -8), "bytes must be a whole number from 0 on, not -8"),
+    (lambda: STACKS.time(1, 8, 0), "weight_bits must be a whole number from 1 on, not 0"),
+    (lambda: op_per_byte(1.5, 16), "rows must be a whole number from 0 on, not 1.5"),
+    (lambda: op_per_byte(1, 0), "weight_bits must be a number above 0, not 0"),
+    (lambda: best_split([1, -1], [ONE] * 2, [ONE] * 2), "tokens of expert 1 must be a whole number from 0 on, not -1"),
+    (lambda: best_split([1], [-ONE], [ONE]), r"array's time of expert 0 must be a number from 0 on, not Fraction\(-1, 1\)"),
+    (lambda: best_split([1], [ONE], [float("inf")]), "PIM's time of expert 0 must be a number from 0 on, not inf"),
+    (lambda: stage_split(-1, 2), "requests in prefill must be a whole number from 0 on, not -1"),
+    (lambda: stage_split(1, 0.5), "requests in decode must be a whole number from 0 on, not 0.5"),
+    (lambda: scheduler_cycles(-1), "experts must be a whole number from 0 on, not -1"),
+    (lambda: space_of(-1), "expert must be a whole number from 0 on, not -1"),
+    (lambda: run_in_spaces(Split((0, 1), (1,), ONE), [ONE] * 2, [ONE] * 2), "an expert must be on one list, once, not 1"),
+    (lambda: run_in_spaces(Split((0,), (2,), ONE), [ONE] * 3, [ONE] * 2), "expert must be between 0 and 1, not 2"),
+    (lambda: run_in_spaces(Split((0,), (), ONE), [-ONE], [ONE]),
+     r"array's time of expert 0 must be a number from 0 on, not Fraction\(-1, 1\)"),
+])
+def test_numbers_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        wrong()

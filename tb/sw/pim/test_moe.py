@@ -86,3 +86,17 @@ def test_a_token_alone_is_as_in_a_crowd():
     whole, _ = moe_layer(experts, router, x, top=TOP, lanes=16, slots=4)
     alone, _ = moe_layer(experts, router, x[7:8], top=TOP, lanes=16, slots=4)
     np.testing.assert_array_equal(alone, whole[7:8])
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"x": np.zeros(D, np.float32)}, r"x must be of shape \(tokens, d\), not \(32,\)"),
+    ({"router": np.zeros((EXPERTS + 1, D), np.float32)}, r"router must be of shape \(8, 32\), not \(9, 32\)"),
+    ({"up": np.zeros((FF + 1, D), np.float32)}, r"up of expert 3 must be of shape \(48, 32\), not \(49, 32\)"),
+    ({"down": np.zeros((D - 1, FF), np.float32)}, r"down of expert 3 must be of shape \(32, 48\), not \(31, 48\)"),
+    ({"router": np.full((EXPERTS, D), np.nan, np.float32)}, "logits must be numbers, not NaN as of token 0"),
+])
+def test_shapes_that_do_not_fit_are_refused(changes, message):
+    experts, router, x = layer(5)
+    experts[3] = Expert(experts[3].gate, changes.get("up", experts[3].up), changes.get("down", experts[3].down))
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        moe_layer(experts, changes.get("router", router), changes.get("x", x), top=TOP, lanes=16, slots=4)

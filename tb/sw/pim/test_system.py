@@ -1,9 +1,11 @@
 """Decode steps of mixture-of-experts models on an array with and without PIM."""
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
 
+from hw.errors import ConfigError
 from hw.pim.presets import PIM_PRESETS
 from sw.pim.balance import ArrayEngine
 from sw.pim.system import H100, MODELS, MoeModel, expert_loads, pim_engine, step
@@ -63,5 +65,24 @@ def test_projections_stay_and_attention_gains_the_bandwidth():
 
 
 def test_loads_that_do_not_add_up_are_refused():
-    with pytest.raises(ValueError, match=r"^loads must add up to batch · top \(8\), not 7$"):
+    with pytest.raises(ConfigError, match=r"^loads must add up to batch · top \(8\), not 7$"):
         step(MIXTRAL, 4, 128, [7] + [0] * 7, H100)
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    (lambda: dataclasses.replace(MIXTRAL, hidden=0), "MoeModel.hidden must be a whole number from 1 on, not 0"),
+    (lambda: dataclasses.replace(MIXTRAL, top=9), "MoeModel.top must be between 1 and 8, not 9"),
+    (lambda: dataclasses.replace(MIXTRAL, heads=24), r"MoeModel.heads must be a divisor of model \(4096\), not 24"),
+    (lambda: dataclasses.replace(MIXTRAL, group=3), r"MoeModel.group must be a divisor of heads \(32\), not 3"),
+    (lambda: MIXTRAL.kv_bytes(-1), "context must be a whole number from 0 on, not -1"),
+    (lambda: pim_engine(PIM_PRESETS["pim-duplex"], stacks=0), "stacks must be a whole number from 1 on, not 0"),
+    (lambda: expert_loads(MIXTRAL, -1, alpha=1, seed=1), "tokens must be a whole number from 0 on, not -1"),
+    (lambda: expert_loads(MIXTRAL, 1, alpha=0, seed=1), "alpha must be a number above 0, not 0"),
+    (lambda: expert_loads(MIXTRAL, 1, alpha=1, seed=-1), "seed must be a whole number from 0 on, not -1"),
+    (lambda: step(MIXTRAL, 0, 128, [0] * 8, H100), "batch must be a whole number from 1 on, not 0"),
+    (lambda: step(MIXTRAL, 4, 128, [1] * 8 + [0], H100), "loads must be one for each of 8 experts, not 9"),
+    (lambda: step(MIXTRAL, 4, 128, [10, -2] + [0] * 6, H100), "load of expert 1 must be a whole number from 0 on, not -2"),
+])
+def test_numbers_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        wrong()
