@@ -220,15 +220,16 @@ class _Checker:
                 self._hazards.append((command.index, f"outputs of heads {mine} and {other} share entries"))
 
     def _scores(self, command: Command) -> None:
-        """Follow the scores that wait: hardware has those of one head, and takes all at once."""
-        head, count = self._waiting
+        """Follow the scores that wait: hardware has those of one head, and takes all at once, of the last entry some."""
+        (head, count), each = self._waiting, self.config.scores_an_entry
         if command.opcode is PimOpcode.MVS:
             if count and head != command.fields["xidx"]:
                 self._hazards.append((command.index, f"scores of head {head} wait, others come"))
                 count = 0
-            self._waiting = command.fields["xidx"], count + command.fields["cnt"] + 1
+            self._waiting = command.fields["xidx"], count + (command.fields["cnt"] + 1) * each
         elif command.opcode in (PimOpcode.SFM, PimOpcode.SFO):
-            if (head, count) != (command.fields["aidx"], command.fields["value"]):
+            taken = ceil_div(command.fields["value"], each) * each
+            if (head, count) != (command.fields["aidx"], taken):
                 told = f"{command.fields['value']} of head {command.fields['aidx']}"
                 self._hazards.append((command.index, f"{count} scores of head {head} wait, not {told}"))
             self._waiting = head, 0
