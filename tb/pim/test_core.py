@@ -21,7 +21,8 @@ from sw.pim.dram import DramChannel
 from tb.pim.dram_port import DramModel
 from tb.sim import check_stream, get_all, put_all, simulate
 
-SMALL = dataclasses.replace(PIM_PRESETS["pim-tiny"], streams=1, lanes=8, rows_x=2, k_tile=64, xbuf_entries=16, obuf_entries=32)
+SMALL = dataclasses.replace(PIM_PRESETS["pim-tiny"], streams=1, lanes=8, rows_x=2, k_tile=64, xbuf_entries=16, obuf_entries=32,
+                            sm_lanes=1)
 HALF_WORDS = 2              # host words of a row of float32 lanes
 
 
@@ -122,7 +123,7 @@ REFUSED = {
     "wrx xidx=15 cnt=1\neoc": ("XBUF_RANGE", 1), "rdacc aidx=31 cnt=1\neoc": ("OBUF_RANGE", 1),
     "ewmul xidx=15\neoc": ("XBUF_RANGE", 1), "ewadd col=31 cnt=1\neoc": ("COLUMN_RANGE", 1),
     "mac mode=bcast aidx=31\neoc": ("OBUF_RANGE", 1), "mac mode=2\neoc": ("ILLEGAL_COMMAND", 1),
-    "sfo value=1\neoc": ("UNSUPPORTED", 1), "setm k_beats, 0\nmac\neoc": ("HEAD_RANGE", 2),
+    "sfo value=1\neoc": ("HEAD_RANGE", 1), "setm k_beats, 0\nmac\neoc": ("HEAD_RANGE", 2),
     "setm k_beats, 18\nmac mode=bcast cnt=8\neoc": ("OBUF_RANGE", 2), "wrx xidx=1024\neoc": ("XBUF_RANGE", 1),
 }
 

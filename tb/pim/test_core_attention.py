@@ -12,7 +12,7 @@ from sw.pim.attention_list import append_tokens, attention, setup
 from sw.pim.head_plan import HeadPlan
 from tb.pim.test_core import SMALL, Bench, halves
 
-CONFIG = dataclasses.replace(SMALL, sm_lanes=1)
+CONFIG = dataclasses.replace(SMALL, sm_lanes=2)
 PLAN = HeadPlan(config=CONFIG, head=1, head_dim=16, group=2, max_tokens=200)
 APPENDED = 3
 TOKENS = (21 + APPENDED, 8)
