@@ -11,14 +11,13 @@ from rich.table import Table
 
 from flows.commands.common import console, print_json
 from flows.commands.workload import progress_bar, shape_of
+from flows.pim.gemm import PimGemm, gemm_plan, random_gemm
 from flows.pim.rtl_device import RtlPimDevice
-from hw.config import ceil_div
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from sw.golden.pim.device import GoldenPimDevice
-from sw.pim.cycles import gemm_cycles, hides_turnaround, refresh_factor
-from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
-from sw.pim.plain import PLAIN_TYPES
+from sw.pim.cycles import gemm_cycles, hides_turnaround, refresh_factor, tck_to_cycles
+from sw.pim.p3 import P3_DESIGN, linear_cycles
 
 __all__ = ["run_gemm"]
 
@@ -46,29 +45,27 @@ def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
             raise ConfigError(f"--{name} must be {rule}, not {getattr(args, name)!r}")
     m, n, k = shape_of(args.gemm)
     channels = 1 if args.channels is None else args.channels
-    plan = LinearPlan(config=config, channels=channels, n=n, k=k)
+    plan = gemm_plan(config, channels, n, k)
     if m < 1:
         raise ValueError(f"--gemm must have at least one row of activations, not {m}")
     if max(m, n) * k > _MOST_OPERANDS:
         raise ConfigError(f"--gemm must have at most {_MOST_OPERANDS} activations and {_MOST_OPERANDS} weights, "
                           f"not {m * k} and {n * k}")
     golden_device = GoldenPimDevice(config, channels)
-    rng = np.random.default_rng(args.seed)
-    weights, x = (_values(rng, shape, kind) for shape, kind in (((n, k), config.wtype), ((m, k), config.xtype)))
-    program = linear_program(plan, f"GEMM {m}×{n}×{k}", weights, passes=ceil_div(m, config.rows_x))
-    longest = max(len(words) for words in program.lists)
+    gemm = random_gemm(plan, m, args.seed)
+    longest = max(len(words) for words in gemm.program.lists)
     device = RtlPimDevice(config, channels, longest_list=longest) if args.device == "rtl" else None
-    inputs = linear_inputs(plan, program, x)
-    golden = golden_device.open()
-    expected = golden.run(program, None, inputs)
-    error = float(np.abs(linear_outputs(plan, expected.outputs, m) - x.astype(np.float64) @ weights.T.astype(np.float64)).max())
+    expected = gemm.results(golden_device.open().run(gemm.program, None, gemm.inputs).outputs)
+    error = float(np.abs(expected - gemm.exact).max())
     law = gemm_cycles(config, m, k, plan.outputs, ping_pong=hides_turnaround(config))
     answer: dict[str, Any] = {
         "config": config.digest(), "workload": f"gemm {m},{n},{k}", "device": args.device, "channels": channels, "match": None,
         "cycles": None, "law_cycles": float(law), "law_cycles_refreshed": float(law * refresh_factor(config)), "macs": m * n * k,
         "peak_macs_per_cycle": config.macs_per_cycle * channels, "utilization": None, "commands": longest, "max_error": error}
+    if (config.timing, config.wtype, config.streams) == P3_DESIGN:
+        answer["p3_law_cycles"] = float(tck_to_cycles(config, linear_cycles(k, n, m, channels=channels)))
     if device is not None:
-        answer |= _simulate(args, device, (plan, program, inputs, m), linear_outputs(plan, expected.outputs, m))
+        answer |= _simulate(args, device, gemm, expected)
         answer["utilization"] = answer["macs"] / (answer["cycles"] * answer["peak_macs_per_cycle"])
     if args.json:
         print_json(answer)
@@ -77,23 +74,18 @@ def run_gemm(args: argparse.Namespace, config: PimConfig) -> bool:
     return answer["match"] is not False
 
 
-def _values(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> Any:
-    return rng.standard_normal(shape).astype(PLAIN_TYPES[kind]).astype(np.float32)
-
-
-def _simulate(args: argparse.Namespace, device: RtlPimDevice, work: Any, expected: Any) -> dict[str, Any]:
-    plan, program, inputs, m = work
+def _simulate(args: argparse.Namespace, device: RtlPimDevice, gemm: PimGemm, expected: Any) -> dict[str, Any]:
     with progress_bar() as (started, _):
         before = time.perf_counter()
         device.build()
         build = time.perf_counter() - before
-        started(program.name, 0)
+        started(gemm.program.name, 0)
         session = device.open(stall=args.stall, seed=args.seed)
         before = time.perf_counter()
-        result = session.run(program, None, inputs)
+        result = session.run(gemm.program, None, gemm.inputs)
         seconds = time.perf_counter() - before
         session.close()
-    return {"match": bool(np.array_equal(linear_outputs(plan, result.outputs, m), expected)), "cycles": result.cycles,
+    return {"match": bool(np.array_equal(gemm.results(result.outputs), expected)), "cycles": result.cycles,
             "counters": result.counters, "build_seconds": build, "run_seconds": seconds,
             "sim_cycles_per_second": result.cycles / seconds}
 
@@ -110,5 +102,7 @@ def _show(args: argparse.Namespace, answer: dict[str, Any]) -> None:
     table.add_row(cycles, f"{answer['law_cycles']:,.0f}", f"{answer['law_cycles_refreshed']:,.0f}", used,
                   f"{answer['commands']:,}", f"{answer['max_error']:.3g}", match)
     console.print(table)
+    if "p3_law_cycles" in answer:
+        console.print(f"P3-LLM's law, with its units and layout: {answer['p3_law_cycles']:,.0f}")
     console.print("law: passes · K · outputs of a channel / weights a cycle (rows in turn); refreshed: over what refreshes leave")
     console.print("match: results against the golden device; error: against float64; cycles: of the slowest channel")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from sw.device import Result
 from sw.pim.checker import check
+from sw.pim.codes import codes_of
 from sw.pim.device import Floats, PimError, channels_of
-from sw.pim.plain import stored
 from sw.pim.program import Memory, PimProgram, PimStream
 
 __all__ = ["MOST_COMMANDS", "RtlPimDevice", "RtlPimSession"]
@@ -73,12 +73,14 @@ class RtlPimSession:
         except PimListError as error:
             raise PimError(program.name, error.cause, number, error.index) from None
 
-    def _bytes(self, sent: list[tuple[PimStream, Floats]]) -> npt.NDArray[np.uint8]:
-        """Return values as host words: slices in the format of X, entries in float32, row by row."""
-        word = self._channels[0].sim.word_bytes
-        parts = [stored(values, self.config.xtype) if stream.kind == "x" else np.frombuffer(values.tobytes(), np.uint8)
-                 for stream, values in sent]
-        return np.concatenate([np.zeros(0, np.uint8), *parts]).reshape(-1, word)
+    def _bytes(self, sent: list[tuple[PimStream, npt.NDArray[Any]]]) -> npt.NDArray[np.uint8]:
+        """Return values as host words: slices in the format of X, entries as accumulators are, row by row; all else filled up."""
+        word, config = self._channels[0].sim.word_bytes, self.config
+        parts = [np.zeros(0, np.uint8)]
+        for stream, values in sent:
+            data = np.frombuffer(codes_of(config, stream.kind, values).tobytes(), np.uint8)
+            parts += [data, np.zeros(-len(data) % word, np.uint8)]
+        return np.concatenate(parts).reshape(-1, word)
 
     def close(self) -> None:
         """Free the simulations."""

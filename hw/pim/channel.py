@@ -49,7 +49,8 @@ def compute_path(config: PimConfig) -> ComputePath:
     return ComputePath(
         weights=tuple(operand_named(weight) for weight, _ in ways), xs=tuple(operand_named(x) for _, x in ways), acc=config.acc,
         lanes=config.lanes, rows=config.rows_x, slots=config.n_acc_slots, groups=config.bcast_entries, beats=config.beats,
-        bursts=config.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=config.wide_entries)
+        bursts=config.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=config.wide_entries,
+        side_word=config.word_bytes)
 
 
 class PimChannel(wiring.Component):
@@ -102,8 +103,9 @@ class PimChannel(wiring.Component):
         self.elementwise = self._compute.elementwise
         self._depth = skid_depth(timing, config.interval)
         members = self._compute.signature.members
-        self._passed = {"x": "x", "x_ready": "x_ready", "side": "side", "bias": "write", "ready": "ready", "entry": "entry",
-                        "readable": "readable", "o": "o", "nan_error": "nan_error", "done": "done", "copied": "copied"}
+        self._passed = {"x": "x", "x_ready": "x_ready", "bias": "write", "ready": "ready", "entry": "entry",
+                        "readable": "readable", "o": "o", "nan_error": "nan_error", "done": "done", "copied": "copied",
+                        **({"side": "side"} if self._compute.has_sides else {})}
         super().__init__({
             "job": In(stream.Signature(channel_job_layout(config))),
             "write": In(stream.Signature(write_burst_layout(config.streams, config.burst_bytes))),

@@ -14,11 +14,12 @@ from hw.pim.mac_array import ADDER_LATENCY, MacArray
 from hw.pim.merger import Merger
 from hw.pim.multiplier import Multiplier, Operand, check_operands
 from hw.pim.output_buffer import OutputBuffer
+from hw.pim.ports import side_port
 from hw.pim.x_buffer import XBuffer
 
 __all__ = ["ComputePath", "mac_job_layout"]
 
-_SIDE = data.StructLayout({"zero_point": 8, "special": 2})
+_SIDE = data.StructLayout({"zero_point": 6, "special": 2})
 
 
 def mac_job_layout(*, bursts: int, beats: int, slices: int, lanes: int, entries: int) -> data.StructLayout:
@@ -65,6 +66,8 @@ class ComputePath(wiring.Component):
         Entries that take BCAST's results.
     queue : int
         Jobs that wait.
+    side_word : int
+        Bytes of the side table that are written at once, a power of two.
 
     Members
     -------
@@ -72,8 +75,10 @@ class ComputePath(wiring.Component):
     weight : In(stream of lanes × code)
         Beats, in the order of the jobs.
     x : In(`XBuffer.write`)
-    side : In({valid: 1, index, zero_point, special})
-        Zero point and special value of the weights: of an output, by its entry (TREE), or of an element of X (BCAST).
+    side : In({valid: 1, word, mask, data})
+        The side table, where weights have zero points or special values to choose from: those bytes of a word are written. Byte
+        e is of the output of entry e (TREE), or of element e of X (BCAST): special value's number in its bits 7:6, zero point
+        below.
     write, ready, entry, o : see `OutputBuffer`
     readable : Out(1)
         `entry` is read in this cycle; without, the end of a BCAST accumulation reads another one.
@@ -108,7 +113,8 @@ class ComputePath(wiring.Component):
     """
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
-                 groups: int, beats: int, bursts: int, slices: int, entries: int, wide: int, queue: int = 2):
+                 groups: int, beats: int, bursts: int, slices: int, entries: int, wide: int, queue: int = 2,
+                 side_word: int = 1):
         for name, value in (("beats", beats), ("bursts", bursts), ("queue", queue)):
             if value < 1:
                 raise ConfigError(f"ComputePath.{name} must be at least 1, not {value!r}")
@@ -130,7 +136,8 @@ class ComputePath(wiring.Component):
         self.latency_tree = self._reach + (ceil_log2(lanes) + ceil_log2(slots) + 1) * add + 2
         self._job = mac_job_layout(bursts=bursts, beats=beats, slices=slices, lanes=lanes, entries=entries)
         bits, entry = weights[0].element.bits, ceil_log2(entries)
-        self._sides = max(entries, slices * lanes)
+        self.has_sides = any(way.zero_point_bits or len(way.specials) > 1 for way in weights)
+        self._side_word, self._side_words = side_word, max(1, max(entries, slices * lanes) // side_word)
         every = data.ArrayLayout(data.ArrayLayout(32, rows), lanes)
         super().__init__({
             "job": In(stream.Signature(self._job)),
@@ -138,7 +145,7 @@ class ComputePath(wiring.Component):
             "x": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                       "data": Out(data.ArrayLayout(xs[0].element.bits, lanes))})),
             "x_ready": Out(1),
-            "side": In(wiring.Signature({"valid": Out(1), "index": Out(ceil_log2(self._sides)), "data": Out(_SIDE)})),
+            **({"side": In(side_port(self._side_words, side_word))} if self.has_sides else {}),
             "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": Out(1), "entry": In(entry), "readable": Out(1), "o": Out(every),
             "peek": In(ceil_log2(slices)), "peeked": Out(data.ArrayLayout(xs[0].element.bits, lanes)),
@@ -161,7 +168,6 @@ class ComputePath(wiring.Component):
         m.submodules.jobs = jobs = StreamFIFO(shape=self._job, depth=self._queue)
         wiring.connect(m, consumer=jobs.i, producer=wiring.flipped(self.job))
         job = jobs.o.payload
-        sides = _side_memory(m, self)
 
         # Where the job is: beat of a burst, beat of a period, burst and period of the job; and the accumulation's own place.
         beat, offset = Signal(range(self.beats)), Signal(range(self.bursts * self.beats))
@@ -242,12 +248,10 @@ class ComputePath(wiring.Component):
         m.d.comb += [
             x_buffer.bcast.eq(job.bcast), x_buffer.lane.eq(element[:ceil_log2(self.lanes)]),
             x_buffer.slice.eq(Mux(job.bcast, element[ceil_log2(self.lanes):], element)),
-            sides.addr.eq(Mux(job.bcast, element, entry)),
             x_buffer.copy.valid.eq((go & inside & job.copy & ~job.elementwise) | back[0]),
             x_buffer.copy.slice.eq(Mux(back[0], back[1:], element)), self.x_ready.eq(~back[0]),
             Value.cast(x_buffer.copy.data).eq(Mux(back[0], changed, self.weight.payload.replicate(self._array["rows"]))),
             x_buffer.peek.eq(self.peek), self.peeked.eq(x_buffer.peeked),
-            array.zero_point.eq(sides.data.zero_point), array.special.eq(sides.data.special),
             *(getattr(x_buffer.write, name).eq(getattr(self.x, name)) for name in ("valid", "slice", "row", "data")),
         ]
         m.d.sync += [
@@ -257,6 +261,10 @@ class ComputePath(wiring.Component):
             array.beat.close.eq(closes), array.beat.filled.eq(Mux(wrapped, self.slots - 1, slot)), array.beat.entry.eq(entry),
             array.beat.add.eq(~clr),
         ]
+
+        if self.has_sides:
+            side = self._side_memory(m, Mux(job.bcast, element, entry))
+            m.d.comb += [array.zero_point.eq(side.zero_point), array.special.eq(side.special)]
 
         # Results.
         m.d.comb += [
@@ -288,6 +296,20 @@ class ComputePath(wiring.Component):
         ]
         return m
 
+    def _side_memory(self, m: Module, number: Value) -> Any:
+        """Build the side table; return the byte of an output or an element of X, a cycle later."""
+        size = ceil_log2(self._side_word)
+        m.submodules.sides = words = memory.Memory(shape=8 * self._side_word, depth=self._side_words, init=[],
+                                                   attrs={"ram_style": "block"})
+        write, read = words.write_port(granularity=8), words.read_port()
+        at, found = Signal(size), Signal(_SIDE)
+        m.d.sync += at.eq(number[:size])
+        m.d.comb += [
+            write.addr.eq(self.side.word), write.data.eq(self.side.data), write.en.eq(Mux(self.side.valid, self.side.mask, 0)),
+            read.en.eq(1), read.addr.eq(number[size:]), Value.cast(found).eq(read.data.word_select(at, 8)),
+        ]
+        return found
+
 
 def _later(m: Module, pulse: Value, name: str, cycles: int) -> Signal:
     """Return `pulse` one cycle later up to `cycles` later, the latest on top; a reset takes back what is on its way."""
@@ -309,11 +331,3 @@ def _places(m: Module, place: Value, cycles: int) -> tuple[Value, Value]:
 def _one(element: FloatFormat) -> Value:
     """Return the code of one."""
     return C(element.bias << element.mantissa_bits, element.bits)
-
-
-def _side_memory(m: Module, path: ComputePath) -> Any:
-    """Return the read port of the table of zero points and special values."""
-    m.submodules.sides = words = memory.Memory(shape=_SIDE, depth=path._sides, init=[], attrs={"ram_style": "block"})
-    write, read = words.write_port(), words.read_port()
-    m.d.comb += [write.addr.eq(path.side.index), write.data.eq(path.side.data), write.en.eq(path.side.valid), read.en.eq(1)]
-    return read

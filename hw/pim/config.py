@@ -18,7 +18,7 @@ from hw.interchange import JsonConfig
 from hw.pim.isa import COMMAND_FIELDS, NAMED_SETS
 from hw.pim.timing import TIMINGS, DramTiming
 
-__all__ = ["ACTIVATION_TYPES", "PROBABILITY_TYPES", "WEIGHT_TYPES", "PimConfig"]
+__all__ = ["ACTIVATION_TYPES", "PROBABILITY_TYPES", "WEIGHT_TYPES", "PimConfig", "format_has_sides"]
 
 WEIGHT_TYPES = ("float16", "bfloat16", "float8_e4m3fn", "int8", "int4-asym", "p3-kv", "mxint4", "bitmod4")
 """Families of formats (`hw.formats`) that the decoders between DRAM and the MACs take."""
@@ -35,6 +35,12 @@ def _bits(name: str) -> int:
     fmt = format_named(name)
     assert isinstance(fmt, ScaledFormat)
     return fmt.element.bits
+
+
+def format_has_sides(name: str) -> bool:
+    """Return whether codes of a format mean something only with a zero point, or with one of several special values."""
+    fmt = format_named(name)
+    return isinstance(fmt, ScaledFormat) and bool(fmt.zero_point_bits or len(fmt.specials) > 1)
 
 
 def _family(name: str) -> str:
@@ -255,6 +261,27 @@ class PimConfig(JsonConfig):
     def scores_an_entry(self) -> int:
         """Scores of a row of X in an entry of the output buffer."""
         return 1
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether weights, or K and V, have zero points or special values to choose from: a side table (`hw.pim.isa`)."""
+        return format_has_sides(self.wtype) or format_has_sides(self.kvtype)
+
+    @property
+    def sides(self) -> int:
+        """Bytes of the side table: one for each output entry, and for each element of X."""
+        return max(self.obuf_entries, self.xbuf_entries * self.lanes)
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a host word: one row of a slice of X."""
+        return self.lanes * _bits(self.xtype) // 8
+
+    @property
+    def dequantizes(self) -> bool:
+        """Whether `PimCore` has a dequantizer: weights have scales."""
+        fmt = format_named(self.wtype)
+        return isinstance(fmt, ScaledFormat) and fmt.scale_rule != "none"
 
     @property
     def stores_x(self) -> bool:

@@ -13,6 +13,7 @@ from hw.errors import ConfigError
 from hw.pim.activation_unit import ActivationUnit
 from hw.pim.channel import PimChannel
 from hw.pim.config import PimConfig
+from hw.pim.dequantizer import Dequantizer
 from hw.pim.explicit_rows import ExplicitRows
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
 from hw.pim.io_unit import IoUnit
@@ -80,7 +81,10 @@ class PimCore(wiring.Component):
         self._activation = None if missing_unit(config, PimOpcode.AF) else self._activation_unit(config)
         self._sequencer = PimSequencer(commands=commands, heads=config.heads, opcodes=opcodes_of(config))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
-                          slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide)
+                          slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide,
+                          sides=config.sides if config.has_sides else 0)
+        self._dequantizer = None if missing_unit(config, PimOpcode.DQA) else Dequantizer(
+            acc=config.acc, lanes=config.lanes, rows=config.rows_x, entries=config.obuf_entries, word=8 * config.word_bytes)
         passed = self._sequencer.signature.members
         word = self._io.signature.members
         super().__init__({
@@ -120,7 +124,6 @@ class PimCore(wiring.Component):
                 wiring.connect(m, wiring.flipped(outer), inner)
             else:
                 m.d.comb += inner.eq(outer) if name == "go" else outer.eq(inner)
-        wiring.connect(m, wiring.flipped(self.host_in), io.host_in)
         wiring.connect(m, io.host_out, wiring.flipped(self.host_out))
         wiring.connect(m, channel.dram, wiring.flipped(self.dram))
         given, into = sequencer.o, scoreboard.i
@@ -135,14 +138,15 @@ class PimCore(wiring.Component):
         wiring.connect(m, sequencer.head, place.setting)
         m.d.comb += [
             footprint.i.eq(command), footprint.k_beats.eq(given.p.k_beats), footprint.head_slices.eq(slices),
-            footprint.output.eq(place.output), place.head.eq(command.aidx), place.other.eq(command.xidx),
+            footprint.operands.eq(given.p.operands), footprint.output.eq(place.output), place.head.eq(command.aidx),
+            place.other.eq(command.xidx),
             place.value.eq(command.clr), place.slices.eq(slices),
             place.max_tokens.eq(given.p.max_tokens),
             place.append.eq(given.valid & given.ready & (command.op == PimOpcode.KVAP)),
             into.valid.eq(given.valid), given.ready.eq(into.ready), into.p.payload.issued.eq(given.p),
             *(getattr(into.p.payload, name).eq(getattr(place, name)) for name in ("set", "row", "column", "beat")),
             into.p.payload.slices.eq(slices),
-            into.p.compute.eq(footprint.compute), into.p.a.eq(footprint.a), into.p.b.eq(footprint.b),
+            into.p.compute.eq(footprint.compute), into.p.a.eq(footprint.a), into.p.b.eq(footprint.b), into.p.c.eq(footprint.c),
             sequencer.idle.eq(scoreboard.idle & channel.idle), sequencer.spare.eq(channel.slack != 0),
             channel.hold.eq(sequencer.hold | rows.explicit), jobs.managed.eq(channel.managed),
         ]
@@ -160,9 +164,12 @@ class PimCore(wiring.Component):
 
     def _io_queue(self, m: Module, scoreboard: Scoreboard, io: IoUnit) -> None:
         """Carry out the I/O queue by the unit that its first command is for; they take turns at the buffers."""
-        channel, softmax, activation = self.channel, self._softmax, self._activation
+        config, channel = self._config, self.channel
+        softmax, activation, dequantizer = self._softmax, self._activation, self._dequantizer
+        m.d.comb += [io.host_in.valid.eq(self.host_in.valid), io.host_in.p.eq(self.host_in.p),
+                     self.host_in.ready.eq(io.host_in.ready)]
         first, fields = scoreboard.o_io, scoreboard.o_io.p.issued.command
-        units: list[tuple[Any, tuple[PimOpcode, ...]]] = [(io, IO_OPCODES)]
+        units: list[tuple[Any, tuple[PimOpcode, ...]]] = [(io, (*IO_OPCODES, PimOpcode.WRS))]
         if softmax is not None:
             m.submodules.softmax = softmax
             units.append((softmax, SOFTMAX_OPCODES))
@@ -173,16 +180,30 @@ class PimCore(wiring.Component):
             m.d.comb += [activation.i.p.cnt.eq(fields.cnt), activation.i.p.entry.eq(fields.aidx),
                          activation.i.p.slice.eq(fields.xidx), activation.i.p.mode.eq(fields.mode),
                          activation.i.p.gather.eq(fields.clr)]
+        if dequantizer is not None:             # of the two that take host words, at most one is ready
+            m.submodules.dequantizer = dequantizer
+            units.append((dequantizer, (PimOpcode.DQA,)))
+            m.d.comb += [*(getattr(dequantizer.i.p, name).eq(getattr(fields, name)) for name in ("cnt", "clr", "last")),
+                         dequantizer.i.p.entry.eq(fields.aidx), dequantizer.i.p.first.eq(fields.xidx),
+                         dequantizer.ready.eq(channel.ready), dequantizer.host_in.valid.eq(self.host_in.valid),
+                         dequantizer.host_in.p.eq(self.host_in.p),
+                         self.host_in.ready.eq(io.host_in.ready | dequantizer.host_in.ready)]
+        if config.has_sides:
+            m.d.comb += [Value.cast(getattr(channel.side, name)).eq(getattr(io.side, name))
+                         for name in ("valid", "word", "mask", "data")]
         busy = Cat(unit.busy for unit, _ in units).any()
         m.d.comb += [
             io.i.p.op.eq(fields.op), io.i.p.cnt.eq(fields.cnt),
-            io.i.p.first.eq(Mux(fields.op == PimOpcode.WRX, fields.xidx, fields.aidx)), first.ready.eq(~busy),
+            io.i.p.first.eq(Mux((fields.op == PimOpcode.WRX) | (fields.op == PimOpcode.WRS), fields.xidx, fields.aidx)),
+            first.ready.eq(~busy),
             scoreboard.done_io.eq(Cat(unit.done for unit, _ in units).any()), io.ready.eq(channel.ready),
         ]
         for unit, opcodes in units:
             m.d.comb += [unit.i.valid.eq(first.valid & Cat(fields.op == op for op in opcodes).any() & ~busy),
                          Value.cast(unit.o).eq(Value.cast(channel.o))]
-            m.d.comb += [unit.x_ready.eq(channel.x_ready), unit.readable.eq(channel.readable)]
+            m.d.comb += unit.readable.eq(channel.readable)
+            if "x_ready" in unit.signature.members:
+                m.d.comb += unit.x_ready.eq(channel.x_ready)
             with m.If(unit.busy):
                 m.d.comb += channel.entry.eq(unit.entry)
                 for name, port in (("x", channel.x), ("write", channel.bias)):
@@ -218,7 +239,7 @@ class PimCore(wiring.Component):
         of_row = has_bursts | Cat(command.op == op for op in (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF)).any()
 
         def beyond(kind: EntryKind, entries: int) -> Value:
-            return Cat((one.kind == kind) & (one.last >= entries) for one in (footprint.a, footprint.b)).any()
+            return Cat((one.kind == kind) & (one.last >= entries) for one in (footprint.a, footprint.b, footprint.c)).any()
 
         bcast = is_mac & (command.mode == MacMode.BCAST)
         of_state = (command.op == PimOpcode.STS) | (command.op == PimOpcode.LDS)
@@ -247,6 +268,9 @@ class PimCore(wiring.Component):
             (has_bursts & (command.col + command.cnt >= config.columns), PimErrorCause.COLUMN_RANGE),
             ((command.op == PimOpcode.MODE) & (command.cnt > 1), PimErrorCause.ILLEGAL_COMMAND),
             (wrong_row, PimErrorCause.ROW_STATE),
+            ((command.op == PimOpcode.WRS) & (beyond(EntryKind.SIDE, config.sides) | (
+                command.xidx % config.word_bytes + command.cnt >= config.word_bytes)), PimErrorCause.SIDE_RANGE),
+            ((command.op == PimOpcode.DQA) & (command.xidx + command.cnt >= config.obuf_entries), PimErrorCause.OBUF_RANGE),
             (beyond(EntryKind.X, config.xbuf_entries), PimErrorCause.XBUF_RANGE),
             (beyond(EntryKind.OUTPUT, config.obuf_entries), PimErrorCause.OBUF_RANGE),
             (all_lanes & beyond(EntryKind.OUTPUT, self.wide), PimErrorCause.OBUF_RANGE),

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from hw.pim.config import PimConfig
+from hw.pim.config import PimConfig, format_has_sides
 from hw.pim.isa import COMMAND_FIELDS, OPCODES, MacMode, PimOpcode, Queue
 from hw.pim.scoreboard import EntryKind, range_layout
 
@@ -22,7 +22,7 @@ def command_layout() -> data.StructLayout:
 
 
 class Footprint(wiring.Component):
-    """Two ranges of entries that a command of the I/O or the compute queue touches; combinational.
+    """Three ranges of entries that a command of the I/O or the compute queue touches; combinational.
 
     Ranges are exact where `k_beats` is a power of two, else those of MAC may be longer. A merge of two heads touches everything.
 
@@ -41,7 +41,10 @@ class Footprint(wiring.Component):
         First entry of the output of head aidx.
     compute : Out(1)
         The command is for the compute queue.
-    a, b : Out(`range_layout`)
+    operands : In(2)
+        Register OPERANDS.
+    a, b, c : Out(`range_layout`)
+        c is of MAC, what it reads of the side table.
     """
 
     def __init__(self, config: PimConfig):
@@ -49,6 +52,7 @@ class Footprint(wiring.Component):
         super().__init__({
             "i": In(command_layout()), "k_beats": In(10), "head_slices": In(ENTRY_WIDTH), "output": In(ENTRY_WIDTH),
             "compute": Out(1), "a": Out(range_layout(ENTRY_WIDTH)), "b": Out(range_layout(ENTRY_WIDTH)),
+            "c": Out(range_layout(ENTRY_WIDTH)), "operands": In(2),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -70,6 +74,10 @@ class Footprint(wiring.Component):
         with m.Switch(i.op):
             with m.Case(PimOpcode.WRX):
                 touch(self.a, EntryKind.X, i.xidx, count, write=1)
+            with m.Case(PimOpcode.WRS):
+                touch(self.a, EntryKind.SIDE, i.xidx, count, write=1)
+            with m.Case(PimOpcode.DQA):
+                touch(self.a, EntryKind.OUTPUT, i.aidx, count, write=i.last)
             with m.Case(PimOpcode.MVX):
                 touch(self.a, EntryKind.SOFTMAX, head, single, write=0)
                 touch(self.b, EntryKind.X, i.xidx, count, write=1)
@@ -105,6 +113,9 @@ class Footprint(wiring.Component):
                     m.d.comb += [self.a.kind.eq(EntryKind.X), self.a.first.eq(i.xidx >> lanes_log2),
                                  self.a.last.eq((i.xidx + outer - 1) >> lanes_log2)]
                     touch(self.b, EntryKind.OUTPUT, i.aidx, inner, write=1)
+                if config.has_sides:
+                    with m.If(Mux(self.operands != 0, format_has_sides(config.kvtype), format_has_sides(config.wtype))):
+                        touch(self.c, EntryKind.SIDE, Mux(i.mode == MacMode.TREE, i.aidx, i.xidx), outer, write=0)
             with m.Case(PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP):
                 touch(self.a, EntryKind.X, i.xidx, beats, write=1)
             with m.Case(PimOpcode.WRCP):

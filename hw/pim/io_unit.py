@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 
 from hw.errors import ConfigError
 from hw.pim.isa import PimOpcode
+from hw.pim.ports import side_port
 
 __all__ = ["IoUnit", "io_command_layout"]
 
@@ -17,11 +18,11 @@ _WORD = 32                  # bits of an accumulator
 
 def io_command_layout() -> data.StructLayout:
     """Return the layout of a command: which of `IO_OPCODES`, entries less one, first slice or entry."""
-    return data.StructLayout({"op": 6, "cnt": 7, "first": 9})
+    return data.StructLayout({"op": 6, "cnt": 7, "first": 12})
 
 
 class IoUnit(wiring.Component):
-    """Carries out WRX, WRACC and RDACC, one after the other.
+    """Carries out WRX, WRACC, RDACC and WRS, one after the other.
 
     A host word is one row of a slice: lanes × `bits` bits. A slice is X words, an entry of the output buffer X · 32 / bits
     words: row by row, lane 0 lowest. WRX takes a word a cycle; an entry takes one cycle for each word, and 3 more. Entries from
@@ -33,6 +34,8 @@ class IoUnit(wiring.Component):
         Of an element of X: 8, 16 or 32.
     lanes, rows, slices, entries, wide : int
         Of the two buffers.
+    sides : int
+        Bytes of the side table; 0: there is none.
 
     Members
     -------
@@ -41,6 +44,8 @@ class IoUnit(wiring.Component):
         A command is done.
     busy : Out(1)
     host_in : In(stream of lanes × bits), host_out : Out(stream of lanes × bits)
+    side : Out
+        See `ComputePath`; where there are sides.
     x : Out, x_ready : In(1), write : Out, ready : In(1), entry : Out, readable : In(1), o : In
         A row of a slice is written in a cycle with `x_ready`, and `entry` read with `readable`. See `XBuffer` and `OutputBuffer`.
 
@@ -50,10 +55,12 @@ class IoUnit(wiring.Component):
         If an entry is no whole number of words.
     """
 
-    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int, entries: int, wide: int):
+    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int, entries: int, wide: int,
+                 sides: int = 0):
         if bits not in (8, 16, 32) or lanes * bits % _WORD:
             raise ConfigError(f"IoUnit.lanes must make a row of {bits}-bit elements a multiple of {_WORD} bits, not {lanes!r}")
-        self._bits, self._lanes, self._rows, self._wide = bits, lanes, rows, wide
+        self._bits, self._lanes, self._rows, self._wide, self._sides = bits, lanes, rows, wide, sides
+        word = lanes * bits // 8
         entry = ceil_log2(entries)
         every = data.ArrayLayout(data.ArrayLayout(_WORD, rows), lanes)
         super().__init__({
@@ -64,6 +71,7 @@ class IoUnit(wiring.Component):
             "x_ready": In(1),
             "write": Out(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
             "ready": In(1), "entry": Out(entry), "readable": In(1, init=1), "o": In(every),
+            **({"side": Out(side_port(max(1, sides // word), word))} if sides else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -101,8 +109,17 @@ class IoUnit(wiring.Component):
                             m.next = "slice"
                         with m.Case(PimOpcode.WRACC):
                             m.next = "gather"
+                        if self._sides:
+                            with m.Case(PimOpcode.WRS):
+                                m.next = "sides"
                         with m.Default():
                             m.next = "read"
+            if self._sides:
+                with m.State("sides"):
+                    self._side(m, place, left)
+                    with m.If(self.host_in.valid):
+                        m.d.comb += self.done.eq(1)
+                        m.next = "rest"
             with m.State("slice"):
                 m.d.comb += [self.host_in.ready.eq(self.x_ready), self.x.valid.eq(self.host_in.valid)]
                 with m.If(self.host_in.valid & self.x_ready):
@@ -136,3 +153,21 @@ class IoUnit(wiring.Component):
                         next_entry("read")
             m.d.comb += self.busy.eq(~machine.ongoing("rest"))
         return m
+
+    def _side(self, m: Module, first: Value, left: Value) -> None:
+        """Put a host word into the side table: its bytes from `first` on, and `left` further."""
+        word = self._lanes * self._bits // 8
+        size = ceil_log2(word)
+        low = first[:size]
+
+        def begun(byte: int) -> Value:
+            return low <= byte if byte < word - 1 else C(1, 1)
+
+        def reached(byte: int) -> Value:
+            return low + left >= byte if byte else C(1, 1)
+
+        m.d.comb += [
+            self.host_in.ready.eq(1), self.side.valid.eq(self.host_in.valid), self.side.word.eq(first[size:]),
+            self.side.data.eq(self.host_in.p),
+            self.side.mask.eq(Cat(begun(byte) & reached(byte) for byte in range(word))),
+        ]

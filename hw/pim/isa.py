@@ -11,6 +11,11 @@ xidx + j div k_beats of X, and for output entry aidx + j mod k_beats; these are 
 complete replaces what its entry has, with `clr`, else it is added. Without `last` what the command's last beat is for is not
 complete: the next MAC, of the same mode and entry and without `clr`, goes on with it.
 
+Zero points and special values. Weights of asymmetric formats have a zero point, those of BitMoD a special value, of each output
+(TREE) or each element of X (BCAST). The side table has a byte for each, that of output entry e or element e at e: the zero point
+in its low bits, the special value's number in bits 7:6. WRS takes one host word, whose byte i is for e = xidx + i − xidx mod
+word; a command stays within such a word.
+
 Sets of banks. `grp` names one of 16. Where there are more, rows from `PimConfig.dram_rows` on are rows of the next 16 sets.
 
 A loop is a MODI for each field that changes, then the LOOP, then its body. MODI says: in the body of the next LOOP, field
@@ -114,10 +119,12 @@ class PimOpcode(IntEnum):
     MVS = 0x14
     STS = 0x15
     LDS = 0x16
+    WRS = 0x17
     MAC = 0x18
     EWMUL = 0x19
     EWADD = 0x1A
     AF = 0x1B
+    DQA = 0x1C
     SFM = 0x20
     SFO = 0x21
     MRG = 0x22
@@ -170,6 +177,7 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.MVX, Queue.IO, ("cnt", "xidx", "aidx"), "next softmax weights of head aidx → X buffer: cnt + 1 slices"),
         (PimOpcode.WRACC, Queue.IO, ("cnt", "aidx"), "host → output buffer: cnt + 1 entries from aidx on (bias)"),
         (PimOpcode.RDACC, Queue.IO, ("cnt", "aidx"), "output buffer → host: cnt + 1 entries from aidx on"),
+        (PimOpcode.WRS, Queue.IO, ("cnt", "xidx"), "a host word → side table: cnt + 1 outputs or elements from xidx on"),
         (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"), "cnt + 1 entries of the output buffer, × SCALE → scores of head xidx"),
         (PimOpcode.STS, Queue.IO, ("aidx", "xidx"), "m and l of head xidx → lanes 0 and 1 of entry aidx; other lanes zero"),
         (PimOpcode.LDS, Queue.IO, ("aidx", "xidx"), "lanes 0 and 1 of entry aidx → m and l of head xidx"),
@@ -178,6 +186,8 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.EWADD, Queue.COMPUTE, _BANK, "cnt + 1 bursts + X buffer, lane by lane → X buffer"),
         (PimOpcode.AF, Queue.IO, ("mode", "cnt", "aidx", "xidx", "clr"),
          "activation function `mode` of cnt + 1 entries → X buffer: slice by slice, or with clr lane 0 of each as an element"),
+        (PimOpcode.DQA, Queue.IO, ("cnt", "aidx", "xidx", "clr", "last"),
+         "cnt + 1 outputs from aidx on, × scales of the host, are added to float32 sums from xidx on; last: sums → outputs"),
         (PimOpcode.SFM, Queue.IO, ("aidx", "value"), "softmax of head aidx over value scores: maximum, sum, divide"),
         (PimOpcode.SFO, Queue.IO, ("aidx", "value"),
          "online softmax of head aidx, one block of value scores: new (m, l); the outputs so far are scaled"),
@@ -245,4 +255,5 @@ class PimErrorCause(IntEnum):
     GROUP_RANGE = 11            # a set of banks that there is not
     NO_END = 12                 # the list has no EOC
     UNSUPPORTED = 13            # a command that this die has not got the unit for
+    SIDE_RANGE = 15             # WRS: beyond the side table, or over the end of one of its words
     ROW_STATE = 14              # in MODE 1: bursts of a row that ACT has not opened; ACT or REF where one is open

@@ -120,7 +120,7 @@ class MacArray(wiring.Component):
             "valid": In(1), "beat": In(self._beat),
             "weight": In(data.ArrayLayout(weights[0].element.bits, lanes)),
             "x": In(codes),
-            "select": In(range(max(2, len(weights)))), "zero_point": In(8), "special": In(2),
+            "select": In(range(max(2, len(weights)))), "zero_point": In(6), "special": In(2),
             "tree_valid": Out(1), "tree_entry": Out(ceil_log2(entries)), "tree_add": Out(1), "tree": Out(per_row),
             "step": In(1), "step_a": In(place), "step_b": In(place), "step_to": In(place),
             **({"addend": In(codes), "elements": Out(codes)} if elementwise else {}),

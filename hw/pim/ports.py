@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 
 from hw.pim.timing_tables import DramCommand
 
-__all__ = ["DramPort", "RowJob", "row_job_layout", "write_burst_layout"]
+__all__ = ["DramPort", "RowJob", "row_job_layout", "side_port", "write_burst_layout"]
 
 _COMMAND_WIDTH = ceil_log2(len(DramCommand))
 
@@ -35,6 +35,11 @@ def row_job_layout(*, sets: int, rows: int, columns: int) -> data.StructLayout:
 def write_burst_layout(streams: int, burst_bytes: int) -> data.StructLayout:
     """Return the layout of a burst of all streams to be written: `data`, and in `mask` which streams are."""
     return data.StructLayout({"data": 8 * burst_bytes * streams, "mask": streams})
+
+
+def side_port(words: int, word: int) -> wiring.Signature:
+    """Return the port by which bytes of the side table are written, `word` at once."""
+    return wiring.Signature({"valid": Out(1), "word": Out(ceil_log2(words)), "mask": Out(word), "data": Out(8 * word)})
 
 
 class DramPort(wiring.Signature):

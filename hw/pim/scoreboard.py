@@ -13,9 +13,11 @@ from amaranth.utils import ceil_log2
 
 from hw.errors import ConfigError
 
-__all__ = ["QUEUES", "EntryKind", "Scoreboard", "range_layout", "scoreboard_layout"]
+__all__ = ["QUEUES", "RANGES", "EntryKind", "Scoreboard", "range_layout", "scoreboard_layout"]
 
 QUEUES = ("io", "compute")
+RANGES = ("a", "b", "c")
+"""Ranges of entries of a command."""
 
 
 class EntryKind(IntEnum):
@@ -26,6 +28,7 @@ class EntryKind(IntEnum):
     OUTPUT = 2      # entries of the output buffer
     SOFTMAX = 3     # heads of the softmax unit
     ALL = 4         # everything
+    SIDE = 5        # bytes of the side table
 
 
 _KIND_WIDTH = 3
@@ -37,8 +40,8 @@ def range_layout(width: int) -> data.StructLayout:
 
 
 def scoreboard_layout(shape: ShapeLike, width: int) -> data.StructLayout:
-    """Return the layout of a command on its way in: its queue (1: compute), what it is, two ranges that it touches."""
-    return data.StructLayout({"compute": 1, "payload": shape, "a": range_layout(width), "b": range_layout(width)})
+    """Return the layout of a command on its way in: its queue (1: compute), what it is, three ranges that it touches."""
+    return data.StructLayout({"compute": 1, "payload": shape, **dict.fromkeys(RANGES, range_layout(width))})
 
 
 def _conflict(one: Any, other: Any) -> Value:
@@ -107,7 +110,7 @@ class Scoreboard(wiring.Component):
         # A slot is taken from the command's arrival until it is done.
         taken = [Signal(depth, name=f"{q}_taken") for q in QUEUES]
         waits = [[Signal(depth, name=f"{q}_waits{s}") for s in index] for q in QUEUES]
-        touches = [[Signal(data.ArrayLayout(range_layout(self._width), 2), name=f"{q}_touches{s}") for s in index]
+        touches = [[Signal(data.ArrayLayout(range_layout(self._width), len(RANGES)), name=f"{q}_touches{s}") for s in index]
                    for q in QUEUES]
         commands = [[Signal(self._shape, name=f"{q}_command{s}") for s in index] for q in QUEUES]
         tail, head, oldest = ([Signal(ceil_log2(depth), name=f"{q}_{name}") for q in QUEUES]
@@ -138,11 +141,11 @@ class Scoreboard(wiring.Component):
                 m.d.sync += waits[q][s].eq(waits[q][s] & ~rival_ending)
                 with m.If(arrives & (tail[q] == s)):
                     m.d.sync += [waits[q][s].eq(shared & taken[rival] & ~rival_ending),
-                                 touches[q][s][0].eq(self.i.p.a), touches[q][s][1].eq(self.i.p.b),
+                                 *(touches[q][s][i].eq(self.i.p[name]) for i, name in enumerate(RANGES)),
                                  Value.cast(commands[q][s]).eq(Value.cast(self.i.p.payload))]
         m.d.comb += [self.idle.eq((taken[0] | taken[1]) == 0), self.stall_hazard.eq(hazards[0] | hazards[1])]
         return m
 
     def _shares(self, touched: Any) -> Value:
         """Return whether the command that comes in shares an entry with a slot's."""
-        return reduce(or_, (_conflict(mine, touched[i]) for mine in (self.i.p.a, self.i.p.b) for i in range(2)))
+        return reduce(or_, (_conflict(self.i.p[name], touched[i]) for name in RANGES for i in range(len(RANGES))))

@@ -29,6 +29,10 @@ def missing_unit(config: PimConfig, opcode: PimOpcode) -> str | None:
     if opcode in ELEMENTWISE_OPCODES:
         formats = (config.wtype, config.kvtype, config.xtype, config.ptype)
         return None if floats and all(_is_plain_float(name) for name in formats) else "operands of plain floats and float32 sums"
+    if opcode is PimOpcode.WRS:
+        return None if config.has_sides else "weights with zero points or special values"
+    if opcode is PimOpcode.DQA:
+        return None if config.dequantizes else "weights with scales"
     assert opcode is PimOpcode.AF
     return None if floats and _is_plain_float(config.xtype) else "an activation unit, for float32 sums and X of floats"
 

@@ -25,8 +25,10 @@ _EXPLICIT = (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF)
 _OF_HEADS = {PimOpcode.SETH: ("aidx",), PimOpcode.MVX: ("aidx",), PimOpcode.MVS: ("xidx",), PimOpcode.STS: ("xidx",),
              PimOpcode.LDS: ("xidx",), PimOpcode.SFM: ("aidx",),
              PimOpcode.SFO: ("aidx",), PimOpcode.MRG: ("aidx", "xidx"), PimOpcode.KVAP: ("aidx",)}
-_SAID = {"x": "slice {} of the X buffer", "o": "entry {} of the output buffer", "s": "softmax of head {}"}
-_BUFFERS = {"x": ("xbuf_entries", PimErrorCause.XBUF_RANGE), "o": ("obuf_entries", PimErrorCause.OBUF_RANGE)}
+_SAID = {"x": "slice {} of the X buffer", "o": "entry {} of the output buffer", "s": "softmax of head {}",
+         "z": "entry {} of the side table", "d": "dequantized sum {}"}
+_BUFFERS = {"x": ("xbuf_entries", PimErrorCause.XBUF_RANGE), "o": ("obuf_entries", PimErrorCause.OBUF_RANGE),
+            "z": ("sides", PimErrorCause.SIDE_RANGE), "d": ("obuf_entries", PimErrorCause.OBUF_RANGE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Report:
     longest : Fraction
         Of a composite.
     taken, given : int
-        Slices and entries that the host sends, and entries that it gets.
+        Slices, entries, words of the side table and scales of entries that the host sends, and entries that it gets.
     hazards : tuple of (int, str)
         Command and text: a buffer entry that is read though nothing was written, or read while its accumulation is open;
         scores that wait and are not those that the softmax is told to take; outputs of two heads that are merged though they
@@ -114,8 +116,10 @@ class _Checker:
         self._ranges(command)
         self._rows.take(command, self.settings, self._tck)
         self._buffers(command)
-        if command.opcode in (PimOpcode.WRX, PimOpcode.WRACC):
+        if command.opcode in (PimOpcode.WRX, PimOpcode.WRACC, PimOpcode.DQA):
             self._taken += command.fields["cnt"] + 1
+        elif command.opcode is PimOpcode.WRS:
+            self._taken += 1
         elif command.opcode is PimOpcode.RDACC:
             self._given += command.fields["cnt"] + 1
         if command.opcode is PimOpcode.KVAP:
@@ -149,6 +153,9 @@ class _Checker:
         if command.opcode in _ROW_COMMANDS and fields["col"] + fields["cnt"] >= config.columns:
             self._refuse(PimErrorCause.COLUMN_RANGE, command,
                          f"col + cnt must be below {config.columns}, not {fields['col'] + fields['cnt']}")
+        if command.opcode is PimOpcode.WRS and fields["xidx"] % config.word_bytes + fields["cnt"] >= config.word_bytes:
+            self._refuse(PimErrorCause.SIDE_RANGE, command, f"sides must be within {config.word_bytes}, a word of the table, "
+                                                            f"not {fields['xidx']} to {fields['xidx'] + fields['cnt']}")
         if command.opcode in (PimOpcode.SFM, PimOpcode.SFO) and not 1 <= fields["value"] <= config.k_tile:
             self._refuse(PimErrorCause.TOKENS_RANGE, command,
                          f"scores must be between 1 and {config.k_tile}, what the softmax unit holds, not {fields['value']}")

@@ -19,7 +19,7 @@ from sw.pim.assembler import command
 from sw.pim.plain import stored
 from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
 
-__all__ = ["Floats", "LinearPlan", "linear_inputs", "linear_outputs", "linear_program"]
+__all__ = ["Floats", "LinearPlan", "linear_inputs", "linear_outputs", "linear_program", "repeated"]
 
 Floats = npt.NDArray[np.float32]
 _LONGEST = (1 << 16) - 1            # iterations of a LOOP
@@ -146,7 +146,7 @@ def linear_program(plan: LinearPlan, name: str, weights: Floats | None = None, *
         body, sent = _pass(plan, count)
         words = [command(PimOpcode.EOC)]
         if count:
-            words = [*_repeated(body, passes), *words]
+            words = [*repeated(body, passes), *words]
             inputs += [PimStream(name=f"x{number}.{first}", channel=channel, kind="x", count=of)
                        for number in range(passes) for first, of in sent]
             outputs.append(PimStream(name=f"y{channel}", channel=channel, kind="entries", count=count * passes))
@@ -158,7 +158,7 @@ def linear_program(plan: LinearPlan, name: str, weights: Floats | None = None, *
                       inputs=tuple(inputs), outputs=tuple(outputs))
 
 
-def _repeated(body: list[int], times: int) -> list[int]:
+def repeated(body: list[int], times: int) -> list[int]:
     """Return commands `times` times: a loop around them, where its fields can say it."""
     if times > 1 and len(body) <= _LONGEST_BODY and times <= _LONGEST:
         return [command(PimOpcode.LOOP, row=times, xidx=len(body)), *body]

@@ -10,16 +10,20 @@ from hw.pim.config import PimConfig
 from hw.pim.presets import PIM_PRESETS
 from hw.pim.timing import timing_named
 
-__all__ = ["linear_cycles", "roofline_ratio"]
+__all__ = ["P3_DESIGN", "linear_cycles", "roofline_ratio"]
 
 INPUTS = 4                  # of a dot product
 PAGE_INPUTS = 128
-OUTPUTS = 2048              # 16 outputs × 8 units × 16 channels
+CHANNELS = 16
+OUTPUTS = 128               # of a channel: 16 outputs × 8 units
 BUS_BITS = 128              # of a channel, a clock: inputs in, results out
 READOUT_BITS = 32
+P3_DESIGN = ("hbm2", "bitmod4", 8)
+"""Timing, format of weights and streams of a `PimConfig` that the law is for."""
 
 
-def linear_cycles(inputs: int, outputs: int, batch: int, *, input_bits: int = 8, enhanced: bool = True) -> int:
+def linear_cycles(inputs: int, outputs: int, batch: int, *, input_bits: int = 8, enhanced: bool = True,
+                  channels: int = CHANNELS) -> int:
     """Return the DRAM clocks of an (inputs → outputs) layer for `batch` vectors.
 
     Parameters
@@ -30,8 +34,10 @@ def linear_cycles(inputs: int, outputs: int, batch: int, *, input_bits: int = 8,
         Bits of an activation.
     enhanced : bool
         Two vectors for each column; without it one.
+    channels : int
+        Over which the outputs are.
     """
-    for name, value in (("inputs", inputs), ("outputs", outputs), ("batch", batch)):
+    for name, value in (("inputs", inputs), ("outputs", outputs), ("batch", batch), ("channels", channels)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value!r}")
     dram = timing_named("hbm2")
@@ -39,7 +45,8 @@ def linear_cycles(inputs: int, outputs: int, batch: int, *, input_bits: int = 8,
     page_gap = max(dram.rcd + dram.rp, ceil_div(input_bits * PAGE_INPUTS, BUS_BITS) * vectors)
     columns = ceil_div(inputs, INPUTS) * dram.ccd_l
     readout = vectors * READOUT_BITS * PAGE_INPUTS // BUS_BITS
-    return (columns + page_gap * ceil_div(inputs, PAGE_INPUTS) + readout) * ceil_div(outputs, OUTPUTS) * ceil_div(batch, vectors)
+    pages = page_gap * ceil_div(inputs, PAGE_INPUTS)
+    return (columns + pages + readout) * ceil_div(outputs, OUTPUTS * channels) * ceil_div(batch, vectors)
 
 
 def roofline_ratio(ours: PimConfig = PIM_PRESETS["pim-p3"], base: PimConfig = PIM_PRESETS["pim-hbm"]) -> float:

@@ -38,7 +38,7 @@ Memory = tuple[npt.NDArray[np.uint8], ...]
 """Of each channel its DRAM, (sets of banks, rows, bytes of a row)."""
 PIM_PROGRAM_VERSION = 1
 FILE_FORMAT = "heddle-pim-program"
-KINDS = ("x", "entries")
+KINDS = ("x", "p", "entries", "sides", "scales")
 ROLES = ("constant", "input", "scratch")
 
 
@@ -123,8 +123,10 @@ class PimStream:
         Its values by name; streams of several channels may share one, which then all get the same.
     channel : int
     kind : str
-        "x": slices of the X buffer, (count, X, lanes) in the format of activations. "entries": of the output buffer,
-        (count, X, lanes) float32.
+        "x": slices of the X buffer, (count, X, lanes), float32 or codes, in the format of activations; "p": in that of
+        probabilities. "entries": of
+        the output buffer, (count, X, lanes) in the type of the accumulators. "sides": words of the
+        side table, (count, word_bytes) uint8, of a WRS each. "scales": (count,) float32, of one DQA.
     count : int
     """
 
@@ -257,9 +259,9 @@ class PimProgram:
         return any(a.channel == b.channel and a.addr < b.addr + b.size and b.addr < a.addr + a.size
                    for a in self.regions for b in other.regions if "constant" in (a.role, b.role))
 
-    def host_words(self, config: PimConfig, inputs: Mapping[str, npt.NDArray[np.float32]] | None,
-                   ) -> list[list[tuple[PimStream, npt.NDArray[np.float32]]]]:
-        """Return of each channel what the host sends: streams and values, (count, X, lanes), in order.
+    def host_words(self, config: PimConfig, inputs: Mapping[str, npt.NDArray[Any]] | None,
+                   ) -> list[list[tuple[PimStream, npt.NDArray[Any]]]]:
+        """Return of each channel what the host sends: streams and values, in the shape of their kind, in order.
 
         Raises
         ------
@@ -271,12 +273,16 @@ class PimProgram:
         for name in given:
             if name not in known:
                 raise ProgramError(f"input must be one of {', '.join(sorted(known)) or 'none'}, not {name!r}")
-        sent: list[list[tuple[PimStream, npt.NDArray[np.float32]]]] = [[] for _ in self.lists]
+        sent: list[list[tuple[PimStream, npt.NDArray[Any]]]] = [[] for _ in self.lists]
         for stream in self.inputs:
             if stream.name not in given:
                 raise ProgramError(f"input {stream.name!r} of program {self.name!r} must be given")
-            values = np.asarray(given[stream.name], np.float32)
-            shape = (stream.count, config.rows_x, config.lanes)
+            kind = {"entries": config.acc, "sides": "uint8"}.get(stream.kind, "float32")
+            found = np.asarray(given[stream.name])
+            codes = stream.kind in ("x", "p") and found.dtype.kind == "u"
+            values = found if codes else found.astype(kind)
+            one = {"sides": (config.word_bytes,), "scales": ()}.get(stream.kind, (config.rows_x, config.lanes))
+            shape = stream.count, *one
             if values.shape != shape:
                 raise ProgramError(f"input {stream.name!r} must have shape {shape}, not {values.shape}")
             sent[stream.channel].append((stream, values))

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from hw.pim.config import PimConfig
+from hw.pim.config import PimConfig, format_has_sides
 from hw.pim.isa import OPCODES, MacMode, PimOpcode, PimRegister, Queue
 from sw.pim import softmax_times
 from sw.pim.expand import Command, Settings, expand
 from sw.pim.schedule import IO_LATENCY, MAC_LATENCY, Entry, Work
 
-__all__ = ["work_of", "works_of"]
+__all__ = ["DEQUANTIZE_LATENCY", "work_of", "works_of"]
+
+DEQUANTIZE_LATENCY = 16     # from an output to its dequantized sum
 
 _LATE: Entry = ("l", 0)
 _BARRIERS = (PimOpcode.BARRIER, PimOpcode.SYNC, PimOpcode.EOC)
@@ -54,6 +56,13 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
             return Work(queue=queue, reads=(head,), writes=slices, latency=cycles, cycles=cycles)
         case PimOpcode.WRACC:
             return Work(queue=queue, writes=entries, cycles=count)
+        case PimOpcode.WRS:
+            return Work(queue=queue, writes=tuple(("z", fields["xidx"] + i) for i in range(count)))
+        case PimOpcode.DQA:
+            partial = tuple(("d", fields["xidx"] + i) for i in range(count))
+            kept = (*partial, *entries) if fields["last"] else partial
+            return Work(queue=queue, reads=entries if fields["clr"] else (*entries, *partial), writes=kept,
+                        latency=DEQUANTIZE_LATENCY, cycles=count * (1 + 2 * fields["last"]))
         case PimOpcode.RDACC:
             return Work(queue=queue, reads=entries, cycles=count)
         case PimOpcode.MVS:
@@ -109,18 +118,26 @@ def _outputs(config: PimConfig, head: int, settings: Settings) -> tuple[Entry, .
     return tuple(("o", first + i) for i in range(-(-settings.of(PimRegister.HEAD_DIM) // config.lanes)))
 
 
+def _has_sides(config: PimConfig, settings: Settings) -> bool:
+    """Return whether the weights of MAC have zero points or special values."""
+    return format_has_sides(config.kvtype if settings.of(PimRegister.OPERANDS) else config.wtype)
+
+
 def _mac(config: PimConfig, fields: dict[str, int], settings: Settings) -> Work:
     count, per_output = (fields["cnt"] + 1) * config.beats, max(1, settings.of(PimRegister.K_BEATS))
     groups, inner = -(-count // per_output), min(count, per_output)
+    elements = range(fields["xidx"], fields["xidx"] + groups)
     if fields["mode"] == MacMode.TREE:
         slices = tuple(("x", fields["xidx"] + i) for i in range(inner))
         entries = tuple(("o", fields["aidx"] + i) for i in range(groups))
         step = max(1, per_output * config.pim_per_burst // config.beats)
     else:
-        elements = range(fields["xidx"], fields["xidx"] + groups)
         slices = tuple(dict.fromkeys(("x", element // config.lanes) for element in elements))
         entries = tuple(("o", fields["aidx"] + i) for i in range(inner))
         step = 1
+    if _has_sides(config, settings):
+        sides = (number for _, number in entries) if fields["mode"] == MacMode.TREE else elements
+        slices += tuple(("z", number) for number in sides)
     busy = (fields["cnt"] + 1) * config.pim_per_burst
     # An entry of BCAST is written again by every element; it can be read after the last.
     latency = MAC_LATENCY + (busy - len(entries) if fields["mode"] != MacMode.TREE else step - 1)

@@ -224,8 +224,8 @@ def test_gemms_that_are_refused(capsys, arguments, message):
 def test_pims_and_arrays_that_there_are_not(capsys):
     status, error = run_pim(capsys, "--gemm", "1,8,64", preset="pim-huge")
     assert (status, "not 'pim-huge'" in error) == (2, True)
-    status, error = run_pim(capsys, "--gemm", "1,8,64", "--device", "golden", preset="pim-p3")
-    assert (status, error.startswith("heddle: PimConfig.wtype, kvtype and xtype must be of")) == (2, True)
+    status, error = run_pim(capsys, "--gemm", "1,8,64", "--device", "golden", "--set", "wtype=bitmod4-g32", preset="pim-p3")
+    assert (status, error.startswith("heddle: groups of bitmod4-g32 must be whole beats of")) == (2, True)
     status, error = run_pim(capsys, "--gemm", "4,4,4", "--channels", "2", preset="systolic-4x4")
     assert (status, error) == (2, "heddle: --channels is for a PIM; an array has none")
 

@@ -65,11 +65,13 @@ class ComputeBench:
                 await ctx.tick()
             ctx.set(path.x.valid, 0)
             for index, zero_point, special in self.sides:
-                ctx.set(path.side.index, index)
-                ctx.set(path.side.data, {"zero_point": zero_point, "special": special})
+                ctx.set(path.side.word, index)
+                ctx.set(path.side.mask, 1)
+                ctx.set(path.side.data, zero_point | special << 6)
                 ctx.set(path.side.valid, 1)
                 await ctx.tick()
-            ctx.set(path.side.valid, 0)
+            if self.sides:
+                ctx.set(path.side.valid, 0)
             for entry, lanes, word in self.written:
                 ctx.set(path.write.entry, entry)
                 ctx.set(path.write.lanes, lanes)

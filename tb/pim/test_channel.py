@@ -74,11 +74,14 @@ class Channel:
                 await ctx.tick()
             ctx.set(dut.x.valid, 0)
             for index, zero_point, special in self.sides:
-                ctx.set(dut.side.index, index)
-                ctx.set(dut.side.data, {"zero_point": zero_point, "special": special})
+                word, byte = divmod(index, self.config.word_bytes)
+                ctx.set(dut.side.word, word)
+                ctx.set(dut.side.mask, 1 << byte)
+                ctx.set(dut.side.data, (zero_point | special << 6) << 8 * byte)
                 ctx.set(dut.side.valid, 1)
                 await ctx.tick()
-            ctx.set(dut.side.valid, 0)
+            if self.sides:
+                ctx.set(dut.side.valid, 0)
             await put_all(dut.job, self.jobs, seed=seed)(ctx)
             while not ctx.get(dut.idle):
                 await ctx.tick()

@@ -17,27 +17,19 @@ from hw.pim.softmax_unit import SoftmaxUnit
 from hw.pim.timing_tables import DramCommand
 from sw.golden.pim.machine import PimMachine
 from sw.pim.assembler import assemble
+from sw.pim.codes import packed
 from sw.pim.dram import DramChannel
 from tb.pim.dram_port import DramModel
 from tb.sim import check_stream, get_all, put_all, simulate
 
 SMALL = dataclasses.replace(PIM_PRESETS["pim-tiny"], streams=1, lanes=8, rows_x=2, k_tile=64, xbuf_entries=16, obuf_entries=32,
                             sm_lanes=1)
-HALF_WORDS = 2              # host words of a row of float32 lanes
 
 
-def host_words(slices):
-    """Return (n, X, lanes) slices as host words, as codes of float16."""
-    return [int.from_bytes(row.astype(np.float16).tobytes(), "little") for one in slices for row in one]
-
-
-def entry_words(entries):
-    """Return (n, X, lanes) float32 entries as host words."""
-    words = []
-    for one in entries:
-        data = one.astype(np.float32).tobytes()
-        words += [int.from_bytes(data[i:i + 16], "little") for i in range(0, len(data), 16)]
-    return words
+def host_words(config, values):
+    """Return values as host words, the last one filled up."""
+    data = np.ascontiguousarray(values).tobytes()
+    return [int.from_bytes(data[i:i + config.word_bytes], "little") for i in range(0, len(data), config.word_bytes)]
 
 
 class Bench:
@@ -52,17 +44,24 @@ class Bench:
     def weights(self, grp, row, values):
         self.machine.write_row(grp, row, values)
         width = self.config.burst_bytes * self.config.streams
-        for column, burst in enumerate(values.astype(np.float16).reshape(-1).view(np.uint8).reshape(-1, width)):
+        codes = values if values.dtype.kind == "u" else values.astype(np.float16).view(np.uint16)
+        for column, burst in enumerate(packed(codes.reshape(-1), self.config.weight_bits).reshape(-1, width)):
             stripes = self.config.stripes
             self.model.fill(grp * stripes + column % stripes, row, column // stripes, burst)
 
     def x(self, slices):
         self.machine.host_in.extend(slices)
-        self.words += host_words(slices)
+        self.words += host_words(self.config, slices if slices.dtype.kind == "u" else slices.astype(np.float16))
 
     def bias(self, entries):
+        entries = entries.astype(self.config.acc)
         self.machine.host_in.extend(entries)
-        self.words += entry_words(entries)
+        self.words += host_words(self.config, entries)
+
+    def side(self, values):
+        """Add what one WRS or DQA takes."""
+        self.machine.host_in.append(values)
+        self.words += host_words(self.config, values)
 
     def list(self, text, results=0):
         """Add a list, text or words, that leaves `results` entries; the golden machine runs it now, if it can."""
@@ -100,11 +99,11 @@ class Bench:
             async for _, _, one in ctx.tick().sample(dut.active):
                 active += one
 
-        results = self.results * HALF_WORDS * config.rows_x
+        results = self.results * 4 * config.lanes * config.rows_x // config.word_bytes
         simulate(dut, host, get_all(dut.host_out, results, out, stall=stall, seed=seed + 1),
                  background=[lambda ctx: self.model.serve(ctx, dut.dram), count, check_stream(dut.host_out),
                              put_all(dut.host_in, self.words, stall=stall, seed=seed)], seed=seed, deadline=20_000)
-        found = np.frombuffer(b"".join(word.to_bytes(2 * config.lanes, "little") for word in out), np.float32)
+        found = np.frombuffer(b"".join(word.to_bytes(config.word_bytes, "little") for word in out), config.acc)
         found = found.reshape(-1, config.rows_x, config.lanes)
         assert self.model.dram.violations.total() == 0
         assert not misuse

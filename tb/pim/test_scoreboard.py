@@ -19,7 +19,7 @@ from sw.pim.work import work_of
 from tb.sim import check_stream, simulate
 
 TINY = PIM_PRESETS["pim-tiny"]
-KINDS = {EntryKind.X: "x", EntryKind.OUTPUT: "o", EntryKind.SOFTMAX: "s"}
+KINDS = {EntryKind.X: "x", EntryKind.OUTPUT: "o", EntryKind.SOFTMAX: "s", EntryKind.SIDE: "z"}
 
 
 def random_commands(rng, count):
@@ -136,7 +136,7 @@ def test_an_impossible_depth_is_refused(depth):
         Scoreboard(shape=8, width=4, depth=depth)
 
 
-@pytest.mark.parametrize("name", ["pim-tiny", "pim-duplex", "pim-attacc"])
+@pytest.mark.parametrize("name", ["pim-tiny", "pim-duplex", "pim-attacc", "pim-p3"])
 def test_footprints_are_what_the_model_says(name):
     config = PIM_PRESETS[name]
     dut = Footprint(config)
@@ -157,15 +157,17 @@ def test_footprints_are_what_the_model_says(name):
         for opcode, fields, k_beats, head_slices, output in cases:
             settings = Settings()
             settings.registers[2], settings.registers[3] = k_beats, head_slices * config.lanes
+            settings.registers[15] = operands = int(rng.integers(0, 3))
             settings.heads[fields.get("aidx", 0)] = {"output": output}
             work = work_of(config, Command(0, opcode, fields, 0), settings)
             ctx.set(Value.cast(dut.i), command(opcode, **fields))
             ctx.set(dut.k_beats, k_beats)
             ctx.set(dut.head_slices, head_slices)
             ctx.set(dut.output, output)
+            ctx.set(dut.operands, operands)
             assert ctx.get(dut.compute) == (work.queue is Queue.COMPUTE)
             found = {0: set(), 1: set()}
-            for one in (dut.a, dut.b):
+            for one in (dut.a, dut.b, dut.c):
                 kind = EntryKind(ctx.get(one.kind))
                 if kind is EntryKind.ALL:
                     assert opcode is PimOpcode.MRG
@@ -175,7 +177,9 @@ def test_footprints_are_what_the_model_says(name):
                     found[ctx.get(one.write)] |= {(KINDS[kind], n) for n in range(first, last + 1)}
             if opcode is PimOpcode.MRG and fields["aidx"] != fields["xidx"]:
                 continue
-            writes, reads = set(work.writes), set(work.reads) - set(work.writes)
+            writes, reads = (  # sums of the dequantizer and pasts of the softmax unit are of one queue
+                {entry for entry in touched if entry[0] not in "dl"}
+                for touched in (work.writes, set(work.reads) - set(work.writes)))
             assert writes <= found[1], (opcode, fields, k_beats)
             assert reads <= found[0], (opcode, fields, k_beats)
             if opcode is not PimOpcode.MAC or k_beats & (k_beats - 1) == 0:

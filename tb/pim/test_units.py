@@ -18,13 +18,16 @@ NARROW = dataclasses.replace(TINY, xtype="float8_e4m3fn", ptype="float8_e4m3fn")
 
 def test_a_die_of_plain_floats_has_every_command():
     queued = [opcode for opcode, info in OPCODES.items() if info.queue is not Queue.SEQUENCER]
-    assert list(opcodes_of(TINY)) == queued
+    of_scales = [PimOpcode.WRS, PimOpcode.DQA]
+    assert list(opcodes_of(TINY)) == [opcode for opcode in queued if opcode not in of_scales]
     assert all(missing_unit(INTEGERS, opcode) is None for opcode, info in OPCODES.items() if info.queue is Queue.SEQUENCER)
 
 
 @pytest.mark.parametrize(("config", "opcode", "needed"), [
     (dataclasses.replace(TINY, ptype="bfloat16"), PimOpcode.SFO, "a softmax unit"),
     (NARROW, PimOpcode.KVAP, "elements of X as wide as weights"),
+    (TINY, PimOpcode.WRS, "weights with zero points or special values"),
+    (TINY, PimOpcode.DQA, "weights with scales"),
     (INTEGERS, PimOpcode.EWMUL, "operands of plain floats and float32 sums"),
     (INTEGERS, PimOpcode.AF, "an activation unit, for float32 sums and X of floats"),
 ])
@@ -41,5 +44,5 @@ def test_elementwise_commands_are_those_of_the_compute_path(config):
 
 
 def test_what_every_die_has():
-    assert set(opcodes_of(INTEGERS)) == {PimOpcode.MAC, *IO_OPCODES, *ROW_OPCODES}
+    assert set(opcodes_of(INTEGERS)) == {PimOpcode.MAC, *IO_OPCODES, *ROW_OPCODES, PimOpcode.WRS, PimOpcode.DQA}
     assert not set(SOFTMAX_OPCODES) & set(opcodes_of(INTEGERS))

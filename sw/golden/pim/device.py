@@ -11,6 +11,7 @@ from hw.pim.isa import PimOpcode
 from sw.device import Result
 from sw.golden.pim.machine import PimMachine
 from sw.pim.checker import check
+from sw.pim.codes import codes_of
 from sw.pim.device import Floats, channels_of
 from sw.pim.program import Memory, PimProgram
 
@@ -47,8 +48,11 @@ class GoldenPimSession:
         outputs: dict[str, npt.NDArray[np.uint8]] = {}
         counters = dict.fromkeys(("commands", "bursts", "macs"), 0)
         for channel, (machine, one) in enumerate(zip(self._machines, words, strict=True)):
-            for _, values in sent[channel]:
-                machine.host_in.extend(values)
+            for stream, values in sent[channel]:
+                if stream.kind == "scales":
+                    machine.host_in.append(values)
+                else:
+                    machine.host_in.extend(codes_of(self.config, stream.kind, values))
             for command, settings in machine.steps(cast("list[int]", one)) if len(one) else ():
                 machine.execute(command, settings)
                 counters["commands"] += 1
@@ -57,7 +61,7 @@ class GoldenPimSession:
             at = 0
             for stream in program.outputs:
                 if stream.channel == channel:
-                    entries = np.array(machine.host_out[at:at + stream.count], np.float32)
+                    entries = np.array(machine.host_out[at:at + stream.count], self.config.acc)
                     outputs[stream.name] = np.ascontiguousarray(entries).reshape(-1).view(np.uint8)
                     at += stream.count
             machine.host_out.clear()
@@ -84,11 +88,10 @@ class GoldenPimDevice:
     Raises
     ------
     ConfigError
-        If its formats are not plain, or it has not got so many channels.
+        If it has not got so many channels.
     """
 
     def __init__(self, config: PimConfig, channels: int | None = None):
-        PimMachine(config)
         self.config = config
         self.channels = channels_of(config, channels)
 

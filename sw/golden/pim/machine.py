@@ -1,26 +1,27 @@
 """One pseudo-channel of a PIM that runs command lists, the definition of what they do: DRAM, buffers, softmax unit.
 
-It takes plain formats (a stored element is its value), with float32 accumulators. K and V of a head are tokens one after the
-other from its first row on: rows of all sets of banks in turn, then the next row.
+Buffers and DRAM hold codes; the X buffer's are of `xtype`, or of `ptype` where MAC takes V × probabilities. K and V of a head
+are tokens one after the other from its first row on: rows of all sets of banks in turn, then the next row.
 """
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from hw.pim.isa import AF_MODES, MacMode, PimOpcode, PimRegister
 from sw.golden.arith.functions import normal, sigmoid
 from sw.golden.pim.accumulators import Accumulators
 from sw.golden.pim.attention import numerics_of
 from sw.golden.pim.moe import float32_function
+from sw.golden.pim.operands import Operand, ways_of
 from sw.golden.pim.softmax_unit import SoftmaxUnit
 from sw.pim.checker import check
+from sw.pim.codes import Codes, encoded, packed, unpacked
 from sw.pim.expand import Command, Settings, expand
-from sw.pim.plain import PLAIN_TYPES
 
 __all__ = ["PimMachine"]
 
@@ -39,27 +40,27 @@ class PimMachine:
     Attributes
     ----------
     host_in : deque of ndarray
-        What WRX, slices of (X, lanes), and WRACC, entries of (X, lanes), take; first in, first out.
+        What WRX, slices of (X, lanes), as codes or as float32 in `xtype`, and WRACC, entries of (X, lanes), take; WRS, a word
+        of the side table, (word_bytes,) uint8, and DQA, scales, (cnt + 1,) float32; first in, first out.
     host_out : list of ndarray
-        What RDACC has read: entries, (X, lanes).
-
-    Raises
-    ------
-    ConfigError
-        If its formats are not plain.
+        What RDACC has read: entries, (X, lanes), in the type of the accumulators.
+    xbuf : ndarray, (slices, X, lanes)
+        Codes.
+    obuf : ndarray, (entries, X, lanes) float32 or int32
+    sides : ndarray of uint8
+        Side table: zero points, and special values' numbers, of outputs (TREE) or elements of X (BCAST).
     """
 
     def __init__(self, config: PimConfig, memory: npt.NDArray[np.uint8] | None = None):
-        known = config.wtype in PLAIN_TYPES and config.kvtype == config.wtype and config.xtype in PLAIN_TYPES
-        if not known or config.acc != "float32":
-            raise ConfigError(f"PimConfig.wtype, kvtype and xtype must be of {', '.join(PLAIN_TYPES)}, one for weights, K and V, "
-                              f"with float32 accumulators, not {config.wtype!r}, {config.kvtype!r}, {config.xtype!r}, "
-                              f"{config.acc!r}")
         self.config = config
-        self.host_in: deque[Floats] = deque()
-        self.host_out: list[Floats] = []
-        self.xbuf = np.zeros((config.xbuf_entries, config.rows_x, config.lanes), np.float32)
-        self.obuf = np.zeros((config.obuf_entries, config.rows_x, config.lanes), np.float32)
+        self._ways = ways_of(config)
+        self._x = self._ways[0][1]
+        self.host_in: deque[npt.NDArray[Any]] = deque()
+        self.host_out: list[npt.NDArray[Any]] = []
+        self.xbuf = np.zeros((config.xbuf_entries, config.rows_x, config.lanes), f"u{self._x.bits // 8}")
+        self.obuf = np.zeros((config.obuf_entries, config.rows_x, config.lanes), config.acc)
+        self.sides = np.zeros(config.sides, np.uint8)
+        self.partial = np.zeros((config.obuf_entries, config.rows_x), np.float32)
         self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x, config.scores_an_entry)
         self.tokens: dict[int, int] = {}
         self._accumulators = Accumulators(self.obuf, config.n_acc_slots)
@@ -90,14 +91,30 @@ class PimMachine:
     def _row(self, grp: int, row: int) -> npt.NDArray[np.uint8]:
         return self._memory[self.config.named_row(grp, row)]
 
-    def write_row(self, grp: int, row: int, values: npt.NDArray[np.generic]) -> None:
-        """Write a row of weights as a host does: up to a row's elements, in the order in which bursts bring them."""
-        data = np.ascontiguousarray(values.astype(PLAIN_TYPES[self.config.wtype])).reshape(-1).view(np.uint8)
+    def write_row(self, grp: int, row: int, values: npt.NDArray[Any]) -> None:
+        """Write a row of weights as a host does: up to a row's elements, in the order in which bursts bring them.
+
+        `values` are codes, unsigned, or what a plain `wtype` stands for.
+        """
+        codes = values if values.dtype.kind == "u" else encoded(values.astype(np.float32), self.config.wtype)
+        data = packed(codes.reshape(-1), self.config.weight_bits)
         self._row(grp, row).reshape(-1)[:len(data)] = data
 
+    def read_codes(self, grp: int, row: int) -> Codes:
+        """Return a row's weights as codes: (columns, weights of a burst)."""
+        return unpacked(self._row(grp, row), self.config.weight_bits)
+
     def read_row(self, grp: int, row: int) -> Floats:
-        """Return a row's weights as float32: (columns, weights of a burst)."""
-        return self._row(grp, row).view(PLAIN_TYPES[self.config.wtype]).astype(np.float32)
+        """Return a row's weights as float32, with zero points and special values 0: (columns, weights of a burst)."""
+        return self._ways[0][0].values(self.read_codes(grp, row))
+
+    def x_values(self) -> Floats:
+        """Return the X buffer as float32, its codes read in `xtype`."""
+        return self._x.values(self.xbuf)
+
+    def _to_x(self, values: Floats) -> Codes:
+        """Return float32 as codes of X."""
+        return encoded(values, self.config.xtype)
 
     def place(self, first_row: int, row: int) -> tuple[int, int]:
         """Return set and row of the `row`-th row of a region that begins at `first_row`."""
@@ -120,14 +137,19 @@ class PimMachine:
                     self.softmax.forget(fields["aidx"])
             case PimOpcode.WRX:
                 slices = np.array([self.host_in.popleft() for _ in range(count)])
-                self.xbuf[x] = slices.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
+                self.xbuf[x] = slices if slices.dtype.kind == "u" else self._to_x(slices.astype(np.float32))
             case PimOpcode.WRACC:
                 self.obuf[entries] = [self.host_in.popleft() for _ in range(count)]
             case PimOpcode.RDACC:
                 self.host_out += list(self.obuf[entries].copy())
+            case PimOpcode.WRS:
+                first = fields["xidx"] % self.config.word_bytes
+                self.sides[x] = self.host_in.popleft()[first:first + count]
+            case PimOpcode.DQA:
+                self._dequantize(fields, count)
             case PimOpcode.MVX:
                 weights = self.softmax.next_weights(fields["aidx"], count * self.config.lanes)
-                self.xbuf[x] = weights.reshape(self.config.rows_x, count, self.config.lanes).transpose(1, 0, 2)
+                self.xbuf[x] = self._to_x(weights.reshape(self.config.rows_x, count, self.config.lanes).transpose(1, 0, 2))
             case PimOpcode.MVS:
                 scale = np.array(settings.of(PimRegister.SCALE), np.uint32).view(np.float32)
                 sums = self.obuf[entries, :, :self.config.scores_an_entry].transpose(1, 0, 2)
@@ -157,48 +179,67 @@ class PimMachine:
 
     def _mac(self, fields: dict[str, int], settings: Settings) -> None:
         period, lanes = settings.of(PimRegister.K_BEATS), self.config.lanes
-        bursts = self.read_row(fields["grp"], fields["row"])[fields["col"]:fields["col"] + fields["cnt"] + 1]
+        bursts = self.read_codes(fields["grp"], fields["row"])[fields["col"]:fields["col"] + fields["cnt"] + 1]
+        way = self._ways[settings.of(PimRegister.OPERANDS)]
         tree = fields["mode"] == MacMode.TREE
         touched: dict[int, None] = {}
         beats = bursts.reshape(-1, lanes)
         for j, weights in enumerate(beats):
             if tree:
-                entry = fields["aidx"] + j // period
+                entry = at = fields["aidx"] + j // period
                 part = self.xbuf[fields["xidx"] + j % period]
             else:
                 entry = fields["aidx"] + j % period
-                element = fields["xidx"] + j // period
+                element = at = fields["xidx"] + j // period
                 part = self.xbuf[element // lanes, :, element % lanes, None]
             restart = entry not in touched and (bool(fields["clr"]) or j >= period)
             touched[entry] = None
-            self._accumulators.add(entry, weights * part, tree=tree, restart=restart, replaces=bool(fields["clr"]))
+            products = self._products(way, weights, part, at)
+            self._accumulators.add(entry, products, tree=tree, restart=restart, replaces=bool(fields["clr"]))
             if tree and j % period == period - 1 and j < len(beats) - 1:
                 self._accumulators.close(entry)
         if fields["last"]:
             for open_entry in list(touched)[-1:] if tree else touched:
                 self._accumulators.close(open_entry)
 
+    def _products(self, way: tuple[Operand, Operand], weights: Codes, x: Codes, at: int) -> npt.NDArray[Any]:
+        """Return products of a beat, float32 or int64; `at`: what the weights' zero point or special value is of."""
+        weight, other = way
+        side = int(self.sides[at]) if weight.has_sides else 0
+        if self.config.acc == "int32":
+            return weight.integers(weights, side) * other.integers(x)
+        return weight.values(weights, side) * other.values(x)
+
+    def _dequantize(self, fields: dict[str, int], count: int) -> None:
+        """Add outputs, in float32 and times their scales, to what is dequantized so far; each step rounds."""
+        scales = self.host_in.popleft()
+        for i in range(count):
+            entry, place = fields["aidx"] + i, fields["xidx"] + i
+            scaled = self.obuf[entry, :, 0].astype(np.float32) * scales[i]
+            self.partial[place] = (np.float32(0) if fields["clr"] else self.partial[place]) + scaled
+            if fields["last"]:
+                self.obuf[entry, :, 0] = self.partial[place].view(self.obuf.dtype)
+
     def _bursts(self, opcode: PimOpcode, fields: dict[str, int]) -> None:
         beats, lanes = self.config.beats, self.config.lanes
         columns = slice(fields["col"], fields["col"] + fields["cnt"] + 1)
         x = slice(fields["xidx"], fields["xidx"] + (fields["cnt"] + 1) * beats)
         if opcode is PimOpcode.WRCP:
-            kind = PLAIN_TYPES[self.config.wtype]
-            data = self.xbuf[x, 0].reshape(-1).astype(kind).view(np.uint8)
+            data = packed(self.xbuf[x, 0].reshape(-1), self._x.bits)
             self._row(fields["grp"], fields["row"])[columns] = data.reshape(fields["cnt"] + 1, -1)
             return
-        bursts = self.read_row(fields["grp"], fields["row"])[columns].reshape(-1, 1, lanes)
+        codes = self.read_codes(fields["grp"], fields["row"])[columns].reshape(-1, 1, lanes)
         if opcode is PimOpcode.RDCP:
-            self.xbuf[x] = bursts
+            self.xbuf[x] = codes
         else:
+            bursts, slices = self._ways[0][0].values(codes), self._x.values(self.xbuf[x])
             with np.errstate(over="ignore", invalid="ignore"):
-                result = self.xbuf[x] * bursts if opcode is PimOpcode.EWMUL else self.xbuf[x] + bursts
-                self.xbuf[x] = result.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
+                self.xbuf[x] = self._to_x(slices * bursts if opcode is PimOpcode.EWMUL else slices + bursts)
 
     def _append(self, fields: dict[str, int], settings: Settings) -> None:
         """Write one token's K or V, row 0 of the slices, behind those of its head."""
         config, head, dim = self.config, fields["aidx"], settings.of(PimRegister.HEAD_DIM)
-        data = self.xbuf[fields["xidx"]:, 0].reshape(-1)[:dim].astype(PLAIN_TYPES[config.wtype]).view(np.uint8)
+        data = packed(self.xbuf[fields["xidx"]:, 0].reshape(-1)[:dim], self._x.bits)
         token = self.tokens.get(head, 0)
         row, offset = divmod(token * len(data), config.row_bytes)
         region = settings.heads.get(head, {}).get("v_row" if fields["clr"] else "k_row", 0)
@@ -215,9 +256,7 @@ class PimMachine:
             slices = np.zeros((-(-count // self.config.lanes), self.config.rows_x, self.config.lanes), np.float32)
             for number, outputs in enumerate(values[:, :, 0]):
                 slices[number // self.config.lanes, :, number % self.config.lanes] = outputs
-        with np.errstate(over="ignore"):
-            rounded = slices.astype(PLAIN_TYPES[self.config.xtype]).astype(np.float32)
-        self.xbuf[fields["xidx"]:fields["xidx"] + len(slices)] = rounded
+        self.xbuf[fields["xidx"]:fields["xidx"] + len(slices)] = self._to_x(slices)
 
     def _output(self, head: int, settings: Settings) -> slice:
         """Return the entries of a head's output."""

@@ -3,20 +3,21 @@
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["saturating_bcast", "saturating_sum", "saturating_tree"]
+__all__ = ["saturating_add", "saturating_bcast", "saturating_sum", "saturating_tree"]
 
 Integers = npt.NDArray[np.int64]
 _LIMIT = 1 << 31
 
 
-def _add(a: Integers, b: Integers) -> Integers:
+def saturating_add(a: Integers, b: Integers) -> Integers:
+    """Return a + b, clipped."""
     return np.clip(a + b, -_LIMIT, _LIMIT - 1)
 
 
 def saturating_sum(values: Integers) -> Integers:
     """Add along the last axis, a power of two of values: neighbours first, then neighbours of those."""
     while values.shape[-1] > 1:
-        values = _add(values[..., 0::2], values[..., 1::2])
+        values = saturating_add(values[..., 0::2], values[..., 1::2])
     return values[..., 0]
 
 
@@ -32,7 +33,7 @@ def saturating_tree(weights: Integers, x: Integers, *, lanes: int, slots: int) -
     for beat in range(k // lanes):
         part = slice(beat * lanes, (beat + 1) * lanes)
         total = saturating_sum(weights[:, None, part] * x[None, :, part])
-        accumulators[:, :, beat % slots] = _add(accumulators[:, :, beat % slots], total)
+        accumulators[:, :, beat % slots] = saturating_add(accumulators[:, :, beat % slots], total)
     return saturating_sum(accumulators)
 
 
@@ -43,5 +44,5 @@ def saturating_bcast(weights: Integers, x: Integers, *, slots: int) -> Integers:
     """
     accumulators = np.zeros((len(x), weights.shape[1], slots), np.int64)
     for k, row in enumerate(weights):
-        accumulators[:, :, k % slots] = _add(accumulators[:, :, k % slots], x[:, k, None] * row)
+        accumulators[:, :, k % slots] = saturating_add(accumulators[:, :, k % slots], x[:, k, None] * row)
     return saturating_sum(accumulators)

@@ -119,7 +119,8 @@ def test_regions_that_cannot_be(changes, message):
 
 
 def test_streams_that_cannot_be():
-    with pytest.raises(ProgramError, match=r"^PimStream must have a kind of x, entries, a channel and a count, not PimStream"):
+    with pytest.raises(ProgramError, match=r"^PimStream must have a kind of x, p, entries, sides, scales, a channel and a "
+                                           r"count, not PimStream"):
         PimStream(name="x", channel=0, kind="words", count=1)
     for changes, message in (({"name": None}, "name must be a string, not None"),
                              ({"count": 1.5}, "count must be an integer, not 1.5"),
