@@ -228,6 +228,7 @@ class PimCore(wiring.Component):
             softmax.i.p.other_output.eq(outputs[fields.xidx[:width]]), softmax.i.p.entries.eq(_slices(config, issued)),
             softmax.ready.eq(self.channel.ready), self.softmax_misuse.eq(softmax.misuse),
             softmax.clear.valid.eq(sets_output), softmax.clear.head.eq(sequencer.head.head),
+            softmax.restart.eq(self.go & ~self.busy),
         ]
 
     def _refuse(self, m: Module, sequencer: PimSequencer, command: Any, footprint: Footprint, place: KvPlace,

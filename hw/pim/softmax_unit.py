@@ -62,7 +62,9 @@ class SoftmaxUnit(wiring.Component):
     i : In(stream of `softmax_command_layout`)
     done : Out(1), busy : Out(1), misuse : Out(1)
     clear : In({valid: 1, head})
-        A head has seen nothing; not while busy.
+        A head has seen nothing, and its scores that wait are dropped; not while busy.
+    restart : In(1)
+        All scores that wait are dropped; not while busy.
     x : Out({valid: 1, slice, row, data: lanes × code}), x_ready : In(1)
         One row of a slice of the X buffer, written with `x_ready`.
     write, ready, entry, o : see `OutputBuffer`
@@ -92,7 +94,7 @@ class SoftmaxUnit(wiring.Component):
         every = data.ArrayLayout(data.ArrayLayout(_WORD, rows), lanes)
         super().__init__({
             "i": In(stream.Signature(softmax_command_layout())), "done": Out(1), "busy": Out(1), "misuse": Out(1),
-            "clear": In(wiring.Signature({"valid": Out(1), "head": Out(8)})),
+            "clear": In(wiring.Signature({"valid": Out(1), "head": Out(8)})), "restart": In(1),
             "x": Out(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                        "data": Out(data.ArrayLayout(weight.bits, lanes))})),
             "x_ready": In(1),
@@ -107,6 +109,7 @@ class SoftmaxUnit(wiring.Component):
         command, new, resting = Signal(softmax_command_layout()), self.i.p, Signal()
         owner, waiting = Signal(8), Signal(range(most + 1))     # head, and entries, of the scores that wait
         moves, merging = command.op == PimOpcode.MVS, Signal()
+        drops = self.restart | (self.clear.valid & (self.clear.head == owner))
         other, mine = Signal(), Signal(data.ArrayLayout(state_layout(), rows))
         m.submodules.states = states = HeadStates(heads=self._heads, rows=rows)
         m.submodules.walk = walk = OutputWalk(lanes=lanes, width=width)
@@ -139,7 +142,7 @@ class SoftmaxUnit(wiring.Component):
             old, own, all_at_once = states.o[r], mine[r], command.op == PimOpcode.SFM
             m.d.comb += [
                 softmax.write.at.eq(waiting), softmax.write.valid.eq(moved & (waiting != most)),
-                softmax.drop.eq(self.clear.valid & (self.clear.head == owner)), softmax.count.eq(command.count),
+                softmax.drop.eq(drops), softmax.count.eq(command.count),
                 softmax.combine.eq(all_at_once), softmax.l_old.eq(Mux(all_at_once, 0, old.l)),
                 softmax.m_old.eq(Mux(all_at_once, _MINUS_INFINITY, old.m)), softmax.enable.eq(walk.advance),
                 softmax.b.eq(Mux(moves, command.scale, Mux(command.op == PimOpcode.MRG, softmax.inverse, softmax.alpha))),
@@ -202,7 +205,7 @@ class SoftmaxUnit(wiring.Component):
             with m.State("rest"):
                 m.d.comb += [self.i.ready.eq(1), resting.eq(1)]
                 m.d.sync += [timer.eq(0), row.eq(0), merged.eq(0), there.eq(0), stored.eq(0)]
-                with m.If(self.clear.valid & (self.clear.head == owner)):
+                with m.If(drops):
                     m.d.sync += waiting.eq(0)
                 with m.If(self.i.valid):
                     m.d.sync += command.eq(new)

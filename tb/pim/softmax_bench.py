@@ -54,6 +54,11 @@ class SoftmaxBench:
         self.commands.append(("clear", head))
         self.golden.forget(head)
 
+    def restart(self) -> None:
+        """Begin a list: scores that wait are dropped."""
+        self.commands.append(("restart",))
+        self.golden.drop_scores()
+
     def give(self, op: PimOpcode, **fields: Any) -> None:
         """Give a command; its fields are those of the RTL, and of entries of output `output` on."""
         self.commands.append(("give", op, fields))
@@ -123,6 +128,10 @@ class SoftmaxBench:
                         ctx.set(dut.clear.valid, 1)
                         await ctx.tick()
                         ctx.set(dut.clear.valid, 0)
+                    case ("restart",):
+                        ctx.set(dut.restart, 1)
+                        await ctx.tick()
+                        ctx.set(dut.restart, 0)
                     case ("give", op, fields):
                         payload = dict(fields)
                         if "scale" in payload:

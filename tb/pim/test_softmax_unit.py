@@ -78,7 +78,7 @@ def test_every_word_is_the_golden_one(rows, sm_lanes, together, busy):
     bench.run()
 
 
-def test_a_head_that_is_cleared_at_once_has_seen_nothing():
+def test_what_is_cleared_at_once_leaves_nothing():
     rng = np.random.default_rng(9)
     bench = SoftmaxBench(rows=1, sm_lanes=2, together=1, **SIZES)
     bench.clear(0)
@@ -87,6 +87,11 @@ def test_a_head_that_is_cleared_at_once_has_seen_nothing():
     bench.give(PimOpcode.STS, head=0, entry=0)
     block(bench, rng, 0, 5)
     bench.clear(1)              # another one
+    for drop in (bench.restart, lambda: bench.clear(2)):
+        put_scores(bench, rng, 3, "infinite")
+        bench.give(PimOpcode.MVS, head=2, entry=8, cnt=2, scale=1.0)    # which a stopped list has left
+        drop()
+    block(bench, rng, 2, 5)
     bench.give(PimOpcode.STS, head=0, entry=1)
     bench.run()
 

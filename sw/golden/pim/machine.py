@@ -76,6 +76,7 @@ class PimMachine:
             If it does not; nothing has happened then.
         """
         check(self.config, words)
+        self.softmax.drop_scores()
         for command, settings in self.steps(words):
             self.execute(command, settings)
 

@@ -48,6 +48,11 @@ class SoftmaxUnit:
         """Make a head one that has seen nothing."""
         self.heads.pop(number, None)
 
+    def drop_scores(self) -> None:
+        """Forget the scores that wait, as the start of a list does."""
+        for head in self.heads.values():
+            head.scores = head.scores[:, :0]
+
     def add_scores(self, number: int, scores: Floats) -> None:
         """MVS: append (X, n) scores."""
         head = self.head(number)
