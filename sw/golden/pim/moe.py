@@ -15,7 +15,7 @@ from hw.errors import ConfigError
 from sw.golden.arith.functions import exp2, normal, reciprocal, sigmoid
 from sw.golden.pim.reduction import pairwise_sum, tree_product
 
-__all__ = ["Expert", "Routing", "expert_output", "float32_function", "moe_layer", "route"]
+__all__ = ["Expert", "Routing", "expert_output", "float32_function", "gated", "moe_layer", "route"]
 
 Floats = npt.NDArray[np.float32]
 LOG2_E = np.float32(np.log2(np.e))
@@ -60,15 +60,19 @@ def route(logits: Floats, top: int) -> Routing:
     return Routing(order, powers * float32_function(reciprocal, pairwise_sum(powers))[:, None])
 
 
+def gated(gate: Floats, up: Floats) -> Floats:
+    """Return silu(gate) · up, rounded to float16; any shape."""
+    values = gate * float32_function(sigmoid, gate) * up
+    return values.astype(np.float16).astype(np.float32)
+
+
 def expert_output(expert: Expert, x: Floats, *, lanes: int, slots: int) -> Floats:
     """Return what one expert makes of tokens: down · (silu(gate · x) · (up · x)); (T, d) → (T, d).
 
     What goes into the last product is rounded to float16, as the X buffer has it.
     """
     gate, up = (tree_product(matrix, x, lanes=lanes, slots=slots).T for matrix in (expert.gate, expert.up))
-    gated = gate * float32_function(sigmoid, gate) * up
-    hidden = gated.astype(np.float16).astype(np.float32)
-    return np.ascontiguousarray(tree_product(expert.down, hidden, lanes=lanes, slots=slots).T)
+    return np.ascontiguousarray(tree_product(expert.down, gated(gate, up), lanes=lanes, slots=slots).T)
 
 
 def moe_layer(experts: list[Expert], router: Floats, x: Floats, *, top: int, lanes: int, slots: int) -> tuple[Floats, Routing]:
