@@ -15,7 +15,7 @@ __all__ = ["rows"]
 _LOGIC = PIM_PRESETS["pim-duplex"]
 _STACKS = 5
 _EXTERNAL = Fraction(1000 * 2 * 32, 2 * 769) * 16           # GB/s of a stack's pins: a burst a pseudo-channel every tCCD_S
-_RATIOS = {8: 3.97, 16: 1.99, 24: 1.32, 32: 0.99}
+_RATIOS = {8: 3.97, 16: 1.99, 24: 1.32, 32: 0.99, 64: 0.50}
 _BATCHES, _CONTEXTS = (16, 32, 64, 128), (512, 1024, 2048, 4096)
 
 

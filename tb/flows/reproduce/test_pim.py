@@ -9,7 +9,7 @@ from flows.reproduce import Options, rows_of
 from sw.golden.pim.hbm_pim import HbmPim
 from sw.pim.hbm_gemv import gemv_speedup
 
-PAPERS = {"duplex": 15, "attacc": 13, "p3llm": 8, "amma": 12, "hbm-pim": 6}       # rows with something to meet
+PAPERS = {"duplex": 16, "attacc": 13, "p3llm": 8, "amma": 12, "hbm-pim": 6}       # rows with something to meet
 
 
 @pytest.mark.parametrize("paper", PAPERS)
