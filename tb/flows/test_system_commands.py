@@ -17,6 +17,7 @@ from sw.golden.device import GoldenDevice
 from sw.golden.pim.device import GoldenPimDevice
 from sw.models.llama import LlamaModel
 from sw.pim.assembler import assemble
+from sw.pim.p3 import linear_cycles
 from sw.pim.program import PimProgram, PimRegion, PimStream
 from sw.sampling import Sampler
 from sw.system import CompiledSystem, SystemGenerator
@@ -197,6 +198,23 @@ def test_a_gemm_beside_its_law(capsys):
     assert 0 < answer["max_error"] < 1e-4
     assert main(["run", "pim-tiny", "--gemm", "1,8,64", "--device", "golden"]) == 0
     assert "law, refreshed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wtype", ["bitmod4", "int4-asym", "mxint4-b128"])
+def test_a_gemm_of_quantized_weights(capsys, wtype):
+    fields = (f"wtype={wtype}", "kvtype=p3-kv", "xtype=float8_e4m3fn", "ptype=float8_s0e4m4", "acc=int32", "lanes=64",
+              "k_tile=256")
+    status, answer = run_pim(capsys, "--gemm", "2,64,256", "--device", "golden", *(x for f in fields for x in ("--set", f)))
+    assert (status, answer["law_cycles"]) == (0, 64 * 256 / 64)
+    assert 0 < answer["max_error"] < 1e-4
+
+
+def test_p3_llm_has_a_law_of_its_own(capsys):
+    # Groups of all lanes; a page of 128 inputs and its 16 × 8 outputs, twice, and both vectors read out.
+    request = "--gemm", "2,256,256", "--device", "golden", "--set", "wtype=bitmod4-g256"
+    assert "p3_law_cycles" not in run_pim(capsys, *request, preset="pim-p3")[1]
+    law = linear_cycles(256, 256, 2, channels=1)
+    assert law == 2 * linear_cycles(256, 128, 2, channels=1) == linear_cycles(256, 4096, 2)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

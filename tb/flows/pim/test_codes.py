@@ -20,7 +20,6 @@ P3 = dataclasses.replace(PIM_PRESETS["pim-tiny"], wtype="bitmod4", kvtype="p3-kv
                          acc="int32", lanes=64, k_tile=256, n_acc_slots=2)
 CONFIGS = {
     "P3-LLM": P3,
-    "INT8": dataclasses.replace(P3, wtype="int8", kvtype="int8", xtype="int8", ptype="float8_e4m3fn", lanes=32, xbuf_entries=16),
     "MXINT4": dataclasses.replace(P3, wtype="mxint4", kvtype="int4-asym", streams=1, lanes=32, k_tile=64, xbuf_entries=8),
     "BitMoD × float16": dataclasses.replace(
         P3, wtype="bitmod4", kvtype="bitmod4", xtype="float16", ptype="float16", acc="float32", streams=1, lanes=32,

@@ -22,5 +22,7 @@ def test_eight_times_the_roofline_of_hbm_pim():
 
 
 def test_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^channels must be at least 1, not 0$"):
+        linear_cycles(1, 1, 1, channels=0)
     with pytest.raises(ValueError, match=r"^batch must be at least 1, not 0$"):
         linear_cycles(1, 1, 0)
