@@ -20,7 +20,7 @@ from flows.pim.sim import ONCE_OPTIONS, once_each
 from flows.verilated import build_model
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig
-from hw.pim.crf import LANES
+from hw.pim.crf import LANES, HostAccess
 from hw.pim.crf_channel import CrfChannel, CrfFault, crf_access_layout
 from hw.pim.timing_tables import DramCommand
 from sw.pim.dram import DramViolation
@@ -223,6 +223,9 @@ class CrfSession:
         """
         if self._handle is None:
             raise ValueError("the session is closed")
+        for number, access in enumerate(accesses):
+            if access.kind is HostAccess.WR and len(access.data) != _BYTES:
+                raise ValueError(f"data of command {number} must be {_BYTES} bytes, not {len(access.data)}")
         packed = np.frombuffer(b"".join(self._packed(access) for access in accesses), np.uint8)
         run, before = _Run(), self._counts()
         self._library.heddle_crf_run(self._handle, packed.ctypes.data, len(accesses), run)

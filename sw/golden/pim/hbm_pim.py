@@ -20,6 +20,7 @@ from sw.pim.hbm_access import HbmAccess, load_program
 __all__ = ["UNITS", "HbmPim"]
 
 UNITS = 8                   # of a pseudo-channel; each serves an even and an odd bank
+_ROWS, _COLUMNS = 1 << 14, 32
 AUTO = 8                    # column commands of one instruction with `auto`
 _BANKS = (Operand.EVEN_BANK, Operand.ODD_BANK)
 
@@ -64,7 +65,11 @@ class HbmPim:
         self._summed: tuple[Operand, int] | None = None     # where the last instruction has put a sum
 
     def fill(self, row: int, odd: bool, values: Halves) -> None:
-        """Put a row of all units' even or odd banks into memory, without a command: values (32, units, 16) float16."""
+        """Put a row of all units' even or odd banks into memory, without a command: values (32, 8, 16) float16."""
+        _within("row", row, _ROWS)
+        if values.shape != (_COLUMNS, UNITS, LANES) or values.dtype != np.float16:
+            raise CrfError(f"values of a row must be float16 of shape {(_COLUMNS, UNITS, LANES)}, not {values.dtype} of shape "
+                           f"{values.shape}")
         for column, unit in np.ndindex(*values.shape[:2]):
             self._store[unit, int(odd), row, column] = values[column, unit].copy()
 
@@ -88,6 +93,7 @@ class HbmPim:
 
     def activate(self, row: int) -> None:
         """Open a row: in all banks but in SB mode."""
+        _within("row", row, _ROWS)
         if self.row is not None:
             raise CrfError(f"row {row:#x} must wait for a PRE, row {self.row:#x} is open")
         self.row = row
@@ -106,6 +112,8 @@ class HbmPim:
         """Write 32 bytes: to one bank in SB mode, to all even or odd ones in HAB mode; else it is a column command."""
         if data.shape != (2 * LANES,) or data.dtype != np.uint8:
             raise CrfError(f"data must be {2 * LANES} bytes, not {data.dtype} {data.shape}")
+        _within("column", column, _COLUMNS)
+        _within("unit", unit, UNITS)
         row = self._open()
         if row == BANK_ROWS["config"]:
             self._configure(column, data)
@@ -117,6 +125,8 @@ class HbmPim:
 
     def read(self, column: int, *, unit: int = 0, odd: bool = False) -> npt.NDArray[np.uint8]:
         """Return 32 bytes of a bank; in PIM mode a column command, whose data means nothing: zeros."""
+        _within("column", column, _COLUMNS)
+        _within("unit", unit, UNITS)
         row = self._open()
         if self.mode is PimMode.HAB_PIM:
             self._step(row, column, odd)
@@ -256,3 +266,8 @@ class HbmPim:
             If `sw.pim.crf_assembler.check_program` refuses it.
         """
         self.run(load_program(words))
+
+
+def _within(name: str, value: int, count: int) -> None:
+    if not 0 <= value < count:
+        raise CrfError(f"{name} must be between 0 and {count - 1}, not {value!r}")

@@ -92,6 +92,8 @@ def test_what_cannot_be_is_refused():
         SIM.open(stall=1.0)
     with SIM.open() as session, pytest.raises(ValueError, match=r"^row of a command must be between 0 and 16383, not 16384$"):
         session.run([HbmAccess(HostAccess.ACT, row=1 << 14)])
+    with SIM.open() as session, pytest.raises(ValueError, match=r"^data of command 1 must be 32 bytes, not 31$"):
+        session.run([HbmAccess(HostAccess.ACT), HbmAccess(HostAccess.WR, data=bytes(31))])
 
 
 def test_a_hang_and_a_broken_rule_are_found_out(monkeypatch):

@@ -265,6 +265,23 @@ def test_the_protocol_is_kept():
     assert pim.mode is PimMode.HAB
 
 
+def test_places_that_there_are_not_are_refused():
+    pim = HbmPim()
+    with pytest.raises(CrfError, match=r"^row must be between 0 and 16383, not 16384$"):
+        pim.activate(1 << 14)
+    pim.activate(3)
+    for access in (lambda **where: pim.read(where.pop("column", 0), **where),
+                   lambda **where: pim.write(where.pop("column", 0), ZERO, **where)):
+        with pytest.raises(CrfError, match=r"^column must be between 0 and 31, not 32$"):
+            access(column=32)
+        with pytest.raises(CrfError, match=r"^unit must be between 0 and 7, not -1$"):
+            access(unit=-1)
+    with pytest.raises(CrfError, match=r"^row must be between 0 and 16383, not -1$"):
+        pim.fill(-1, False, np.zeros((32, 8, 16), np.float16))
+    with pytest.raises(CrfError, match=r"^values of a row must be float16 of shape \(32, 8, 16\), not float16 of shape \(32, 16"):
+        pim.fill(0, False, np.zeros((32, 16), np.float16))
+
+
 def test_pim_mode_is_left_before_hab_mode():
     pim = machine([EXIT])
     pim.precharge()
