@@ -136,3 +136,22 @@ def test_a_product_of_a_sum_waits_a_cycle(phases):
         waits = [2 if chain[0] % PHASES == PHASES - 1 else 1, 1, 1, 1, 1]
         cycles = [at // PHASES for at in chain]
         assert [later - earlier - 1 for earlier, later in itertools.pairwise(cycles)] == waits
+
+
+def test_a_jump_takes_no_time_but_behind_another_one():
+    rng = np.random.default_rng(6)
+    add = word(CrfOpcode.ADD, GRF_B, GRF_A, EVEN, indices=(1, 2, 0))
+    again, outer = (encode_instruction(CrfOpcode.JUMP, count=count, offset=offset) for count, offset in ((1, 1), (11, 2)))
+    recorder, cells = filled(rng, range(2))
+    for words in ([add, encode_instruction(CrfOpcode.JUMP, count=23, offset=1)], [add, again, outer]):
+        begin(recorder, rng, [*words, encode_instruction(CrfOpcode.EXIT)])
+        recorder.activate(1)
+        for column in range(24):
+            recorder.read(column)
+        recorder.precharge()
+        end(recorder)
+    times = run(recorder, cells, seed=6).times(DramCommand.MAC)
+    cycles = [later // PHASES - earlier // PHASES for earlier, later in itertools.pairwise(times)]
+    assert cycles[:23] == [1] * 23
+    # Two commands for three words, once those are used up that were given while the row was opened.
+    assert cycles[24:][-8:] == [2, 1] * 4 or cycles[24:][-8:] == [1, 2] * 4
