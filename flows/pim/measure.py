@@ -93,7 +93,7 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     k : int
         A multiple of k_tile, or less and a power of two of bursts.
     outputs : int
-        As many as entries of the output buffer, at most.
+        As many as entries of the output buffer, at most; those of a tile are whole rows, or a whole part of one.
     ping_pong : bool
         Rows go over the sets of banks in turn; else all are in one set.
     refresh : bool
@@ -111,8 +111,10 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     config = sim.config
     tile = min(k, config.k_tile)
     bursts, columns = tile // config.burst_weights, config.columns
-    rows = ceil_div(outputs * bursts, columns)              # of a tile
-    if k % tile or tile % config.burst_weights or columns % bursts or outputs * bursts % columns or outputs > config.obuf_entries:
+    of_tile = outputs * bursts
+    at_once = min(of_tile, columns)                         # bursts of a command: of a row, or of a tile if a row has several
+    fits = not (k % tile or tile % config.burst_weights or columns % bursts or of_tile % at_once or columns % at_once)
+    if not fits or outputs > config.obuf_entries:
         raise ConfigError(f"k and outputs must be whole tiles, bursts and rows, and fit the output buffer, not {k} and {outputs}")
     pair = _Pair(sim, seed)
     slices, sets, tiles = tile // config.lanes, min(16, config.row_sets), k // tile
@@ -121,11 +123,13 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     for index in range(tiles):
         if index >= 2:                                      # into the half that nobody uses any more
             body.append(load[index])
-        for row in range(rows):
-            of_set, of_row = (number % sets, number // sets) if ping_pong else (0, number)
-            pair.fill(of_set, of_row)
-            body.append(command(PimOpcode.MAC, grp=of_set, row=of_row, cnt=columns - 1, xidx=index % 2 * slices,
-                                aidx=row * columns // bursts, clr=int(index == 0), last=1))
+        for part in range(of_tile // at_once):
+            row, column = divmod(number * at_once, columns)
+            of_set, of_row = (row % sets, row // sets) if ping_pong else (0, row)
+            if column == 0:
+                pair.fill(of_set, of_row)
+            body.append(command(PimOpcode.MAC, grp=of_set, row=of_row, col=column, cnt=at_once - 1, xidx=index % 2 * slices,
+                                aidx=part * at_once // bursts, clr=int(index == 0), last=1))
             number += 1
     words = [command(PimOpcode.SETM, aidx=PimRegister.K_BEATS, value=slices), *load[:2]]
     if not refresh:
