@@ -52,6 +52,7 @@ BENCHMARKS = {
     "hybrid_layer": hybrid_layer.rows,
     "exposed": exposed.rows,
     "pim": pim.rows,
+    "pim_presets": pim.presets,
     "pim_speed": pim.speeds,
     "formats": formats.rows,
     "packing": packing.rows,
@@ -59,7 +60,7 @@ BENCHMARKS = {
 }
 
 _ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "hybrid_area", "hybrid_layer", "exposed",
-              "checkpoint", "pim", "pim_speed")
+              "checkpoint", "pim", "pim_presets", "pim_speed")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 

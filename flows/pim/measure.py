@@ -1,5 +1,6 @@
 """Products and attention of one simulated channel of a PIM, held to the golden machine and timed against the cycle laws."""
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +39,8 @@ class PimTiming:
     predicted : int
         The same as `sw.pim.prediction` has it.
     run : PimRun
+    seconds : float
+        Processor time of the simulation.
     """
 
     cycles: float
@@ -45,6 +48,7 @@ class PimTiming:
     total: int
     predicted: int
     run: PimRun
+    seconds: float
 
     @property
     def ratio(self) -> float:
@@ -60,6 +64,7 @@ class _Pair:
         self.session: PimSession = sim.open()
         self.machine = PimMachine(sim.config)
         self.rng = np.random.default_rng(seed)
+        self.seconds = 0.0                                  # processor time of the simulation
 
     def values(self, *shape: int) -> Floats:
         return self.rng.standard_normal(shape).astype(PLAIN_TYPES[self.config.wtype]).astype(np.float32)
@@ -73,7 +78,9 @@ class _Pair:
     def run(self, words: list[int], sent: list[tuple[npt.DTypeLike, Floats]], *, lanes: int) -> PimRun:
         """Run a list on both and compare so many lanes of each entry; `sent` are slices and entries and their types."""
         host_in = [self.sim.host_words(part.astype(kind)) for kind, part in sent]
+        started = time.process_time()
         run = self.session.run(words, np.concatenate(host_in))
+        self.seconds += time.process_time() - started
         for _, part in sent:
             self.machine.host_in.extend(part)
         for of, settings in self.machine.steps(words):
@@ -144,7 +151,7 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     run = pair.run(words, [(PLAIN_TYPES[config.xtype], x)], lanes=1)
     law = gemm_cycles(config, config.rows_x, k, outputs, ping_pong=ping_pong, refresh=refresh)
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles,
-                     predicted=predicted_cycles(config, words), run=run)
+                     predicted=predicted_cycles(config, words), run=run, seconds=pair.seconds)
 
 
 def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, heads: int = 1, seed: int = 1) -> PimTiming:
@@ -171,4 +178,4 @@ def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, heads: int = 1
     run = pair.run(words, [(PLAIN_TYPES[config.xtype], queries)], lanes=config.lanes)
     law = attention_cycles(config, tokens, head_dim, heads=heads)
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles,
-                     predicted=predicted_cycles(config, words), run=run)
+                     predicted=predicted_cycles(config, words), run=run, seconds=pair.seconds)
