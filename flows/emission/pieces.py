@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from flows.emission.wide_cells import allow_wide_cells
+
 __all__ = ["Child", "Design", "MemoryArray", "Piece", "cut"]
 
 # Words that a port or an instance of ours may be called and that Verilog reserves.
@@ -18,8 +20,6 @@ KEYWORDS = frozenset("""
     weak1 while wire wor xnor xor
 """.split())
 _SELF = "heddle@self"
-_MOST_BITS = (1 << 16) - 2
-"""Bits that all inputs, or all outputs, of a module can have: Amaranth's netlist numbers them in 16 bits, from 2 on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,8 +247,6 @@ class _Cutter:
                 ports.append((name, signal, signal not in driven))
         if any(0 < driven.get(signal, 0) < self.driven[signal] for _, signal, _ in ports):
             return None        # other bits of it are driven outside, so it cannot be one port
-        if any(sum(len(signal) for _, signal, is_input in ports if is_input == way) > _MOST_BITS for way in (True, False)):
-            return None
         return [(_plain(name), signal, is_input) for name, signal, is_input in (*self.clocking, *ports)]
 
     def _piece(self, fragment: Any, lowered: Any, ports: list[tuple[str, Any, bool]], block: Any, path: tuple[str, ...],
@@ -336,6 +334,7 @@ def cut(component: Any, name: str, *, async_reset: bool = False, platform: Any) 
     platform : flows.emission.memories.MemoryPlatform
         Collects shared blocks, and decides what memories become.
     """
+    allow_wide_cells()
     cutter = _Cutter(platform, async_reset)
     top = cutter.root(component, name)
     done = 0

@@ -237,7 +237,7 @@ class OnlineSoftmax(wiring.Component):
     def _power(self, m: Module, platform: Any, lane: int, operand: Value, top: Value, forced: Value) -> Value:
         """Return 2^(operand − top); `forced` where they are equal, infinities too."""
         difference, power = FloatAdd(fmt=FP32, subnormals=True), self._powers[lane]
-        m.submodules[f"difference_{lane}"] = shared(platform, "pim_adder_float32", difference)
+        m.submodules[f"argument_{lane}"] = shared(platform, "pim_adder_float32", difference)
         m.submodules[f"power_{lane}"] = shared(platform, "pim_power_float32", power)
         as_float = Signal(float_layout(FP32), name=f"operand_{lane}")
         m.d.comb += [
@@ -251,7 +251,7 @@ class OnlineSoftmax(wiring.Component):
     def _product(self, m: Module, platform: Any, lane: int, third: Value, power: Value) -> Value:
         """Return the product of a lane: of l and α, of a power and 1/l in the third pass, or of what is asked for outside."""
         product = self._products[lane]
-        m.submodules[f"product_{lane}"] = shared(platform, "pim_product_float32", product)
+        m.submodules[f"multiply_{lane}"] = shared(platform, "pim_product_float32", product)
         asked = Mux(self.scalable, self.l_old, self.a[lane]) if lane == 0 else self.a[lane]
         m.d.comb += [
             product.enable.eq(self.enable), Value.cast(product.a).eq(Mux(third, power, asked)),

@@ -111,7 +111,7 @@ class SoftmaxUnit(wiring.Component):
         moves, merging = command.op == PimOpcode.MVS, Signal()
         drops = self.restart | (self.clear.valid & (self.clear.head == owner))
         other, mine = Signal(), Signal(data.ArrayLayout(state_layout(), rows))
-        m.submodules.states = states = HeadStates(heads=self._heads, rows=rows)
+        m.submodules.head_states = states = HeadStates(heads=self._heads, rows=rows)
         m.submodules.walk = walk = OutputWalk(lanes=lanes, width=width)
         wiring.connect(m, wiring.flipped(self.clear), states.clear)
         puts_state, writes_state, merges, scaling, merged = Signal(), Signal(), Signal(), Signal(), Signal()
