@@ -19,6 +19,7 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
+from flows.commands.pim_config import pim_config_from
 from flows.commands.workload import add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.view.page import trace_page
@@ -27,7 +28,7 @@ from flows.view.plots import measurement_plots, unit_bars
 from flows.view.timeline import Timeline
 from flows.view.traced import TracedDevice
 
-__all__ = ["PAGE", "TRACE", "add_arguments", "run"]
+__all__ = ["PAGE", "TRACE", "add_arguments", "run", "run_json", "show_timelines"]
 
 PAGE, TRACE = "trace.html", "trace.json"
 _WAITS = 5
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     add_config_arguments(parser)
     add_workload_arguments(parser)
+    parser.add_argument("--channels", type=int, metavar="C", help="of a PIM preset: channels that share the outputs (default: 1)")
     parser.add_argument("-o", "--output", type=output_folder, metavar="FOLDER",
                         help=f"folder for {PAGE}, a page for a browser, and {TRACE}, for ui.perfetto.dev; made if missing")
     add_json_argument(parser)
@@ -44,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> bool:
     """Simulate, write the files, print the tables, and return whether every byte matched."""
+    pim = pim_config_from(args)
+    if pim is not None:
+        from flows.commands.trace_pim import trace_pim
+
+        return trace_pim(args, pim)
+    if args.channels is not None:
+        raise ValueError("--channels is for a PIM; an array has none")
     config = config_from(args)
     request = request_from(args, config)
     if args.output is not None:
@@ -60,7 +69,7 @@ def run(args: argparse.Namespace) -> bool:
     measured = found.to_json()
     answer = {"config": config.digest(), "workload": request.workload.name,
               **{key: measured[key] for key in ("match", "cycles", "macs", "peak_macs_per_cycle", "utilization", "counters")},
-              "runs": [_run_json(timeline) for timeline in timelines], "files": []}
+              "runs": [run_json(timeline) for timeline in timelines], "files": []}
     if args.output is not None:
         answer["files"] = _write(args.output, name, timelines, found, request.timing.bandwidth)
     if args.json:
@@ -70,7 +79,8 @@ def run(args: argparse.Namespace) -> bool:
     return found.match is not False
 
 
-def _run_json(timeline: Timeline) -> dict[str, Any]:
+def run_json(timeline: Timeline) -> dict[str, Any]:
+    """Return a run as plain JSON types: shares of its units, longest waits."""
     waits = [{"unit": wait.unit, "command": wait.index, "first": wait.first, "cycles": wait.cycles,
               "semaphores": list(wait.semaphores), "signalled_by": wait.cause} for wait in timeline.longest_waits(_WAITS)]
     return {"name": timeline.name, "cycles": timeline.cycles, "units": timeline.summary(), "longest_waits": waits}
@@ -90,8 +100,19 @@ def _write(folder: Path, name: str, timelines: list[Timeline], found: Measuremen
 
 
 def _show(name: str, timelines: list[Timeline], answer: dict[str, Any]) -> None:
+    """Print all runs, and below them what holds for all."""
+    show_timelines(name, timelines, answer["runs"])
+    console.print("busy: has a command; active: a step, beat or write in that cycle")
+    console.print("wait: idle while the queue's head waits; all are shares of the cycles of the run")
+    if not answer["match"]:
+        console.print("[red]the memory differs from the golden device's[/]")
+    for file in answer["files"]:
+        console.print(file, markup=False, soft_wrap=True)
+
+
+def show_timelines(name: str, timelines: list[Timeline], runs: list[dict[str, Any]]) -> None:
     """Print a table of the units for each run, and where the queues waited longest."""
-    for timeline, run in zip(timelines, answer["runs"], strict=True):
+    for timeline, run in zip(timelines, runs, strict=True):
         table = Table(title=escape(f"{name}: {timeline.name}, {timeline.cycles:,} cycles"), title_justify="left",
                       box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("unit", no_wrap=True)
@@ -103,16 +124,10 @@ def _show(name: str, timelines: list[Timeline], answer: dict[str, Any]) -> None:
                           f"{row['active']:.1%}" if "active" in row else "", f"{row['wait']:.1%}", f"{row['idle']:.1%}", *ends)
         console.print(table)
         if run["longest_waits"]:
-            console.print(_waits_table(run["longest_waits"]))
-    console.print("busy: has a command; active: a step, beat or write in that cycle")
-    console.print("wait: idle while the queue's head waits; all are shares of the cycles of the run")
-    if not answer["match"]:
-        console.print("[red]the memory differs from the golden device's[/]")
-    for file in answer["files"]:
-        console.print(file, markup=False, soft_wrap=True)
+            console.print(_waits_table(run["longest_waits"], "its turn" if timeline.sequencer else "a shared entry"))
 
 
-def _waits_table(waits: list[dict[str, Any]]) -> Table:
+def _waits_table(waits: list[dict[str, Any]], other: str) -> Table:
     table = Table(title="longest waits of a queue's head", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
                   padding=(0, 1, 0, 0))
     table.add_column("queue", no_wrap=True)
@@ -120,7 +135,7 @@ def _waits_table(waits: list[dict[str, Any]]) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("signalled by")
     for wait in waits:
-        names = " ".join(f"s{i}" for i in wait["semaphores"]) or "its turn"
+        names = " ".join(f"s{i}" for i in wait["semaphores"]) or other
         table.add_row(wait["unit"], f"{wait['command']:,}", f"{wait['first']:,}", f"{wait['cycles']:,}", names,
                       escape(wait["signalled_by"]))
     return table

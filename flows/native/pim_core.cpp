@@ -2,6 +2,9 @@
 //
 // Compiled with HEDDLE_DRAM_COMMANDS (see pim_dram.h), HEDDLE_WORD_BYTES (a host word) and HEDDLE_BURST_BYTES (a burst of all
 // streams). A cycle is two evaluations: the inputs settle while the clock is low, then the clock rises.
+//
+// With HEDDLE_PIM_TRACE the model has ports that show the queues, and what happens in each cycle becomes events, which
+// flows/pim/trace.py reads.
 
 #include "Vtop.h"
 #include "verilated.h"
@@ -9,6 +12,14 @@
 #include <memory>
 
 #include "pim_port.h"
+
+#if VM_TRACE_FST
+#include "verilated_fst_c.h"
+using Waves = VerilatedFstC;
+#elif VM_TRACE
+#include "verilated_vcd_c.h"
+using Waves = VerilatedVcdC;
+#endif
 
 namespace {
 
@@ -29,14 +40,25 @@ struct Run {
     int32_t stop, error, index, misuse, waits_for_word;
 };
 
+struct Event {                                  // 16 bytes; flows/pim/trace.py has the same layout
+    uint64_t cycle;                             // since the start of the list
+    uint16_t kind, detail;
+    uint32_t value;
+};
+
+// Handshakes of a queue: 0 is I/O, 1 compute. STATE is recorded when it changes, commands to the DRAM always.
+enum Kind : uint16_t { ARRIVES = 0, LEAVES = 2, ENDS = 4, STATE = 6, DRAM_ROW = 7, DRAM_BANKS = 8, DRAM_COLUMN = 9 };
+
 class Simulator {
   public:
     Dram dram;
     std::vector<uint8_t> out;
+    std::vector<Event> events;                  // of the last list
 
     Simulator(const DramConfig& config, const DramRule* rules, int32_t count, uint8_t* memory, int32_t phases)
         : dram(config, rules, count, memory), port_(dram, phases) {
         context_.fatalOnError(false);
+        context_.traceEverOn(VM_TRACE != 0);
         top_ = std::make_unique<Vtop>(&context_, "");
         top_->clk = 1;                          // so that the first evaluation is not an edge
         reset();
@@ -45,7 +67,24 @@ class Simulator {
     // Scopes of a model leave the context that this thread used last, which may be that of a simulator that is gone.
     ~Simulator() {
         Verilated::threadContextp(&context_);
+#if VM_TRACE
+        if (waves_) waves_->close();
+        waves_.reset();
+#endif
         top_.reset();
+    }
+
+    // Record waves into `file` from now on. Returns false if this build cannot or the file cannot be written.
+    bool waves([[maybe_unused]] const char* file) {
+#if VM_TRACE
+        Verilated::threadContextp(&context_);
+        waves_ = std::make_unique<Waves>();
+        top_->trace(waves_.get(), 99);
+        waves_->open(file);
+        return waves_->isOpen();
+#else
+        return false;
+#endif
     }
 
     void configure(const Host& host) {
@@ -72,6 +111,8 @@ class Simulator {
         run_ = {};
         port_.first_read = port_.last_read = -1;
         out.clear();
+        events.clear();
+        state_ = ~0u;
         for (uint64_t address = 0; address < count && run_.stop == DONE; ++address) {
             top_->write_valid = 1;
             top_->write_address = address;
@@ -101,6 +142,9 @@ class Simulator {
             const bool moves = takes || gives || top_->active || top_->col_valid;
             idle = moves ? 0 : idle + 1;
             if (idle >= host_.patience) run_.stop = HANG;
+#ifdef HEDDLE_PIM_TRACE
+            sample(takes, gives);
+#endif
             finish_cycle();
             ++run_.cycles;
             if (takes) {
@@ -127,6 +171,41 @@ class Simulator {
     VerilatedContext context_;
     std::unique_ptr<Vtop> top_;
     uint64_t random_ = 1;
+    uint32_t state_ = ~0u;                      // that was recorded last
+#if VM_TRACE
+    std::unique_ptr<Waves> waves_;
+    uint64_t time_ = 0;
+#endif
+
+#ifdef HEDDLE_PIM_TRACE
+    void record(unsigned kind, unsigned detail, uint64_t value) {
+        events.push_back({run_.cycles, static_cast<uint16_t>(kind), static_cast<uint16_t>(detail), static_cast<uint32_t>(value)});
+    }
+
+    // Notes handshakes of the queues and commands to the DRAM in this cycle, and what the channel does if it did something else
+    // before.
+    void sample(bool takes, bool gives) {
+        if (top_->queue_i_valid && top_->queue_i_ready) record(ARRIVES + top_->queue_i_compute, 0, 0);
+        const bool offered[2] = {top_->queue_io_valid != 0, top_->queue_compute_valid != 0};
+        const bool ready[2] = {top_->queue_io_ready != 0, top_->queue_compute_ready != 0};
+        const bool ended[2] = {top_->queue_io_done != 0, top_->queue_compute_done != 0};
+        for (unsigned queue = 0; queue < 2; ++queue) {
+            if (offered[queue] && ready[queue]) record(LEAVES + queue, 0, 0);
+            if (ended[queue]) record(ENDS + queue, 0, 0);
+        }
+        const uint32_t state = top_->active | top_->stall_row << 1 | top_->stall_refresh << 2 | top_->stall_credit << 3 |
+                               top_->stall_hazard << 4 | offered[0] << 5 | offered[1] << 6 | takes << 7 | gives << 8;
+        if (state != state_) record(STATE, 0, state);
+        state_ = state;
+        const auto& config = dram.config();
+        if (top_->row_valid) {
+            const bool rank = top_->row_whole || top_->row_op == REF;
+            record(DRAM_ROW, top_->row_op | (top_->row_set * config.streams + top_->row_bank) << 4, top_->row_row);
+            record(DRAM_BANKS, 0, top_->row_op == REFSB ? 1 : rank ? config.banks / config.ranks : config.streams);
+        }
+        if (top_->col_valid) record(DRAM_COLUMN, top_->col_op | top_->col_set * config.streams << 4, top_->col_column);
+    }
+#endif
 
     bool stalls() {
         if (!host_.stall) return false;
@@ -137,6 +216,9 @@ class Simulator {
     void evaluate(int clk) {
         top_->clk = clk;
         top_->eval();
+#if VM_TRACE
+        if (waves_) waves_->dump(time_++);
+#endif
     }
 
     void step() {
@@ -179,3 +261,6 @@ HEDDLE_API const uint8_t* heddle_pim_out(void* handle) { return of(handle)->out.
 HEDDLE_API void heddle_pim_said(void* handle, DramViolation* into) { *into = of(handle)->dram.said; }
 HEDDLE_API const uint64_t* heddle_pim_violations(void* handle) { return of(handle)->dram.violations.data(); }
 HEDDLE_API const uint64_t* heddle_pim_counts(void* handle) { return of(handle)->dram.counts.data(); }
+HEDDLE_API int heddle_pim_waves(void* handle, const char* file) { return of(handle)->waves(file); }
+HEDDLE_API uint64_t heddle_pim_event_count(void* handle) { return of(handle)->events.size(); }
+HEDDLE_API const Event* heddle_pim_events(void* handle) { return of(handle)->events.data(); }

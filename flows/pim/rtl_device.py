@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from flows.pim.emit import COMMANDS
+from flows.pim.emit import COMMANDS, PimEmission
 from flows.pim.sim import PimListError, PimRun, PimSim
 from flows.pim.sim import PimSession as PimChannelSession
 from hw.config import ceil_power_of_two
@@ -31,12 +32,15 @@ class RtlPimSession:
     ----------
     memory : tuple of ndarray
         DRAM of each channel, (sets of banks, rows, bytes of a row) uint8, writable in place.
+    ended : dict of int to PimRun
+        Of the last program: each channel that had a list, and what it did.
     """
 
     def __init__(self, config: PimConfig, channels: list[PimChannelSession]):
         self.config, self._channels = config, channels
         self._pool = ThreadPoolExecutor(len(channels))
         self.memory: Memory = tuple(channel.memory for channel in channels)
+        self.ended: dict[int, PimRun] = {}
         self._placed: list[PimProgram] = []
 
     def run(self, program: PimProgram, args: Mapping[str, int] | None = None,
@@ -52,7 +56,7 @@ class RtlPimSession:
         self._placed = [program, *(known for known in self._placed if known is not program and not known.overlaps(program))]
         running = [self._pool.submit(self._channel, program, number, words, self._bytes(sent[number]))
                    for number, words in enumerate(lists) if len(words)]
-        ended = {number: run for number, run in (one.result() for one in running)}
+        ended = self.ended = {number: run for number, run in (one.result() for one in running)}
         outputs: dict[str, npt.NDArray[np.uint8]] = {}
         for number, run in ended.items():
             entries, at = run.host_out.reshape(-1, 4 * self.config.rows_x * self.config.lanes), 0
@@ -99,6 +103,10 @@ class RtlPimDevice:
         By default all pseudo-channels of the config.
     longest_list : int
         Commands of the longest list that it will get: the list memory is made for them.
+    traced : bool
+        Runs have events, see `flows.pim.sim.PimSim`.
+    waves : Path or None
+        Where the first channel of the first session writes its waves.
 
     Raises
     ------
@@ -106,12 +114,20 @@ class RtlPimDevice:
         If it has not got so many channels, or no list memory is so large.
     """
 
-    def __init__(self, config: PimConfig, channels: int | None = None, *, longest_list: int = COMMANDS):
+    def __init__(self, config: PimConfig, channels: int | None = None, *, longest_list: int = COMMANDS,
+                 traced: bool = False, waves: Path | None = None):
         if longest_list > MOST_COMMANDS:
             raise ConfigError(f"a list must have at most {MOST_COMMANDS} commands, not {longest_list}")
         self.config = config
         self.channels = channels_of(config, channels)
-        self._sim = PimSim(config, commands=max(COMMANDS, ceil_power_of_two(longest_list)))
+        self._waves = waves
+        self._sim = PimSim(config, commands=max(COMMANDS, ceil_power_of_two(longest_list)), traced=traced,
+                           waves=waves.suffix if waves else None)
+
+    @property
+    def emission(self) -> PimEmission:
+        """The Verilog."""
+        return self._sim.emission
 
     def build(self) -> None:
         """Emit and build the simulator, if that is not done.
@@ -125,4 +141,8 @@ class RtlPimDevice:
 
     def open(self, *, stall: float = 0.0, seed: int = 0) -> RtlPimSession:
         """Return a new session with zeroed DRAM; the host stalls as `flows.pim.sim` has it."""
-        return RtlPimSession(self.config, [self._sim.open(stall=stall, seed=seed + i) for i in range(self.channels)])
+        channels = [self._sim.open(stall=stall, seed=seed + i) for i in range(self.channels)]
+        if self._waves is not None:
+            channels[0].record_waves(self._waves)
+            self._waves = None
+        return RtlPimSession(self.config, channels)

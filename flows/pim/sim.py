@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,13 +26,16 @@ import numpy.typing as npt
 
 from flows.pim.dram import DRAM_DEFINES, DRAM_HEADER, DramConfigStruct, DramTables, ViolationStruct
 from flows.pim.emit import COMMANDS, PIM_TOP, PimEmission, emit_pim
-from flows.verilated import build_model
+from flows.pim.trace import EVENT
+from flows.verilated import build_model, check_waves
 from hw.pim.config import PimConfig
 from hw.pim.isa import PimErrorCause
 from hw.pim.timing_tables import DramCommand
 from sw.pim.dram import DramViolation
 
-__all__ = ["ONCE_OPTIONS", "WATCHDOG_CYCLES", "PimHang", "PimListError", "PimRun", "PimSession", "PimSim", "once_each"]
+__all__ = [
+    "ONCE_OPTIONS", "SCOPE", "WATCHDOG_CYCLES", "PimHang", "PimListError", "PimRun", "PimSession", "PimSim", "once_each",
+]
 
 Bytes = npt.NDArray[np.uint8]
 WATCHDOG_CYCLES = 200_000
@@ -39,6 +43,8 @@ WATCHDOG_CYCLES = 200_000
 _COUNTERS = ("active", "stall_row", "stall_refresh", "stall_credit", "stall_hazard")
 _DONE, _HANG, _DRAM, _STREAM, _MODEL = range(5)
 _TOP = "simulated"
+SCOPE = f"{_TOP}.core"
+"""Where waves have the channel."""
 _SHARED = re.compile(r"^module (pim_\w+)\((.*?)\);", re.MULTILINE | re.DOTALL)
 _INPUT = re.compile(r"input +wire +(?:\[[^]]*\] +)?(\w+)")
 ONCE_OPTIONS = ("-fno-dfg",)
@@ -58,6 +64,12 @@ _PORTS = (
         "col_column", "col_phase", "wdata", "wmask")),
     *((name, "output", name) for name in _COUNTERS),
 )
+
+
+# Ports of a model that is traced, and what of the scoreboard they show.
+_TRACED = {"queue_i_valid": "i__valid", "queue_i_ready": "i__ready", "queue_i_compute": "i__payload[0]",
+           **{f"queue_{queue}_{name}": f"o_{queue}__{name}" for queue in ("io", "compute") for name in ("valid", "ready")},
+           **{f"queue_{queue}_done": f"done_{queue}" for queue in ("io", "compute")}}
 
 
 class PimListError(RuntimeError):
@@ -105,16 +117,22 @@ class PimRun:
         first burst that was read to an interval behind the last one, 0 without any.
     dram : Counter of DramCommand
         Banks that each command touched.
+    events : ndarray of `flows.pim.trace.EVENT`
+        What happened in which cycle, where the simulator is traced; else none.
     """
 
     host_out: Bytes
     cycles: int
     counters: dict[str, int]
     dram: Counter[DramCommand]
+    events: npt.NDArray[np.void]
 
 
-def _wrapper(ports: Sequence[dict[str, Any]]) -> str:
-    """Return a top module whose ports have the names of `_PORTS`; those that the core has not are zero."""
+def _wrapper(ports: Sequence[dict[str, Any]], *, traced: bool) -> str:
+    """Return a top module whose ports have the names of `_PORTS`; those that the core has not are zero.
+
+    Traced, it shows the handshakes of the queues as well.
+    """
     widths = {port["name"]: port["width"] for port in ports if port["width"]}
     declared, bound, absent = [], [], []
     for name, way, port in _PORTS:
@@ -123,6 +141,9 @@ def _wrapper(ports: Sequence[dict[str, Any]]) -> str:
             bound.append(f"    .\\{port} ({name})")
         elif way == "output":
             absent.append(f"  assign {name} = 0;\n")
+    for name, signal in _TRACED.items() if traced else ():
+        declared.append(f"  output {name}")
+        absent.append(f"  assign {name} = core.scoreboard.\\{signal.replace('[', ' [')} ;\n")
     return (f"module {_TOP}(\n  input clk,\n  input rst,\n" + ",\n".join(declared) + "\n);\n" + "".join(absent)
             + f"  {PIM_TOP} core(\n    .clk(clk),\n    .rst(rst),\n" + ",\n".join(bound) + "\n  );\nendmodule\n")
 
@@ -148,10 +169,15 @@ class PimSim:
     config : PimConfig
     commands : int
         Words of the list memory, a power of two.
+    traced : bool
+        Runs have events (`PimRun.events`).
+    waves : str or None
+        Suffix of wave files that sessions can write, a key of `flows.verilated.WAVES`.
     """
 
-    def __init__(self, config: PimConfig, *, commands: int = COMMANDS):
-        self.config, self.commands = config, commands
+    def __init__(self, config: PimConfig, *, commands: int = COMMANDS, traced: bool = False, waves: str | None = None):
+        check_waves(waves)
+        self.config, self.commands, self.traced, self.waves = config, commands, traced, waves
 
     @cached_property
     def emission(self) -> PimEmission:
@@ -164,10 +190,11 @@ class PimSim:
         config, emission = self.config, self.emission
         widths = {port["name"]: port["width"] for port in emission.manifest["ports"]}
         path, _ = build_model(
-            "pim", config.digest(), _wrapper(emission.manifest["ports"]) + emission.verilog, _TOP, waves=None, vpi=False,
-            control=once_each(emission.verilog), main=DRAM_HEADER.with_name("pim_core.cpp"),
+            "pim", config.digest(), _wrapper(emission.manifest["ports"], traced=self.traced) + emission.verilog,
+            _TOP, waves=self.waves, vpi=False, control=once_each(emission.verilog), main=DRAM_HEADER.with_name("pim_core.cpp"),
             companions=(DRAM_HEADER, DRAM_HEADER.with_name("pim_port.h")),
-            defines=(*DRAM_DEFINES, f"-DHEDDLE_WORD_BYTES={widths['host_in__payload'] // 8}",
+            defines=(*DRAM_DEFINES, *(("-DHEDDLE_PIM_TRACE",) if self.traced else ()),
+                     f"-DHEDDLE_WORD_BYTES={widths['host_in__payload'] // 8}",
                      f"-DHEDDLE_BURST_BYTES={config.burst_bytes * config.streams}"),
             link=("-shared", "-Wl,-Bsymbolic"), output="libpim.so", options=ONCE_OPTIONS)
         library = ctypes.CDLL(str(path))
@@ -177,7 +204,8 @@ class PimSim:
             ("destroy", None, [pointer]), ("configure", None, [pointer, ctypes.POINTER(_Host)]), ("reset", None, [pointer]),
             ("run", None, [pointer, pointer, u64, pointer, u64, ctypes.POINTER(_Run)]), ("out", pointer, [pointer]),
             ("said", None, [pointer, ctypes.POINTER(ViolationStruct)]), ("violations", ctypes.POINTER(u64), [pointer]),
-            ("counts", ctypes.POINTER(u64), [pointer]),
+            ("counts", ctypes.POINTER(u64), [pointer]), ("waves", ctypes.c_int, [pointer, ctypes.c_char_p]),
+            ("event_count", u64, [pointer]), ("events", pointer, [pointer]),
         ):
             function = getattr(library, f"heddle_pim_{name}")
             function.restype, function.argtypes = result, arguments
@@ -274,6 +302,19 @@ class PimSession:
         """Return a row as commands name it, a view: (columns, bytes of a burst of all streams)."""
         return self.memory[self.config.named_row(grp, row)].reshape(self.config.columns, -1)
 
+    def record_waves(self, file: Path) -> None:
+        """Write the waves of everything from now on to `file`.
+
+        Raises
+        ------
+        ValueError
+            If the simulator is not built for such files, or the file cannot be written.
+        """
+        if file.suffix != self.sim.waves:
+            raise ValueError(f"waves must be a file {self.sim.waves or 'of a simulator with waves'}, not {str(file)!r}")
+        if not self._library.heddle_pim_waves(self._open(), str(file).encode()):
+            raise ValueError(f"waves must be a file that can be written, not {str(file)!r}")
+
     def reset(self) -> None:
         """Reset the channel: buffers and settings are lost, the DRAM's contents stay."""
         self._library.heddle_pim_reset(self._open())
@@ -325,7 +366,14 @@ class PimSession:
         counters = {name: getattr(run, name) for name in _COUNTERS}
         clocks = run.last_read - run.first_read + self.config.interval if run.first_read >= 0 else 0
         counters |= {"host_words_in": run.taken, "host_words_out": run.given, "read_clocks": clocks}
-        return PimRun(host_out=out, cycles=run.cycles, counters=counters, dram=self._counts() - before)
+        return PimRun(host_out=out, cycles=run.cycles, counters=counters, dram=self._counts() - before, events=self._events())
+
+    def _events(self) -> npt.NDArray[np.void]:
+        handle = self._open()
+        found = np.zeros(self._library.heddle_pim_event_count(handle), EVENT)
+        if len(found):
+            ctypes.memmove(found.ctypes.data, self._library.heddle_pim_events(handle), found.nbytes)
+        return found
 
     def _judge(self, run: _Run, given: int) -> None:
         """Raise what a run must end with, if anything."""

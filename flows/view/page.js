@@ -3,9 +3,11 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const canvas = document.getElementById("lanes"), pen = canvas.getContext("2d"), tip = document.getElementById("tip");
 const LABEL = 116, AXIS = 26, QUEUE = 32, LINE = 20, DEPTH = 12, UNIT = 34, GAP = 9;
 const STATE_COLOR = { starting: "muted", executing: "sequencer", waiting: "wait", "queue full": "memory", draining: "line", fetching: "fetch", bubble: "panel", stopping: "muted" };
+const LANE_COLOR = { read: "load", write: "store", row: "memory", credit: "load", hazard: "fetch", refresh: "sequencer", REF: "sequencer", REFSB: "sequencer" };
 let run = DATA.runs[0], lanes = [], from = 0, to = 1, colors = {};
 
 const element = (id) => document.getElementById(id);
+const hue = (name) => colors[run.colors[name] || name];
 const number = (value) => Math.round(value).toLocaleString("en-US").replace(/,/g, " ");
 const percent = (value) => (100 * value).toFixed(1) + " %";
 const semaphores = (mask) => [...Array(16).keys()].filter((i) => mask >> i & 1).map((i) => "s" + i).join(" ") || "none";
@@ -21,14 +23,18 @@ function choose(index) {
   lanes = [];
   let y = AXIS;
   const add = (kind, name, label, height, spans) => { lanes.push({ kind, name, label, y, height, spans }); y += height; };
-  add("sequencer", "sequencer", "sequencer", LINE, run.sequencer);
-  y += 3;
-  add("fetch", "fetch", "fetch", LINE - 4, run.fetch);
+  if (run.sequencer.length) {
+    add("sequencer", "sequencer", "sequencer", LINE, run.sequencer);
+    y += 3;
+    add("fetch", "fetch", "fetch", LINE - 4, run.fetch);
+  }
   for (const [name, unit] of Object.entries(run.units)) {
     y += GAP;
     add("queue", name, name + " queue", QUEUE, unit.waits);
     add("unit", name, name, UNIT, unit.busy);
   }
+  if (Object.keys(run.lanes).length) y += GAP;
+  for (const [name, spans] of Object.entries(run.lanes)) { add("lane", name, name, LINE, spans); y += 2; }
   canvas.style.height = y + 8 + "px";
   [from, to] = [0, run.cycles];
   tables();
@@ -97,7 +103,7 @@ function activeBefore(steps, cycle) {
 
 function drawActivity(lane) {
   const steps = stepsOf(run.units[lane.name]), base = lane.y + lane.height - 1, high = 12;
-  pen.fillStyle = colors[lane.name];
+  pen.fillStyle = hue(lane.name);
   const pixels = Math.ceil(width());
   for (let p = 0; p < pixels; p++) {  // a column of pixels shows the share of active ones among the cycles below it
     const first = toCycle(LABEL + p), end = toCycle(LABEL + p + 1);
@@ -109,7 +115,7 @@ function drawActivity(lane) {
 
 function drawDepth(lane) {
   const points = run.units[lane.name].depth, most = Math.max(1, ...points.map((p) => p[1])), base = lane.y + lane.height - 1;
-  pen.strokeStyle = colors[lane.name]; pen.lineWidth = 1.2; pen.beginPath();
+  pen.strokeStyle = hue(lane.name); pen.lineWidth = 1.2; pen.beginPath();
   let value = 0, started = false;
   for (const [cycle, count] of points) {
     if (cycle > to) break;
@@ -136,15 +142,16 @@ function draw() {
       if (end - x < 0.5 && Math.floor(x) === last) continue;  // below a pixel: one for all that fall there
       last = Math.floor(x);
       const high = lane.kind === "queue" ? lane.height - DEPTH - 3 : lane.height - 2;
-      if (lane.kind === "unit") box(x, lane.y, end - x, high, colors[lane.name], run.units[lane.name].commands[span[2]][0], 0.32);
+      if (lane.kind === "unit") box(x, lane.y, end - x, high, hue(lane.name), run.units[lane.name].commands[span[2]][0], 0.32);
       else if (lane.kind === "queue") box(x, lane.y, end - x, high, colors.wait, span[3], 0.35);
+      else if (lane.kind === "lane") box(x, lane.y, end - x, high, colors[LANE_COLOR[span[2].split(" ")[0]] || "wait"], span[2], 0.45);
       else if (lane.kind === "sequencer") box(x, lane.y, end - x, high, colors[STATE_COLOR[DATA.states[span[2]]]], DATA.states[span[2]] + (span[4] ? ": " + span[4] : ""), 0.55);
       else box(x, lane.y, end - x, high, colors.fetch, "", span[2] === "arriving" ? 0.9 : 0.3);
     }
     if (lane.kind === "unit") drawActivity(lane);
     if (lane.kind === "queue") drawDepth(lane);
     pen.restore();
-    pen.fillStyle = lane.kind === "unit" ? colors[lane.name] : colors.muted; pen.textAlign = "right"; pen.textBaseline = "middle";
+    pen.fillStyle = lane.kind === "unit" ? hue(lane.name) : colors.muted; pen.textAlign = "right"; pen.textBaseline = "middle";
     pen.font = (lane.kind === "unit" ? "600 13px" : "12px") + " system-ui, sans-serif";
     pen.fillText(lane.label, LABEL - 10, lane.y + lane.height / 2);
   }
@@ -168,11 +175,12 @@ function describe(lane, cycle) {
   const when = `cycles ${number(span[0])} to ${number(span[1] - 1)}: ${number(span[1] - span[0])}`;
   if (lane.kind === "sequencer") return `sequencer: ${DATA.states[span[2]]}${span[4] ? " for " + span[4] : ""}\n${when}\ninstruction ${span[3]}`;
   if (lane.kind === "fetch") return `instruction lines: ${span[2]}\n${when}`;
+  if (lane.kind === "lane") return `${lane.name}: ${span[2]}\n${when}`;
   const c = run.units[lane.name].commands[span[2]];
-  const what = `${lane.name} command ${span[2]}: ${c[0]}\ninstruction ${c[2]} of ${c[1]}\n`;
+  const what = `${lane.name} command ${span[2]}: ${c[0]}\ninstruction ${c[2]}${c[1] ? " of " + c[1] : ""}\n`;
   if (lane.kind === "queue") return `${what}waits for ${span[3]}\n${when}\n${depthAt(lane, cycle)} commands waiting or taken`;
   const fields = Object.entries(c[8]).map(([name, value]) => `${name} ${value}`).join(", ");
-  return `${what}${when}\nqueued ${c[3]}, taken ${c[4] ?? "never"}, done ${c[5] ?? "never"}\nwaits for ${semaphores(c[6])}, signals ${semaphores(c[7])}\n${fields}`;
+  return `${what}${when}\nqueued ${c[3]}, taken ${c[4] ?? "never"}, done ${c[5] ?? "never"}\n${run.sequencer.length ? `waits for ${semaphores(c[6])}, signals ${semaphores(c[7])}\n` : ""}${fields}`;
 }
 function depthAt(lane, cycle) {
   let value = 0;
@@ -196,7 +204,7 @@ function tables() {
     Object.entries(run.summary).map(([name, s]) => [name, s.commands ?? "", percent(s.busy), s.active === undefined ? "" : percent(s.active), percent(s.wait), percent(s.idle),
       s.first == null ? "" : number(s.first), s.last == null ? "" : number(s.last)]));
   table("waits", ["queue", "command", "from", "cycles", "for", "signalled by"],
-    run.waits.map((w) => [w[0], w[1], number(w[2]), number(w[3]), w[4].join(" ") || "its turn", w[5]]), ["", "", "", "", "", "left"],
+    run.waits.map((w) => [w[0], w[1], number(w[2]), number(w[3]), w[4].join(" ") || (run.sequencer.length ? "its turn" : "a shared entry"), w[5]]), ["", "", "", "", "", "left"],
     (i) => { const w = run.waits[i]; const span = Math.min(run.cycles, Math.max(3 * w[3], 8)); move(w[2] + w[3] / 2 - span / 2, span); canvas.scrollIntoView({ block: "center" }); });
 }
 
@@ -205,6 +213,7 @@ function legend() {
     const item = document.createElement("span"), mark = document.createElement("i");
     mark.style.background = `var(--${color})`; mark.style.opacity = alpha; item.append(mark, text); return item;
   };
+  if (DATA.legend.length) { element("legend").replaceChildren(...DATA.legend.map((e) => entry(...e))); return; }
   element("legend").replaceChildren(
     entry("matrix", 0.35, "unit: a command, from its first cycle to its last"), entry("matrix", 1, "unit: steps, beats or writes in that time"), entry("matrix", 0.9, "line below a queue: commands waiting or taken"),
     entry("wait", 0.4, "queue: its head waits for semaphores"), entry("sequencer", 0.6, "sequencer executes"), entry("line", 0.9, "drains (FENCE, HALT)"),

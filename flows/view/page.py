@@ -14,7 +14,8 @@ __all__ = ["trace_page"]
 _HERE = Path(__file__).parent
 
 
-def trace_page(timelines: Sequence[Timeline], *, title: str, facts: Mapping[str, str], plots: Sequence[Sequence[Svg]]) -> str:
+def trace_page(timelines: Sequence[Timeline], *, title: str, facts: Mapping[str, str], plots: Sequence[Sequence[Svg]],
+               legend: Sequence[tuple[str, float, str]] = ()) -> str:
     """Return the page.
 
     Parameters
@@ -25,8 +26,11 @@ def trace_page(timelines: Sequence[Timeline], *, title: str, facts: Mapping[str,
         What stands in the head, by name.
     plots : sequence of sequences of Svg
         Those of one sequence below each other, sequences side by side.
+    legend : sequence of (str, float, str)
+        Colours, opacities and what they mean, instead of what holds for an accelerator.
     """
-    data = {"states": SEQUENCER_STATES, "runs": [_run(timeline) for timeline in timelines]}
+    data = {"legend": [list(entry) for entry in legend], "states": SEQUENCER_STATES,
+            "runs": [_run(timeline) for timeline in timelines]}
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
     head = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     drawings = "".join(f'<figure class="card">{"".join(plot.to_text(inline=True) for plot in group)}</figure>'
@@ -48,7 +52,9 @@ def _run(timeline: Timeline) -> dict[str, Any]:
             "activity": _steps(unit.active),
             "depth": [list(point) for point in unit.depth],
         }
-    return {"name": timeline.name, "cycles": timeline.cycles, "units": units, "summary": timeline.summary(),
+    return {"colors": timeline.colors, "lanes": {name: [[s.first, s.end, s.state] for s in spans]
+                                                 for name, spans in timeline.lanes.items()},
+            "name": timeline.name, "cycles": timeline.cycles, "units": units, "summary": timeline.summary(),
             "waits": [[w.unit, w.index, w.first, w.cycles, [f"s{s}" for s in w.semaphores], w.cause]
                       for w in timeline.longest_waits(8)],
             "sequencer": [[s.first, s.end, SEQUENCER_STATES.index(s.state), s.index, s.why] for s in timeline.sequencer],

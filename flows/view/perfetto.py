@@ -26,9 +26,11 @@ def perfetto_trace(timelines: Sequence[Timeline], name: str) -> dict[str, Any]:
     start = 0
     for pid, timeline in enumerate(timelines, 1):
         events.append({"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": timeline.name}})
-        tracks: list[str] = [*_TRACKS]
+        tracks: list[str] = [*_TRACKS] if timeline.sequencer else []
+        before = len(tracks)
         for unit_name in timeline.units:
             tracks += [f"{unit_name} queue", unit_name]
+        tracks += timeline.lanes
         for tid, track in enumerate(tracks, 1):
             events.append({"ph": "M", "pid": pid, "tid": tid, "name": "thread_name", "args": {"name": track}})
             events.append({"ph": "M", "pid": pid, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}})
@@ -37,7 +39,7 @@ def perfetto_trace(timelines: Sequence[Timeline], name: str) -> dict[str, Any]:
                 details = {"instruction": span.index, "for": span.why} if tid == 1 else {}
                 events.append(_slice(pid, tid, _TRACKS[tid - 1], span.state, start + span.first, span.cycles, details))
         for order, (name_of, unit) in enumerate(timeline.units.items()):
-            tid = len(_TRACKS) + 2 * order + 1
+            tid = before + 2 * order + 1
             for span in unit.waits:
                 label = f"waits for {span.why}"
                 events.append(_slice(pid, tid, "wait", label, start + span.first, span.cycles, {"command": span.index}))
@@ -49,6 +51,8 @@ def perfetto_trace(timelines: Sequence[Timeline], name: str) -> dict[str, Any]:
             for cycle, count in unit.depth:
                 events.append({"ph": "C", "pid": pid, "ts": start + cycle, "name": f"{name_of} queue depth",
                                "args": {"commands": count}})
+        for tid, (lane, spans) in enumerate(timeline.lanes.items(), before + 2 * len(timeline.units) + 1):
+            events += [_slice(pid, tid, lane, span.state, start + span.first, span.cycles, {}) for span in spans]
         start += timeline.cycles
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"name": name, "unit": "1 us is 1 cycle"}}
 

@@ -37,7 +37,8 @@ def unit_bars(timelines: Sequence[Timeline]) -> Svg:
     rows = []
     for name in timelines[0].units:
         units = [timeline.units[name] for timeline in timelines]
-        rows.append((name, [(name, sum(unit.busy_cycles for unit in units) / cycles),
+        color = timelines[0].colors.get(name, name)
+        rows.append((name, [(color, sum(unit.busy_cycles for unit in units) / cycles),
                             ("wait", sum(unit.stalled_cycles() for unit in units) / cycles)]))
     return utilization_bars(rows, title="Units: busy, and (red) idle while the queue's head waits")
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from flows.view.describe import describe
 from hw.isa import DESCRIPTORS, Unit
+from hw.pim.isa import Queue
 from sw.golden.sequencer import Event, mask_bits, run_sequencer
 from sw.program import Program
 
@@ -20,6 +21,7 @@ SEQUENCER_STATES = ("off", "starting", "executing", "waiting", "queue full", "dr
 """What the sequencer does: clear its registers; execute; wait for semaphores, for room in a queue, for idle units (FENCE, HALT),
 for a line of instructions, for an operand; let what is on its way arrive. In the order of `flows/native/trace.h`."""
 FETCH_STATES = ("idle", "on its way", "arriving")
+_TURN = "its turn"
 _STATE, _QUEUED, _TAKEN, _DONE, _SEQUENCER, _FETCH, _RUN = 0, 4, 8, 12, 16, 17, 18
 
 
@@ -45,7 +47,8 @@ class Command:
 
     Attributes
     ----------
-    unit : Unit
+    unit : Unit or Queue
+        A queue, of a PIM.
     index : int
         Among the unit's commands.
     pc : int
@@ -61,7 +64,7 @@ class Command:
         The sequencer hands it over; the unit takes it; the unit is done with it.
     """
 
-    unit: Unit
+    unit: Unit | Queue
     index: int
     pc: int
     kernel: str
@@ -153,7 +156,12 @@ class Timeline:
     units : dict of str to UnitTimeline
         By the unit's name in lower case.
     sequencer, fetch : list of Span
+        None of a PIM.
     kernels : tuple of str
+    lanes : dict of str to list of Span
+        Further lanes, by name: spans with a state each.
+    colors : dict of str to str
+        Unit → colour, where it is not the unit's name.
     """
 
     name: str
@@ -162,6 +170,8 @@ class Timeline:
     sequencer: list[Span]
     fetch: list[Span]
     kernels: tuple[str, ...] = ()
+    lanes: dict[str, list[Span]] = field(default_factory=dict)
+    colors: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return shares of the run by unit; `busy` + `wait` + `idle` is 1, `active` is the part of busy with a step or beat."""
@@ -174,6 +184,8 @@ class Timeline:
                 "busy": unit.busy_cycles / self.cycles, "active": unit.active_cycles / self.cycles,
                 "wait": stalled / self.cycles, "idle": (self.cycles - unit.busy_cycles - stalled) / self.cycles,
                 "first": unit.busy[0].first if unit.busy else None, "last": unit.busy[-1].end - 1 if unit.busy else None}
+        if not self.sequencer:
+            return table
         states: Counter[str] = Counter()
         for span in self.sequencer:
             states[span.state] += span.cycles
@@ -198,7 +210,8 @@ class Timeline:
                 end, cycles = spans[-1].end, sum(span.cycles for span in spans)
                 missing = max(spans, key=lambda span: span.cycles).why
                 numbers = tuple(int(word[1:]) for word in missing.split() if word[1:].isdigit())
-                found.append(Wait(name, index, spans[0].first, cycles, numbers, self._signaller(numbers, end - 1)))
+                cause = self._signaller(numbers, end - 1) if numbers or missing == _TURN else missing
+                found.append(Wait(name, index, spans[0].first, cycles, numbers, cause))
         return sorted(found, key=lambda wait: (-wait.cycles, wait.first, wait.unit))[:count]
 
     def _signaller(self, semaphores: tuple[int, ...], before: int) -> str:
@@ -263,7 +276,7 @@ def _states(events: list[tuple[int, int, int]], cycles: int) -> list[tuple[int, 
 
 
 def _names(mask: int) -> str:
-    return " ".join(f"s{i}" for i in mask_bits(mask)) or "its turn"
+    return " ".join(f"s{i}" for i in mask_bits(mask)) or _TURN
 
 
 def _unit(unit: Unit, events: Mapping[int, list[tuple[int, int, int]]], cycles: int, issued: list[Event], program: Program,

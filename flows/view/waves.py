@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from vcd.gtkw import GTKWSave
 
 from flows.toolchain import ToolError
 
-__all__ = ["GROUPS", "save_view", "signals_of"]
+__all__ = ["GROUPS", "PIM_GROUPS", "save_view", "signals_of"]
 
 _UNITS = ("load", "matrix", "vector", "store")
 
@@ -35,14 +36,27 @@ GROUPS: dict[str, tuple[str, ...]] = {
                "controller.supervisor.error", "controller.supervisor.record", "controller.saturated"),
 }
 """Group → paths below the top; the groups in front are open when the view is."""
-_OPEN = ("run", "sequencer", "load queue", "matrix queue", "vector queue", "store queue")
+_OPEN = ("run", "sequencer", "load queue", "matrix queue", "vector queue", "store queue", "I/O queue", "compute queue",
+         "DRAM rows", "DRAM columns")
+
+PIM_GROUPS: dict[str, tuple[str, ...]] = {
+    "run": ("clk", "rst", "go", "busy", "error", "index", "active", "stall_row", "stall_refresh", "stall_credit", "stall_hazard"),
+    **{f"{label} queue": tuple(f"scoreboard.{name}" for name in (f"o_{queue}__valid", f"o_{queue}__ready", f"done_{queue}"))
+       for queue, label in (("io", "I/O"), ("compute", "compute"))},
+    "DRAM rows": tuple(f"dram__row_{name}" for name in ("valid", "op", "set", "row", "phase")),
+    "DRAM columns": (*(f"dram__col_{name}" for name in ("valid", "op", "set", "column", "phase")), "dram__rvalid", "dram__rdata",
+                     "dram__wdata"),
+    "host": tuple(f"host_{way}__{name}" for way in ("in", "out") for name in ("valid", "ready", "payload")),
+    "list memory": ("write__valid", "write__address", "write__data"),
+}
+"""The same of a channel of a PIM; what it has no bits for is left out."""
 
 _DECIMAL = ("count", "pc", "oldest_pc", "macs")
 _MODULE = re.compile(r"^module (\w+)\b(.*?)^endmodule", re.MULTILINE | re.DOTALL)
 _SIGNAL = re.compile(r"^  (?:(?:input|output)\s+)?(?:wire|reg)\s+(\[\d+:0\] )?(\w+)(?: = [^;,]+)?[;,]?$", re.MULTILINE)
 
 
-def signals_of(verilog: str, manifest: dict[str, Any]) -> dict[str, list[str]]:
+def signals_of(verilog: str, manifest: dict[str, Any], groups: Mapping[str, Sequence[str]] = GROUPS) -> dict[str, list[str]]:
     """Return the signals of each group as GTKWave names them: whole path, range of bits.
 
     Parameters
@@ -50,7 +64,8 @@ def signals_of(verilog: str, manifest: dict[str, Any]) -> dict[str, list[str]]:
     verilog : str
         Contents of top.v.
     manifest : dict
-        Of the same emission.
+        Of the same emission. Ports that it lists without bits are left out.
+    groups : mapping of str to sequence of str
 
     Raises
     ------
@@ -59,6 +74,7 @@ def signals_of(verilog: str, manifest: dict[str, Any]) -> dict[str, list[str]]:
     """
     ranges = {module: {name: bits.strip() for bits, name in _SIGNAL.findall(body)} for module, body in _MODULE.findall(verilog)}
     top, hierarchy = manifest["top"], manifest["hierarchy"]
+    absent = {port["name"] for port in manifest["ports"] if not port["width"]}
 
     def full(path: str) -> str:
         *scopes, name = path.split(".")
@@ -71,22 +87,33 @@ def signals_of(verilog: str, manifest: dict[str, Any]) -> dict[str, list[str]]:
             raise ToolError(f"the design has no signal {path!r}, which the view of waves shows")
         return f"{top}.{path}{ranges[module][name]}"
 
-    return {group: [full(path) for path in paths] for group, paths in GROUPS.items()}
+    return {group: [full(path) for path in paths if path not in absent] for group, paths in groups.items()}
 
 
-def save_view(waves: Path, verilog: str, manifest: dict[str, Any]) -> Path:
-    """Write a GTKWave save file beside a wave file, same name with suffix .gtkw, and return its path."""
+def save_view(waves: Path, verilog: str, manifest: dict[str, Any], groups: Mapping[str, Sequence[str]] = GROUPS, *,
+              scope: str | None = None) -> Path:
+    """Write a GTKWave save file beside a wave file, same name with suffix .gtkw, and return its path.
+
+    Parameters
+    ----------
+    waves, verilog, manifest, groups
+        See `signals_of`.
+    scope : str or None
+        Path of the design in the waves; by default the name of its top.
+    """
     text = io.StringIO()
     view = GTKWSave(text)
     view.comment("Open it with: gtkwave --save " + waves.with_suffix(".gtkw").name)
     view.dumpfile(waves.name, abspath=False)
-    view.treeopen(f"{manifest['top']}.")
+    view.treeopen(f"{manifest['top'] if scope is None else scope}.")
     view.signals_width(280)
     view.sst_expanded(False)
-    for group, names in signals_of(verilog, manifest).items():
+    top = manifest["top"] if scope is None else scope
+    for group, names in signals_of(verilog, manifest, groups).items():
         with view.group(group, closed=group not in _OPEN):
             for name in names:
-                view.trace(name, datafmt="dec" if name.rpartition(".")[2].partition("[")[0] in _DECIMAL else "hex")
+                short = name.rpartition(".")[2].partition("[")[0]
+                view.trace(top + name.removeprefix(manifest["top"]), datafmt="dec" if short in _DECIMAL else "hex")
     path = waves.with_suffix(".gtkw")
     path.write_text(text.getvalue())
     return path
