@@ -12,6 +12,7 @@ from math import ceil
 from hw.config import ceil_div
 from hw.pim.config import PimConfig
 from hw.pim.isa import AF_MODES, MOST_BEATS, MacMode, PimErrorCause, PimOpcode, PimRegister, Queue
+from hw.pim.units import missing_unit
 from sw.pim.expand import Command, CommandError, Settings, expand
 from sw.pim.explicit_rows import ExplicitRows
 from sw.pim.schedule import Entry
@@ -135,6 +136,9 @@ class _Checker:
 
     def _ranges(self, command: Command) -> None:
         config, fields = self.config, command.fields
+        if needed := missing_unit(config, command.opcode):
+            self._refuse(PimErrorCause.UNSUPPORTED, command,
+                         f"opcode must be one that this die has the unit for, not {command.opcode.name}, which takes {needed}")
         for name in _OF_HEADS.get(command.opcode, ()):
             if fields[name] >= config.heads:
                 self._refuse(PimErrorCause.HEAD_RANGE, command, f"head must be below {config.heads}, not {fields[name]}")

@@ -75,6 +75,19 @@ def test_every_cause_is_found(text, cause, message):
     assert caught.value.cause is PimErrorCause[cause]
 
 
+@pytest.mark.parametrize(("text", "needed"), [
+    ("sfo value=1", "a softmax unit"), ("kvap", "elements of X as wide as weights"),
+    ("ewmul", "operands of plain floats and float32 sums"), ("af", "an activation unit, for float32 sums and X of floats"),
+])
+def test_commands_without_a_unit_are_refused_before_anything_runs(text, needed):
+    config = PIM_PRESETS["pim-p3"]                  # integers: 4-bit weights, E4M3 activations, int32 sums
+    opcode = text.split()[0].upper()
+    with pytest.raises(CommandError, match=rf"^command 1: opcode must be one that this die has the unit for, not {opcode}, "
+                                           rf"which takes {needed} \(UNSUPPORTED\)$") as caught:
+        check(config, assemble(f"wrx\n{text}\neoc"))
+    assert caught.value.cause is PimErrorCause.UNSUPPORTED
+
+
 @pytest.mark.parametrize(("text", "cause", "message"), [
     ("mac", "ROW_STATE", "row 0 of set 0 must be opened by ACT before MAC"),
     ("act row=1\nmac row=2", "ROW_STATE", "row 2 of set 0 must be opened by ACT before MAC"),
