@@ -15,7 +15,7 @@ from flows.commands.pim_config import refuse_options_of_arrays
 from flows.commands.workload import progress_bar, shape_of
 from flows.pim.gemm import PimGemm, gemm_plan, random_gemm
 from flows.pim.rtl_device import RtlPimDevice, RtlPimSession
-from flows.pim.sim import SCOPE
+from flows.pim.wrapper import SCOPE
 from flows.view.waves import PIM_GROUPS, save_view
 from hw.errors import ConfigError
 from hw.pim.config import PimConfig

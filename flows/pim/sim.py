@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.pim.dram import DRAM_DEFINES, DRAM_HEADER, DramConfigStruct, DramTables, ViolationStruct
-from flows.pim.emit import COMMANDS, PIM_TOP, PimEmission, emit_pim
+from flows.pim.emit import COMMANDS, PimEmission, emit_pim
 from flows.pim.trace import EVENT
+from flows.pim.wrapper import COUNTERS, TOP, wrapper_of
 from flows.verilated import build_model, check_waves
 from hw.pim.config import PimConfig
 from hw.pim.isa import PimErrorCause
@@ -34,43 +35,17 @@ from hw.pim.timing_tables import DramCommand
 from sw.pim.dram import DramViolation
 
 __all__ = [
-    "ONCE_OPTIONS", "SCOPE", "WATCHDOG_CYCLES", "PimHang", "PimListError", "PimRun", "PimSession", "PimSim", "once_each",
+    "ONCE_OPTIONS", "WATCHDOG_CYCLES", "PimHang", "PimListError", "PimRun", "PimSession", "PimSim", "once_each",
 ]
 
 Bytes = npt.NDArray[np.uint8]
 WATCHDOG_CYCLES = 200_000
 """Cycles without a host word, a burst or a product after which a list counts as hung."""
-_COUNTERS = ("active", "stall_row", "stall_refresh", "stall_credit", "stall_hazard")
 _DONE, _HANG, _DRAM, _STREAM, _MODEL = range(5)
-_TOP = "simulated"
-SCOPE = f"{_TOP}.core"
-"""Where waves have the channel."""
 _SHARED = re.compile(r"^module (pim_\w+)\((.*?)\);", re.MULTILINE | re.DOTALL)
 _INPUT = re.compile(r"input +wire +(?:\[[^]]*\] +)?(\w+)")
 ONCE_OPTIONS = ("-fno-dfg",)
 """Options of Verilator that go with `once_each`."""
-
-# Name in the harness, direction, port of the core. Ports without bits are not there.
-_PORTS = (
-    *(("go", "input", "go"), ("write_valid", "input", "write__valid"), ("write_address", "input", "write__address"),
-      ("write_data", "input", "write__data"), ("host_in_valid", "input", "host_in__valid"),
-      ("host_in_data", "input", "host_in__payload"), ("host_out_ready", "input", "host_out__ready"),
-      ("rvalid", "input", "dram__rvalid"), ("rdata", "input", "dram__rdata"), ("busy", "output", "busy"),
-      ("error", "output", "error"), ("index", "output", "index"), ("misuse", "output", "softmax_misuse"),
-      ("host_in_ready", "output", "host_in__ready"), ("host_out_valid", "output", "host_out__valid"),
-      ("host_out_data", "output", "host_out__payload")),
-    *((name, "output", f"dram__{name}") for name in (
-        "row_valid", "row_op", "row_set", "row_bank", "row_whole", "row_row", "row_phase", "col_valid", "col_op", "col_set",
-        "col_column", "col_phase", "wdata", "wmask")),
-    *((name, "output", name) for name in _COUNTERS),
-)
-
-
-# Ports of a model that is traced, and what of the scoreboard they show.
-_TRACED = {"queue_i_valid": "i__valid", "queue_i_ready": "i__ready", "queue_i_compute": "i__payload[0]",
-           **{f"queue_{queue}_{name}": f"o_{queue}__{name}" for queue in ("io", "compute") for name in ("valid", "ready")},
-           **{f"queue_{queue}_done": f"done_{queue}" for queue in ("io", "compute")}}
-
 
 class PimListError(RuntimeError):
     """A command list stopped with an error.
@@ -96,7 +71,7 @@ class _Host(ctypes.Structure):
 
 
 class _Run(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_uint64) for name in ("cycles", *_COUNTERS, "taken", "given")),
+    _fields_ = [*((name, ctypes.c_uint64) for name in ("cycles", *COUNTERS, "taken", "given")),
                 *((name, ctypes.c_int64) for name in ("first_read", "last_read")),
                 *((name, ctypes.c_int32) for name in ("stop", "error", "index", "misuse", "waits_for_word"))]
 
@@ -126,26 +101,6 @@ class PimRun:
     counters: dict[str, int]
     dram: Counter[DramCommand]
     events: npt.NDArray[np.void]
-
-
-def _wrapper(ports: Sequence[dict[str, Any]], *, traced: bool) -> str:
-    """Return a top module whose ports have the names of `_PORTS`; those that the core has not are zero.
-
-    Traced, it shows the handshakes of the queues as well.
-    """
-    widths = {port["name"]: port["width"] for port in ports if port["width"]}
-    declared, bound, absent = [], [], []
-    for name, way, port in _PORTS:
-        declared.append(f"  {way} [{widths.get(port, 1) - 1}:0] {name}")
-        if port in widths:
-            bound.append(f"    .\\{port} ({name})")
-        elif way == "output":
-            absent.append(f"  assign {name} = 0;\n")
-    for name, signal in _TRACED.items() if traced else ():
-        declared.append(f"  output {name}")
-        absent.append(f"  assign {name} = core.scoreboard.\\{signal.replace('[', ' [')} ;\n")
-    return (f"module {_TOP}(\n  input clk,\n  input rst,\n" + ",\n".join(declared) + "\n);\n" + "".join(absent)
-            + f"  {PIM_TOP} core(\n    .clk(clk),\n    .rst(rst),\n" + ",\n".join(bound) + "\n  );\nendmodule\n")
 
 
 def once_each(verilog: str) -> str:
@@ -190,8 +145,8 @@ class PimSim:
         config, emission = self.config, self.emission
         widths = {port["name"]: port["width"] for port in emission.manifest["ports"]}
         path, _ = build_model(
-            "pim", config.digest(), _wrapper(emission.manifest["ports"], traced=self.traced) + emission.verilog,
-            _TOP, waves=self.waves, vpi=False, control=once_each(emission.verilog), main=DRAM_HEADER.with_name("pim_core.cpp"),
+            "pim", config.digest(), wrapper_of(emission.manifest["ports"], traced=self.traced) + emission.verilog,
+            TOP, waves=self.waves, vpi=False, control=once_each(emission.verilog), main=DRAM_HEADER.with_name("pim_core.cpp"),
             companions=(DRAM_HEADER, DRAM_HEADER.with_name("pim_port.h")),
             defines=(*DRAM_DEFINES, *(("-DHEDDLE_PIM_TRACE",) if self.traced else ()),
                      f"-DHEDDLE_WORD_BYTES={widths['host_in__payload'] // 8}",
@@ -363,7 +318,7 @@ class PimSession:
         out = np.zeros((run.given, width), np.uint8)
         if run.given:
             ctypes.memmove(out.ctypes.data, self._library.heddle_pim_out(handle), out.nbytes)
-        counters = {name: getattr(run, name) for name in _COUNTERS}
+        counters = {name: getattr(run, name) for name in COUNTERS}
         clocks = run.last_read - run.first_read + self.config.interval if run.first_read >= 0 else 0
         counters |= {"host_words_in": run.taken, "host_words_out": run.given, "read_clocks": clocks}
         return PimRun(host_out=out, cycles=run.cycles, counters=counters, dram=self._counts() - before, events=self._events())

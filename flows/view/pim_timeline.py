@@ -161,7 +161,7 @@ def _dram_lanes(config: PimConfig, found: PimEvents, cycles: int) -> dict[str, l
     opened: dict[int, tuple[int, int]] = {}
     rows: dict[int, list[Span]] = {}
     for event in found.dram:
-        first = event.bank // banks
+        first = event.bank // max(1, event.banks) * max(1, event.banks) // banks        # a rank's first bank, of all of it
         sets = range(first, max(first + 1, -(-(event.bank + event.banks) // banks)))
         if event.command not in ROW_COMMANDS:
             name = "write" if event.command is DramCommand.WR else "read"
