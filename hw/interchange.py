@@ -7,7 +7,35 @@ from typing import Any, Self
 
 from hw.errors import ConfigError
 
-__all__ = ["JsonConfig"]
+__all__ = ["JsonConfig", "fields_from"]
+
+
+def fields_from(text: str) -> dict[str, Any]:
+    """Return the fields that the text of a config has.
+
+    Raises
+    ------
+    ConfigError
+        If it is no JSON object, or names a field twice in one.
+    """
+    try:
+        fields = json.loads(text, object_pairs_hook=_once)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"a config must be a JSON object, not this text: {error}") from None
+    if not isinstance(fields, dict):
+        raise ConfigError(f"a config must be a JSON object, not {type(fields).__name__}")
+    return fields
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ConfigError(f"a config must have each field once, not {name!r} twice")
+        fields[name] = value
+    return fields
 
 
 class JsonConfig:
@@ -35,13 +63,7 @@ class JsonConfig:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Build a config from the text that `to_json` makes."""
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"a config must be a JSON object, not this text: {error}") from None
-        if not isinstance(fields, dict):
-            raise ConfigError(f"a config must be a JSON object, not {type(fields).__name__}")
-        return cls.from_dict(fields)
+        return cls.from_dict(fields_from(text))
 
     def digest(self) -> str:
         """Return 12 hexadecimal digits that name this config."""

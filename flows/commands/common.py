@@ -61,8 +61,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
                         help="change one field; may be given several times (protection=GLOB:MECHANISM,…)")
 
 
-def config_from(args: argparse.Namespace) -> AcceleratorConfig:
-    """Return the config that the arguments name.
+def config_from(args: argparse.Namespace, *, legal: str = "an array's") -> AcceleratorConfig:
+    """Return the config that the arguments name; `legal` says whose presets the command takes.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def config_from(args: argparse.Namespace) -> AcceleratorConfig:
     else:
         for others, what in ((list(PIM_PRESETS), "a PIM"), (list(SYSTEM_PRESETS), "a system")):
             if args.preset in others:
-                raise ConfigError(f"PRESET must be an array's for this, not {args.preset!r}, {what}")
+                raise ConfigError(f"PRESET must be {legal} for this, not {args.preset!r}, {what}")
         config = preset_named(args.preset)
     changes = dict(_change(text) for text in args.changes)
     config = dataclasses.replace(config, **changes) if changes else config

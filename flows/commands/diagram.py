@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, print_json
-from flows.commands.pim_config import pim_config_from
+from flows.commands.pim_config import ARRAY_OR_PIM, pim_config_from
 from flows.emit import Emission, emit
 from flows.pim.emit import PimEmission, emit_pim
 from flows.view.diagram import block_diagram
@@ -35,7 +35,7 @@ def check_svg_file(file: Path) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Write the drawing and say where it is."""
     pim = pim_config_from(args)
-    config: AcceleratorConfig | PimConfig = config_from(args) if pim is None else pim
+    config: AcceleratorConfig | PimConfig = config_from(args, legal=ARRAY_OR_PIM) if pim is None else pim
     check_svg_file(args.output)
     name = args.preset or args.config.stem
     emission: Emission | PimEmission

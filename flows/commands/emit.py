@@ -19,7 +19,7 @@ from flows.commands.common import (
     print_json,
 )
 from flows.commands.emit_pim import run_pim
-from flows.commands.pim_config import pim_config_from
+from flows.commands.pim_config import ARRAY_OR_PIM, pim_config_from
 from flows.emission.memories import MACRO_BITS
 from flows.emit import MEMORIES, RESETS, Emission, EmitOptions, emit
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> bool:
     pim = pim_config_from(args)
     if pim is not None:
         return run_pim(args, pim)
-    config = config_from(args)
+    config = config_from(args, legal=ARRAY_OR_PIM)
     options = EmitOptions(reset=args.reset, memories=args.memories, macro_bits=args.macro_bits)
     check_output_folder(args.output, "-o")
     started = time.perf_counter()

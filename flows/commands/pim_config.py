@@ -2,17 +2,19 @@
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from hw.config import AcceleratorConfig
 from hw.errors import ConfigError
+from hw.interchange import fields_from
 from hw.pim.config import PimConfig
 from hw.pim.presets import pim_preset_named
 
-__all__ = ["pim_config_from", "refuse_options_of_arrays"]
+__all__ = ["ARRAY_OR_PIM", "pim_config_from", "refuse_options_of_arrays"]
 
+ARRAY_OR_PIM = "an array's or a PIM's"
+"""Whose presets commands take that take both."""
 _ONLY_HERE = {field.name for field in dataclasses.fields(PimConfig)}.difference(
     field.name for field in dataclasses.fields(AcceleratorConfig))
 
@@ -31,10 +33,10 @@ def pim_config_from(args: argparse.Namespace) -> PimConfig | None:
         return _changed(pim_preset_named(args.preset), args.changes)
     if args.preset is None and args.config is not None:
         try:
-            fields = json.loads(args.config.read_text())
-        except (OSError, ValueError, RecursionError):       # said where the config of an array is read
+            fields = fields_from(args.config.read_text())
+        except (OSError, ValueError):       # said where the config of an array is read
             return None
-        if isinstance(fields, dict) and not _ONLY_HERE.isdisjoint(fields):
+        if not _ONLY_HERE.isdisjoint(fields):
             return _changed(PimConfig.from_dict(fields), args.changes)
     return None
 

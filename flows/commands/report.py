@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.common import add_config_arguments, add_json_argument, config_from, console, log, print_json
-from flows.commands.pim_config import pim_config_from
+from flows.commands.pim_config import ARRAY_OR_PIM, pim_config_from
 from flows.commands.workload import shape_of
 from flows.emit import emit
 from flows.synth.asic import STAGE, synthesize
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> bool:
         return report_pim(args, pim)
     if args.area:
         raise ValueError("--area must be left out for an array, whose area is always made")
-    config = config_from(args)
+    config = config_from(args, legal=ARRAY_OR_PIM)
     check(args)
     name, work = _work(args, config)
     with log.status("synthesis"):

@@ -21,7 +21,7 @@ from flows.commands.common import (
     print_json,
 )
 from flows.commands.pim import run_gemm
-from flows.commands.pim_config import pim_config_from
+from flows.commands.pim_config import ARRAY_OR_PIM, pim_config_from
 from flows.commands.workload import Request, add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.rtl_device import RtlDevice
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> bool:
         return run_gemm(args, pim)
     if args.channels is not None:
         raise ValueError("--channels is for a PIM; an array has none")
-    config = config_from(args)
+    config = config_from(args, legal=ARRAY_OR_PIM)
     request = request_from(args, config)
     if args.waves is not None:
         if args.device == "golden":

@@ -13,7 +13,7 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
-from flows.commands.pim_config import pim_config_from
+from flows.commands.pim_config import ARRAY_OR_PIM, pim_config_from
 from flows.emit import emit
 from flows.pim.emit import emit_pim
 from flows.synth import TARGETS, target_named
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> bool:
     """Synthesize and print areas, or one JSON object; with several blocks, `blocks`: name → object."""
     target = target_named(args.target)
     pim = pim_config_from(args)
-    config: AcceleratorConfig | PimConfig = config_from(args) if pim is None else pim
+    config: AcceleratorConfig | PimConfig = config_from(args, legal=ARRAY_OR_PIM) if pim is None else pim
     _refuse_options_of_others(args)
     target.check(args)
     if pim is not None:

@@ -2,16 +2,17 @@
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
 from hw.errors import ConfigError
+from hw.interchange import fields_from
 from hw.pim.presets import PIM_PRESETS
 from hw.presets import PRESETS
-from hw.system import SYSTEM_PRESETS, SystemConfig
+from hw.system import DEVICES, SYSTEM_PRESETS, SystemConfig
 
 __all__ = ["system_from"]
 
+_DEVICES = frozenset(DEVICES)
 _CHANGES = ("channels", "link_bytes", "placement", "split")
 
 
@@ -23,9 +24,11 @@ def system_from(args: argparse.Namespace) -> SystemConfig | None:
     ConfigError
         If there is neither such a system nor such an array, or the result is impossible.
     """
-    if args.config is not None and args.preset is None:
+    if args.config is not None and args.preset is not None:
+        raise ConfigError("give either a PRESET or --config FILE")
+    if args.config is not None:
         fields = _fields(args)
-        if not isinstance(fields, dict) or "array" not in fields:
+        if _DEVICES.isdisjoint(fields):
             return None
         config = SystemConfig.from_dict(fields)
     elif args.preset in SYSTEM_PRESETS:
@@ -40,11 +43,11 @@ def system_from(args: argparse.Namespace) -> SystemConfig | None:
     return dataclasses.replace(config, **changes) if changes else config
 
 
-def _fields(args: argparse.Namespace) -> Any:
+def _fields(args: argparse.Namespace) -> dict[str, Any]:
     try:
-        return json.loads(args.config.read_text())
+        return fields_from(args.config.read_text())
     except (OSError, ValueError):           # said where a config is read
-        return None
+        return {}
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -167,6 +167,23 @@ def test_requests_that_are_refused(capsys, model, arguments, message):
     assert re.fullmatch(f"heddle: {message}", error), error
 
 
+@pytest.mark.parametrize(("fields", "message"), [
+    ('{"pim": "pim-duplex-tiny"}', "SystemConfig.array must be given"),
+    ('{"array": "systolic-8x8"}', "SystemConfig.pim must be given"),
+    ('{"array": "systolic-8x8", "pim": "pim-duplex-tiny", "pim": "pim-tiny"}',
+     "a config must have each field once, not 'pim' twice"),
+    ('{"array": "systolic-8x8", "pim": "pim-duplex-tiny", "split": 3}', "SystemConfig.split must be one of heads, .*, not 3"),
+])
+def test_files_that_say_no_system(capsys, model, tmp_path, fields, message):
+    file = tmp_path / "system.json"
+    file.write_text(fields)
+    assert generate(model, *REQUEST, system=("--config", str(file))) == 2
+    error = capsys.readouterr().err.strip()
+    assert re.fullmatch(f"heddle: {message}", error), error
+    assert generate(model, *REQUEST, system=("duplex-tiny", "--config", str(file))) == 2
+    assert capsys.readouterr().err == "heddle: give either a PRESET or --config FILE\n"
+
+
 def test_channels_that_share_tokens(capsys, model):
     answer = answer_of(capsys, model, *REQUEST, system=("duplex-tiny", "--set", "split=tokens"))
     assert answer["split"] == "tokens"
@@ -219,7 +236,6 @@ def test_p3_llm_has_a_law_of_its_own(capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--workload", "minilm-layer"), "--workload is for arrays; a PIM takes --gemm M,N,K"),
-    (("--gemm", "1,8,64", "--waves", "x.vcd"), "--waves is for arrays; a PIM takes --gemm M,N,K"),
     (("--gemm", "1,8,64", "--dataflow", "ws"), "a PIM takes --gemm M,N,K, without --dataflow"),
     (("--gemm", "1,8,64", "--memory-latency", "3"), "--memory-latency is for arrays; a PIM takes --gemm M,N,K"),
     (("--gemm", "1,8,64", "--memory-bandwidth", "0.5"), "--memory-bandwidth is for arrays; a PIM takes --gemm M,N,K"),
@@ -249,9 +265,11 @@ def test_pims_and_arrays_that_there_are_not(capsys):
 
 
 @pytest.mark.parametrize(("arguments", "what"), [
-    (["trace", "pim-tiny", "--gemm", "1,8,64"], "an array's for this, not 'pim-tiny', a PIM"),
-    (["run", "duplex-tiny", "--gemm", "1,8,64"], "an array's for this, not 'duplex-tiny', a system"),
-    (["emit", "duplex-tiny", "-o", "made"], "an array's for this, not 'duplex-tiny', a system"),
+    (["harden", "pim-tiny", "--gemm", "1,8,64", "-o", "made"], "an array's for this, not 'pim-tiny', a PIM"),
+    *((request, "an array's or a PIM's for this, not 'duplex-tiny', a system") for request in (
+        ["run", "duplex-tiny", "--gemm", "1,8,64"], ["emit", "duplex-tiny", "-o", "made"], ["report", "duplex-tiny"],
+        ["trace", "duplex-tiny", "--gemm", "1,8,64"], ["diagram", "duplex-tiny", "-o", "x.svg"],
+        ["synth", "duplex-tiny", "--target", "asic"])),
     (["generate", "pim-tiny", "--model", "m", "--prompt", "x", "--tokens", "1"],
      "an array's or a system's for this, not 'pim-tiny', a PIM"),
 ])
@@ -272,6 +290,8 @@ def test_a_pim_of_a_file(capsys, tmp_path):
     assert answers[0] == answers[1] != answers[2]
     for text, said in (('{"streams": 3}', "PimConfig.streams must be a power of two (nearest: 4), not 3"),
                        ('{"streams": "2"}', "PimConfig.streams must be an integer, not '2'"),
+                       ('{"lanes": 16, "lanes": 32}', "a config must have each field once, not 'lanes' twice"),
+                       ('{"timing": "hbm2", "streams": [2]}', "PimConfig.streams must be an integer, not (2,)"),
                        ("{", "a config must be a JSON object, not this text: ")):
         file.write_text(text)
         assert main(["run", "--config", str(file), *request]) == 2
