@@ -19,7 +19,7 @@ from flows.commands.common import (
     output_folder,
     print_json,
 )
-from flows.commands.pim_config import pim_config_from
+from flows.commands.pim_config import ARRAY_OR_PIM, pim_config_from
 from flows.commands.workload import add_workload_arguments, progress_bar, request_from
 from flows.measure import Measurement, measure
 from flows.view.page import trace_page
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> bool:
         return trace_pim(args, pim)
     if args.channels is not None:
         raise ValueError("--channels is for a PIM; an array has none")
-    config = config_from(args)
+    config = config_from(args, legal=ARRAY_OR_PIM)
     request = request_from(args, config)
     if args.output is not None:
         check_output_folder(args.output, "-o")

@@ -65,7 +65,8 @@ def trace_pim(args: argparse.Namespace, config: PimConfig) -> bool:
         stalls = ", ".join(f"{why} {cycles:,}" for why, cycles in _stalls(timeline).items() if cycles) or "none"
         console.print(f"{timeline.name}: products in {timeline.units['compute'].active_cycles:,} of {timeline.cycles:,} cycles; "
                       f"without them for: {stalls}")
-    console.print("busy: has a command; active: a host word, or products; wait: the first command waits for a shared entry")
+    console.print("busy: has a command; active: a host word, or products")
+    console.print("wait: idle while the first command waits for a shared entry; all are shares of the cycles of the run")
     if not found["match"]:
         console.print("[red]the results differ from the golden device's[/]")
     for file in answer["files"]:

@@ -209,7 +209,7 @@ class Timeline:
             for index, spans in groups.items():
                 end, cycles = spans[-1].end, sum(span.cycles for span in spans)
                 missing = max(spans, key=lambda span: span.cycles).why
-                numbers = tuple(int(word[1:]) for word in missing.split() if word[1:].isdigit())
+                numbers = tuple(int(word[1:]) for word in missing.split() if word[0] == "s" and word[1:].isdigit())
                 cause = self._signaller(numbers, end - 1) if numbers or missing == _TURN else missing
                 found.append(Wait(name, index, spans[0].first, cycles, numbers, cause))
         return sorted(found, key=lambda wait: (-wait.cycles, wait.first, wait.unit))[:count]
