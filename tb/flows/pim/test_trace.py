@@ -2,11 +2,14 @@
 
 import json
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from flows.cli import main
+from flows.pim.sim import PimSession, PimSim
 from flows.pim.trace import EVENT, events_of
 from flows.view.pim_timeline import pim_timeline
 from hw.pim.presets import PIM_PRESETS
@@ -62,6 +65,18 @@ def test_waves_of_the_first_channel(capsys, tmp_path):
     view = (tmp_path / "run.gtkw").read_text()
     for signal in ("simulated.core.scoreboard.o_io__valid", "simulated.core.dram__row_op", "simulated.core.clk"):
         assert signal in view
+    with PimSim(TINY, waves=".vcd").open() as session:
+        for name, rule in (("x.fst", "a file .vcd"), (str(tmp_path / "none" / "x.vcd"), "a file that can be written")):
+            with pytest.raises(ValueError, match=rf"^waves must be {rule}, not '{name}'$"):
+                session.record_waves(Path(name))
+
+
+def test_waves_need_a_simulator_that_is_built_for_them():
+    session = SimpleNamespace(sim=SimpleNamespace(waves=None))
+    with pytest.raises(ValueError, match=r"^waves must be a file of a simulator with waves, not 'x.vcd'$"):
+        PimSession.record_waves(session, Path("x.vcd"))
+    with pytest.raises(ValueError, match=r"^the suffix of a wave file must be one of .vcd, .fst, not '.png'$"):
+        PimSim(TINY, waves=".png")
 
 
 # Without it ----------------------------------------------------------------------------------------------------------
