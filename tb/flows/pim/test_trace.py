@@ -1,5 +1,6 @@
 """`heddle trace` and `heddle run --waves` on PIMs: every command is seen, times agree with the counters, pages and waves open."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,8 @@ from sw.pim.assembler import assemble
 
 TINY = PIM_PRESETS["pim-tiny"]
 REQUEST = ["pim-tiny", "--gemm", "3,48,128"]
+SMALL = {"streams": 1, "wtype": "int8", "kvtype": "int8", "xtype": "float8_e4m3fn", "ptype": "float8_e4m3fn", "acc": "int32",
+         "rows_x": 1, "n_acc_slots": 2}          # whose model is built soon
 
 
 # On the RTL ----------------------------------------------------------------------------------------------------------
@@ -56,7 +59,8 @@ def test_a_gemm_in_every_cycle(capsys, tmp_path):
 @pytest.mark.xdist_group("pim-waves")
 def test_waves_of_the_first_channel(capsys, tmp_path):
     file = tmp_path / "run.vcd"
-    assert main(["run", "pim-tiny", "--gemm", "1,4,64", "--waves", str(file)]) == 0
+    changes = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    assert main(["run", "pim-tiny", *changes, "--gemm", "1,4,64", "--waves", str(file)]) == 0
     assert "waves of channel 0" in capsys.readouterr().out
     text = file.read_text()
     names = set(re.findall(r"\$var \w+ +\d+ \S+ (\S+)", text))
@@ -65,7 +69,7 @@ def test_waves_of_the_first_channel(capsys, tmp_path):
     view = (tmp_path / "run.gtkw").read_text()
     for signal in ("simulated.core.scoreboard.o_io__valid", "simulated.core.dram__row_op", "simulated.core.clk"):
         assert signal in view
-    with PimSim(TINY, waves=".vcd").open() as session:
+    with PimSim(dataclasses.replace(TINY, **SMALL), waves=".vcd").open() as session:
         for name, rule in (("x.fst", "a file .vcd"), (str(tmp_path / "none" / "x.vcd"), "a file that can be written")):
             with pytest.raises(ValueError, match=rf"^waves must be {rule}, not '{name}'$"):
                 session.record_waves(Path(name))
