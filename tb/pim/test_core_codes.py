@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hw.errors import ConfigError
+from hw.pim.dequantizer import Dequantizer
 from hw.pim.isa import PimErrorCause
-from hw.pim.output_dequantizer import OutputDequantizer
 from tb.pim.test_core import SMALL, Bench
 
 P3 = dataclasses.replace(SMALL, wtype="bitmod4", kvtype="p3-kv", xtype="float8_e4m3fn", ptype="float8_s0e4m4", acc="int32",
@@ -88,9 +88,9 @@ def test_commands_that_are_refused():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"word": 48}, "OutputDequantizer.word must be a multiple of 32 bits, a scale, not 48"),
-    ({"acc": "int16"}, "OutputDequantizer.acc must be float32 or int32, not 'int16'"),
+    ({"word": 48}, "Dequantizer.word must be a multiple of 32 bits, a scale, not 48"),
+    ({"acc": "int16"}, "Dequantizer.acc must be float32 or int32, not 'int16'"),
 ])
 def test_impossible_sizes_are_refused(changes, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
-        OutputDequantizer(**{"acc": "int32", "lanes": 4, "rows": 1, "entries": 4, "word": 64} | changes)
+        Dequantizer(**{"acc": "int32", "lanes": 4, "rows": 1, "entries": 4, "word": 64} | changes)

@@ -15,7 +15,7 @@ from hw.elements import FP32
 from hw.errors import ConfigError
 from hw.share import shared
 
-__all__ = ["OutputDequantizer", "dequantizer_command_layout"]
+__all__ = ["Dequantizer", "dequantizer_command_layout"]
 
 _WORD = 32
 
@@ -25,7 +25,7 @@ def dequantizer_command_layout() -> data.StructLayout:
     return data.StructLayout({"cnt": 7, "entry": 8, "first": 9, "clr": 1, "last": 1})
 
 
-class OutputDequantizer(wiring.Component):
+class Dequantizer(wiring.Component):
     """Carries out DQA, one command after the other: sum[first + i] ← sum[first + i] + scale · output[entry + i], X rows at once.
 
     An output is what TREE leaves in lane 0 of an entry; of int32 accumulators it is rounded to float32 first. Product and sum are
@@ -75,9 +75,9 @@ class OutputDequantizer(wiring.Component):
 
     def __init__(self, *, acc: str, lanes: int, rows: int, entries: int, word: int):
         if word < _WORD or word % _WORD:
-            raise ConfigError(f"OutputDequantizer.word must be a multiple of {_WORD} bits, a scale, not {word!r}")
+            raise ConfigError(f"Dequantizer.word must be a multiple of {_WORD} bits, a scale, not {word!r}")
         if acc not in ("float32", "int32"):
-            raise ConfigError(f"OutputDequantizer.acc must be float32 or int32, not {acc!r}")
+            raise ConfigError(f"Dequantizer.acc must be float32 or int32, not {acc!r}")
         self._acc, self._lanes, self._rows, self._entries, self._word = acc, lanes, rows, entries, word
         self._parts: list[tuple[IntToFloat | None, FloatMultiply, FloatAdd]] = [
             (IntToFloat(width=_WORD, fmt=FP32) if acc == "int32" else None, FloatMultiply(fmt=FP32, subnormals=True),
