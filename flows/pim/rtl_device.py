@@ -59,7 +59,7 @@ class RtlPimSession:
         ended = self.ended = {number: run for number, run in (one.result() for one in running)}
         outputs: dict[str, npt.NDArray[np.uint8]] = {}
         for number, run in ended.items():
-            entries, at = run.host_out.reshape(-1, 4 * self.config.rows_x * self.config.lanes), 0
+            entries, at = run.host_out.reshape(-1, 4 * self.config.rows_x * self.config.width), 0
             for stream in program.outputs:
                 if stream.channel == number:
                     outputs[stream.name] = entries[at:at + stream.count].reshape(-1)

@@ -176,14 +176,14 @@ class PimSim:
 
         Parameters
         ----------
-        values : (n, X, lanes)
+        values : (n, X, width)
             In the type that `xtype` has in numpy, or float32 or int32.
         """
         return np.ascontiguousarray(values).view(np.uint8).reshape(-1, self.word_bytes)
 
     def entries(self, words: Bytes) -> npt.NDArray[Any]:
-        """Return the entries that host words are, (n, X, lanes) in the type of the accumulators."""
-        return words.reshape(-1).view(self.config.acc).reshape(-1, self.config.rows_x, self.config.lanes)
+        """Return the entries that host words are, (n, X, width) in the type of the accumulators."""
+        return words.reshape(-1).view(self.config.acc).reshape(-1, self.config.rows_x, self.config.width)
 
     def open(self, *, strict: bool = True, refresh: bool = True, stall: float = 0.0, seed: int = 0,
              watchdog: int = WATCHDOG_CYCLES) -> "PimSession":

@@ -24,7 +24,7 @@ _MOST = 128                 # entries of a command
 
 
 def activation_command_layout() -> data.StructLayout:
-    """Return the layout of a command: entries less one, first entry and slice, one of `AF_MODES`, whether lane 0 is gathered."""
+    """Return the layout of a command: entries less one, first entry and slice, one of `AF_MODES`, if outputs are gathered."""
     return data.StructLayout({"cnt": 7, "entry": 8, "slice": 9, "mode": 2, "gather": 1})
 
 
@@ -33,8 +33,8 @@ class ActivationUnit(wiring.Component):
 
     identity: v; silu: v · σ(v); gelu: v · Φ(v); gated: v · σ(v) · u, where u is of the entry that is as many further on as there
     are entries. Each operation is rounded to float32, the result to `element`. An entry becomes a slice, lane by lane; with
-    `gather` lane 0 of each entry, where TREE leaves an output, becomes the next element, and what is missing in the last slice
-    is zero.
+    `gather` the first `segments` lanes of each entry, where TREE leaves outputs, become the next elements, and what is missing in
+    the last slice is zero.
 
     A slice takes its elements (gated: two cycles each), `latency` + 4 cycles, and X to be written.
 
@@ -43,6 +43,8 @@ class ActivationUnit(wiring.Component):
     element : FloatFormat
         Of the X buffer.
     lanes, rows, slices, entries : int
+    segments : int
+        Outputs of an entry, a power of two of at most `lanes`.
 
     Members
     -------
@@ -62,11 +64,13 @@ class ActivationUnit(wiring.Component):
         If there are no lanes or rows.
     """
 
-    def __init__(self, *, element: FloatFormat, lanes: int, rows: int, slices: int, entries: int):
+    def __init__(self, *, element: FloatFormat, lanes: int, rows: int, slices: int, entries: int, segments: int = 1):
         for name, value in (("lanes", lanes), ("rows", rows)):
             if value < 1:
                 raise ConfigError(f"ActivationUnit.{name} must be at least 1, not {value!r}")
-        self._element, self._lanes, self._rows = element, lanes, rows
+        if not 1 <= segments <= lanes or segments & (segments - 1):
+            raise ConfigError(f"ActivationUnit.segments must be a power of two of at most {lanes}, not {segments!r}")
+        self._element, self._lanes, self._rows, self._segments = element, lanes, rows, segments
         self._parts = [
             (Distribution(fmt=FP32), FloatMultiply(fmt=FP32, subnormals=True), FloatMultiply(fmt=FP32, subnormals=True),
              FloatConvert(source=FP32, target=element)) for _ in range(rows)]
@@ -89,7 +93,8 @@ class ActivationUnit(wiring.Component):
         place, row = Signal(9), Signal(range(rows))
         gated = command.mode == AF_MODES.index("gated")
         reads, feeds, last = Signal(), Signal(), Signal()
-        ends = Mux(command.gather, at == count - 1, 1)                      # no further entry is for this slice
+        turns = lane[:ceil_log2(self._segments)] == self._segments - 1      # the next output is another entry's
+        ends = Mux(command.gather, (at == count - 1) & turns, 1)            # no further entry is for this slice
         m.d.comb += [
             feeds.eq(reads & (second | ~gated)), self.entry.eq(command.entry + at + Mux(second, count, 0)),
             last.eq(feeds & ((lane == lanes - 1) | (command.gather & ends))), self.x.slice.eq(place), self.x.row.eq(row),
@@ -98,7 +103,7 @@ class ActivationUnit(wiring.Component):
         # What comes back a cycle later: the factor of "gated" after the value that it belongs to.
         came, came_first, came_lane, came_last = Signal(), Signal(), Signal.like(lane), Signal()
         m.d.sync += [came.eq(feeds), came_first.eq(reads & ~feeds), came_lane.eq(lane), came_last.eq(last)]
-        source = Mux(command.gather, 0, came_lane)
+        source = Mux(command.gather, came_lane[:ceil_log2(self._segments)], came_lane)
         flags: Value = Cat(came, came_last, came_lane)
         for stage in range(self.latency):               # a reset takes back what is on its way
             later = Signal(len(flags), name=f"landing_{stage}")
@@ -133,7 +138,7 @@ class ActivationUnit(wiring.Component):
                 m.d.sync += second.eq(Mux(self.readable, gated & ~second, second))
                 with m.If(feeds):
                     m.d.sync += lane.eq(lane + 1)
-                    with m.If(command.gather | last):
+                    with m.If((command.gather & turns) | (last & ~command.gather)):
                         m.d.sync += at.eq(at + 1)
                     with m.If(last):
                         m.d.sync += lane.eq(0)

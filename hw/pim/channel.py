@@ -32,8 +32,9 @@ def channel_job_layout(config: PimConfig) -> data.StructLayout:
     return data.StructLayout({
         "row": row_job_layout(sets=config.row_sets, rows=config.dram_rows, columns=config.columns),
         "from_x": 1,
-        "store": store_layout(slices=config.xbuf_entries, beats=config.beats, most=config.columns * config.beats),
-        "mac": mac_job_layout(bursts=config.columns, beats=config.beats, slices=config.xbuf_entries, lanes=config.lanes,
+        "store": store_layout(slices=config.xbuf_entries, beats=config.beats, most=config.columns * config.beats,
+                              segments=config.segments),
+        "mac": mac_job_layout(bursts=config.columns, beats=config.beats, slices=config.xbuf_entries, width=config.width,
                               entries=config.obuf_entries),
     })
 
@@ -50,7 +51,7 @@ def compute_path(config: PimConfig) -> ComputePath:
         weights=tuple(operand_named(weight) for weight, _ in ways), xs=tuple(operand_named(x) for _, x in ways), acc=config.acc,
         lanes=config.lanes, rows=config.rows_x, slots=config.n_acc_slots, groups=config.bcast_entries, beats=config.beats,
         bursts=config.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=config.wide_entries,
-        side_word=config.word_bytes)
+        side_word=config.word_bytes, segments=config.segments)
 
 
 class PimChannel(wiring.Component):
@@ -125,13 +126,14 @@ class PimChannel(wiring.Component):
             timing=config.dram, interval=config.interval, streams=config.streams, phases=self.phases, rows=config.dram_rows,
             credits=self._depth, same_bank=config.refresh == "same-bank", stripes=config.stripes)
         m.submodules.skid = skid = WeightSkid(width=8 * config.burst_bytes * config.streams, beats=config.beats,
-                                              depth=self._depth)
+                                              depth=self._depth, segments=config.segments)
         m.submodules.compute = compute = self._compute
         wiring.connect(m, rows.dram, wiring.flipped(self.dram))
         wiring.connect(m, producer=skid.o, consumer=compute.weight)
         m.submodules.store = store = PimStoreUnit(
-            width=8 * config.burst_bytes * config.streams // config.beats, beats=config.beats, streams=config.streams,
-            burst_bytes=config.burst_bytes, slices=config.xbuf_entries, most=config.columns * config.beats)
+            width=8 * config.burst_bytes * config.streams // (config.beats * config.segments), beats=config.beats,
+            streams=config.streams, burst_bytes=config.burst_bytes, slices=config.xbuf_entries,
+            most=config.columns * config.beats, segments=config.segments)
         m.submodules.sources = sources = StreamFIFO(shape=1, depth=4)
         job, both = self.job.payload, Signal()
         from_x, bursts = sources.o.p, job.row.kind == RowJob.BURSTS

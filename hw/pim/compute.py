@@ -22,7 +22,7 @@ __all__ = ["ComputePath", "mac_job_layout"]
 _SIDE = data.StructLayout({"zero_point": 6, "special": 2})
 
 
-def mac_job_layout(*, bursts: int, beats: int, slices: int, lanes: int, entries: int) -> data.StructLayout:
+def mac_job_layout(*, bursts: int, beats: int, slices: int, width: int, entries: int) -> data.StructLayout:
     """Return the layout of a MAC job.
 
     bcast: mode, else TREE; select: which formats, of those that the multipliers read; bursts: after the first; period: beats,
@@ -32,19 +32,20 @@ def mac_job_layout(*, bursts: int, beats: int, slices: int, lanes: int, entries:
     times it, or with `sums` plus it, is put back. A burst has `beats` beats.
     """
     return data.StructLayout({"bcast": 1, "select": 2, "bursts": ceil_log2(bursts), "period": ceil_log2(bursts * beats),
-                              "x": ceil_log2(slices * lanes), "entry": ceil_log2(entries), "clr": 1, "last": 1, "copy": 1,
+                              "x": ceil_log2(slices * width), "entry": ceil_log2(entries), "clr": 1, "last": 1, "copy": 1,
                               "elementwise": 1, "sums": 1})
 
 
 class ComputePath(wiring.Component):
     """X buffer, MAC array and output buffer, and the control that takes a beat of weights in every cycle.
 
-    TREE: beat b of a period meets slice x + b; a period is one output, entry + period. BCAST: every beat of a period meets the
-    same element, x + period, and is for entry + beat; a job has whole periods. An output of TREE is complete at the end of its
-    period, but the last one of a job, like all of BCAST, only with `last`: without, the next job goes on with its accumulators,
-    if it is of the same mode and first entry and does not `clr`. An accumulation that `clr` has begun replaces what its entry
-    has, else it is added. Beats wait where a rule of the array or the output buffer asks for it: modes do not meet in the array,
-    additions to one entry keep their distance.
+    Lanes are in segments, G of `width` lanes each. TREE: beat b of a period meets slice x + b, of `width` elements; a period is
+    one output of each segment, in lane g of entry + period. BCAST: in every beat of a period a segment meets the same element,
+    x + G·period + g, for entry + beat; a job has whole periods, and x is a multiple of G. An output of TREE is complete at the
+    end of its period, but the last one of a job, like all of BCAST, only with `last`: without, the next job goes on with its
+    accumulators, if it is of the same mode and first entry and does not `clr`. An accumulation that `clr` has begun replaces what
+    its entry has, else it is added. Beats wait where a rule of the array or the output buffer asks for it: modes do not meet in
+    the array, additions to one entry keep their distance.
 
     A beat is one cycle; an output of TREE can be read from the output buffer `latency_tree` cycles after the cycle in which its
     last beat was taken. A BCAST accumulation is merged in the `merge_cycles` after that of its last beat, in which no beat is
@@ -54,7 +55,7 @@ class ComputePath(wiring.Component):
     ----------
     weights, xs : tuple of Operand
     acc : str
-    lanes, rows, slots, groups : int
+    lanes, rows, slots, groups, segments : int
         See `MacArray`.
     beats : int
         Of a burst.
@@ -107,64 +108,72 @@ class ComputePath(wiring.Component):
     ----------
     latency_tree : int
     copies : bool
-        Elements of X are as wide as weights, so that slices can be copied; else a copy is a range error.
+        Elements of X are as wide as weights, so that slices can be copied, those of the first segment; else a copy is a range
+        error.
     elementwise : bool
         Weights and X are plain floats, with float32 accumulators, so that lanes can be multiplied and added one by one.
     """
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
                  groups: int, beats: int, bursts: int, slices: int, entries: int, wide: int, queue: int = 2,
-                 side_word: int = 1):
+                 side_word: int = 1, segments: int = 1):
         for name, value in (("beats", beats), ("bursts", bursts), ("queue", queue)):
             if value < 1:
                 raise ConfigError(f"ComputePath.{name} must be at least 1, not {value!r}")
-        MacArray.check(acc=acc, lanes=lanes, rows=rows, slots=slots, groups=groups, entries=entries)
-        XBuffer.check(lanes=lanes, rows=rows, slices=slices)
-        OutputBuffer.check(lanes=lanes, rows=rows, entries=entries, wide=wide)
+        MacArray.check(acc=acc, lanes=lanes, rows=rows, slots=slots, groups=groups, entries=entries, segments=segments)
+        width = lanes // segments
+        XBuffer.check(lanes=width, rows=rows, slices=slices, segments=segments)
+        OutputBuffer.check(lanes=width, rows=rows, entries=entries, wide=wide, segments=segments)
         check_operands(weights, xs, acc)
         self.elementwise = acc == "float32" and all(
             isinstance(way.element, FloatFormat) and not way.specials and not way.zero_point_bits for way in (*weights, *xs))
         self._array: dict[str, Any] = {"weights": weights, "xs": xs, "acc": acc, "lanes": lanes, "rows": rows, "slots": slots,
-                                       "groups": groups, "entries": entries, "elementwise": self.elementwise}
-        self._output: dict[str, Any] = {"acc": acc, "lanes": lanes, "rows": rows, "entries": entries, "wide": wide}
-        self._buffer: dict[str, Any] = {"bits": xs[0].element.bits, "lanes": lanes, "rows": rows, "slices": slices}
+                                       "groups": groups, "entries": entries, "segments": segments,
+                                       "elementwise": self.elementwise}
+        self._output: dict[str, Any] = {"acc": acc, "lanes": width, "rows": rows, "entries": entries, "wide": wide,
+                                        "segments": segments}
+        self._buffer: dict[str, Any] = {"bits": xs[0].element.bits, "lanes": width, "rows": rows, "slices": slices,
+                                        "segments": segments}
         self.copies = weights[0].element.bits == xs[0].element.bits
         self.lanes, self.slots, self.groups, self.beats, self.bursts = lanes, slots, groups, beats, bursts
         self.slices, self.entries, self.wide, self._queue = slices, entries, wide, queue
+        self.width, self.segments = width, segments
         add = ADDER_LATENCY[acc]
         self._reach = 2 + Multiplier.LATENCY[acc] + add         # until a BCAST beat is in its accumulator, and that is seen
-        self.latency_tree = self._reach + (ceil_log2(lanes) + ceil_log2(slots) + 1) * add + 2
-        self._job = mac_job_layout(bursts=bursts, beats=beats, slices=slices, lanes=lanes, entries=entries)
+        self.latency_tree = self._reach + (ceil_log2(width) + ceil_log2(slots) + 1) * add + 2
+        self._job = mac_job_layout(bursts=bursts, beats=beats, slices=slices, width=width, entries=entries)
         bits, entry = weights[0].element.bits, ceil_log2(entries)
         self.has_sides = any(way.zero_point_bits or len(way.specials) > 1 for way in weights)
-        self._side_word, self._side_words = side_word, max(1, max(entries, slices * lanes) // side_word)
-        every = data.ArrayLayout(data.ArrayLayout(32, rows), lanes)
+        self._side_word, self._side_words = side_word, max(1, max(entries, slices * width) // side_word)
+        every = data.ArrayLayout(data.ArrayLayout(32, rows), width)
         super().__init__({
             "job": In(stream.Signature(self._job)),
             "weight": In(stream.Signature(bits * lanes)),
             "x": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
-                                      "data": Out(data.ArrayLayout(xs[0].element.bits, lanes))})),
+                                      "data": Out(data.ArrayLayout(xs[0].element.bits, width))})),
             "x_ready": Out(1),
             **({"side": In(side_port(self._side_words, side_word))} if self.has_sides else {}),
-            "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(lanes), "data": Out(every)})),
+            "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(width), "data": Out(every)})),
             "ready": Out(1), "entry": In(entry), "readable": Out(1), "o": Out(every),
-            "peek": In(ceil_log2(slices)), "peeked": Out(data.ArrayLayout(xs[0].element.bits, lanes)),
+            "peek": In(ceil_log2(slices)), "peeked": Out(data.ArrayLayout(xs[0].element.bits, width)),
             "idle": Out(1), "done": Out(1), "copied": Out(1), "range_error": Out(1), "nan_error": Out(1), "macs": Out(1),
             "stall_hazard": Out(1),
         })
 
     def merge_cycles(self, groups: int, *, add: bool) -> int:
         """Return the cycles without a beat after a BCAST accumulation of `groups` entries, with `add` onto what they have."""
-        rounds = ceil_log2(self.slots)
+        rounds, across = ceil_log2(self.slots), ceil_log2(self.segments)
         settle = ADDER_LATENCY[self._array["acc"]] + 1
-        return self._reach + groups * (self.slots - 1) + rounds * settle + (2 * groups + settle) * add + groups
+        merged = groups * (self.slots - 1) + rounds * settle + across * (groups + settle)
+        return self._reach + merged + (2 * groups + settle) * add + groups
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.array = array = MacArray(**self._array)
         m.submodules.x_buffer = x_buffer = XBuffer(**self._buffer)
         m.submodules.output = output = OutputBuffer(**self._output)
-        m.submodules.merger = merger = Merger(slots=self.slots, groups=self.groups, entries=self.entries)
+        m.submodules.merger = merger = Merger(slots=self.slots, groups=self.groups, entries=self.entries,
+                                             segments=self.segments)
         m.submodules.jobs = jobs = StreamFIFO(shape=self._job, depth=self._queue)
         wiring.connect(m, consumer=jobs.i, producer=wiring.flipped(self.job))
         job = jobs.o.payload
@@ -186,13 +195,15 @@ class ComputePath(wiring.Component):
             job_ends.eq(burst_ends & (bursts == job.bursts)),
             closes.eq(Mux(job_ends, job.last, period_ends & ~job.bcast) & ~job.copy),
         ]
-        element, entry = Signal(len(job.x) + 1), Signal(range(2 * self.entries + self.bursts * self.beats))
+        shift, width_log2 = ceil_log2(self.segments), ceil_log2(self.width)
+        element = Signal(max(len(job.x), len(turn) + shift) + 1)
+        entry = Signal(range(2 * self.entries + self.bursts * self.beats))
         position = Signal(range(self.bursts * self.beats))      # beat of the job
-        m.d.comb += [element.eq(job.x + Mux(job.copy, position, Mux(job.bcast, turn, offset))),
+        m.d.comb += [element.eq(job.x + Mux(job.copy, position, Mux(job.bcast, turn << shift, offset))),
                      entry.eq(job.entry + Mux(job.bcast, offset, turn))]
         fits = ~(goes_on & (carried_entry != job.entry)) & Mux(
             job.bcast,
-            (element < self.slices * self.lanes) & (entry < self.wide) & (offset < self.groups) & (period_ends | ~job_ends),
+            (element < self.slices * self.width) & (entry < self.wide) & (offset < self.groups) & (period_ends | ~job_ends),
             (element < self.slices) & (entry < self.entries))
         lanewise = job.copy & job.elementwise
         inside = Mux(job.copy, (element < self.slices) & Mux(job.elementwise, self.elementwise, self.copies), fits)
@@ -237,20 +248,22 @@ class ComputePath(wiring.Component):
 
         # The beat reads its slice, and is in the array in the next cycle. Of an elementwise one the slice comes back.
         back, changed = C(0, 1 + len(x_buffer.copy.slice)), C(0, 1)
+        copied_slice = self.weight.payload[:len(self.weight.payload) // self.segments]
         m.d.comb += array.x.eq(x_buffer.o)
         if self.elementwise:
             back, busy = _places(m, Cat(self.macs & lanewise, element[:len(x_buffer.copy.slice)]), 1 + array.latency_elementwise)
-            changed = Value.cast(array.elements)
-            m.d.comb += [returning.eq(busy), Value.cast(array.addend).eq(Value.cast(x_buffer.o))]
+            changed, rows = Value.cast(array.elements), self._array["rows"]
+            m.d.comb += [returning.eq(busy), *(Value.cast(array.addend[row]).eq(Value.cast(x_buffer.o[row]))
+                                               for row in range(rows))]
             with m.If(array.beat.elementwise & array.beat.sums):    # a weight times one, and the slice is added
                 one = _one(self._array["xs"][0].element)
-                m.d.comb += Value.cast(array.x).eq(one.replicate(len(changed) // len(one)))
+                m.d.comb += Value.cast(array.x).eq(one.replicate(rows * self.lanes))
         m.d.comb += [
-            x_buffer.bcast.eq(job.bcast), x_buffer.lane.eq(element[:ceil_log2(self.lanes)]),
-            x_buffer.slice.eq(Mux(job.bcast, element[ceil_log2(self.lanes):], element)),
+            x_buffer.bcast.eq(job.bcast), x_buffer.lane.eq(element[:width_log2]),
+            x_buffer.slice.eq(Mux(job.bcast, element[width_log2:], element)),
             x_buffer.copy.valid.eq((go & inside & job.copy & ~job.elementwise) | back[0]),
             x_buffer.copy.slice.eq(Mux(back[0], back[1:], element)), self.x_ready.eq(~back[0]),
-            Value.cast(x_buffer.copy.data).eq(Mux(back[0], changed, self.weight.payload.replicate(self._array["rows"]))),
+            Value.cast(x_buffer.copy.data).eq(Mux(back[0], changed, copied_slice.replicate(self._array["rows"]))),
             x_buffer.peek.eq(self.peek), self.peeked.eq(x_buffer.peeked),
             *(getattr(x_buffer.write, name).eq(getattr(self.x, name)) for name in ("valid", "slice", "row", "data")),
         ]
@@ -273,14 +286,15 @@ class ComputePath(wiring.Component):
             merger.start.eq(go & closes & job.bcast), merger.entry.eq(job.entry), merger.last_group.eq(offset),
             merger.filled.eq(Mux(wrapped, self.slots - 1, slot)), merger.add.eq(~clr), merger.empty.eq(array.empty),
             *(getattr(array, name).eq(getattr(merger, name)) for name in (
-                "step", "step_a", "step_b", "step_to", "step_a_on", "step_b_on", "step_outside", "read")),
+                "step", "step_a", "step_b", "step_to", "step_a_on", "step_b_on", "step_outside", "step_across", "read")),
             array.outside.eq(output.o),
             output.entry.eq(Mux(merger.reads, merger.at, self.entry)), self.o.eq(output.o),
             self.readable.eq(~merger.reads),
             output.write.valid.eq(merger.writes | self.write.valid), self.ready.eq(output.ready & ~merger.writes),
             output.write.entry.eq(Mux(merger.writes, merger.at, self.write.entry)),
-            output.write.lanes.eq(Mux(merger.writes, ~Const(0, self.lanes), self.write.lanes)),
-            output.write.data.eq(Mux(merger.writes, array.bcast.as_value(), self.write.data.as_value())),
+            output.write.lanes.eq(Mux(merger.writes, ~Const(0, self.width), self.write.lanes)),
+            output.write.data.eq(Mux(merger.writes, array.bcast.as_value()[:len(self.write.data.as_value())],
+                                     self.write.data.as_value())),
         ]
         m.d.sync += self.nan_error.eq(self.nan_error | array.invalid)
         # A job of TREE is done when its last output is written, one of BCAST when its last beat is, or all is merged.

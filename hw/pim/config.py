@@ -74,16 +74,19 @@ class PimConfig(JsonConfig):
         X, rows of activations for which a weight is used.
     lanes : int
         Weights a cycle: a burst of all streams in `beats` cycles, at most P.
+    segments : int
+        G, parts of the lanes with an adder tree and accumulators of their own, a power of two: as published designs have a unit
+        at each bank or bank group. A segment has `width` lanes, and the bursts of its share of the streams.
     acc : str
         "float32", or "int32" (saturating; formats with integer products).
     k_tile : int
         Elements of K that stay in one of the two halves of the X buffer.
     xbuf_entries : int
-        Slices of lanes × X elements in the X buffer: at least two K tiles.
+        Slices of `width` × X elements in the X buffer: at least two K tiles.
     n_acc_slots : int
         Accumulators in rotation for each output, a power of two; more than the cycles of an addition: 8, or with int32 2.
     obuf_entries : int
-        Entries of the output buffer (in TREE an output, in BCAST `lanes` of them; of X rows each).
+        Entries of the output buffer (in TREE an output of each segment, in BCAST `width` outputs; of X rows each).
     heads : int
         Heads whose (m, l) the softmax unit keeps.
     sm_lanes : int
@@ -117,6 +120,7 @@ class PimConfig(JsonConfig):
     ptype: str = "float16"
     rows_x: int = 2
     lanes: int = 16
+    segments: int = 1
     acc: str = "float32"
     k_tile: int = 64
     xbuf_entries: int = 8
@@ -158,14 +162,21 @@ class PimConfig(JsonConfig):
         least = ceil_div(self.burst_weights, self.pim_per_burst)
         self._must("lanes", self.burst_weights % self.lanes == 0 and self.lanes >= least,
                    f"a divisor of the {self.burst_weights} weights of a burst, at least {least}")
-        self._must("sm_lanes", self.sm_lanes <= self.lanes, f"at most {self.lanes}, the lanes")
+        most = min(self.streams, self.lanes, 1 << (self.lanes.bit_length() - 1) // 2)
+        self._must("segments", self.segments <= most,
+                   f"at most {most}: each has a stream or more, and as many lanes as there are segments")
+        self._must("segments", self.segments == 1 or not (self.has_sides or self.dequantizes),
+                   "1 with weights that have zero points, special values or scales")
+        self._must("sm_lanes", self.sm_lanes <= self.width, f"at most {self.width}, the lanes of a segment")
+        self._must("sm_lanes", self.sm_lanes >= self.segments or not self.has_softmax,
+                   f"at least {self.segments}, the scores of an entry")
         self._must("kvtype", self.kv_bits == self.weight_bits, f"as wide as wtype ({self.weight_bits} bits)")
         self._must("acc", self.acc == "float32" or _family(self.wtype) in _INTEGERS, "float32 with weights that are no integers")
         least = 8 if self.acc == "float32" else 2
         self._must("n_acc_slots", self.n_acc_slots >= least, f"at least {least}, more than the cycles of an addition")
-        self._must("k_tile", self.k_tile % self.lanes == 0, f"a multiple of lanes ({self.lanes})")
-        self._must("xbuf_entries", self.xbuf_entries >= 2 * self.k_tile // self.lanes,
-                   f"at least {2 * self.k_tile // self.lanes}, two tiles of K")
+        self._must("k_tile", self.k_tile % self.width == 0, f"a multiple of the lanes of a segment ({self.width})")
+        self._must("xbuf_entries", self.xbuf_entries >= 2 * self.k_tile // self.width,
+                   f"at least {2 * self.k_tile // self.width}, two tiles of K")
         self._must("streams", self.dram.all_banks % (self.streams * self.bundles) == 0,
                    f"a divisor of the {self.dram.all_banks} banks of {self.timing}, over {self.bundles} bundles")
         most = (1 << _WIDTHS["row"]) // ceil_div(self.row_sets, 1 << _WIDTHS["grp"])
@@ -201,6 +212,19 @@ class PimConfig(JsonConfig):
     def beats(self) -> int:
         """PIM cycles in which the MACs take one burst of all streams."""
         return ceil_div(self.burst_weights, self.lanes)
+
+    @property
+    def width(self) -> int:
+        """Lanes of a segment: elements of a slice of X, words of an entry of the output buffer (of X rows each)."""
+        return self.lanes // self.segments
+
+    def token_beats(self, head_dim: int) -> int:
+        """Return the beats, of one segment, in which a token's K or V comes: slices of X that hold as many elements."""
+        return ceil_div(head_dim, self.width)
+
+    def tokens_a_row(self, head_dim: int) -> int:
+        """Return the tokens of a DRAM row, those of all segments; each lies in bursts of one segment."""
+        return self.columns * self.beats // self.token_beats(head_dim) * self.segments
 
     @property
     def stripes(self) -> int:
@@ -244,23 +268,18 @@ class PimConfig(JsonConfig):
 
     @property
     def wide_entries(self) -> int:
-        """Entries of the output buffer, the first ones, that have words for all lanes: the outputs of two heads."""
+        """Entries of the output buffer, the first ones, that have `width` words: the outputs of two heads."""
         return min(self.obuf_entries, 2 * self.bcast_entries)
 
     @property
     def bcast_entries(self) -> int:
         """Entries that BCAST accumulates at once: the output of a head."""
-        return min(self.obuf_entries, max(1, _HEAD_DIM // self.lanes))
+        return min(self.obuf_entries, max(1, _HEAD_DIM // self.width))
 
     @property
     def has_softmax(self) -> bool:
         """Whether `PimCore` has a softmax unit: its scores are float32 and its weights elements of X, else the host does it."""
         return self.acc == "float32" and self.ptype == self.xtype
-
-    @property
-    def scores_an_entry(self) -> int:
-        """Scores of a row of X in an entry of the output buffer."""
-        return 1
 
     @property
     def has_sides(self) -> bool:
@@ -270,12 +289,12 @@ class PimConfig(JsonConfig):
     @property
     def sides(self) -> int:
         """Bytes of the side table: one for each output entry, and for each element of X."""
-        return max(self.obuf_entries, self.xbuf_entries * self.lanes)
+        return max(self.obuf_entries, self.xbuf_entries * self.width)
 
     @property
     def word_bytes(self) -> int:
         """Bytes of a host word: one row of a slice of X."""
-        return self.lanes * _bits(self.xtype) // 8
+        return self.width * _bits(self.xtype) // 8
 
     @property
     def dequantizes(self) -> bool:
@@ -323,6 +342,7 @@ _RANGES = (
     ("pim_per_burst", 1, 16),
     ("rows_x", 1, 16),
     ("lanes", 1, 1024),
+    ("segments", 1, 64),
     ("k_tile", 1, 4096),
     ("xbuf_entries", 2, 512),
     ("n_acc_slots", 1, 16),
@@ -332,6 +352,6 @@ _RANGES = (
     ("bundles", 1, 8),
     ("dram_rows", 1, 1 << 16),
 )
-_POWERS_OF_TWO = ("streams", "n_acc_slots", "xbuf_entries", "obuf_entries", "sm_lanes", "bundles")
+_POWERS_OF_TWO = ("streams", "segments", "n_acc_slots", "xbuf_entries", "obuf_entries", "sm_lanes", "bundles")
 _CHOICES = (("acc", ACCUMULATORS), ("refresh", REFRESHES), ("timing", tuple(TIMINGS)))
 _FAMILIES = (("wtype", WEIGHT_TYPES), ("kvtype", WEIGHT_TYPES), ("xtype", ACTIVATION_TYPES), ("ptype", PROBABILITY_TYPES))

@@ -80,11 +80,11 @@ class PimCore(wiring.Component):
         self._softmax = self._softmax_unit(config) if config.has_softmax else None
         self._activation = None if missing_unit(config, PimOpcode.AF) else self._activation_unit(config)
         self._sequencer = PimSequencer(commands=commands, heads=config.heads, opcodes=opcodes_of(config))
-        self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.lanes, rows=config.rows_x,
-                          slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide,
+        self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.width, rows=config.rows_x,
+                          slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide, segments=config.segments,
                           sides=config.sides if config.has_sides else 0)
         self._dequantizer = None if missing_unit(config, PimOpcode.DQA) else Dequantizer(
-            acc=config.acc, lanes=config.lanes, rows=config.rows_x, entries=config.obuf_entries, word=8 * config.word_bytes)
+            acc=config.acc, lanes=config.width, rows=config.rows_x, entries=config.obuf_entries, word=8 * config.word_bytes)
         passed = self._sequencer.signature.members
         word = self._io.signature.members
         super().__init__({
@@ -98,16 +98,16 @@ class PimCore(wiring.Component):
     def _softmax_unit(config: PimConfig) -> SoftmaxUnit:
         element = operand_named(config.ptype).element
         assert isinstance(element, FloatFormat)             # of `PROBABILITY_TYPES`
-        return SoftmaxUnit(weight=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
+        return SoftmaxUnit(weight=element, lanes=config.width, rows=config.rows_x, slices=config.xbuf_entries,
                            entries=config.obuf_entries, heads=config.heads, scores=config.k_tile, sm_lanes=config.sm_lanes,
-                           together=config.scores_an_entry)
+                           together=config.segments)
 
     @staticmethod
     def _activation_unit(config: PimConfig) -> ActivationUnit:
         element = operand_named(config.xtype).element
         assert isinstance(element, FloatFormat)             # else there is no such unit
-        return ActivationUnit(element=element, lanes=config.lanes, rows=config.rows_x, slices=config.xbuf_entries,
-                              entries=config.obuf_entries)
+        return ActivationUnit(element=element, lanes=config.width, rows=config.rows_x, slices=config.xbuf_entries,
+                              entries=config.obuf_entries, segments=config.segments)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -144,7 +144,7 @@ class PimCore(wiring.Component):
             place.max_tokens.eq(given.p.max_tokens),
             place.append.eq(given.valid & given.ready & (command.op == PimOpcode.KVAP)),
             into.valid.eq(given.valid), given.ready.eq(into.ready), into.p.payload.issued.eq(given.p),
-            *(getattr(into.p.payload, name).eq(getattr(place, name)) for name in ("set", "row", "column", "beat")),
+            *(getattr(into.p.payload, name).eq(getattr(place, name)) for name in ("set", "row", "column", "beat", "segment")),
             into.p.payload.slices.eq(slices),
             into.p.compute.eq(footprint.compute), into.p.a.eq(footprint.a), into.p.b.eq(footprint.b), into.p.c.eq(footprint.c),
             sequencer.idle.eq(scoreboard.idle & channel.idle), sequencer.spare.eq(channel.slack != 0),
@@ -259,10 +259,11 @@ class PimCore(wiring.Component):
             (is_mac & (issued.operands > (2 if ways > 1 else 0)), PimErrorCause.ILLEGAL_COMMAND),
             (of_output & (place.output + place.slices > self.wide), PimErrorCause.OBUF_RANGE),
             ((command.op == PimOpcode.MRG) & (place.other_output + place.slices > self.wide), PimErrorCause.OBUF_RANGE),
-            (appends & (place.odd | (issued.head_dim % config.lanes != 0)), PimErrorCause.HEAD_RANGE),
+            (appends & (place.odd | (issued.head_dim % config.width != 0)), PimErrorCause.HEAD_RANGE),
             (appends & place.full, PimErrorCause.TOKENS_RANGE),
             (appends & place.beyond, PimErrorCause.ROW_RANGE),
             (is_mac & (command.mode > MacMode.BCAST), PimErrorCause.ILLEGAL_COMMAND),
+            (bcast & (command.xidx % config.segments != 0), PimErrorCause.ILLEGAL_COMMAND),
             (is_mac & ((k_beats == 0) | (k_beats > MOST_BEATS)), PimErrorCause.HEAD_RANGE),
             (of_row & (command.grp >= config.row_sets), PimErrorCause.GROUP_RANGE),
             (of_row & (command.row >= config.dram_rows * ceil_div(config.row_sets, NAMED_SETS)), PimErrorCause.ROW_RANGE),
@@ -284,4 +285,4 @@ class PimCore(wiring.Component):
 
 def _slices(config: PimConfig, issued: Any) -> Value:
     """Return the slices of a head's elements."""
-    return (issued.head_dim + config.lanes - 1) >> ceil_log2(config.lanes)
+    return (issued.head_dim + config.width - 1) >> ceil_log2(config.width)

@@ -58,7 +58,7 @@ class Footprint(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config, i = self._config, self.i
-        beats_log2, lanes_log2 = ceil_log2(config.beats), ceil_log2(config.lanes)
+        beats_log2, width_log2, segments = ceil_log2(config.beats), ceil_log2(config.width), config.segments
         m.d.comb += self.compute.eq(_any(i.op, [op for op, info in OPCODES.items() if info.queue is Queue.COMPUTE]))
 
         def touch(one: Any, kind: EntryKind, first: Value, count: Value, *, write: Value | int) -> None:
@@ -94,7 +94,8 @@ class Footprint(wiring.Component):
                 touch(self.b, EntryKind.SOFTMAX, i.xidx, single, write=loads)
             with m.Case(PimOpcode.AF):
                 touch(self.a, EntryKind.OUTPUT, i.aidx, count << (i.mode == 3), write=0)
-                touch(self.b, EntryKind.X, i.xidx, Mux(i.clr, (i.cnt >> lanes_log2) + 1, count), write=1)
+                gathered = ((count * segments - 1)[:ENTRY_WIDTH] >> width_log2) + 1
+                touch(self.b, EntryKind.X, i.xidx, Mux(i.clr, gathered, count), write=1)
             with m.Case(PimOpcode.SFM):
                 touch(self.a, EntryKind.SOFTMAX, head, single, write=1)
             with m.Case(PimOpcode.SFO):
@@ -110,8 +111,8 @@ class Footprint(wiring.Component):
                     touch(self.a, EntryKind.X, i.xidx, inner, write=0)
                     touch(self.b, EntryKind.OUTPUT, i.aidx, outer, write=1)
                 with m.Else():
-                    m.d.comb += [self.a.kind.eq(EntryKind.X), self.a.first.eq(i.xidx >> lanes_log2),
-                                 self.a.last.eq((i.xidx + outer - 1) >> lanes_log2)]
+                    m.d.comb += [self.a.kind.eq(EntryKind.X), self.a.first.eq(i.xidx >> width_log2),
+                                 self.a.last.eq((i.xidx + outer * segments - 1) >> width_log2)]
                     touch(self.b, EntryKind.OUTPUT, i.aidx, inner, write=1)
                 if config.has_sides:
                     with m.If(Mux(self.operands != 0, format_has_sides(config.kvtype), format_has_sides(config.wtype))):

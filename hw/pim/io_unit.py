@@ -26,14 +26,14 @@ class IoUnit(wiring.Component):
 
     A host word is one row of a slice: lanes × `bits` bits. A slice is X words, an entry of the output buffer X · 32 / bits
     words: row by row, lane 0 lowest. WRX takes a word a cycle; an entry takes one cycle for each word, and 3 more. Entries from
-    `wide` on have lane 0 only: of other lanes nothing is written, and zeros are read.
+    `wide` on have the first `segments` lanes only: of other lanes nothing is written, and zeros are read.
 
     Parameters
     ----------
     bits : int
         Of an element of X: 8, 16 or 32.
-    lanes, rows, slices, entries, wide : int
-        Of the two buffers.
+    lanes, rows, slices, entries, wide, segments : int
+        Of the two buffers; see `OutputBuffer`.
     sides : int
         Bytes of the side table; 0: there is none.
 
@@ -55,11 +55,12 @@ class IoUnit(wiring.Component):
         If an entry is no whole number of words.
     """
 
-    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int, entries: int, wide: int,
+    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int, entries: int, wide: int, segments: int = 1,
                  sides: int = 0):
         if bits not in (8, 16, 32) or lanes * bits % _WORD:
             raise ConfigError(f"IoUnit.lanes must make a row of {bits}-bit elements a multiple of {_WORD} bits, not {lanes!r}")
         self._bits, self._lanes, self._rows, self._wide, self._sides = bits, lanes, rows, wide, sides
+        self._segments = segments
         word = lanes * bits // 8
         entry = ceil_log2(entries)
         every = data.ArrayLayout(data.ArrayLayout(_WORD, rows), lanes)
@@ -85,7 +86,8 @@ class IoUnit(wiring.Component):
         last_row, last_word = at == rows - 1, at == words - 1
         m.d.comb += [
             self.x.slice.eq(place), self.x.row.eq(at), Value.cast(self.x.data).eq(self.host_in.p), self.write.entry.eq(place),
-            self.write.lanes.eq(Mux(narrow, 1, (1 << lanes) - 1)), self.entry.eq(place), self.host_out.p.eq(held[:width]),
+            self.write.lanes.eq(Mux(narrow, (1 << self._segments) - 1, (1 << lanes) - 1)), self.entry.eq(place),
+            self.host_out.p.eq(held[:width]),
         ]
         for lane in range(lanes):
             for row in range(rows):
@@ -142,7 +144,7 @@ class IoUnit(wiring.Component):
             with m.State("take"):
                 for lane in range(lanes):
                     for row in range(rows):
-                        shown = self.o[lane][row] if lane == 0 else Mux(narrow, 0, self.o[lane][row])
+                        shown = self.o[lane][row] if lane < self._segments else Mux(narrow, 0, self.o[lane][row])
                         m.d.sync += held.word_select(row * lanes + lane, _WORD).eq(shown)
                 m.next = "send"
             with m.State("send"):

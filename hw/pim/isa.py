@@ -5,11 +5,17 @@ unit and the host into the *I/O queue*, and what reads DRAM into the *compute qu
 order is kept where a buffer entry is shared (dynamic command scheduling), or always (without it). BARRIER drains both.
 
 What a MAC reads and where its results go. A burst of all streams is multiplied in `PimConfig.beats` beats, of a weight for each
-lane; `k_beats` is the register K_BEATS. TREE: lanes lie along K. Beat j of the command is for output entry aidx + j div k_beats
-and takes X slice xidx + j mod k_beats: an output is complete after k_beats beats. BCAST: lanes lie along N. Beat j is for element
-xidx + j div k_beats of X, and for output entry aidx + j mod k_beats; these are complete at the end of the command. What is
-complete replaces what its entry has, with `clr`, else it is added. Without `last` what the command's last beat is for is not
-complete: the next MAC, of the same mode and entry and without `clr`, goes on with it.
+lane; `k_beats` is the register K_BEATS. Lanes are in G segments (`PimConfig.segments`) of `width` each; segment g has the streams
+from g·S/G on, which it takes in the same beats. A slice of X is `width` elements, an entry of the output buffer `width` words (of
+X rows each). TREE: lanes lie along K. Beat j of the command is for output entry aidx + j div k_beats and takes X slice
+xidx + j mod k_beats, for all segments alike: outputs are complete after k_beats beats, that of segment g in lane g of the
+entry. BCAST: lanes lie along N. In beat j segment g takes element xidx + (j div k_beats)·G + g of X (xidx is a multiple of G),
+for output entry aidx + j mod k_beats; entries are complete at the end of the command, when the segments' sums are added up,
+neighbours first. What is complete replaces what its entry has, with `clr`, else it is added. Without `last` what the command's
+last beat is for is not complete: the next MAC, of the same mode and entry and without `clr`, goes on with it.
+
+Of several segments RDCP, WRCP, EWMUL and EWADD use the first one's streams alone. A head's tokens are dealt out to the segments:
+KVAP writes token t to the streams of segment t mod G, in the bursts that t div G says.
 
 Zero points and special values. Weights of asymmetric formats have a zero point, those of BitMoD a special value, of each output
 (TREE) or each element of X (BCAST). The side table has a byte for each, that of output entry e or element e at e: the zero point
@@ -178,14 +184,15 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.WRACC, Queue.IO, ("cnt", "aidx"), "host → output buffer: cnt + 1 entries from aidx on (bias)"),
         (PimOpcode.RDACC, Queue.IO, ("cnt", "aidx"), "output buffer → host: cnt + 1 entries from aidx on"),
         (PimOpcode.WRS, Queue.IO, ("cnt", "xidx"), "a host word → side table: cnt + 1 outputs or elements from xidx on"),
-        (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"), "cnt + 1 entries of the output buffer, × SCALE → scores of head xidx"),
+        (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"),
+         "outputs of cnt + 1 entries (lanes up to G), × SCALE → scores of head xidx"),
         (PimOpcode.STS, Queue.IO, ("aidx", "xidx"), "m and l of head xidx → lanes 0 and 1 of entry aidx; other lanes zero"),
         (PimOpcode.LDS, Queue.IO, ("aidx", "xidx"), "lanes 0 and 1 of entry aidx → m and l of head xidx"),
         (PimOpcode.MAC, Queue.COMPUTE, _MAC, "cnt + 1 bursts of weights × X buffer → output buffer"),
         (PimOpcode.EWMUL, Queue.COMPUTE, _BANK, "cnt + 1 bursts × X buffer, lane by lane → X buffer"),
         (PimOpcode.EWADD, Queue.COMPUTE, _BANK, "cnt + 1 bursts + X buffer, lane by lane → X buffer"),
         (PimOpcode.AF, Queue.IO, ("mode", "cnt", "aidx", "xidx", "clr"),
-         "activation function `mode` of cnt + 1 entries → X buffer: slice by slice, or with clr lane 0 of each as an element"),
+         "activation function `mode` of cnt + 1 entries → X buffer: slice by slice, or with clr their outputs as elements"),
         (PimOpcode.DQA, Queue.IO, ("cnt", "aidx", "xidx", "clr", "last"),
          "cnt + 1 outputs from aidx on, × scales of the host, are added to float32 sums from xidx on; last: sums → outputs"),
         (PimOpcode.SFM, Queue.IO, ("aidx", "value"), "softmax of head aidx over value scores: maximum, sum, divide"),
@@ -230,7 +237,7 @@ SETTINGS = {register.name.lower(): int(register) for register in PimRegister}
 """Name of a register in text → its number."""
 HEAD_SETTINGS = ("k_row", "v_row", "tokens", "output")
 """What SETH sets of a head, in order of `grp`: first row of K, first row of V, tokens that are there, first of the
-head_dim / lanes entries of the output buffer in which its output is added up; this also makes (m, l) those of a head that has
+head_dim / width entries of the output buffer in which its output is added up; this also makes (m, l) those of a head that has
 seen nothing."""
 AF_MODES = ("identity", "silu", "gelu", "gated")
 """Values of `mode` in AF; "gated" multiplies SiLU of an entry by the entry cnt + 1 further on."""

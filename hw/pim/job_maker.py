@@ -23,8 +23,9 @@ _SETS_LOG2 = 4              # of the sets that `grp` names
 
 
 def placed_layout() -> data.StructLayout:
-    """Return the layout of a command with the place of its token: set, row, column, and beat of the burst; of KVAP only."""
-    return data.StructLayout({"issued": issued_layout(), "set": _SETS_LOG2, "row": 16, "column": 8, "beat": 8, "slices": 10})
+    """Return the layout of a command with the place of its token: set, row, column, beat of the burst, segment; of KVAP only."""
+    return data.StructLayout({"issued": issued_layout(), "set": _SETS_LOG2, "row": 16, "column": 8, "beat": 8, "segment": 6,
+                              "slices": 10})
 
 
 class JobMaker(wiring.Component):
@@ -92,6 +93,7 @@ class JobMaker(wiring.Component):
             with m.Case(PimOpcode.KVAP):
                 m.d.comb += [kind.eq(2), job.row.write.eq(1), job.from_x.eq(1), job.row.set.eq(self.i.p.set),
                              job.row.row.eq(self.i.p.row), job.row.column.eq(self.i.p.column), job.store.beat.eq(self.i.p.beat),
+                             job.store.segment.eq(self.i.p.segment),
                              job.store.slices.eq(self.i.p.slices - 1),
                              bursts.eq((self.i.p.beat + self.i.p.slices - 1) >> beats_log2)]
         return m

@@ -19,8 +19,8 @@ _OUTPUT_WIDTH = 10          # an entry that is none stays one that is none
 class KvPlace(wiring.Component):
     """Keeps of every head what SETH has set, and counts its tokens.
 
-    Tokens lie one after the other, in bursts of all streams; rows of all sets of banks in turn, then the next row. A token is a
-    power of two of slices, at most a row.
+    Tokens are dealt out to the segments; those of a segment lie one after the other in its bursts, rows of all sets of banks in
+    turn, then the next row. A token is a power of two of slices, at most a row.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class KvPlace(wiring.Component):
     max_tokens : In(32)
     append : In(1)
         With `value`: there is one token more.
-    set, row, column, beat : Out
+    set, row, column, beat, segment : Out
     full : Out(1), beyond : Out(1), odd : Out(1)
         There are `max_tokens`; the row is none of the memory; `slices` are no power of two or more than a row.
     output : Out(10)
@@ -50,7 +50,7 @@ class KvPlace(wiring.Component):
         super().__init__({
             "setting": In(wiring.Signature({"valid": Out(1), "head": Out(8), "setting": Out(4), "value": Out(32)})),
             "head": In(8), "value": In(1), "slices": In(10), "max_tokens": In(32), "append": In(1),
-            "set": Out(4), "row": Out(16), "column": Out(8), "beat": Out(8),
+            "set": Out(4), "row": Out(16), "column": Out(8), "beat": Out(8), "segment": Out(6),
             "full": Out(1), "beyond": Out(1), "odd": Out(1), "output": Out(_OUTPUT_WIDTH),
             "other": In(8), "other_output": Out(_OUTPUT_WIDTH),
         })
@@ -71,10 +71,11 @@ class KvPlace(wiring.Component):
         with m.If(self.append & self.value):
             m.d.sync += kept["tokens"][head].eq(tokens + 1)
         row_slices = config.columns * config.beats
-        sets_log2 = min(4, ceil_log2(config.row_sets))
+        sets_log2, segments_log2 = min(4, ceil_log2(config.row_sets)), ceil_log2(config.segments)
         position, number, total = (Signal(_WIDTH + 12, name=name) for name in ("position", "number", "total"))
         m.d.comb += [
-            position.eq(tokens * self.slices), number.eq(position >> ceil_log2(row_slices)), self.set.eq(number[:sets_log2]),
+            position.eq((tokens >> segments_log2) * self.slices), self.segment.eq(tokens[:segments_log2]),
+            number.eq(position >> ceil_log2(row_slices)), self.set.eq(number[:sets_log2]),
             total.eq((number >> sets_log2) + Mux(self.value, kept["v_row"][head], kept["k_row"][head])), self.row.eq(total),
             self.column.eq(position[:ceil_log2(row_slices)] >> ceil_log2(config.beats)),
             self.beat.eq(position[:ceil_log2(config.beats)]), self.output.eq(kept["output"][head]),

@@ -42,15 +42,17 @@ def beat_layout(*, slots: int, groups: int, entries: int) -> data.StructLayout:
 class MacArray(wiring.Component):
     """Multiplies a beat of weights with X rows, and adds.
 
-    TREE: the products of a row are added in a tree, neighbours first, and the sum goes to one of `slots` accumulators in
-    rotation. With `close` these are merged, again neighbours first, those that hold nothing as +0, and leave as `tree`. BCAST:
-    each product goes to an accumulator of its own lane, of a group and a slot. In TREE the adders are the tree and one
-    accumulator, in BCAST they all are accumulators: beats of the two modes must not be in the array at once.
+    TREE: the products of a row and a segment (lanes / segments neighbours) are added in a tree, neighbours first, and the sum
+    goes to one of the segment's `slots` accumulators in rotation. With `close` these are merged, again neighbours first, those
+    that hold nothing as +0, and leave as `tree`. BCAST: each product goes to an accumulator of its own lane, of a group and a
+    slot. In TREE the adders are the trees and an accumulator of each segment, in BCAST they all are accumulators: beats of the
+    two modes must not be in the array at once.
 
-    Lane by lane (`elementwise`): products alone, or with the addend, leave rounded to elements of X; for that there is a
-    conversion each way beside each adder.
+    Lane by lane (`elementwise`): products of the first segment alone, or with the addend, leave rounded to elements of X; for
+    that there is a conversion each way beside each of its adders.
 
-    Between BCAST outputs, `step` runs the same adders over the accumulators: a pair of them, or one and a word from outside.
+    Between BCAST outputs, `step` runs the same adders over the accumulators: a pair of them, those of two segments, or one and a
+    word from outside.
 
     Initiation interval 1. Beats whose slot and group are the same must be at least `latency_add` + 1 cycles apart; with that many
     slots all may follow each other.
@@ -69,6 +71,8 @@ class MacArray(wiring.Component):
         A power of two, at least 2.
     groups : int
         Of BCAST outputs.
+    segments : int
+        A power of two that leaves each segment at least 2 lanes.
     entries : int
         Of the output buffer, that `beat.entry` can name.
     elementwise : bool
@@ -76,16 +80,20 @@ class MacArray(wiring.Component):
 
     Members
     -------
-    valid : In(1), beat : In(`beat_layout`), weight : In(lanes), x : In(rows × lanes), select, zero_point, special : In
+    valid : In(1), beat : In(`beat_layout`), weight : In(lanes), x : In(rows × lanes)
+    select, zero_point, special : In
         A beat; codes.
-    tree_valid : Out(1), tree_entry, tree_add : Out, tree : Out(rows × 32)
-        A complete output of TREE.
+    tree_valid : Out(1), tree_entry, tree_add : Out, tree : Out(segments × rows × 32)
+        Complete outputs of TREE.
     step : In(1), step_a, step_b, step_to : In(accumulator), step_a_on, step_b_on, step_outside : In(1)
         accumulator `step_to` ← a + b, of each lane and row, where a and b are +0 unless on; b is `outside` with `step_outside`.
-    outside : In(lanes × rows × 32)
+    step_across : In
+        n above 0: b is accumulator `step_a` of the segment 2ⁿ⁻¹ further on.
+    outside : In(width × rows × 32)
+        For the first segment, of `width` lanes.
     read : In(accumulator), bcast : Out(lanes × rows × 32)
         That accumulator, in the same cycle.
-    addend : In(rows × lanes), elements : Out(rows × lanes)
+    addend : In(rows × width), elements : Out(rows × width)
         Codes of X; what an elementwise beat adds, with it, and what comes of it, `latency_elementwise` cycles later.
     empty : Out(1)
         No beat and no step is on its way.
@@ -103,33 +111,37 @@ class MacArray(wiring.Component):
     """
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
-                 groups: int, entries: int, elementwise: bool = False):
-        self.check(acc=acc, lanes=lanes, rows=rows, slots=slots, groups=groups, entries=entries)
+                 groups: int, entries: int, segments: int = 1, elementwise: bool = False):
+        self.check(acc=acc, lanes=lanes, rows=rows, slots=slots, groups=groups, entries=entries, segments=segments)
         self.latency_multiply, self.latency_add = Multiplier.LATENCY[acc], ADDER_LATENCY[acc]
         self._weights, self._xs, self._acc, self._elementwise = weights, xs, acc, elementwise
         self._round_latency = 3                             # of a float32 to an element of X
         self.latency_elementwise = self.latency_multiply + self.latency_add + self._round_latency
-        self.lanes, self.rows, self.slots, self.groups = lanes, rows, slots, groups
+        self.lanes, self.rows, self.slots, self.groups, self.segments = lanes, rows, slots, groups, segments
+        self.width = width = lanes // segments
         self._beat = beat_layout(slots=slots, groups=groups, entries=entries)
         place = ceil_log2(slots * groups)
         word = ACC_WIDTH
         per_row = data.ArrayLayout(word, rows)
         every = data.ArrayLayout(per_row, lanes)
         codes = data.ArrayLayout(data.ArrayLayout(xs[0].element.bits, lanes), rows)
+        elements = data.ArrayLayout(data.ArrayLayout(xs[0].element.bits, width), rows)
         super().__init__({
             "valid": In(1), "beat": In(self._beat),
             "weight": In(data.ArrayLayout(weights[0].element.bits, lanes)),
             "x": In(codes),
             "select": In(range(max(2, len(weights)))), "zero_point": In(6), "special": In(2),
-            "tree_valid": Out(1), "tree_entry": Out(ceil_log2(entries)), "tree_add": Out(1), "tree": Out(per_row),
+            "tree_valid": Out(1), "tree_entry": Out(ceil_log2(entries)), "tree_add": Out(1),
+            "tree": Out(data.ArrayLayout(per_row, segments)),
             "step": In(1), "step_a": In(place), "step_b": In(place), "step_to": In(place),
-            **({"addend": In(codes), "elements": Out(codes)} if elementwise else {}),
-            "step_a_on": In(1), "step_b_on": In(1), "step_outside": In(1), "outside": In(every),
+            **({"addend": In(elements), "elements": Out(elements)} if elementwise else {}),
+            "step_a_on": In(1), "step_b_on": In(1), "step_outside": In(1), "outside": In(data.ArrayLayout(per_row, width)),
+            "step_across": In(range(ceil_log2(segments) + 1)),
             "read": In(place), "bcast": Out(every), "empty": Out(1), "invalid": Out(1),
         })
 
     @staticmethod
-    def check(*, acc: str, lanes: int, rows: int, slots: int, groups: int, entries: int) -> None:
+    def check(*, acc: str, lanes: int, rows: int, slots: int, groups: int, entries: int, segments: int = 1) -> None:
         """Raise what the constructor does."""
         for name, value in (("lanes", lanes), ("slots", slots)):
             if value < 2 or value & (value - 1):
@@ -137,6 +149,8 @@ class MacArray(wiring.Component):
         for name, value in (("rows", rows), ("groups", groups), ("entries", entries)):
             if value < 1:
                 raise ConfigError(f"MacArray.{name} must be at least 1, not {value!r}")
+        if segments < 1 or segments & (segments - 1) or 2 * segments > lanes:
+            raise ConfigError(f"MacArray.segments must be a power of two of at most {lanes // 2}, not {segments!r}")
         if acc not in ADDER_LATENCY:
             raise ConfigError(f"MacArray.acc must be one of {', '.join(ADDER_LATENCY)}, not {acc!r}")
         if slots <= ADDER_LATENCY[acc]:
@@ -144,8 +158,8 @@ class MacArray(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        lanes, slots = self.lanes, self.slots
-        levels, la, lm = ceil_log2(lanes), self.latency_add, self.latency_multiply
+        slots = self.slots
+        levels, la, lm = ceil_log2(self.width), self.latency_add, self.latency_multiply
 
         # What a beat is, on its way: after the products, the tree, the accumulation.
         deep = lm + levels * la + la
@@ -214,15 +228,17 @@ class MacArray(wiring.Component):
             adders.append(self._adder(m, platform, f"adder_{row}_{lane}"))
 
         # TREE accumulators of the row.
-        tree = [Signal(ACC_WIDTH, name=f"tree_{row}_{index}", reset_less=True) for index in range(slots)]
-        for index, word in enumerate(tree):
+        trees = [[Signal(ACC_WIDTH, name=f"tree_{row}_{index}" + (f"_{segment}" if segment else ""), reset_less=True)
+                  for index in range(slots)] for segment in range(self.segments)]
+        for index in range(slots):
             with m.If(summed[0] & ~summed[1].bcast & (summed[1].slot == index)):
-                m.d.sync += word.eq(_bits(adders[0].o))
+                m.d.sync += [tree[index].eq(_bits(node.o)) for tree, node in zip(trees, adders, strict=False)]
 
-        # Adder 0 is the tree's accumulator, adder k above lanes / 2 adds products, the others two adders each: a heap.
+        # A heap: adder k from lanes / 2 on adds products, those before it two adders each, down to the segments' roots, of which
+        # the first is as many as there are segments. The adders that are left below are the segments' accumulators.
         for lane, node in enumerate(adders):
-            if lane == 0:
-                a, b = _bits(adders[1].o), Mux(root[1].fresh, zero, Array(tree)[root[1].slot])
+            if lane < self.segments:
+                a, b = _bits(adders[self.segments + lane].o), Mux(root[1].fresh, zero, Array(trees[lane])[root[1].slot])
             elif lane >= lanes // 2:
                 first = 2 * (lane - lanes // 2)
                 a, b = products[first], products[first + 1]
@@ -231,32 +247,41 @@ class MacArray(wiring.Component):
             broadcast = beat[0] & beat[1].bcast
             held = accumulated[lane][row]
             own = Mux(beat[1].fresh, zero, held)
-            if self._elementwise:
+            if self._elementwise and lane < self.width:
                 own = Mux(beat[1].elementwise, self._beside(m, platform, row, lane, beat[1].sums, node), own)
             m.d.comb += [
                 kept[lane][row].eq(_bits(node.o)),
                 _eq(node.a, Mux(self.step, Mux(self.step_a_on, held, zero), Mux(broadcast, products[lane], a))),
-                _eq(node.b, Mux(self.step, Mux(self.step_outside, self.outside[lane][row],
-                                               Mux(self.step_b_on, second[lane][row], zero)), Mux(broadcast, own, b))),
+                _eq(node.b, Mux(self.step, self._step(row, lane, accumulated, second), Mux(broadcast, own, b))),
             ]
 
         # The merge of the TREE accumulators: those that hold nothing are +0.
-        values: list[Value] = []
         filled = Signal.like(summed[1].filled, name=f"filled_{row}")
         m.d.sync += filled.eq(summed[1].filled)
-        for index, word in enumerate(tree):
-            values.append(Mux(filled >= index, word, zero) if index else word)
-        level = 0
-        while len(values) > 1:
-            level += 1
-            merged = []
-            for index in range(len(values) // 2):
-                node = self._adder(m, platform, f"merge_{row}_{level}_{index}")
-                m.d.comb += [_eq(node.a, values[2 * index]), _eq(node.b, values[2 * index + 1])]
-                merged.append(_bits(node.o))
-            values = merged
-        m.d.comb += self.tree[row].eq(values[0])
+        for segment, tree in enumerate(trees):
+            values: list[Value] = [Mux(filled >= index, word, zero) if index else word for index, word in enumerate(tree)]
+            level = 0
+            while len(values) > 1:
+                level += 1
+                merged = []
+                for index in range(len(values) // 2):
+                    name = f"merge_{row}_{level}_{index}" + (f"_{segment}" if segment else "")
+                    node = self._adder(m, platform, name)
+                    m.d.comb += [_eq(node.a, values[2 * index]), _eq(node.b, values[2 * index + 1])]
+                    merged.append(_bits(node.o))
+                values = merged
+            m.d.comb += self.tree[segment][row].eq(values[0])
         return Cat(stray).any()
+
+    def _step(self, row: int, lane: int, accumulated: Any, second: Any) -> Value:
+        """Return the second operand of a lane's step."""
+        zero = C(0, ACC_WIDTH)
+        word = Mux(self.step_b_on, second[lane][row], zero)
+        for number in range(1, ceil_log2(self.segments) + 1):       # a segment that has a partner so far on
+            further = self.width << (number - 1)
+            if lane // further % 2 == 0:
+                word = Mux(self.step_across == number, accumulated[lane + further][row], word)
+        return Mux(self.step_outside, self.outside[lane][row], word) if lane < self.width else word
 
     def _beside(self, m: Module, platform: Any, row: int, lane: int, sums: Value, node: Adder) -> Value:
         """Build the conversions of an adder; return what it adds to a product: the addend, or what changes nothing."""

@@ -5,10 +5,11 @@ from hw.pim.config import PimConfig
 
 __all__ = ["PIM_PRESETS", "pim_preset_named"]
 
-_ATTACC = PimConfig(        # units of 16 lanes beside the banks; limited by power: a burst of all of them every 6 clocks;
-                            # softmax of 256 scores a cycle and stack, 8 for each pseudo-channel
-    n_pch=32, streams=32, interval=6, clock_mhz=666, pim_per_burst=3, rows_x=1, lanes=512, k_tile=1024, xbuf_entries=4,
-    obuf_entries=256, heads=64, sm_lanes=8, bundles=1, dram_rows=16384)
+_ATTACC = PimConfig(        # units of 16 lanes beside the banks, four a segment, with operand buffers of 2 × 16 × 256 bit each;
+                            # limited by power: a burst of all of them every 6 clocks; softmax of 256 scores a cycle and stack,
+                            # 8 for each pseudo-channel
+    n_pch=32, streams=32, interval=6, clock_mhz=666, pim_per_burst=3, rows_x=1, lanes=512, segments=8, k_tile=1024,
+    xbuf_entries=32, obuf_entries=256, heads=64, sm_lanes=8, bundles=1, dram_rows=16384)
 
 PIM_PRESETS: dict[str, PimConfig] = {
     "pim-tiny": PimConfig(),
@@ -29,8 +30,8 @@ PIM_PRESETS: dict[str, PimConfig] = {
         heads=1, bundles=1, timing="hbm2", dram_rows=8192, dcs=False),
     "pim-aim": PimConfig(           # all 16 banks of a channel
         n_pch=2, streams=16, interval=2, clock_mhz=1000, pim_per_burst=1, wtype="bfloat16", kvtype="bfloat16", xtype="bfloat16",
-        ptype="bfloat16", rows_x=1, lanes=256, k_tile=1024, xbuf_entries=8, obuf_entries=16, heads=1, sm_lanes=16, bundles=1,
-        timing="gddr6-aim", dram_rows=16384, dcs=False),
+        ptype="bfloat16", rows_x=1, lanes=256, segments=16, k_tile=512, xbuf_entries=64, obuf_entries=16, heads=1, sm_lanes=16,
+        bundles=1, timing="gddr6-aim", dram_rows=16384, dcs=False),
     "pim-p3": PimConfig(            # throughput-enhanced: a column serves two vectors
         n_pch=16, streams=8, clock_mhz=500, pim_per_burst=2, wtype="bitmod4", kvtype="p3-kv", xtype="float8_e4m3fn",
         ptype="float8_s0e4m4", rows_x=2, lanes=256, acc="int32", k_tile=512, xbuf_entries=4, obuf_entries=64, heads=64,

@@ -13,29 +13,35 @@ from hw.pim.ports import write_burst_layout
 __all__ = ["PimStoreUnit", "store_layout"]
 
 
-def store_layout(*, slices: int, beats: int, most: int) -> data.StructLayout:
-    """Return the layout of a store: first slice of X; slices after the first, `most` at most; beat of the burst it begins at."""
-    return data.StructLayout({"x": ceil_log2(slices), "slices": ceil_log2(most), "beat": ceil_log2(beats)})
+def store_layout(*, slices: int, beats: int, most: int, segments: int = 1) -> data.StructLayout:
+    """Return the layout of a store.
+
+    x: first slice of X; slices: after the first, `most` at most; beat: of the burst, where it begins; segment: whose streams.
+    """
+    return data.StructLayout({"x": ceil_log2(slices), "slices": ceil_log2(most), "beat": ceil_log2(beats),
+                              "segment": ceil_log2(segments)})
 
 
 class PimStoreUnit(wiring.Component):
-    """Reads slices of row 0 of X, and makes bursts of them: slice after slice fills beat after beat, in the order in which MACs
-    will get them.
+    """Reads slices of row 0 of X, and makes bursts of them: slice after slice fills beat after beat of a segment, in the order in
+    which MACs will get them.
 
-    A stream that is not filled is not written. A slice takes a cycle, a burst two more; while one waits the next is not begun.
+    A stream that is not filled, or of another segment, is not written. A slice takes a cycle, a burst two more; while one waits
+    the next is not begun.
 
     Parameters
     ----------
     width : int
-        Bits of a slice of one row: those of a beat.
+        Bits of a slice of one row: those of a beat of a segment.
     beats : int
-        Slices of a burst.
+        Slices of a segment's share of a burst.
     streams, burst_bytes : int
-        Of a burst; a beat must be whole streams, or a stream whole beats.
+        Of a burst; a beat must be whole streams of a segment, or a stream whole beats.
     slices : int
         Of the X buffer.
     most : int
         Slices of a store, at most.
+    segments : int
 
     Members
     -------
@@ -51,13 +57,14 @@ class PimStoreUnit(wiring.Component):
         If slices do not make a burst.
     """
 
-    def __init__(self, *, width: int, beats: int, streams: int, burst_bytes: int, slices: int, most: int):
-        if beats * width != 8 * burst_bytes * streams or (streams % beats and beats % streams):
-            raise ConfigError(f"PimStoreUnit.beats must divide a burst ({streams} streams of {burst_bytes} bytes) into slices of "
+    def __init__(self, *, width: int, beats: int, streams: int, burst_bytes: int, slices: int, most: int, segments: int = 1):
+        share = streams // segments
+        if beats * width != 8 * burst_bytes * share or (share % beats and beats % share):
+            raise ConfigError(f"PimStoreUnit.beats must divide a burst ({share} streams of {burst_bytes} bytes) into slices of "
                               f"{width} bits, not {beats!r}")
-        self._width, self._beats, self._streams = width, beats, streams
+        self._width, self._beats, self._streams, self._segments = width, beats, share, segments
         super().__init__({
-            "i": In(stream.Signature(store_layout(slices=slices, beats=beats, most=most))),
+            "i": In(stream.Signature(store_layout(slices=slices, beats=beats, most=most, segments=segments))),
             "slice": Out(ceil_log2(slices)), "data": In(width),
             "o": Out(stream.Signature(write_burst_layout(streams, burst_bytes))), "idle": Out(1),
         })
@@ -72,7 +79,9 @@ class PimStoreUnit(wiring.Component):
             m.d.comb += mask[index].eq(filled[low:high].all())
         arriving, arriving_beat, arriving_last = Signal(), Signal.like(beat), Signal()
         last = (left == 0) | (beat == self._beats - 1)
-        m.d.comb += [self.slice.eq(place), self.o.p.data.eq(burst), self.o.p.mask.eq(mask)]
+        segment = Signal.like(self.i.p.segment)
+        m.d.comb += [self.slice.eq(place), self.o.p.data.eq(burst.replicate(self._segments)),
+                     self.o.p.mask.eq(Cat(Mux(segment == index, mask, 0) for index in range(self._segments)))]
         m.d.sync += [arriving.eq(0), arriving_beat.eq(beat), arriving_last.eq(last)]
         with m.If(arriving):
             for index in range(self._beats):
@@ -84,7 +93,8 @@ class PimStoreUnit(wiring.Component):
             with m.State("idle"):
                 m.d.comb += [self.i.ready.eq(1), self.idle.eq(1)]
                 with m.If(self.i.valid):
-                    m.d.sync += [place.eq(self.i.p.x), left.eq(self.i.p.slices), beat.eq(self.i.p.beat), filled.eq(0)]
+                    m.d.sync += [place.eq(self.i.p.x), left.eq(self.i.p.slices), beat.eq(self.i.p.beat), filled.eq(0),
+                                 segment.eq(self.i.p.segment)]
                     m.next = "read"
             with m.State("read"):
                 m.d.sync += [arriving.eq(1), place.eq(place + 1), left.eq(left - 1), beat.eq(beat + 1)]

@@ -21,7 +21,7 @@ def skid_depth(timing: DramTiming, interval: int) -> int:
 
 
 class WeightSkid(wiring.Component):
-    """Queue of bursts of all streams, each serialised into `beats` beats, the lower bits first.
+    """Queue of bursts of all streams, each serialised into `beats` beats, the lower bits of each segment first.
 
     The DRAM cannot be held back, so there is no ready: who reads it keeps to the credits. A burst is offered from the cycle after
     it came; a burst leaves in every `beats` cycles.
@@ -30,8 +30,8 @@ class WeightSkid(wiring.Component):
     ----------
     width : int
         Bits of a burst of all streams.
-    beats : int
-        A divisor of `width`.
+    beats, segments : int
+        Their product is a divisor of `width`.
     depth : int
         Bursts, at least 2.
 
@@ -48,15 +48,15 @@ class WeightSkid(wiring.Component):
     Raises
     ------
     ConfigError
-        If `beats` does not divide `width` or the depth is below 2.
+        If the beats of the segments do not divide `width` or the depth is below 2.
     """
 
-    def __init__(self, *, width: int, beats: int, depth: int):
-        if width % beats:
-            raise ConfigError(f"WeightSkid.beats must be a divisor of the {width} bits, not {beats!r}")
+    def __init__(self, *, width: int, beats: int, depth: int, segments: int = 1):
+        if width % segments or width // segments % beats:
+            raise ConfigError(f"WeightSkid.beats must be a divisor of the {width // segments} bits, not {beats!r}")
         if depth < 2:
             raise ConfigError(f"WeightSkid.depth must be at least 2, not {depth!r}")
-        self.width, self.beats, self.depth = width, beats, depth
+        self.width, self.beats, self.depth, self.segments = width, beats, depth, segments
         super().__init__({"valid": In(1), "data": In(width), "o": Out(stream.Signature(width // beats)), "credit": Out(1),
                           "overflow": Out(1)})
 
@@ -66,10 +66,12 @@ class WeightSkid(wiring.Component):
         head, tail = Signal(range(self.depth)), Signal(range(self.depth))
         level, beat = Signal(range(self.depth + 1)), Signal(range(self.beats))
         taken, full = Signal(), Signal()
-        word = Array(words)[head]
+        word, share = Signal(self.width), self.width // self.segments
+        m.d.comb += word.eq(Array(words)[head])
         m.d.comb += [
             self.o.valid.eq(level != 0),
-            self.o.payload.eq(word.word_select(beat, self.width // self.beats)),
+            self.o.payload.eq(Cat(word[first:first + share].word_select(beat, share // self.beats)
+                                  for first in range(0, self.width, share))),
             taken.eq(self.o.valid & self.o.ready),
             self.credit.eq(taken & (beat == self.beats - 1)),
             full.eq(level == self.depth),

@@ -1,4 +1,4 @@
-"""X buffer: slices of lanes × X elements, read a slice a cycle, or one element of each row for all lanes."""
+"""X buffer: slices of lanes × X elements, read a slice a cycle, or one element of each row for all lanes of a segment."""
 
 from typing import Any
 
@@ -24,6 +24,8 @@ class XBuffer(wiring.Component):
     rows : int
         X.
     slices : int
+    segments : int
+        Segments of as many lanes that take what is read, a power of two of at most `lanes`.
 
     Members
     -------
@@ -33,20 +35,22 @@ class XBuffer(wiring.Component):
     peek : In, peeked : Out(lanes × bits)
         Row 0 of that slice, in the next cycle.
     slice : In, lane : In, bcast : In(1)
-        Read this slice; with `bcast` element `lane` of it.
-    o : Out(rows × lanes × bits)
-        In the next cycle: the slice, or its element in all lanes.
+        Read this slice; with `bcast` element `lane` of it for the first segment, the next one for the second and so on; of
+        several segments `lane` is a multiple of their number.
+    o : Out(rows × segments × lanes × bits)
+        In the next cycle: the slice for each segment, or in all lanes of a segment its element.
 
     Raises
     ------
     ConfigError
-        If lanes are no power of two, or there is nothing to hold.
+        If lanes or segments are no power of two, or there is nothing to hold.
     """
 
     latency = 1
 
-    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int):
-        self.check(lanes=lanes, rows=rows, slices=slices)
+    def __init__(self, *, bits: int, lanes: int, rows: int, slices: int, segments: int = 1):
+        self.check(lanes=lanes, rows=rows, slices=slices, segments=segments)
+        self._segments = segments
         self._bits, self._lanes, self._rows, self._slices = bits, lanes, rows, slices
         row = data.ArrayLayout(bits, lanes)
         super().__init__({
@@ -55,14 +59,17 @@ class XBuffer(wiring.Component):
             "copy": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)),
                                          "data": Out(data.ArrayLayout(row, rows))})),
             "peek": In(ceil_log2(slices)), "peeked": Out(row),
-            "slice": In(ceil_log2(slices)), "lane": In(ceil_log2(lanes)), "bcast": In(1), "o": Out(data.ArrayLayout(row, rows)),
+            "slice": In(ceil_log2(slices)), "lane": In(ceil_log2(lanes)), "bcast": In(1),
+            "o": Out(data.ArrayLayout(data.ArrayLayout(bits, segments * lanes), rows)),
         })
 
     @staticmethod
-    def check(*, lanes: int, rows: int, slices: int) -> None:
+    def check(*, lanes: int, rows: int, slices: int, segments: int = 1) -> None:
         """Raise what the constructor does."""
         if lanes < 1 or lanes & (lanes - 1):
             raise ConfigError(f"XBuffer.lanes must be a power of two, not {lanes!r}")
+        if not 1 <= segments <= lanes or segments & (segments - 1):
+            raise ConfigError(f"XBuffer.segments must be a power of two of at most {lanes}, not {segments!r}")
         for name, value in (("rows", rows), ("slices", slices)):
             if value < 1:
                 raise ConfigError(f"XBuffer.{name} must be at least 1, not {value!r}")
@@ -77,14 +84,15 @@ class XBuffer(wiring.Component):
                                                                attrs={"ram_style": "block"})
             write = words.write_port()
             read = words.read_port(transparent_for=(write,))
-            element = Signal(self._bits, name=f"element_{row}")
+            elements = Signal(data.ArrayLayout(self._bits, self._segments), name=f"elements_{row}")
             m.d.comb += [
                 write.addr.eq(Mux(self.copy.valid, self.copy.slice, self.write.slice)),
                 write.data.eq(Mux(self.copy.valid, self.copy.data[row].as_value(), self.write.data.as_value())),
                 write.en.eq(self.copy.valid | (self.write.valid & (self.write.row == row))),
                 read.addr.eq(self.slice), read.en.eq(1),
-                element.eq(read.data.word_select(lane, self._bits)),
-                self.o[row].eq(Mux(bcast, element.replicate(self._lanes), read.data)),
+                Value.cast(elements).eq(read.data.word_select(lane[ceil_log2(self._segments):], self._segments * self._bits)),
+                Value.cast(self.o[row]).eq(Mux(bcast, Cat(element.replicate(self._lanes) for element in elements),
+                                               read.data.replicate(self._segments))),
             ]
             if row == 0:
                 second = words.read_port(transparent_for=(write,))

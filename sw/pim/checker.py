@@ -80,7 +80,8 @@ def duration_tck(config: PimConfig, command: Command, settings: Settings, *, ope
 
 
 def _kv_bursts(config: PimConfig, settings: Settings) -> int:
-    return max(1, ceil_div(settings.of(PimRegister.HEAD_DIM) * config.kv_bits, 8 * config.burst_bytes * config.streams))
+    share = 8 * config.burst_bytes * config.streams // config.segments          # bits of a segment's part of a burst
+    return max(1, ceil_div(settings.of(PimRegister.HEAD_DIM) * config.kv_bits, share))
 
 
 def check(config: PimConfig, words: Sequence[int], *, most: int = MOST_COMMANDS) -> Report:
@@ -146,6 +147,9 @@ class _Checker:
             self._register(command)
         if command.opcode is PimOpcode.MAC and fields["mode"] not in (MacMode.TREE, MacMode.BCAST):
             self._refuse(PimErrorCause.ILLEGAL_COMMAND, command, f"mode of MAC must be 0 or 1, not {fields['mode']}")
+        if command.opcode is PimOpcode.MAC and fields["mode"] == MacMode.BCAST and fields["xidx"] % config.segments:
+            self._refuse(PimErrorCause.ILLEGAL_COMMAND, command,
+                         f"xidx of BCAST must be a multiple of the {config.segments} segments, not {fields['xidx']}")
         if command.opcode is PimOpcode.AF and fields["mode"] >= len(AF_MODES):
             self._refuse(PimErrorCause.ILLEGAL_COMMAND, command,
                          f"mode of AF must be below {len(AF_MODES)}, not {fields['mode']}")
@@ -227,12 +231,12 @@ class _Checker:
         mine, other = command.fields.get("aidx", 0), command.fields.get("xidx", 0)
         if command.opcode is PimOpcode.MRG and mine != other:
             first, second = (self.settings.heads.get(head, {}).get("output", 0) for head in (mine, other))
-            if abs(first - second) < ceil_div(self.settings.of(PimRegister.HEAD_DIM), self.config.lanes):
+            if abs(first - second) < self.config.token_beats(self.settings.of(PimRegister.HEAD_DIM)):
                 self._hazards.append((command.index, f"outputs of heads {mine} and {other} share entries"))
 
     def _scores(self, command: Command) -> None:
         """Follow the scores that wait: hardware has those of one head, and takes all at once, of the last entry some."""
-        (head, count), each = self._waiting, self.config.scores_an_entry
+        (head, count), each = self._waiting, self.config.segments
         if command.opcode is PimOpcode.MVS:
             if count and head != command.fields["xidx"]:
                 self._hazards.append((command.index, f"scores of head {head} wait, others come"))

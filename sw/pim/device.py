@@ -46,7 +46,7 @@ class PimSession(Protocol):
         Returns
         -------
         Result
-            `outputs` has each output stream, uint8 of (count, X, lanes) float32; `cycles` are those of the channel that takes
+            `outputs` has each output stream, uint8 of (count, X, width) float32; `cycles` are those of the channel that takes
             longest, 0 on a device without time.
 
         Raises

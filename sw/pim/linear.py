@@ -1,8 +1,9 @@
 """A product with weights in the banks: n rows of X (n × K) times K × N, outputs over the channels, K in tiles.
 
-The outputs of a channel lie one after the other, each a run of bursts along K (TREE); a tile of K is what fills half of the X
-buffer, and has rows of its own. Rows go over the sets of banks in turn, so that the next one is opened while one is read. Of an
-output, one channel adds everything, tile after tile: results do not depend on the number of channels.
+The outputs of a channel lie one after the other, each a run of bursts along K (TREE), as many side by side as the lanes have
+segments, an entry of the output buffer; a tile of K is what fills half of the X buffer, and has rows of its own. Rows go over
+the sets of banks in turn, so that the next one is opened while one is read. Of an output, one channel adds everything, tile after
+tile: results do not depend on the number of channels.
 """
 
 from collections.abc import Iterator
@@ -61,8 +62,8 @@ class LinearPlan:
                  f"a multiple of {grid_bytes(config)}, a row of all sets")):
             if not holds:
                 raise ConfigError(f"LinearPlan.{name} must be {rule}, not {getattr(self, name)!r}")
-        if config.k_tile % config.burst_weights:
-            raise ConfigError(f"PimConfig.k_tile must be a multiple of the {config.burst_weights} weights of a burst to run a "
+        if config.k_tile % self._share:
+            raise ConfigError(f"PimConfig.k_tile must be a multiple of the {self._share} weights of a segment's burst to run a "
                               f"linear, not {config.k_tile!r}")
         if self.end > config.capacity_bytes:
             raise ConfigError(f"a linear of {self.n} outputs and {self.k} inputs must end within {config.capacity_bytes} bytes, "
@@ -80,20 +81,29 @@ class LinearPlan:
     @property
     def tiles(self) -> tuple[int, ...]:
         """Bursts of an output in each tile of K: what half of the X buffer holds, at most a row."""
-        most, left = min(self.config.k_tile // self.config.burst_weights, self.config.columns), self._bursts
+        most, left = min(self.config.k_tile // self._share, self.config.columns), self._bursts
         return (most,) * (left // most) + ((left % most,) if left % most else ())
 
     @property
-    def _bursts(self) -> int:
-        return ceil_div(self.k, self.config.burst_weights)
+    def _share(self) -> int:
+        """Weights of a burst that are of one segment, and so of one output."""
+        return self.config.burst_weights // self.config.segments
 
-    def outputs_a_row(self, tile: int) -> int:
-        """Return the outputs whose part of a tile is in one DRAM row."""
+    @property
+    def _bursts(self) -> int:
+        return ceil_div(self.k, self._share)
+
+    def entries(self, channel: int) -> int:
+        """Return the entries that a channel's outputs are: of each segment one, and zeros behind the last."""
+        return ceil_div(len(self.of(channel)), self.config.segments)
+
+    def entries_a_row(self, tile: int) -> int:
+        """Return the entries whose part of a tile is in one DRAM row."""
         return self.config.columns // self.tiles[tile]
 
     def first_row(self, tile: int) -> int:
         """Return the first row of a tile, counted over all sets in turn."""
-        before = sum(ceil_div(self.outputs, self.outputs_a_row(t)) for t in range(tile))
+        before = sum(ceil_div(self.entries(0), self.entries_a_row(t)) for t in range(tile))
         return self.addr // self.config.row_bytes + before
 
     @property
@@ -109,8 +119,8 @@ class LinearPlan:
 
     @property
     def chunk(self) -> int:
-        """Outputs that are computed while those before are sent: half of the output buffer."""
-        return min(self.outputs, max(1, self.config.obuf_entries // 2), 1 << 7)
+        """Entries that are computed while those before are sent: half of the output buffer."""
+        return min(self.entries(0), max(1, self.config.obuf_entries // 2), 1 << 7)
 
     @property
     def resident(self) -> bool:
@@ -119,18 +129,19 @@ class LinearPlan:
 
     def image(self, channel: int, weights: Floats) -> npt.NDArray[np.uint8]:
         """Return what a channel holds from `addr` on, of weights (N, K) as float32."""
-        config, mine = self.config, self.of(channel)
-        padded = np.zeros((len(mine), self._bursts * config.burst_weights), np.float32)
-        padded[:, :self.k] = weights[mine.start:mine.stop]
+        config, mine, entries = self.config, self.of(channel), self.entries(channel)
+        padded = np.zeros((entries * config.segments, self._bursts * self._share), np.float32)
+        padded[:len(mine), :self.k] = weights[mine.start:mine.stop]
         image = np.zeros((self.end - self.addr) // config.row_bytes * config.row_bytes, np.uint8)
         rows = image.reshape(-1, config.columns, config.burst_bytes * config.streams)
-        data = stored(padded, config.wtype).reshape(len(mine), self._bursts, -1)
+        parts = stored(padded, config.wtype).reshape(entries, config.segments, self._bursts, -1)
+        data = parts.transpose(0, 2, 1, 3).reshape(entries, self._bursts, -1)       # a burst has each segment's part
         first, at = 0, self.addr // config.row_bytes
         for tile, bursts in enumerate(self.tiles):
-            each = self.outputs_a_row(tile)
-            for output in range(len(mine)):
-                row, column = self.first_row(tile) - at + output // each, output % each * bursts
-                rows[row, column:column + bursts] = data[output, first:first + bursts]
+            each = self.entries_a_row(tile)
+            for entry in range(entries):
+                row, column = self.first_row(tile) - at + entry // each, entry % each * bursts
+                rows[row, column:column + bursts] = data[entry, first:first + bursts]
             first += bursts
         return image
 
@@ -142,7 +153,7 @@ def linear_program(plan: LinearPlan, name: str, weights: Floats | None = None, *
     """
     lists, regions, inputs, outputs = [], [], [], []
     for channel in range(plan.channels):
-        count = len(plan.of(channel))
+        count = plan.entries(channel)
         body, sent = _pass(plan, count)
         words = [command(PimOpcode.EOC)]
         if count:
@@ -165,7 +176,7 @@ def repeated(body: list[int], times: int) -> list[int]:
     return body * times
 
 
-def _pass(plan: LinearPlan, outputs: int) -> tuple[list[int], list[tuple[int, int]]]:
+def _pass(plan: LinearPlan, entries: int) -> tuple[list[int], list[tuple[int, int]]]:
     """Return the commands for one row of X rows, and the slices (first, count) that the host sends, in order."""
     config, beats = plan.config, plan.config.beats
     words: list[int] = []
@@ -174,8 +185,8 @@ def _pass(plan: LinearPlan, outputs: int) -> tuple[list[int], list[tuple[int, in
     places = 1 if plan.resident else max(1, config.xbuf_entries // tile_slices)
     steps = period = 0
     before: list[int] = []              # what takes the last chunk's results: behind the next inputs, which it would hold up
-    for number, start in enumerate(range(0, outputs, plan.chunk)):
-        count, entry, first = min(plan.chunk, outputs - start), number % 2 * plan.chunk, 0
+    for number, start in enumerate(range(0, entries, plan.chunk)):
+        count, entry, first = min(plan.chunk, entries - start), number % 2 * plan.chunk, 0
         for tile, bursts in enumerate(plan.tiles):
             x = first * beats if plan.resident else steps % places * tile_slices
             if number == 0 or not plan.resident:
@@ -194,14 +205,14 @@ def _pass(plan: LinearPlan, outputs: int) -> tuple[list[int], list[tuple[int, in
 
 
 def _macs(plan: LinearPlan, tile: int, start: int, count: int, x: int, entry: int) -> list[int]:
-    """Return the products of one tile of K and `count` outputs from `start` on; runs of whole rows are loops."""
+    """Return the products of one tile of K and `count` entries from `start` on; runs of whole rows are loops."""
     words: list[int] = []
-    each, bursts = plan.outputs_a_row(tile), plan.tiles[tile]
-    for length, output, of in _runs(plan, tile, start, count):
-        place = plan.first_row(tile) + output // each
+    each, bursts = plan.entries_a_row(tile), plan.tiles[tile]
+    for length, at, of in _runs(plan, tile, start, count):
+        place = plan.first_row(tile) + at // each
         sets = grid_bytes(plan.config) // plan.config.row_bytes
-        one = command(PimOpcode.MAC, mode=MacMode.TREE, grp=place % sets, row=place // sets, col=output % each * bursts,
-                      cnt=of * bursts - 1, xidx=x, aidx=entry + output - start, clr=int(tile == 0), last=1)
+        one = command(PimOpcode.MAC, mode=MacMode.TREE, grp=place % sets, row=place // sets, col=at % each * bursts,
+                      cnt=of * bursts - 1, xidx=x, aidx=entry + at - start, clr=int(tile == 0), last=1)
         if length > 1:
             words += [command(PimOpcode.MODI, grp=MODIFIABLE.index(name), row=stride) for name, stride in
                       (("grp", 1), ("aidx", each))]
@@ -211,8 +222,8 @@ def _macs(plan: LinearPlan, tile: int, start: int, count: int, x: int, entry: in
 
 
 def _runs(plan: LinearPlan, tile: int, start: int, count: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (rows, first output, outputs of each row): runs of whole rows up to the last set, and parts of rows alone."""
-    each = plan.outputs_a_row(tile)
+    """Yield (rows, first entry, entries of each row): runs of whole rows up to the last set, and parts of rows alone."""
+    each = plan.entries_a_row(tile)
     sets = grid_bytes(plan.config) // plan.config.row_bytes
     at, end = start, start + count
     while at < end:
@@ -233,9 +244,9 @@ def linear_inputs(plan: LinearPlan, program: PimProgram, x: Floats) -> dict[str,
     passes = 1 + max(int(stream.name[1:].partition(".")[0]) for stream in program.inputs)
     if x.ndim != 2 or x.shape[1] != plan.k or not 1 <= len(x) <= passes * config.rows_x:
         raise ConfigError(f"x must be of 1 to {passes * config.rows_x} rows of {plan.k} inputs, not of shape {x.shape}")
-    padded = np.zeros((passes * config.rows_x, plan.slices * config.lanes), np.float32)
+    padded = np.zeros((passes * config.rows_x, plan.slices * config.width), np.float32)
     padded[:len(x), :plan.k] = x
-    slices = padded.reshape(passes, config.rows_x, plan.slices, config.lanes).transpose(0, 2, 1, 3)
+    slices = padded.reshape(passes, config.rows_x, plan.slices, config.width).transpose(0, 2, 1, 3)
     found = {}
     for stream in program.inputs:
         number, _, first = stream.name[1:].partition(".")
@@ -248,7 +259,7 @@ def linear_outputs(plan: LinearPlan, outputs: dict[str, npt.NDArray[np.uint8]], 
     config, parts = plan.config, []
     for channel in range(plan.channels):
         if len(plan.of(channel)):
-            entries = outputs[f"y{channel}"].view(np.float32).reshape(-1, config.rows_x, config.lanes)[:, :, 0]
-            passes = entries.reshape(-1, len(plan.of(channel)), config.rows_x).transpose(0, 2, 1)
-            parts.append(passes.reshape(-1, len(plan.of(channel))))
+            entries = outputs[f"y{channel}"].view(np.float32).reshape(-1, plan.entries(channel), config.rows_x, config.width)
+            passes = entries[..., :config.segments].transpose(0, 2, 1, 3)
+            parts.append(passes.reshape(-1, plan.entries(channel) * config.segments)[:, :len(plan.of(channel))])
     return np.concatenate(parts, axis=1)[:n]

@@ -39,13 +39,14 @@ def bcast_reach(config: PimConfig) -> int:
 
 def tree_latency(config: PimConfig) -> int:
     """Return the cycles from the last beat of an output of TREE to the output buffer."""
-    return bcast_reach(config) + (_log2(config.lanes) + _log2(config.n_acc_slots) + 1) * _ADD[config.acc] + 2
+    return bcast_reach(config) + (_log2(config.width) + _log2(config.n_acc_slots) + 1) * _ADD[config.acc] + 2
 
 
 def merge_cycles(config: PimConfig, groups: int, *, add: bool) -> int:
     """Return the cycles without a beat at the end of an accumulation of BCAST over `groups` entries, added to what they have."""
     slots, settle = config.n_acc_slots, _ADD[config.acc] + 1
-    return (bcast_reach(config) + groups * (slots - 1) + _log2(slots) * settle + (2 * groups + settle) * add + groups)
+    segments = _log2(config.segments) * (groups + settle)
+    return (bcast_reach(config) + groups * (slots - 1) + _log2(slots) * settle + segments + (2 * groups + settle) * add + groups)
 
 
 def skid_bursts(config: PimConfig) -> int:

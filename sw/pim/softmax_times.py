@@ -26,7 +26,7 @@ def _passes(config: PimConfig, count: int) -> int:
 
 def _maximum(config: PimConfig) -> int:
     """Return the cycles from the start of a block to its maximum."""
-    return 2 + _log2(config.scores_an_entry)
+    return 2 + _log2(config.segments)
 
 
 def _sum(config: PimConfig) -> int:
@@ -35,7 +35,7 @@ def _sum(config: PimConfig) -> int:
 
 
 def _groups(config: PimConfig, entries: int) -> int:
-    return entries * (config.lanes // config.sm_lanes)
+    return entries * (config.width // config.sm_lanes)
 
 
 def mvs_cycles(entries: int) -> int:

@@ -76,8 +76,8 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
             return Work(queue=queue, reads=(*entries, _LATE), writes=(("s", fields["xidx"]),), latency=cycles, cycles=cycles)
         case PimOpcode.AF:
             gated = entries + tuple(("o", fields["aidx"] + count + i) for i in range(count)) if fields["mode"] == 3 else entries
-            filled = slices[:-(-count // config.lanes)] if fields["clr"] else slices
-            elements = len(gated) * (1 if fields["clr"] else config.lanes)
+            filled = slices[:-(-count * config.segments // config.width)] if fields["clr"] else slices
+            elements = len(gated) * (config.segments if fields["clr"] else config.width)
             return Work(queue=queue, reads=gated, writes=filled, latency=IO_LATENCY + elements, cycles=elements)
         case PimOpcode.SFM | PimOpcode.SFO:
             return _softmax(config, command, settings)
@@ -96,7 +96,7 @@ def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:
         case PimOpcode.WRCP:
             return Work(queue=queue, reads=burst_slices, cycles=busy)
         case PimOpcode.KVAP:
-            width = -(-settings.of(PimRegister.HEAD_DIM) // config.lanes)
+            width = config.token_beats(settings.of(PimRegister.HEAD_DIM))
             return Work(queue=queue, reads=tuple(("x", fields["xidx"] + i) for i in range(width)), cycles=max(1, width))
         case _:
             return Work(queue=queue)
@@ -115,7 +115,7 @@ def _softmax(config: PimConfig, command: Command, settings: Settings) -> Work:
 
 def _outputs(config: PimConfig, head: int, settings: Settings) -> tuple[Entry, ...]:
     first = settings.heads.get(head, {}).get("output", 0)
-    return tuple(("o", first + i) for i in range(-(-settings.of(PimRegister.HEAD_DIM) // config.lanes)))
+    return tuple(("o", first + i) for i in range(config.token_beats(settings.of(PimRegister.HEAD_DIM))))
 
 
 def _has_sides(config: PimConfig, settings: Settings) -> bool:
@@ -126,13 +126,13 @@ def _has_sides(config: PimConfig, settings: Settings) -> bool:
 def _mac(config: PimConfig, fields: dict[str, int], settings: Settings) -> Work:
     count, per_output = (fields["cnt"] + 1) * config.beats, max(1, settings.of(PimRegister.K_BEATS))
     groups, inner = -(-count // per_output), min(count, per_output)
-    elements = range(fields["xidx"], fields["xidx"] + groups)
+    elements = range(fields["xidx"], fields["xidx"] + groups * config.segments)
     if fields["mode"] == MacMode.TREE:
         slices = tuple(("x", fields["xidx"] + i) for i in range(inner))
         entries = tuple(("o", fields["aidx"] + i) for i in range(groups))
         step = max(1, per_output * config.pim_per_burst // config.beats)
     else:
-        slices = tuple(dict.fromkeys(("x", element // config.lanes) for element in elements))
+        slices = tuple(dict.fromkeys(("x", element // config.width) for element in elements))
         entries = tuple(("o", fields["aidx"] + i) for i in range(inner))
         step = 1
     if _has_sides(config, settings):

@@ -35,8 +35,8 @@ class ComputeBench:
         self.range_error = self.nan_error = 0
 
     def x(self, first: int, codes: Any) -> None:
-        """Put (rows, n) codes into slices from `first` on; n is a multiple of the lanes."""
-        lanes = self.path.lanes
+        """Put (rows, n) codes into slices from `first` on; n is a multiple of the lanes of a segment."""
+        lanes = self.path.width
         for row, values in enumerate(codes):
             for index in range(0, len(values), lanes):
                 self.slices.append((first + index // lanes, row, pack(values[index:index + lanes], self.x_bits)))
@@ -50,9 +50,9 @@ class ComputeBench:
         self.beats += [pack(beat, self.weight_bits) for beat in weights]
 
     def run(self, entries: int, *, stall: float = 0.0, seed: int = 0, deadline: int = 20_000) -> Any:
-        """Run until all is written, and return (entries, lanes, rows) words of the output buffer."""
+        """Run until all is written, and return (entries, width, rows) words of the output buffer."""
         path = self.path
-        found = np.zeros((entries, path.lanes, self.rows), np.uint32)
+        found = np.zeros((entries, path.width, self.rows), np.uint32)
         ready = False
 
         async def fill(ctx: Any) -> None:
@@ -100,7 +100,7 @@ class ComputeBench:
                 await ctx.tick()
                 word = ctx.get(path.o.as_value())
                 found[entry] = [[word >> (32 * (lane * self.rows + row)) & 0xFFFFFFFF for row in range(self.rows)]
-                                for lane in range(path.lanes)]
+                                for lane in range(path.width)]
             self.range_error, self.nan_error = ctx.get(path.range_error), ctx.get(path.nan_error)
 
         def when_ready(stream: Any, payloads: list[Any], offset: int) -> Any:

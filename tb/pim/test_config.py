@@ -60,6 +60,16 @@ def test_who_has_a_softmax_unit():
         assert PIM_PRESETS[name].n_pch * PIM_PRESETS[name].sm_lanes == 256                              # of a stack
 
 
+def test_segments_are_the_units_of_published_designs():
+    attacc, aim, amma = (PIM_PRESETS[name] for name in ("pim-attacc", "pim-aim", "pim-amma"))
+    assert attacc.segments * attacc.width == 8 * 64         # a bank group of four units each
+    assert attacc.xbuf_entries * attacc.width // 4 == 2 * 16 * 16       # 16 × 256 bit for each unit, double buffered
+    assert aim.width == 16                                  # every bank an output of its own
+    assert aim.xbuf_entries * aim.width * 2 == 2048         # the global buffer
+    assert [config.token_beats(128) for config in (attacc, aim, amma)] == [2, 8, 1]
+    assert [config.tokens_a_row(128) for config in (attacc, aim, amma)] == [32 // 2 * 8, 64 // 8 * 16, amma.columns * 2]
+
+
 def test_row_periods():
     periods = {name: TIMINGS[timing].row_period(interval) for name, timing, interval in (
         ("logic", "hbm3-5.2", 4), ("attacc", "hbm3-5.2", 6), ("hbm-pim", "hbm2", 4), ("aim", "gddr6-aim", 2))}
@@ -103,11 +113,18 @@ def test_an_unknown_timing_and_preset_are_refused():
     ({"pim_per_burst": 3}, r"PimConfig.pim_per_burst must be 2, the PIM cycles in 4 DRAM clocks, not 3"),
     ({"lanes": 8}, r"PimConfig.lanes must be a divisor of the 32 weights of a burst, at least 16, not 8"),
     ({"sm_lanes": 32}, "PimConfig.sm_lanes must be between 1 and 16, not 32"),
-    ({"streams": 1, "lanes": 8, "xbuf_entries": 16, "sm_lanes": 16}, "PimConfig.sm_lanes must be at most 8, the lanes, not 16"),
+    ({"streams": 1, "lanes": 8, "xbuf_entries": 16, "sm_lanes": 16},
+     "PimConfig.sm_lanes must be at most 8, the lanes of a segment, not 16"),
     ({"lanes": 24}, r"PimConfig.lanes must be a divisor of the 32 weights of a burst, at least 16, not 24"),
     ({"kvtype": "int8"}, r"PimConfig.kvtype must be as wide as wtype \(16 bits\), not 'int8'"),
     ({"acc": "int32"}, r"PimConfig.acc must be float32 with weights that are no integers, not 'int32'"),
-    ({"k_tile": 40}, r"PimConfig.k_tile must be a multiple of lanes \(16\), not 40"),
+    ({"segments": 3}, r"PimConfig.segments must be a power of two \(nearest: 4\), not 3"),
+    ({"segments": 4},
+     r"PimConfig.segments must be at most 2: each has a stream or more, and as many lanes as there are segments, not 4"),
+    ({"segments": 2, "wtype": "bitmod4", "kvtype": "p3-kv", "lanes": 64},
+     r"PimConfig.segments must be 1 with weights that have zero points, special values or scales, not 2"),
+    ({"segments": 2, "sm_lanes": 1}, r"PimConfig.sm_lanes must be at least 2, the scores of an entry, not 1"),
+    ({"k_tile": 40}, r"PimConfig.k_tile must be a multiple of the lanes of a segment \(16\), not 40"),
     ({"xbuf_entries": 4}, r"PimConfig.xbuf_entries must be at least 8, two tiles of K, not 4"),
     ({"streams": 32, "lanes": 256, "k_tile": 256},
      r"PimConfig.streams must be a divisor of the 32 banks of hbm3-5.2, over 2 bundles, not 32"),

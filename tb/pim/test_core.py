@@ -99,12 +99,12 @@ class Bench:
             async for _, _, one in ctx.tick().sample(dut.active):
                 active += one
 
-        results = self.results * 4 * config.lanes * config.rows_x // config.word_bytes
+        results = self.results * 4 * config.width * config.rows_x // config.word_bytes
         simulate(dut, host, get_all(dut.host_out, results, out, stall=stall, seed=seed + 1),
                  background=[lambda ctx: self.model.serve(ctx, dut.dram), count, check_stream(dut.host_out),
                              put_all(dut.host_in, self.words, stall=stall, seed=seed)], seed=seed, deadline=20_000)
         found = np.frombuffer(b"".join(word.to_bytes(config.word_bytes, "little") for word in out), config.acc)
-        found = found.reshape(-1, config.rows_x, config.lanes)
+        found = found.reshape(-1, config.rows_x, config.width)
         assert self.model.dram.violations.total() == 0
         assert not misuse
         golden = np.array(self.machine.host_out)
@@ -182,41 +182,44 @@ def test_bursts_of_two_bank_groups_in_turn():
 
 def random_list(rng, bench):
     """Add a list of products, loads and reads in any order, and what it takes from the host."""
+    segments, rows = bench.config.segments, bench.config.rows_x
     text, results = "setm k_beats, 4\nwracc cnt=15\nwrx cnt=15\n", 10
-    bench.bias(halves(rng, 16, 2, 8))
-    bench.x(halves(rng, 16, 2, 8))
+    bench.bias(halves(rng, 16, rows, 8))
+    bench.x(halves(rng, 16, rows, 8))
     for _ in range(8):
         x, a, row, grp = int(rng.integers(0, 9)), int(rng.integers(0, 9)), int(rng.integers(0, 3)), int(rng.integers(0, 3))
         place = f"row={row} grp={grp} aidx={a} last {rng.choice(['', 'clr'])}"
         match int(rng.integers(0, 6)):
             case 0:
                 text += f"wrx xidx={x} cnt=1\n"
-                bench.x(halves(rng, 2, 2, 8))
+                bench.x(halves(rng, 2, rows, 8))
             case 1:
                 text += f"rdacc aidx={a} cnt=1\n"
                 results += 2
             case 2:
                 text += f"wracc aidx={a}\n"
-                bench.bias(halves(rng, 1, 2, 8))
+                bench.bias(halves(rng, 1, rows, 8))
             case 3:
                 text += f"setm k_beats, {rng.integers(1, 7)}\nmac xidx={x} cnt={2 * int(rng.integers(1, 4)) - 1} {place}\n"
             case 4:
                 text += f"{rng.choice(['ewmul', 'ewadd'])} xidx={x} cnt={int(rng.integers(0, 4))} row={row} grp={grp}\n"
             case _:
-                text += f"setm k_beats, {rng.choice([1, 2, 3, 4, 6])}\nmac mode=bcast xidx={8 * x + 3} cnt=5 {place}\n"
+                element = 8 * x + (0 if segments > 1 else 3)        # of several segments a multiple of their number
+                text += f"setm k_beats, {rng.choice([1, 2, 3, 4, 6])}\nmac mode=bcast xidx={element} cnt=5 {place}\n"
     bench.list(text + "rdacc cnt=9\neoc", results)
 
 
-def bench_of(*, dcs, lists, seed):
+def bench_of(*, lists, seed, **changes):
     """Return a bench with weights, the product and random lists."""
     rng = np.random.default_rng(seed)
-    bench = Bench(dataclasses.replace(SMALL, dcs=dcs))
+    bench = Bench(dataclasses.replace(SMALL, **changes))
+    many = bench.config.segments
     for row in range(2):
-        bench.weights(row, 5, halves(rng, 8, 64))
+        bench.weights(row, 5, halves(rng, 8, 64 * many))
     for row in range(3):
         for grp in range(3):
-            bench.weights(grp, row, halves(rng, 8, 16))
-    bench.x(halves(rng, 8, 2, 8))
+            bench.weights(grp, row, halves(rng, 8, 16 * many))
+    bench.x(halves(rng, 8, bench.config.rows_x, 8))
     bench.list(PRODUCT, 16)
     for _ in range(lists):
         random_list(rng, bench)

@@ -41,10 +41,11 @@ def test_tokens_lie_one_after_the_other_over_the_sets(config):
             for extra in range(3):
                 for value in (0, 1):
                     ctx.set(dut.value, value)
-                    burst, beat = divmod((tokens + extra) * slices, config.beats)
+                    turn, segment = divmod(tokens + extra, config.segments)
+                    burst, beat = divmod(turn * slices, config.beats)
                     row, column = divmod(burst, config.dram.columns)
-                    expected = (row % sets, (k_row, v_row)[value] + row // sets, column, beat)
-                    assert (ctx.get(dut.set), ctx.get(dut.row), ctx.get(dut.column), ctx.get(dut.beat)) == expected
+                    expected = (row % sets, (k_row, v_row)[value] + row // sets, column, beat, segment)
+                    assert tuple(ctx.get(port) for port in (dut.set, dut.row, dut.column, dut.beat, dut.segment)) == expected
                     assert ctx.get(dut.beyond) == (expected[1] >= config.dram_rows)
                     assert ctx.get(dut.full) == (extra == 2)
                     assert not ctx.get(dut.odd)

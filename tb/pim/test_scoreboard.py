@@ -156,7 +156,7 @@ def test_footprints_are_what_the_model_says(name):
     async def bench(ctx):
         for opcode, fields, k_beats, head_slices, output in cases:
             settings = Settings()
-            settings.registers[2], settings.registers[3] = k_beats, head_slices * config.lanes
+            settings.registers[2], settings.registers[3] = k_beats, head_slices * config.width
             settings.registers[15] = operands = int(rng.integers(0, 3))
             settings.heads[fields.get("aidx", 0)] = {"output": output}
             work = work_of(config, Command(0, opcode, fields, 0), settings)

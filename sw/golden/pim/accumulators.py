@@ -17,7 +17,7 @@ Words = npt.NDArray[Any]
 
 @dataclass(slots=True)
 class _Open:
-    """An accumulation: partial sums, (…, slots); beats so far; whether it replaces what the entry has."""
+    """An accumulation: partial sums, (X, segments, [width,] slots); beats so far; whether it replaces what the entry has."""
 
     sums: Words
     beats: int
@@ -30,8 +30,8 @@ class Accumulators:
 
     Parameters
     ----------
-    obuf : ndarray, (entries, X, lanes) float32 or int32
-        The output buffer; TREE's outputs are in lane 0.
+    obuf : ndarray, (entries, X, width) float32 or int32
+        The output buffer; TREE's outputs are in its first lanes, that of each segment in one.
     slots : int
         Accumulators in rotation.
     """
@@ -45,23 +45,24 @@ class Accumulators:
         self._open: dict[int, _Open] = {}
 
     def add(self, entry: int, products: Words, *, tree: bool, restart: bool, replaces: bool) -> None:
-        """Add a beat: (X, lanes) products, in TREE summed up first.
+        """Add a beat: (X, segments, width) products, in TREE those of each segment summed up first.
 
         With `restart`, or if none is open, a new accumulation begins; with `replaces` its result takes the place of what the
         entry has, else it is added.
         """
-        rows, lanes = products.shape
         if restart or entry not in self._open or self._open[entry].tree is not tree:
-            shape = (rows, self._slots) if tree else (rows, lanes, self._slots)
-            self._open[entry] = _Open(np.zeros(shape, self._word), 0, replaces, tree)
+            shape = products.shape[:2 if tree else 3]
+            self._open[entry] = _Open(np.zeros((*shape, self._slots), self._word), 0, replaces, tree)
         accumulation = self._open[entry]
         place = accumulation.sums[..., accumulation.beats % self._slots]
         place[...] = self._add(place, self._sum(products) if tree else products)
         accumulation.beats += 1
 
     def close(self, entry: int) -> None:
-        """Merge the accumulators of an entry and write or add what comes out."""
+        """Merge the accumulators of an entry, in BCAST those of the segments too, and write or add what comes out."""
         accumulation = self._open.pop(entry)
         merged = self._sum(accumulation.sums)
-        place = self._obuf[entry, :, 0] if accumulation.tree else self._obuf[entry]
+        if not accumulation.tree:
+            merged = self._sum(np.moveaxis(merged, 1, -1))
+        place = self._obuf[entry, :, :merged.shape[-1]]
         place[:] = merged if accumulation.replaces else self._add(place.astype(self._word), merged)

@@ -35,7 +35,9 @@ class Numerics:
     Attributes
     ----------
     lanes, slots : int
-        Of the MAC array: width of the adder tree, accumulators in rotation.
+        Of the MAC array: width of an adder tree, accumulators in rotation.
+    segments : int
+        Of the MAC array: tokens of a product with V that it takes at once, whose sums are added last.
     sm_lanes : int
         Scores that the softmax unit takes at once: a slice, whose weights it adds up before the slices (`row_sum`).
     ptype : str
@@ -49,6 +51,7 @@ class Numerics:
     lanes: int
     slots: int
     sm_lanes: int
+    segments: int = 1
     ptype: str = "float16"
     block: int = 64
     lazy: float = 0.0
@@ -66,8 +69,8 @@ class Numerics:
 
 def numerics_of(config: PimConfig, *, block: int = 64, lazy: float = 0.0) -> Numerics:
     """Return the numerics of a PIM logic die."""
-    return Numerics(lanes=config.lanes, slots=config.n_acc_slots, sm_lanes=config.sm_lanes, ptype=config.ptype, block=block,
-                    lazy=lazy)
+    return Numerics(lanes=config.width, slots=config.n_acc_slots, sm_lanes=config.sm_lanes,
+                    segments=config.segments, ptype=config.ptype, block=block, lazy=lazy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ def _powers(s: Floats, maximum: Floats) -> Floats:
 def online(numerics: Numerics, state: State, s: Floats, values: Floats) -> State:
     """Return the state after one block of scores, (g, B), and its V, (B, dh): SFO, then MAC into the scaled outputs."""
     scaled, weights = online_weights(numerics, state, s)
-    return State(scaled.maximum, scaled.total, scaled.output + bcast_product(values, weights, slots=numerics.slots))
+    return State(scaled.maximum, scaled.total, scaled.output + _context(numerics, weights, values))
 
 
 def attend(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, scale: np.float32) -> State:
@@ -145,6 +148,11 @@ def attend(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, sc
         part = slice(start, start + numerics.block)
         state = online(numerics, state, scores(numerics, keys[part], queries, scale), values[part])
     return state
+
+
+def _context(numerics: Numerics, weights: Floats, values: Floats) -> Floats:
+    """Return the product of weights (g, B) with V (B, dh), in the order in which the MAC array adds."""
+    return bcast_product(values, weights, slots=numerics.slots, segments=numerics.segments)
 
 
 def finish(state: State) -> Floats:
@@ -171,7 +179,7 @@ def combine_weights(numerics: Numerics, s: Floats) -> Floats:
 def attend_three_stage(numerics: Numerics, queries: Floats, keys: Floats, values: Floats, scale: np.float32) -> Floats:
     """Return the outputs, (g, dh), by SFM: the product of its weights with V is the output."""
     weights = combine_weights(numerics, scores(numerics, keys, queries, scale))
-    return bcast_product(values, weights, slots=numerics.slots)
+    return _context(numerics, weights, values)
 
 
 def merge(a: State, b: State) -> State:

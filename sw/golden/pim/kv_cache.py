@@ -37,7 +37,7 @@ class KvCache:
     query_heads : int
         Query heads; a multiple of `heads`.
     head_dim : int
-        Elements of a head: a whole number of lanes.
+        Elements of a head: whole slices, or a whole part of one.
 
     Raises
     ------
@@ -57,9 +57,9 @@ class KvCache:
         """Check the shape."""
         if self.query_heads % self.heads:
             raise ConfigError(f"KvCache.query_heads must be a multiple of the {self.heads} KV heads, not {self.query_heads!r}")
-        if self.head_dim % self.config.lanes and self.config.lanes % self.head_dim:
-            raise ConfigError(f"KvCache.head_dim must be a multiple or a divisor of lanes ({self.config.lanes}), "
-                              f"not {self.head_dim!r}")
+        if self.head_dim % self.config.width and self.config.width % self.head_dim:
+            raise ConfigError(f"KvCache.head_dim must be a multiple or a divisor of the lanes of a segment "
+                              f"({self.config.width}), not {self.head_dim!r}")
         tokens_that_fit(self.config, self.heads, self.head_dim)
         self.tokens = [0] * self.heads
         self._keys = np.zeros((self.heads, 0, self.head_dim), np.float32)

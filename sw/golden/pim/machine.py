@@ -1,7 +1,8 @@
 """One pseudo-channel of a PIM that runs command lists, the definition of what they do: DRAM, buffers, softmax unit.
 
 Buffers and DRAM hold codes; the X buffer's are of `xtype`, or of `ptype` where MAC takes V × probabilities. K and V of a head
-are tokens one after the other from its first row on: rows of all sets of banks in turn, then the next row.
+are tokens, dealt out to the segments, one after the other from its first row on: rows of all sets of banks in turn, then the next
+row.
 """
 
 from collections import deque
@@ -40,13 +41,13 @@ class PimMachine:
     Attributes
     ----------
     host_in : deque of ndarray
-        What WRX, slices of (X, lanes), as codes or as float32 in `xtype`, and WRACC, entries of (X, lanes), take; WRS, a word
+        What WRX, slices of (X, width), as codes or as float32 in `xtype`, and WRACC, entries of (X, width), take; WRS, a word
         of the side table, (word_bytes,) uint8, and DQA, scales, (cnt + 1,) float32; first in, first out.
     host_out : list of ndarray
-        What RDACC has read: entries, (X, lanes), in the type of the accumulators.
-    xbuf : ndarray, (slices, X, lanes)
+        What RDACC has read: entries, (X, width), in the type of the accumulators.
+    xbuf : ndarray, (slices, X, width)
         Codes.
-    obuf : ndarray, (entries, X, lanes) float32 or int32
+    obuf : ndarray, (entries, X, width) float32 or int32
     sides : ndarray of uint8
         Side table: zero points, and special values' numbers, of outputs (TREE) or elements of X (BCAST).
     """
@@ -57,11 +58,11 @@ class PimMachine:
         self._x = self._ways[0][1]
         self.host_in: deque[npt.NDArray[Any]] = deque()
         self.host_out: list[npt.NDArray[Any]] = []
-        self.xbuf = np.zeros((config.xbuf_entries, config.rows_x, config.lanes), f"u{self._x.bits // 8}")
-        self.obuf = np.zeros((config.obuf_entries, config.rows_x, config.lanes), config.acc)
+        self.xbuf = np.zeros((config.xbuf_entries, config.rows_x, config.width), f"u{self._x.bits // 8}")
+        self.obuf = np.zeros((config.obuf_entries, config.rows_x, config.width), config.acc)
         self.sides = np.zeros(config.sides, np.uint8)
         self.partial = np.zeros((config.obuf_entries, config.rows_x), np.float32)
-        self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x, config.scores_an_entry)
+        self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x, config.segments)
         self.tokens: dict[int, int] = {}
         self._accumulators = Accumulators(self.obuf, config.n_acc_slots)
         whole = np.zeros(config.capacity_bytes, np.uint8) if memory is None else memory
@@ -149,11 +150,11 @@ class PimMachine:
             case PimOpcode.DQA:
                 self._dequantize(fields, count)
             case PimOpcode.MVX:
-                weights = self.softmax.next_weights(fields["aidx"], count * self.config.lanes)
-                self.xbuf[x] = self._to_x(weights.reshape(self.config.rows_x, count, self.config.lanes).transpose(1, 0, 2))
+                weights = self.softmax.next_weights(fields["aidx"], count * self.config.width)
+                self.xbuf[x] = self._to_x(weights.reshape(self.config.rows_x, count, self.config.width).transpose(1, 0, 2))
             case PimOpcode.MVS:
                 scale = np.array(settings.of(PimRegister.SCALE), np.uint32).view(np.float32)
-                sums = self.obuf[entries, :, :self.config.scores_an_entry].transpose(1, 0, 2)
+                sums = self.obuf[entries, :, :self.config.segments].transpose(1, 0, 2)
                 with np.errstate(over="ignore", invalid="ignore"):
                     self.softmax.add_scores(fields["xidx"], sums.reshape(self.config.rows_x, -1) * scale)
             case PimOpcode.SFM:
@@ -179,20 +180,20 @@ class PimMachine:
                 self._append(fields, settings)
 
     def _mac(self, fields: dict[str, int], settings: Settings) -> None:
-        period, lanes = settings.of(PimRegister.K_BEATS), self.config.lanes
-        bursts = self.read_codes(fields["grp"], fields["row"])[fields["col"]:fields["col"] + fields["cnt"] + 1]
+        period, segments = settings.of(PimRegister.K_BEATS), self.config.segments
         way = self._ways[settings.of(PimRegister.OPERANDS)]
+        beats = self._beats(fields)
         tree = fields["mode"] == MacMode.TREE
         touched: dict[int, None] = {}
-        beats = bursts.reshape(-1, lanes)
+        elements = self.xbuf.transpose(1, 0, 2).reshape(self.config.rows_x, -1)
         for j, weights in enumerate(beats):
             if tree:
                 entry = at = fields["aidx"] + j // period
-                part = self.xbuf[fields["xidx"] + j % period]
+                part = self.xbuf[fields["xidx"] + j % period, :, None]
             else:
                 entry = fields["aidx"] + j % period
-                element = at = fields["xidx"] + j // period
-                part = self.xbuf[element // lanes, :, element % lanes, None]
+                element = at = fields["xidx"] + j // period * segments
+                part = elements[:, element:element + segments, None]
             restart = entry not in touched and (bool(fields["clr"]) or j >= period)
             touched[entry] = None
             products = self._products(way, weights, part, at)
@@ -221,15 +222,20 @@ class PimMachine:
             if fields["last"]:
                 self.obuf[entry, :, 0] = self.partial[place].view(self.obuf.dtype)
 
+    def _beats(self, fields: dict[str, int]) -> Codes:
+        """Return the beats of a command's bursts, (beats, segments, width): each segment's streams in turn make its beats."""
+        config, columns = self.config, slice(fields["col"], fields["col"] + fields["cnt"] + 1)
+        bursts = self.read_codes(fields["grp"], fields["row"])[columns].reshape(-1, config.segments, config.beats, config.width)
+        return bursts.transpose(0, 2, 1, 3).reshape(-1, config.segments, config.width)
+
     def _bursts(self, opcode: PimOpcode, fields: dict[str, int]) -> None:
-        beats, lanes = self.config.beats, self.config.lanes
-        columns = slice(fields["col"], fields["col"] + fields["cnt"] + 1)
-        x = slice(fields["xidx"], fields["xidx"] + (fields["cnt"] + 1) * beats)
+        count = fields["cnt"] + 1
+        x = slice(fields["xidx"], fields["xidx"] + count * self.config.beats)
         if opcode is PimOpcode.WRCP:
-            data = packed(self.xbuf[x, 0].reshape(-1), self._x.bits)
-            self._row(fields["grp"], fields["row"])[columns] = data.reshape(fields["cnt"] + 1, -1)
+            data = packed(self.xbuf[x, 0].reshape(-1), self._x.bits).reshape(count, -1)
+            self._row(fields["grp"], fields["row"])[fields["col"]:fields["col"] + count, :data.shape[1]] = data
             return
-        codes = self.read_codes(fields["grp"], fields["row"])[columns].reshape(-1, 1, lanes)
+        codes = self._beats(fields)[:, :1]
         if opcode is PimOpcode.RDCP:
             self.xbuf[x] = codes
         else:
@@ -242,33 +248,38 @@ class PimMachine:
         config, head, dim = self.config, fields["aidx"], settings.of(PimRegister.HEAD_DIM)
         data = packed(self.xbuf[fields["xidx"]:, 0].reshape(-1)[:dim], self._x.bits)
         token = self.tokens.get(head, 0)
-        row, offset = divmod(token * len(data), config.row_bytes)
+        turn, segment = divmod(token, config.segments)
+        row, offset = divmod(turn * len(data), config.row_bytes // config.segments)
         region = settings.heads.get(head, {}).get("v_row" if fields["clr"] else "k_row", 0)
-        self._row(*self.place(region, row)).reshape(-1)[offset:offset + len(data)] = data
+        where = self._row(*self.place(region, row)).reshape(config.columns, config.segments, -1)
+        mine = where[:, segment].reshape(-1)                # a copy: what the segment's streams of a row hold
+        mine[offset:offset + len(data)] = data
+        where[:, segment] = mine.reshape(config.columns, -1)
         self.tokens[head] = token + fields["clr"]
 
     def _activation(self, fields: dict[str, int], count: int) -> None:
-        """Make slices of entries; with `clr` of their lane 0 alone, an element each, behind which zeros fill the last slice."""
+        """Make slices of entries; with `clr` of their outputs alone, an element each, behind which zeros fill the last slice."""
         entries = self.obuf[fields["aidx"]:]
         with np.errstate(over="ignore", invalid="ignore"):
             values = _function(AF_MODES[fields["mode"]], entries[:count], entries[count:2 * count])
         slices = values
         if fields["clr"]:
-            slices = np.zeros((-(-count // self.config.lanes), self.config.rows_x, self.config.lanes), np.float32)
-            for number, outputs in enumerate(values[:, :, 0]):
-                slices[number // self.config.lanes, :, number % self.config.lanes] = outputs
+            width, segments = self.config.width, self.config.segments
+            slices = np.zeros((-(-count * segments // width), self.config.rows_x, width), np.float32)
+            for number, outputs in enumerate(values[:, :, :segments].transpose(0, 2, 1).reshape(-1, self.config.rows_x)):
+                slices[number // width, :, number % width] = outputs
         self.xbuf[fields["xidx"]:fields["xidx"] + len(slices)] = self._to_x(slices)
 
     def _output(self, head: int, settings: Settings) -> slice:
         """Return the entries of a head's output."""
         first = settings.heads.get(head, {}).get("output", 0)
-        return slice(first, first + -(-settings.of(PimRegister.HEAD_DIM) // self.config.lanes))
+        return slice(first, first + self.config.token_beats(settings.of(PimRegister.HEAD_DIM)))
 
     def _get(self, entries: slice) -> Floats:
         return np.ascontiguousarray(self.obuf[entries].transpose(1, 0, 2)).reshape(self.config.rows_x, -1)
 
     def _put(self, entries: slice, output: Floats) -> None:
-        self.obuf[entries] = output.reshape(self.config.rows_x, -1, self.config.lanes).transpose(1, 0, 2)
+        self.obuf[entries] = output.reshape(self.config.rows_x, -1, self.config.width).transpose(1, 0, 2)
 
 
 def _function(mode: str, values: Floats, factors: Floats) -> Floats:

@@ -40,14 +40,15 @@ def tree_product(weights: Floats, x: Floats, *, lanes: int, slots: int) -> Float
     return pairwise_sum(accumulators)
 
 
-def bcast_product(weights: Floats, x: Floats, *, slots: int) -> Floats:
-    """Return what BCAST makes: lanes along N, one element of x at a time.
+def bcast_product(weights: Floats, x: Floats, *, slots: int, segments: int = 1) -> Floats:
+    """Return what BCAST makes: lanes along N, one element of x at a time, or one for each segment.
 
-    Product k goes to accumulator k mod `slots` of its output, each from +0; the accumulators are merged in a tree.
+    Product k is of segment k mod `segments`, and its j-th if j = k div `segments`: it goes to accumulator j mod `slots` of its
+    output, each from +0; a segment's accumulators are merged in a tree, then the segments.
 
     weights: (K, N), x: (X, K) → (X, N), float32.
     """
-    accumulators = np.zeros((len(x), weights.shape[1], slots), np.float32)
+    accumulators = np.zeros((len(x), weights.shape[1], segments, slots), np.float32)
     for k in range(len(weights)):
-        accumulators[:, :, k % slots] += x[:, k, None] * weights[k]
-    return pairwise_sum(accumulators)
+        accumulators[:, :, k % segments, k // segments % slots] += x[:, k, None] * weights[k]
+    return pairwise_sum(pairwise_sum(accumulators))

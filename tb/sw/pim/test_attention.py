@@ -250,7 +250,7 @@ def test_attention_from_the_cache_with_shared_heads():
 
 @pytest.mark.parametrize(("shape", "message"), [
     ((2, 3, 32), "KvCache.query_heads must be a multiple of the 2 KV heads, not 3"),
-    ((1, 1, 24), r"KvCache.head_dim must be a multiple or a divisor of lanes \(16\), not 24"),
+    ((1, 1, 24), r"KvCache.head_dim must be a multiple or a divisor of the lanes of a segment \(16\), not 24"),
     ((5, 5, 32), "heads must be between 1 and 4, not 5"),
 ])
 def test_heads_that_do_not_fit_are_refused(shape, message):

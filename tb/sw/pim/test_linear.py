@@ -15,8 +15,13 @@ from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_prog
 
 TINY = PIM_PRESETS["pim-tiny"]
 DUPLEX = dataclasses.replace(PIM_PRESETS["pim-duplex"], dram_rows=32)
+HALVES = dataclasses.replace(TINY, segments=2, xbuf_entries=16, sm_lanes=2)
+AIM = dataclasses.replace(PIM_PRESETS["pim-aim"], wtype="float16", kvtype="float16", xtype="float16", ptype="float16",
+                          dram_rows=32)
 SHAPES = {"resident": (TINY, 100, 128, 1), "tiles": (TINY, 37, 390, 2), "fewer outputs than a row": (TINY, 3, 200, 1),
-          "one output": (TINY, 1, 1, 1), "rows of X": (TINY, 70, 64, 5), "Logic-PIM": (DUPLEX, 300, 1100, 9)}
+          "one output": (TINY, 1, 1, 1), "rows of X": (TINY, 70, 64, 5), "Logic-PIM": (DUPLEX, 300, 1100, 9),
+          "two segments": (HALVES, 101, 390, 3),
+          "one output of two": (HALVES, 1, 1, 1), "GDDR6-AiM": (AIM, 333, 700, 1)}
 
 
 def halves(rng, *shape):
@@ -28,8 +33,9 @@ def expected(config, weights, x):
     total = None
     for first in range(0, weights.shape[1], config.k_tile):
         part = slice(first, first + config.k_tile)
-        padded = [np.pad(a[:, part], ((0, 0), (0, -len(a[0, part]) % config.burst_weights))) for a in (weights, x)]
-        product = tree_product(*padded, lanes=config.lanes, slots=config.n_acc_slots)
+        missing = -len(x[0, part]) % (config.burst_weights // config.segments)
+        padded = [np.pad(a[:, part], ((0, 0), (0, missing))) for a in (weights, x)]
+        product = tree_product(*padded, lanes=config.width, slots=config.n_acc_slots)
         total = product if total is None else total + product
     return total.T
 
@@ -75,8 +81,8 @@ def test_rows_in_one_run_are_a_loop():
     ({"addr": 2048}, "LinearPlan.addr must be a multiple of 32768, a row of all sets, not 2048"),
     ({"n": 1 << 14, "k": 1 << 10}, ("a linear of 16384 outputs and 1024 inputs must end within 2097152 bytes, a channel's, "
                                    "not at 33554432")),
-    ({"config": dataclasses.replace(TINY, k_tile=16)}, ("PimConfig.k_tile must be a multiple of the 32 weights of a burst to run "
-                                                       "a linear, not 16")),
+    ({"config": dataclasses.replace(TINY, k_tile=16)}, ("PimConfig.k_tile must be a multiple of the 32 weights of a segment's "
+                                                       "burst to run a linear, not 16")),
 ])
 def test_linears_that_do_not_fit(changes, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
