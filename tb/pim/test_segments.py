@@ -37,7 +37,7 @@ def interleaved(values, segments):
     return values.reshape(segments, -1, WIDTH).transpose(1, 0, 2).reshape(-1, segments * WIDTH)
 
 
-@pytest.mark.parametrize(("segments", "k_beats"), [(2, 1), (2, 6), (4, 20)])
+@pytest.mark.parametrize(("segments", "k_beats"), [(2, 1), (2, 6), (4, 10)])
 def test_outputs_of_all_segments(segments, k_beats):
     rng = np.random.default_rng(k_beats)
     system, entries, k = path_bench(segments), 4, k_beats * WIDTH
@@ -72,9 +72,9 @@ def test_elements_of_all_segments(segments, elements, add):
     assert system.drain_cycles == system.path.merge_cycles(groups, add=bool(add))
 
 
-@pytest.mark.parametrize("segments", [4])
-def test_lists_leave_what_the_golden_machine_leaves(segments):
-    bench = bench_of(lists=1, seed=segments, streams=segments, lanes=8 * segments, segments=segments, rows_x=1, sm_lanes=4)
+def test_lists_leave_what_the_golden_machine_leaves():
+    segments = 2
+    bench = bench_of(lists=1, seed=segments, streams=segments, lanes=8 * segments, segments=segments, rows_x=1, sm_lanes=2)
     bench.list("setm k_beats, 1\nmac mode=bcast xidx=1\neoc")
     *outcomes, (_, _, error, index, *_) = bench.run(stall=0.1, seed=segments)
     check(outcomes)
