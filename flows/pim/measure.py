@@ -174,8 +174,8 @@ def measure_attention(sim: PimSim, *, tokens: int, head_dim: int, heads: int = 1
             for row in range(ceil_div(tokens, plan.tokens_a_row)):
                 pair.fill(*pair.machine.place(first, row))
     words = [*setup(plans, tokens, score_scale(head_dim)), *attention(plans, tokens), command(PimOpcode.EOC)]
-    queries = pair.values(heads * each.query_slices, config.rows_x, config.lanes)
-    run = pair.run(words, [(PLAIN_TYPES[config.xtype], queries)], lanes=config.lanes)
+    queries = pair.values(heads * each.query_slices, config.rows_x, config.width)
+    run = pair.run(words, [(PLAIN_TYPES[config.xtype], queries)], lanes=config.width)
     law = attention_cycles(config, tokens, head_dim, heads=heads)
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles,
                      predicted=predicted_cycles(config, words), run=run, seconds=pair.seconds)

@@ -162,12 +162,12 @@ class _Steps:
         """Return a block's products with K; each chunk's scores go to the softmax unit."""
         words = []
         for at, count in self.chunks(block):
-            entry = plan.places * plan.query_slices + self._chunk % plan.chunks * plan.chunk
+            entry = plan.places * plan.query_slices + self._chunk % plan.chunks * plan.entries(plan.chunk)
             self._chunk += 1
             made = command(PimOpcode.MAC, mode=MacMode.TREE, xidx=_output(plan, number), aidx=entry, clr=1, last=1,
                            **burst_fields(plan, plan.first_row, at, count))
-            words += [command(PimOpcode.WRACC, aidx=entry, cnt=count - 1) if self._given else made,
-                      command(PimOpcode.MVS, aidx=entry, cnt=count - 1, xidx=plan.head)]
+            words += [command(PimOpcode.WRACC, aidx=entry, cnt=plan.entries(count) - 1) if self._given else made,
+                      command(PimOpcode.MVS, aidx=entry, cnt=plan.entries(count) - 1, xidx=plan.head)]
         return words
 
     def _slice(self, place: int) -> int:
@@ -177,11 +177,11 @@ class _Steps:
         """Return a block's softmax; its weights go to one of two places of the X buffer."""
         count = sum(count for _, count in self.chunks(block))
         return [command(PimOpcode.SFO, aidx=plan.head, value=count),
-                command(PimOpcode.MVX, aidx=plan.head, xidx=self._slice(place), cnt=ceil_div(count, plan.config.lanes) - 1)]
+                command(PimOpcode.MVX, aidx=plan.head, xidx=self._slice(place), cnt=ceil_div(count, plan.config.width) - 1)]
 
     def context(self, plan: HeadPlan, number: int, place: int, block: int) -> list[int]:
         """Return a block's products with V: one accumulation, which is the output of the first block, or is added to it."""
-        chunks, element = self.chunks(block), self._slice(place) * plan.config.lanes
+        chunks, element = self.chunks(block), self._slice(place) * plan.config.width
         return [command(PimOpcode.MAC, mode=MacMode.BCAST, xidx=element + at - chunks[0][0], aidx=_output(plan, number),
                         clr=int(block == 0 and index == 0), last=int(index == len(chunks) - 1),
                         **burst_fields(plan, plan.value_row, at, count)) for index, (at, count) in enumerate(chunks)]

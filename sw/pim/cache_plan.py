@@ -71,7 +71,7 @@ class CachePlan:
             raise ConfigError(f"CachePlan.addr must be a multiple of {grid_bytes(self.config)}, a row of all sets, "
                               f"not {self.addr!r}")
         # Heads' own checks know nothing of where others lie, so this one comes first.
-        if self.channel_dim % self.config.lanes == 0 and self.end > self.config.capacity_bytes:
+        if self.channel_dim % self.config.width == 0 and self.end > self.config.capacity_bytes:
             raise ConfigError(f"a context of {self.max_tokens} tokens must end within {self.config.capacity_bytes} bytes, "
                               f"a channel's, not at {self.end}")
         self.head(0, 0)
@@ -176,14 +176,14 @@ def attention_program(plan: CachePlan, layer: int, tokens: int, scale: np.float3
 def attention_inputs(plan: CachePlan, queries: Floats, keys: Floats, values: Floats) -> dict[str, Floats]:
     """Return the inputs of a token: queries (kv_heads · group, dh), keys and values (kv_heads, dh)."""
     config = plan.config
-    count = plan.head_dim // config.lanes
+    count = plan.head_dim // config.width
     found = {}
     for head in range(plan.kv_heads):
         for name, rows in (("q", queries[head * plan.group:(head + 1) * plan.group]), ("k", keys[head:head + 1]),
                            ("v", values[head:head + 1])):
             padded = np.zeros((config.rows_x, plan.head_dim), np.float32)
             padded[:len(rows)] = rows
-            found[f"{name}{head}"] = padded.reshape(config.rows_x, count, config.lanes).transpose(1, 0, 2)
+            found[f"{name}{head}"] = padded.reshape(config.rows_x, count, config.width).transpose(1, 0, 2)
     return found
 
 
@@ -191,6 +191,6 @@ def attention_outputs(plan: CachePlan, outputs: dict[str, npt.NDArray[np.uint8]]
     """Return (kv_heads · group, dh) float32 of the outputs "o<head>" of a program."""
     config, rows = plan.config, []
     for head in range(plan.kv_heads):
-        entries = outputs[f"o{head}"].view(np.float32).reshape(-1, config.rows_x, config.lanes)
+        entries = outputs[f"o{head}"].view(np.float32).reshape(-1, config.rows_x, config.width)
         rows.append(entries.transpose(1, 0, 2).reshape(config.rows_x, -1)[:plan.group])
     return np.concatenate(rows)

@@ -51,7 +51,7 @@ def attend_token(plan: CachePlan, layer: int, tokens: int, scale: np.float32, to
 
 def _by_elements(plan: CachePlan, layer: int, tokens: int, scale: np.float32, token: tuple[Floats, Floats, Floats], run: Run,
                  moved: Moved) -> Floats:
-    given, shape = dims_inputs(plan, *token), (-1, plan.config.rows_x, plan.config.lanes)
+    given, shape = dims_inputs(plan, *token), (-1, plan.config.rows_x, plan.config.width)
     programs = [scores_program(plan, layer, tokens, stage, scale) for stage in range(stages(plan))]
     for program in (*programs, context_program(plan, layer, tokens, scale)):
         carried = sum(4 * given[stream.name].size for stream in program.inputs if stream.kind == "entries")

@@ -60,21 +60,21 @@ def scores_program(plan: CachePlan, layer: int, tokens: int, stage: int, scale: 
         if not 0 <= head < plan.kv_heads:
             continue
         one, words = plan.head(layer, head), lists[-1]
-        places = (config.obuf_entries - config.wide_entries) // one.chunk
+        places = (config.obuf_entries - config.wide_entries) // one.entries(one.chunk)
         if places < 1:
-            raise ConfigError(f"PimConfig.obuf_entries must have room for {one.chunk} scores behind {config.wide_entries}, "
+            raise ConfigError(f"PimConfig.obuf_entries must have room for {one.entries(one.chunk)} behind {config.wide_entries}, "
                               f"not be {config.obuf_entries!r}")
         words += [*setup([one], tokens - 1, scale), *append_tokens([one]), command(PimOpcode.WRX, cnt=one.query_slices - 1)]
         inputs += [PimStream(name=f"{name}{head}.{channel}", channel=channel, kind="x", count=one.query_slices) for name in "kvq"]
         for number, (_, at, count) in enumerate(score_chunks([one], tokens)):
-            entry = config.wide_entries + number % places * one.chunk       # entries without words for other lanes
-            sums = PimStream(name=f"t{head}.{at}", channel=channel, kind="entries", count=count)
+            entry = config.wide_entries + number % places * one.entries(one.chunk)       # entries without words for other lanes
+            sums = PimStream(name=f"t{head}.{at}", channel=channel, kind="entries", count=one.entries(count))
             if channel:
-                words.append(command(PimOpcode.WRACC, aidx=entry, cnt=count - 1))
+                words.append(command(PimOpcode.WRACC, aidx=entry, cnt=one.entries(count) - 1))
                 inputs.append(sums)
             words += [command(PimOpcode.MAC, mode=MacMode.TREE, aidx=entry, clr=int(channel == 0), last=1,
                               **burst_fields(one, one.first_row, at, count)),
-                      command(PimOpcode.RDACC, aidx=entry, cnt=count - 1)]
+                      command(PimOpcode.RDACC, aidx=entry, cnt=one.entries(count) - 1)]
             outputs.append(sums)
     return _program(plan, f"scores, stage {stage},", layer, lists, inputs=inputs, outputs=outputs)
 
@@ -93,7 +93,7 @@ def context_program(plan: CachePlan, layer: int, tokens: int, scale: np.float32)
             heads = range(first, min(first + plan.config.heads, plan.kv_heads))
             plans = [plan.head(layer, head) for head in heads]
             lists[-1] += [*setup(plans, tokens, scale), *attention(plans, tokens, given=True)]
-            inputs += [PimStream(name=f"t{heads[number]}.{at}", channel=channel, kind="entries", count=count)
+            inputs += [PimStream(name=f"t{heads[number]}.{at}", channel=channel, kind="entries", count=plans[number].entries(count))
                        for number, at, count in score_chunks(plans, tokens)]
             outputs += [PimStream(name=f"o{head}.{channel}", channel=channel, kind="entries", count=plans[0].query_slices)
                         for head in heads]
@@ -109,7 +109,7 @@ def dims_inputs(plan: CachePlan, queries: Floats, keys: Floats, values: Floats) 
             padded = np.zeros((config.rows_x, plan.head_dim), np.float32)
             padded[:len(rows)] = rows
             for channel in range(plan.channels):
-                mine = plan.stored(channel, padded).reshape(config.rows_x, -1, config.lanes)
+                mine = plan.stored(channel, padded).reshape(config.rows_x, -1, config.width)
                 found[f"{name}{head}.{channel}"] = np.ascontiguousarray(mine.transpose(1, 0, 2))
     return found
 
@@ -118,7 +118,7 @@ def dims_outputs(plan: CachePlan, outputs: dict[str, npt.NDArray[np.uint8]]) -> 
     """Return (kv_heads · group, dh) float32 of the outputs of `context_program`."""
     config, rows = plan.config, []
     for head in range(plan.kv_heads):
-        parts = [outputs[f"o{head}.{channel}"].view(np.float32).reshape(-1, config.rows_x, config.lanes)
+        parts = [outputs[f"o{head}.{channel}"].view(np.float32).reshape(-1, config.rows_x, config.width)
                  for channel in range(plan.channels)]
         rows.append(np.concatenate([part.transpose(1, 0, 2).reshape(config.rows_x, -1)[:plan.group] for part in parts], axis=1))
     return np.concatenate(rows)

@@ -1,11 +1,16 @@
 """Where a head's K, V, queries, scores, softmax weights and output are, in the banks and in the buffers of a channel.
 
-K and V are tokens one after the other; a burst of all streams is some tokens, or some bursts are one. A block is what a step of
+K and V are tokens one after the other, dealt out to the segments of the lanes: a burst of all streams is some tokens of each
+segment, or some bursts are one. A block is what a step of
 the online softmax takes: whole rows of K, as many as the X buffer has room for twice, or a part of a row. Its scores go through
 the output buffer by chunks, a MAC command each.
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hw.config import ceil_div
 from hw.errors import ConfigError
@@ -13,6 +18,7 @@ from hw.pim.config import PimConfig
 
 __all__ = ["HeadPlan"]
 
+_ELEMENTS = 4096            # of X that a command of BCAST can name (`xidx`)
 _MOST_AT_ONCE = 128         # bursts, entries or slices of a command (`cnt`)
 
 
@@ -50,9 +56,9 @@ class HeadPlan:
     def __post_init__(self) -> None:
         """Check that everything fits."""
         config = self.config
-        slices, most = self.head_dim // config.lanes, config.columns * config.beats
-        if self.head_dim % config.lanes or not 1 <= slices <= most or slices & (slices - 1):
-            raise ConfigError(f"HeadPlan.head_dim must be the {config.lanes} elements of a slice times a power of two, at most "
+        slices, most = self.head_dim // config.width, config.columns * config.beats
+        if self.head_dim % config.width or not 1 <= slices <= most or slices & (slices - 1):
+            raise ConfigError(f"HeadPlan.head_dim must be the {config.width} elements of a slice times a power of two, at most "
                               f"{most}, not {self.head_dim!r}")
         if not 1 <= self.group <= config.rows_x:
             raise ConfigError(f"HeadPlan.group must be between 1 and {config.rows_x}, not {self.group!r}")
@@ -68,13 +74,13 @@ class HeadPlan:
 
     @property
     def bursts(self) -> int:
-        """Bursts of the tokens that come together: of `tokens_a_step`."""
+        """Bursts in which `tokens_a_step` tokens come."""
         return max(1, self.query_slices // self.config.beats)
 
     @property
     def tokens_a_step(self) -> int:
-        """Tokens that `bursts` bursts bring."""
-        return max(1, self.config.beats // self.query_slices)
+        """Tokens that come together, as many of each segment: in one burst, or a token of each in some."""
+        return self.config.segments * max(1, self.config.beats // self.query_slices)
 
     @property
     def tokens_a_row(self) -> int:
@@ -91,12 +97,21 @@ class HeadPlan:
         """First DRAM row of V."""
         return self.first_row + ceil_div(ceil_div(self.max_tokens, self.tokens_a_row), self.sets)
 
+    def laid_out(self, tokens: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return K or V of the first tokens, (n, head_dim), flat as bursts have them; the last step is filled up with zeros."""
+        segments, steps = self.config.segments, ceil_div(len(tokens), self.tokens_a_step)
+        whole = np.zeros((steps * self.tokens_a_step, self.head_dim), tokens.dtype)
+        whole[:len(tokens)] = tokens
+        # (burst of a step or slot of a burst) × segments, in the order of bursts and, in a burst, of its streams
+        parts = whole.reshape(steps, -1, segments, self.bursts, self.head_dim // self.bursts)
+        return parts.transpose(0, 3, 2, 1, 4).reshape(-1)
+
     # In the buffers -------------------------------------------------------------------------------------------
 
     @property
     def query_slices(self) -> int:
         """Slices of the X buffer that hold the queries; also entries of the output, and beats of a token."""
-        return self.head_dim // self.config.lanes
+        return self.head_dim // self.config.width
 
     @property
     def places(self) -> int:
@@ -113,10 +128,12 @@ class HeadPlan:
     def block(self) -> int:
         """Tokens of a step of the online softmax: whole rows, or a power of two; 0 if there is no room."""
         config = self.config
-        slices = min((config.xbuf_entries - self.places * self.query_slices) // 2, _MOST_AT_ONCE)
-        most = min(slices * config.lanes, config.k_tile)
-        if min(most, self.score_entries // 2) < self.tokens_a_row:      # parts of a row, each of which is a chunk
-            return _power_of_two(min(most, self.score_entries // 2, self.tokens_a_row))
+        reach = min(config.xbuf_entries, _ELEMENTS // config.width)
+        slices = min((reach - self.places * self.query_slices) // 2, _MOST_AT_ONCE)
+        most = min(slices * config.width, config.k_tile)
+        least = min(most, self.score_entries // 2 * config.segments)
+        if least < self.tokens_a_row:                       # a part of a row, which is a chunk
+            return _power_of_two(least) if least >= self.tokens_a_step else 0
         return most // self.tokens_a_row * self.tokens_a_row
 
     @property
@@ -127,12 +144,16 @@ class HeadPlan:
     @property
     def chunks(self) -> int:
         """Chunks whose scores the output buffer holds."""
-        return self.score_entries // self.chunk
+        return self.score_entries // self.entries(self.chunk)
+
+    def entries(self, tokens: int) -> int:
+        """Return the entries of the output buffer that the scores of a chunk's tokens take."""
+        return ceil_div(tokens, self.config.segments)
 
     @property
     def weight_slices(self) -> int:
         """Slices of a block's softmax weights."""
-        return ceil_div(self.block, self.config.lanes)
+        return ceil_div(self.block, self.config.width)
 
 
 def _power_of_two(most: int) -> int:

@@ -28,7 +28,7 @@ def merge_program(plan: CachePlan, tokens: int) -> PimProgram | None:
     ConfigError
         If a channel's softmax unit or output buffer has no place for so many parts.
     """
-    config, parts, width = plan.config, min(plan.parts, tokens), plan.head_dim // plan.config.lanes
+    config, parts, width = plan.config, min(plan.parts, tokens), plan.head_dim // plan.config.width
     if plan.parts == 1:
         return None
     most = min(config.heads, config.wide_entries // width)
@@ -65,5 +65,5 @@ def _tree(parts: int) -> list[tuple[int, int]]:
 
 def merge_inputs(plan: CachePlan, outputs: dict[str, npt.NDArray[np.uint8]]) -> dict[str, npt.NDArray[np.float32]]:
     """Return the inputs of `merge_program` for the outputs of `attention_program`."""
-    shape = -1, plan.config.rows_x, plan.config.lanes
+    shape = -1, plan.config.rows_x, plan.config.width
     return {name: data.view(np.float32).reshape(shape) for name, data in outputs.items()}

@@ -89,7 +89,7 @@ class KvTransfer:
                 for value in (False, True):
                     rows = self.read(array, layer, head, tokens, value=value)
                     for channel in plan.channels_of(head):
-                        data = stored(plan.stored(channel, rows), config.kvtype)
+                        data = stored(plan.head(layer, head).laid_out(plan.stored(channel, rows)), config.kvtype)
                         padded = np.zeros(ceil_div(len(data), config.row_bytes) * config.row_bytes, np.uint8)
                         padded[:len(data)] = data
                         write_rows(config, pim[channel], plan.address(layer, head, value=value), padded)

@@ -192,5 +192,5 @@ def test_elements_that_the_channels_do_not_divide_and_lists_of_one_program():
     with pytest.raises(ConfigError, match=r"^tokens must be between 1 and 100, the context, not 101$"):
         scores_program(plan, 0, 101, 0, score_scale(32))
     small = dataclasses.replace(TINY, obuf_entries=16)
-    with pytest.raises(ConfigError, match=r"^PimConfig.obuf_entries must have room for 4 scores behind 16, not be 16$"):
+    with pytest.raises(ConfigError, match=r"^PimConfig.obuf_entries must have room for 4 behind 16, not be 16$"):
         longest_programs(dataclasses.replace(plan, config=small))
