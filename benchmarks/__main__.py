@@ -23,6 +23,7 @@ from benchmarks import (
     hybrid_layer,
     packing,
     pim,
+    pim_attention,
     prediction,
     simulation,
     tracing,
@@ -54,13 +55,14 @@ BENCHMARKS = {
     "pim": pim.rows,
     "pim_presets": pim.presets,
     "pim_speed": pim.speeds,
+    "pim_attention": pim_attention.rows,
     "formats": formats.rows,
     "packing": packing.rows,
     "checkpoint": checkpoint.rows,
 }
 
 _ASKED_FOR = ("fpga", "bitmod", "bitvert", "hss", "hss_parts", "hss_gemm", "hybrid", "hybrid_area", "hybrid_layer", "exposed",
-              "checkpoint", "pim", "pim_presets", "pim_speed")
+              "checkpoint", "pim", "pim_presets", "pim_speed", "pim_attention")
 """Benchmarks that run only when they are named: place and route takes an hour, synthesis minutes, a checkpoint a gigabyte of disk
 and minutes."""
 

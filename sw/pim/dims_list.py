@@ -93,7 +93,8 @@ def context_program(plan: CachePlan, layer: int, tokens: int, scale: np.float32)
             heads = range(first, min(first + plan.config.heads, plan.kv_heads))
             plans = [plan.head(layer, head) for head in heads]
             lists[-1] += [*setup(plans, tokens, scale), *attention(plans, tokens, given=True)]
-            inputs += [PimStream(name=f"t{heads[number]}.{at}", channel=channel, kind="entries", count=plans[number].entries(count))
+            entries = plans[0].entries
+            inputs += [PimStream(name=f"t{heads[number]}.{at}", channel=channel, kind="entries", count=entries(count))
                        for number, at, count in score_chunks(plans, tokens)]
             outputs += [PimStream(name=f"o{head}.{channel}", channel=channel, kind="entries", count=plans[0].query_slices)
                         for head in heads]
