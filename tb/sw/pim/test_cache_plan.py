@@ -47,12 +47,16 @@ def array():
     return memory, held.astype(np.float16).astype(np.float32)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_a_moved_cache_is_appended_to_and_attended_to_on_any_number_of_channels(array, channels):
+SEGMENTS = dataclasses.replace(TINY, segments=2, xbuf_entries=32)       # a token in two bursts
+STEPS = dataclasses.replace(TINY, segments=2, streams=8, lanes=64, bundles=1, xbuf_entries=16)      # two tokens in a segment's
+
+
+@pytest.mark.parametrize(("config", "channels"), [(TINY, 1), (TINY, 2), (SEGMENTS, 2), (STEPS, 1)])
+def test_a_moved_cache_is_appended_to_and_attended_to_on_any_number_of_channels(array, config, channels):
     rng = np.random.default_rng(8)
     memory, held = array
-    plan = dataclasses.replace(PLAN, channels=channels)
-    session = GoldenPimDevice(TINY, channels).open()
+    plan = dataclasses.replace(PLAN, config=config, channels=channels, addr=config.named_sets * config.row_bytes)
+    session = GoldenPimDevice(config, channels).open()
     dataclasses.replace(TRANSFER, target=plan).run(memory, session.memory, BEFORE)
     scale = score_scale(32)
     for layer in range(2):
@@ -62,7 +66,7 @@ def test_a_moved_cache_is_appended_to_and_attended_to_on_any_number_of_channels(
             keys, values = (np.concatenate((old, new[:, None]), axis=1) for old, new in ((keys, k), (values, v)))
             result = session.run(attention_program(plan, layer, tokens, scale), None, attention_inputs(plan, q, k, v))
             found = attention_outputs(plan, result.outputs)
-            numerics = numerics_of(TINY, block=plan.head(layer, 0).block)
+            numerics = numerics_of(config, block=plan.head(layer, 0).block)
             for head in range(4):
                 golden = finish(attend(numerics, q[2 * head:2 * head + 2], keys[head], values[head], scale))
                 np.testing.assert_array_equal(found[2 * head:2 * head + 2], golden)
