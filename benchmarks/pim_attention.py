@@ -8,8 +8,8 @@ from hw.pim.presets import PIM_PRESETS
 
 __all__ = ["rows"]
 
-COMMANDS = 2048
-_POINTS = ("pim-attacc", 1024, 4), ("pim-attacc", 2048, 4), ("pim-attacc-bank-group", 1024, 4), ("pim-attacc-buffer", 1024, 4)
+COMMANDS = 1024
+_POINTS = ("pim-attacc", 1024, 4), ("pim-attacc", 2048, 4), ("pim-attacc-bank-group", 1024, 4), ("pim-attacc-buffer", 1024, 2)
 """Preset, tokens in the pseudo-channel (half of a context of AttAcc's), and heads."""
 
 

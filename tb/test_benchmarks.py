@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks import checkpoint, decoder, fault_injection, formats, hss, packing, pim, tracing
+from benchmarks import checkpoint, decoder, fault_injection, formats, hss, packing, pim, pim_attention, tracing
 from benchmarks.obvious import obvious
 from flows.fault.targets.workloads import array_target
 from hw.families import Format, HuffmanFormat
@@ -110,3 +110,10 @@ def test_products_of_a_pim_are_held_to_their_law():
     assert table[0]["ratio"] == 1
     assert len(table) == 5
     assert all(row["active"] > 0 for row in table)
+
+
+def test_attention_on_a_pim_is_held_to_its_law():
+    (row,) = pim_attention.rows((("pim-tiny", 40, 2),), head_dim=32)
+    assert row["active"] == 2 * 2 * 40 * 2
+    assert 1 < row["ratio"] < 5
+    assert row["predicted"] == pytest.approx(row["list"], rel=0.05)
