@@ -71,7 +71,7 @@ def _show(args: argparse.Namespace, found: SystemGeneration, answer: dict[str, A
     if found.timed:
         console.print("match: the array's whole memory after every run, the PIM's results and rows, against the golden devices")
     else:
-        console.print("the golden devices have no time: cycles are predicted, the PIM's without rows and refresh")
+        console.print("the golden devices have no time: cycles are predicted")
     console.print(f"cycles: each device's own ({config.pim.clock_mhz} MHz for the PIM); of transfers those of a link of "
                   f"{config.link_bytes} bytes a cycle, which is a model")
     if found.ended:

@@ -76,7 +76,7 @@ def scores_program(plan: CachePlan, layer: int, tokens: int, stage: int, scale: 
                               **burst_fields(one, one.first_row, at, count)),
                       command(PimOpcode.RDACC, aidx=entry, cnt=one.entries(count) - 1)]
             outputs.append(sums)
-    return _program(plan, f"scores, stage {stage},", layer, lists, inputs=inputs, outputs=outputs)
+    return _program(plan, f"stage {stage} of scores", layer, lists, inputs=inputs, outputs=outputs)
 
 
 def context_program(plan: CachePlan, layer: int, tokens: int, scale: np.float32) -> PimProgram:

@@ -120,7 +120,7 @@ def test_elements_over_channels_are_added_up_as_on_the_golden_device(checked):
                      lambda program, inputs: names.append(program.name) or checked.run(program, None, inputs),
                      lambda name, nbytes: None)
         assert checked.match
-    assert names == [*(f"scores, stage {stage}, of layer 0" for stage in range(4)), "context of layer 0"] * 3
+    assert names == [*(f"stage {stage} of scores of layer 0" for stage in range(4)), "context of layer 0"] * 3
 
 
 @pytest.mark.xdist_group("pim-tiny")
