@@ -51,7 +51,7 @@ def compute_path(config: PimConfig) -> ComputePath:
         weights=tuple(operand_named(weight) for weight, _ in ways), xs=tuple(operand_named(x) for _, x in ways), acc=config.acc,
         lanes=config.lanes, rows=config.rows_x, slots=config.n_acc_slots, groups=config.bcast_entries, beats=config.beats,
         bursts=config.columns, slices=config.xbuf_entries, entries=config.obuf_entries, wide=config.wide_entries,
-        side_word=config.word_bytes, segments=config.segments)
+        segments=config.segments, side_word=config.word_bytes)
 
 
 class PimChannel(wiring.Component):

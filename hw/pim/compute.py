@@ -78,8 +78,8 @@ class ComputePath(wiring.Component):
     x : In(`XBuffer.write`)
     side : In({valid: 1, word, mask, data})
         The side table, where weights have zero points or special values to choose from: those bytes of a word are written. Byte
-        e is of the output of entry e (TREE), or of element e of X (BCAST): special value's number in its bits 7:6, zero point
-        below.
+        G·e + g is of the output of entry e in lane g (TREE), byte e of element e of X (BCAST): special value's number in its
+        bits 7:6, zero point below.
     write, ready, entry, o : see `OutputBuffer`
     readable : Out(1)
         `entry` is read in this cycle; without, the end of a BCAST accumulation reads another one.
@@ -116,7 +116,7 @@ class ComputePath(wiring.Component):
 
     def __init__(self, *, weights: tuple[Operand, ...], xs: tuple[Operand, ...], acc: str, lanes: int, rows: int, slots: int,
                  groups: int, beats: int, bursts: int, slices: int, entries: int, wide: int, queue: int = 2,
-                 side_word: int = 1, segments: int = 1):
+                 segments: int = 1, side_word: int = 1):
         for name, value in (("beats", beats), ("bursts", bursts), ("queue", queue)):
             if value < 1:
                 raise ConfigError(f"ComputePath.{name} must be at least 1, not {value!r}")
@@ -144,7 +144,8 @@ class ComputePath(wiring.Component):
         self._job = mac_job_layout(bursts=bursts, beats=beats, slices=slices, width=width, entries=entries)
         bits, entry = weights[0].element.bits, ceil_log2(entries)
         self.has_sides = any(way.zero_point_bits or len(way.specials) > 1 for way in weights)
-        self._side_word, self._side_words = side_word, max(1, max(entries, slices * width) // side_word)
+        self._side_word = max(side_word, segments)
+        self._side_words = max(1, max(entries * segments, slices * width) // self._side_word)
         every = data.ArrayLayout(data.ArrayLayout(32, rows), width)
         super().__init__({
             "job": In(stream.Signature(self._job)),
@@ -152,7 +153,7 @@ class ComputePath(wiring.Component):
             "x": In(wiring.Signature({"valid": Out(1), "slice": Out(ceil_log2(slices)), "row": Out(ceil_log2(rows)),
                                       "data": Out(data.ArrayLayout(xs[0].element.bits, width))})),
             "x_ready": Out(1),
-            **({"side": In(side_port(self._side_words, side_word))} if self.has_sides else {}),
+            **({"side": In(side_port(self._side_words, self._side_word))} if self.has_sides else {}),
             "write": In(wiring.Signature({"valid": Out(1), "entry": Out(entry), "lanes": Out(width), "data": Out(every)})),
             "ready": Out(1), "entry": In(entry), "readable": Out(1), "o": Out(every),
             "peek": In(ceil_log2(slices)), "peeked": Out(data.ArrayLayout(xs[0].element.bits, width)),
@@ -276,8 +277,9 @@ class ComputePath(wiring.Component):
         ]
 
         if self.has_sides:
-            side = self._side_memory(m, Mux(job.bcast, element, entry))
-            m.d.comb += [array.zero_point.eq(side.zero_point), array.special.eq(side.special)]
+            sides = self._side_memory(m, Mux(job.bcast, element >> shift, entry))
+            m.d.comb += [getattr(array, name)[segment].eq(getattr(sides[segment], name)) for name in ("zero_point", "special")
+                         for segment in range(self.segments)]
 
         # Results.
         m.d.comb += [
@@ -311,16 +313,16 @@ class ComputePath(wiring.Component):
         return m
 
     def _side_memory(self, m: Module, number: Value) -> Any:
-        """Build the side table; return the byte of an output or an element of X, a cycle later."""
-        size = ceil_log2(self._side_word)
+        """Build the side table; return the segments' bytes of an entry, or of as many elements of X, a cycle later."""
+        size = ceil_log2(self._side_word // self.segments)
         m.submodules.sides = words = memory.Memory(shape=8 * self._side_word, depth=self._side_words, init=[],
                                                    attrs={"ram_style": "block"})
         write, read = words.write_port(granularity=8), words.read_port()
-        at, found = Signal(size), Signal(_SIDE)
+        at, found = Signal(size), Signal(data.ArrayLayout(_SIDE, self.segments))
         m.d.sync += at.eq(number[:size])
         m.d.comb += [
             write.addr.eq(self.side.word), write.data.eq(self.side.data), write.en.eq(Mux(self.side.valid, self.side.mask, 0)),
-            read.en.eq(1), read.addr.eq(number[size:]), Value.cast(found).eq(read.data.word_select(at, 8)),
+            read.en.eq(1), read.addr.eq(number[size:]), Value.cast(found).eq(read.data.word_select(at, len(Value.cast(found)))),
         ]
         return found
 

@@ -165,8 +165,6 @@ class PimConfig(JsonConfig):
         most = min(self.streams, self.lanes, 1 << (self.lanes.bit_length() - 1) // 2)
         self._must("segments", self.segments <= most,
                    f"at most {most}: each has a stream or more, and as many lanes as there are segments")
-        self._must("segments", self.segments == 1 or not (self.has_sides or self.dequantizes),
-                   "1 with weights that have zero points, special values or scales")
         self._must("sm_lanes", self.sm_lanes <= self.width, f"at most {self.width}, the lanes of a segment")
         self._must("sm_lanes", self.sm_lanes >= self.segments or not self.has_softmax,
                    f"at least {self.segments}, the scores of an entry")
@@ -288,8 +286,8 @@ class PimConfig(JsonConfig):
 
     @property
     def sides(self) -> int:
-        """Bytes of the side table: one for each output entry, and for each element of X."""
-        return max(self.obuf_entries, self.xbuf_entries * self.width)
+        """Bytes of the side table: one for each output of an entry, and for each element of X."""
+        return max(self.obuf_entries * self.segments, self.xbuf_entries * self.width)
 
     @property
     def word_bytes(self) -> int:
@@ -298,9 +296,9 @@ class PimConfig(JsonConfig):
 
     @property
     def dequantizes(self) -> bool:
-        """Whether `PimCore` has a dequantizer: weights have scales."""
+        """Whether `PimCore` has a dequantizer: weights have scales, and a host word has those of an entry at least."""
         fmt = format_named(self.wtype)
-        return isinstance(fmt, ScaledFormat) and fmt.scale_rule != "none"
+        return isinstance(fmt, ScaledFormat) and fmt.scale_rule != "none" and self.word_bytes % (4 * self.segments) == 0
 
     @property
     def stores_x(self) -> bool:

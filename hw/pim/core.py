@@ -81,10 +81,11 @@ class PimCore(wiring.Component):
         self._activation = None if missing_unit(config, PimOpcode.AF) else self._activation_unit(config)
         self._sequencer = PimSequencer(commands=commands, heads=config.heads, opcodes=opcodes_of(config))
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.width, rows=config.rows_x,
-                          slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide, segments=config.segments,
-                          sides=config.sides if config.has_sides else 0)
+                          slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide,
+                          segments=config.segments, sides=config.sides if config.has_sides else 0)
         self._dequantizer = None if missing_unit(config, PimOpcode.DQA) else Dequantizer(
-            acc=config.acc, lanes=config.width, rows=config.rows_x, entries=config.obuf_entries, word=8 * config.word_bytes)
+            acc=config.acc, lanes=config.width, rows=config.rows_x, entries=config.obuf_entries, word=8 * config.word_bytes,
+            segments=config.segments)
         passed = self._sequencer.signature.members
         word = self._io.signature.members
         super().__init__({

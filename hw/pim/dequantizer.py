@@ -28,12 +28,12 @@ def dequantizer_command_layout() -> data.StructLayout:
 class Dequantizer(wiring.Component):
     """Carries out DQA, one command after the other: sum[first + i] ← sum[first + i] + scale · output[entry + i], X rows at once.
 
-    An output is what TREE leaves in lane 0 of an entry; of int32 accumulators it is rounded to float32 first. Product and sum are
-    rounded, subnormal numbers kept. With `clr` sums start from +0; with `last` they are put into the entries in the outputs'
-    place. Sums are kept in a memory of their own: the output buffer's one write port has a result of the MAC array in every
-    cycle in which a group is a beat.
+    Outputs are what TREE leaves in the first `segments` lanes of an entry; of int32 accumulators they are rounded to float32
+    first. Product and sum are rounded, subnormal numbers kept. With `clr` sums start from +0; with `last` they are put into the
+    entries in the outputs' place. Sums are kept in a memory of their own: the output buffer's one write port has a result of the
+    MAC array in every cycle in which a group is a beat.
 
-    A scale is a float32 of a host word, the lowest first; a command begins with a new word.
+    A scale is a float32 of a host word, the lowest first, `segments` for an entry; a command begins with a new word.
 
     An entry a cycle, but where a sum is asked for that is on its way (`latency` cycles); with `last` 2 more for each, and
     `latency` + 1 a command.
@@ -46,6 +46,8 @@ class Dequantizer(wiring.Component):
         Of the output buffer; there are as many sums as entries.
     word : int
         Bits of a host word.
+    segments : int
+        Outputs of an entry and row.
 
     Members
     -------
@@ -65,23 +67,24 @@ class Dequantizer(wiring.Component):
     Raises
     ------
     ConfigError
-        If a host word does not hold whole scales, or accumulators are none of these.
+        If a host word does not hold an entry's scales, or accumulators are none of these.
 
     Reference
     ---------
     P3-LLM (arXiv 2511.06838) has a dequantizer of a lane for the unit's 16 outputs. How we differ: one for the channel, as wide
-    as its rows of X.
+    as an entry.
     """
 
-    def __init__(self, *, acc: str, lanes: int, rows: int, entries: int, word: int):
-        if word < _WORD or word % _WORD:
-            raise ConfigError(f"Dequantizer.word must be a multiple of {_WORD} bits, a scale, not {word!r}")
+    def __init__(self, *, acc: str, lanes: int, rows: int, entries: int, word: int, segments: int = 1):
+        if word < _WORD * segments or word % (_WORD * segments):
+            raise ConfigError(f"Dequantizer.word must be a multiple of {_WORD * segments} bits, an entry's scales, not {word!r}")
         if acc not in ("float32", "int32"):
             raise ConfigError(f"Dequantizer.acc must be float32 or int32, not {acc!r}")
         self._acc, self._lanes, self._rows, self._entries, self._word = acc, lanes, rows, entries, word
+        self._segments = segments
         self._parts: list[tuple[IntToFloat | None, FloatMultiply, FloatAdd]] = [
             (IntToFloat(width=_WORD, fmt=FP32) if acc == "int32" else None, FloatMultiply(fmt=FP32, subnormals=True),
-             FloatAdd(fmt=FP32, subnormals=True)) for _ in range(rows)]
+             FloatAdd(fmt=FP32, subnormals=True)) for _ in range(rows * segments)]
         convert, product, total = self._parts[0]
         self._convert_latency = convert.latency if convert else 0
         self._before_sum = 1 + self._convert_latency + product.latency       # from the question to the addition
@@ -97,11 +100,11 @@ class Dequantizer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        rows, on = self._rows, C(1)
+        rows, on, step = self._rows, C(1), _WORD * self._segments
         command = Signal(dequantizer_command_layout())
         entry, place, left = Signal(8), Signal(range(self._entries)), Signal(7)
-        held, scales = Signal(self._word), Signal(range(self._word // _WORD + 1))
-        m.submodules.sums = sums = memory.Memory(shape=_WORD * rows, depth=self._entries, init=[], attrs={"ram_style": "block"})
+        held, scales = Signal(self._word), Signal(range(self._word // step + 1))
+        m.submodules.sums = sums = memory.Memory(shape=step * rows, depth=self._entries, init=[], attrs={"ram_style": "block"})
         keep = sums.write_port()
         read = sums.read_port(transparent_for=(keep,))
         issue = Signal()
@@ -117,9 +120,11 @@ class Dequantizer(wiring.Component):
         asked, summed, written = ways[self._before_sum - 1], ways[self._before_sum], ways[-1]
         m.d.comb += [keep.en.eq(written[0]), keep.addr.eq(written[2:]), read.en.eq(1),
                      read.addr.eq(Mux(asked[0], asked[2:], place)), self.entry.eq(entry)]
-        scale = registered(m, on, held[:_WORD], "scale", 1 + self._convert_latency)
+        scales_now = registered(m, on, held[:step], "scale", 1 + self._convert_latency)
         for r, (convert, product, total) in enumerate(self._parts):
-            value: Value = self.o[0][r]
+            segment, row = divmod(r, rows)
+            value: Value = self.o[segment][row]
+            scale = scales_now.word_select(segment, _WORD)
             if convert is not None:
                 m.submodules[f"convert_{r}"] = convert
                 m.d.comb += [convert.enable.eq(1), convert.i.eq(value)]
@@ -131,9 +136,9 @@ class Dequantizer(wiring.Component):
                 Value.cast(total.a).eq(Mux(summed[1], 0, read.data.word_select(r, _WORD))),
                 Value.cast(total.b).eq(Value.cast(product.o)),
                 keep.data.word_select(r, _WORD).eq(Value.cast(total.o)),
-                self.write.data[0][r].eq(read.data.word_select(r, _WORD)),
+                self.write.data[segment][row].eq(read.data.word_select(r, _WORD)),
             ]
-        m.d.comb += [self.write.entry.eq(entry), self.write.lanes.eq(1)]
+        m.d.comb += [self.write.entry.eq(entry), self.write.lanes.eq((1 << self._segments) - 1)]
 
         def rewind() -> None:
             m.d.sync += [entry.eq(command.entry), place.eq(command.first), left.eq(command.cnt)]
@@ -149,10 +154,10 @@ class Dequantizer(wiring.Component):
                 m.d.comb += [issue.eq((scales != 0) & ~near & self.readable),
                              self.host_in.ready.eq((scales == 0) | ((scales == 1) & issue & (left != 0)))]
                 with m.If(issue):
-                    m.d.sync += [entry.eq(entry + 1), place.eq(place + 1), left.eq(left - 1), held.eq(held >> _WORD),
+                    m.d.sync += [entry.eq(entry + 1), place.eq(place + 1), left.eq(left - 1), held.eq(held >> step),
                                  scales.eq(scales - 1)]
                 with m.If(self.host_in.ready & self.host_in.valid):
-                    m.d.sync += [held.eq(self.host_in.p), scales.eq(self._word // _WORD)]
+                    m.d.sync += [held.eq(self.host_in.p), scales.eq(self._word // step)]
                 with m.If(issue & (left == 0)):
                     with m.If(command.last):
                         rewind()

@@ -59,6 +59,7 @@ class Footprint(wiring.Component):
         m = Module()
         config, i = self._config, self.i
         beats_log2, width_log2, segments = ceil_log2(config.beats), ceil_log2(config.width), config.segments
+        segments_log2 = ceil_log2(segments)
         m.d.comb += self.compute.eq(_any(i.op, [op for op, info in OPCODES.items() if info.queue is Queue.COMPUTE]))
 
         def touch(one: Any, kind: EntryKind, first: Value, count: Value, *, write: Value | int) -> None:
@@ -116,7 +117,8 @@ class Footprint(wiring.Component):
                     touch(self.b, EntryKind.OUTPUT, i.aidx, inner, write=1)
                 if config.has_sides:
                     with m.If(Mux(self.operands != 0, format_has_sides(config.kvtype), format_has_sides(config.wtype))):
-                        touch(self.c, EntryKind.SIDE, Mux(i.mode == MacMode.TREE, i.aidx, i.xidx), outer, write=0)
+                        touch(self.c, EntryKind.SIDE, Mux(i.mode == MacMode.TREE, i.aidx << segments_log2, i.xidx),
+                              outer << segments_log2, write=0)
             with m.Case(PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP):
                 touch(self.a, EntryKind.X, i.xidx, beats, write=1)
             with m.Case(PimOpcode.WRCP):

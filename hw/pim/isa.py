@@ -18,9 +18,9 @@ Of several segments RDCP, WRCP, EWMUL and EWADD use the first one's streams alon
 KVAP writes token t to the streams of segment t mod G, in the bursts that t div G says.
 
 Zero points and special values. Weights of asymmetric formats have a zero point, those of BitMoD a special value, of each output
-(TREE) or each element of X (BCAST). The side table has a byte for each, that of output entry e or element e at e: the zero point
-in its low bits, the special value's number in bits 7:6. WRS takes one host word, whose byte i is for e = xidx + i − xidx mod
-word; a command stays within such a word.
+(TREE) or each element of X (BCAST). The side table has a byte for each, that of the output of entry e in lane g at G·e + g, that
+of element e at e: the zero point in its low bits, the special value's number in bits 7:6. WRS takes one host word, which is for
+as many bytes of the table, aligned to its size; a command stays within such a word.
 
 Sets of banks. `grp` names one of 16. Where there are more, rows from `PimConfig.dram_rows` on are rows of the next 16 sets.
 
@@ -183,7 +183,7 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.MVX, Queue.IO, ("cnt", "xidx", "aidx"), "next softmax weights of head aidx → X buffer: cnt + 1 slices"),
         (PimOpcode.WRACC, Queue.IO, ("cnt", "aidx"), "host → output buffer: cnt + 1 entries from aidx on (bias)"),
         (PimOpcode.RDACC, Queue.IO, ("cnt", "aidx"), "output buffer → host: cnt + 1 entries from aidx on"),
-        (PimOpcode.WRS, Queue.IO, ("cnt", "xidx"), "a host word → side table: cnt + 1 outputs or elements from xidx on"),
+        (PimOpcode.WRS, Queue.IO, ("cnt", "xidx"), "a host word → side table: cnt + 1 bytes from xidx on"),
         (PimOpcode.MVS, Queue.IO, ("cnt", "aidx", "xidx"),
          "outputs of cnt + 1 entries (lanes up to G), × SCALE → scores of head xidx"),
         (PimOpcode.STS, Queue.IO, ("aidx", "xidx"), "m and l of head xidx → lanes 0 and 1 of entry aidx; other lanes zero"),
@@ -194,7 +194,7 @@ OPCODES: dict[PimOpcode, PimOpcodeInfo] = {
         (PimOpcode.AF, Queue.IO, ("mode", "cnt", "aidx", "xidx", "clr"),
          "activation function `mode` of cnt + 1 entries → X buffer: slice by slice, or with clr their outputs as elements"),
         (PimOpcode.DQA, Queue.IO, ("cnt", "aidx", "xidx", "clr", "last"),
-         "cnt + 1 outputs from aidx on, × scales of the host, are added to float32 sums from xidx on; last: sums → outputs"),
+         "outputs of cnt + 1 entries, × scales of the host, are added to float32 sums from xidx on; last: sums → outputs"),
         (PimOpcode.SFM, Queue.IO, ("aidx", "value"), "softmax of head aidx over value scores: maximum, sum, divide"),
         (PimOpcode.SFO, Queue.IO, ("aidx", "value"),
          "online softmax of head aidx, one block of value scores: new (m, l); the outputs so far are scaled"),

@@ -80,9 +80,10 @@ class MacArray(wiring.Component):
 
     Members
     -------
-    valid : In(1), beat : In(`beat_layout`), weight : In(lanes), x : In(rows × lanes)
-    select, zero_point, special : In
+    valid : In(1), beat : In(`beat_layout`), weight : In(lanes), x : In(rows × lanes), select : In
         A beat; codes.
+    zero_point, special : In(segments)
+        Of the weights of a segment in that beat.
     tree_valid : Out(1), tree_entry, tree_add : Out, tree : Out(segments × rows × 32)
         Complete outputs of TREE.
     step : In(1), step_a, step_b, step_to : In(accumulator), step_a_on, step_b_on, step_outside : In(1)
@@ -130,7 +131,8 @@ class MacArray(wiring.Component):
             "valid": In(1), "beat": In(self._beat),
             "weight": In(data.ArrayLayout(weights[0].element.bits, lanes)),
             "x": In(codes),
-            "select": In(range(max(2, len(weights)))), "zero_point": In(6), "special": In(2),
+            "select": In(range(max(2, len(weights)))),
+            "zero_point": In(data.ArrayLayout(6, segments)), "special": In(data.ArrayLayout(2, segments)),
             "tree_valid": Out(1), "tree_entry": Out(ceil_log2(entries)), "tree_add": Out(1),
             "tree": Out(data.ArrayLayout(per_row, segments)),
             "step": In(1), "step_a": In(place), "step_b": In(place), "step_to": In(place),
@@ -221,8 +223,8 @@ class MacArray(wiring.Component):
             multiplier = Multiplier(weights=self._weights, xs=self._xs, acc=acc)
             m.submodules[f"multiplier_{row}_{lane}"] = shared(platform, f"pim_multiplier_{self._name()}", multiplier)
             m.d.comb += [multiplier.weight.eq(self.weight[lane]), multiplier.x.eq(self.x[row][lane]),
-                         multiplier.select.eq(self.select), multiplier.zero_point.eq(self.zero_point),
-                         multiplier.special.eq(self.special)]
+                         multiplier.select.eq(self.select), multiplier.zero_point.eq(self.zero_point[lane // self.width]),
+                         multiplier.special.eq(self.special[lane // self.width])]
             products.append(multiplier.o)
             stray.append(multiplier.invalid)
             adders.append(self._adder(m, platform, f"adder_{row}_{lane}"))

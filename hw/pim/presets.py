@@ -32,10 +32,10 @@ PIM_PRESETS: dict[str, PimConfig] = {
         n_pch=2, streams=16, interval=2, clock_mhz=1000, pim_per_burst=1, wtype="bfloat16", kvtype="bfloat16", xtype="bfloat16",
         ptype="bfloat16", rows_x=1, lanes=256, segments=16, k_tile=512, xbuf_entries=64, obuf_entries=16, heads=1, sm_lanes=16,
         bundles=1, timing="gddr6-aim", dram_rows=16384, dcs=False),
-    "pim-p3": PimConfig(            # throughput-enhanced: a column serves two vectors
+    "pim-p3": PimConfig(            # throughput-enhanced: a column serves two vectors; a group of 128, or a token, to a segment
         n_pch=16, streams=8, clock_mhz=500, pim_per_burst=2, wtype="bitmod4", kvtype="p3-kv", xtype="float8_e4m3fn",
-        ptype="float8_s0e4m4", rows_x=2, lanes=256, acc="int32", k_tile=512, xbuf_entries=4, obuf_entries=64, heads=64,
-        bundles=2, timing="hbm2", dram_rows=8192),
+        ptype="float8_s0e4m4", rows_x=2, lanes=256, segments=2, acc="int32", k_tile=512, xbuf_entries=8,
+        obuf_entries=64, heads=64, bundles=2, timing="hbm2", dram_rows=8192),
     "pim-amma": PimConfig(          # one cube: 12 cores of 8 arrays of 16×16
         n_pch=12, streams=8, clock_mhz=2000, pim_per_burst=2, wtype="float8_e4m3fn", kvtype="float8_e4m3fn",
         xtype="float8_e4m3fn", ptype="float8_e4m3fn", rows_x=16, lanes=128, k_tile=512, xbuf_entries=8, obuf_entries=256,

@@ -12,7 +12,7 @@ from hw.pim.config import PimConfig
 from sw.formats.tensor import quantize
 from sw.pim.plain import PLAIN_TYPES
 
-__all__ = ["Codes", "codes_of", "encoded", "packed", "unpacked"]
+__all__ = ["Codes", "bursts_of", "codes_of", "encoded", "packed", "unpacked"]
 
 Codes = npt.NDArray[Any]
 """Unsigned integers, a code each: uint8, or uint16 for elements of 16 bits."""
@@ -37,6 +37,17 @@ def codes_of(config: PimConfig, kind: str, values: npt.NDArray[Any]) -> npt.NDAr
     if kind not in ("x", "p") or values.dtype.kind == "u":
         return values
     return encoded(values, config.xtype if kind == "x" else config.ptype)
+
+
+def bursts_of(config: PimConfig, entries: Codes) -> Codes:
+    """Return the weights of entries as bursts bring them, flat: (n, G, beats, width) codes, filled up to whole bursts.
+
+    Of a burst, each segment has the streams of its share, and of those a part of `width` weights in each beat.
+    """
+    n, segments, beats, width = entries.shape
+    flat = entries.transpose(0, 2, 1, 3).reshape(n * beats, segments, width)
+    filled = np.concatenate((flat, np.zeros((-len(flat) % config.beats, segments, width), entries.dtype)))
+    return filled.reshape(-1, config.beats, segments, width).transpose(0, 2, 1, 3).reshape(-1)
 
 
 def packed(codes: Codes, bits: int) -> npt.NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from hw.errors import ConfigError
 from hw.pim.config import PimConfig, format_has_sides
 from hw.pim.isa import MacMode, PimOpcode, PimRegister
 from sw.pim.assembler import command
-from sw.pim.codes import Codes, packed
+from sw.pim.codes import Codes, bursts_of, packed
 from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
 
 __all__ = ["KvPlan", "context_inputs", "context_program", "score_inputs", "scores_program"]
@@ -27,7 +27,8 @@ _MOST = 1 << 7              # of what a command counts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KvPlan:
-    """Where K and V of one head lie in a channel: tokens one after the other, in rows of all sets of banks in turn.
+    """Where K and V of one head lie in a channel: tokens side by side in the segments' shares of the bursts (token t in that of
+    segment t mod G), then one after the other, in rows of all sets of banks in turn.
 
     Attributes
     ----------
@@ -52,12 +53,12 @@ class KvPlan:
     def __post_init__(self) -> None:
         """Check that everything fits."""
         config = self.config
-        whole = self.head_dim >= 1 and self.head_dim % config.lanes == 0
+        whole = self.head_dim >= 1 and self.head_dim % config.width == 0
         if not whole or (config.beats % self.beats and (self.beats % config.beats or config.columns % self._bursts)):
-            raise ConfigError(f"KvPlan.head_dim must be whole beats of {config.lanes}, that divide a burst or are whole ones of "
+            raise ConfigError(f"KvPlan.head_dim must be whole beats of {config.width}, that divide a burst or are whole ones of "
                               f"a row, not {self.head_dim!r}")
         if self.beats > min(config.bcast_entries, config.xbuf_entries):
-            most = config.lanes * min(config.bcast_entries, config.xbuf_entries)
+            most = config.width * min(config.bcast_entries, config.xbuf_entries)
             raise ConfigError(f"KvPlan.head_dim must be at most {most}, what the buffers hold, not {self.head_dim!r}")
         if self.addr < 0 or self.addr % grid_bytes(config):
             raise ConfigError(f"KvPlan.addr must be a multiple of {grid_bytes(config)}, a row of all sets, not {self.addr!r}")
@@ -68,7 +69,7 @@ class KvPlan:
     @property
     def beats(self) -> int:
         """Beats of a token."""
-        return self.head_dim // self.config.lanes
+        return self.head_dim // self.config.width
 
     @property
     def _bursts(self) -> int:
@@ -77,7 +78,7 @@ class KvPlan:
     @property
     def tokens_a_row(self) -> int:
         """Tokens of a DRAM row."""
-        return self.config.columns * self.config.beats // self.beats
+        return self.config.columns * self.config.beats // self.beats * self.config.segments
 
     @property
     def size(self) -> int:
@@ -89,13 +90,17 @@ class KvPlan:
     def block(self) -> int:
         """Tokens whose scores are computed while those before leave."""
         config = self.config
-        return min(config.obuf_entries // 2, config.word_bytes, self.tokens_a_row, _MOST)
+        return min(config.obuf_entries // 2 * config.segments, config.word_bytes, self.tokens_a_row, _MOST)
 
     def image(self, codes: Codes) -> Bytes:
         """Return what K or V lies as, from its first byte on, of (tokens, head_dim) codes."""
-        flat = np.zeros((self.size * 8 // self.config.kv_bits,), codes.dtype)
-        flat[:codes.size] = codes.reshape(-1)
-        return packed(flat, self.config.kv_bits)
+        config = self.config
+        entries = np.zeros((ceil_div(len(codes), config.segments), config.segments, self.beats, config.width), codes.dtype)
+        entries.reshape(-1, self.head_dim)[:len(codes)] = codes
+        flat = np.zeros((self.size * 8 // config.kv_bits,), codes.dtype)
+        bursts = bursts_of(config, entries)
+        flat[:len(bursts)] = bursts
+        return packed(flat, config.kv_bits)
 
     def macs(self, value: int, first: int, tokens: int, **fields: int) -> Iterator[tuple[int, dict[str, int]]]:
         """Yield token and fields of the MACs over tokens of K (0) or V (1), one a row; a burst is read to its end."""
@@ -105,8 +110,9 @@ class KvPlan:
             number, inside = divmod(first, self.tokens_a_row)
             count = min(tokens, self.tokens_a_row - inside)
             row = (self.addr + value * self.size) // config.row_bytes + number
-            yield first, {"grp": row % sets, "row": row // sets, "col": inside * self.beats // config.beats,
-                          "cnt": ceil_div(count * self.beats, config.beats) - 1, **fields}
+            entry, entries = inside // config.segments, ceil_div(count, config.segments)
+            yield first, {"grp": row % sets, "row": row // sets, "col": entry * self.beats // config.beats,
+                          "cnt": ceil_div(entries * self.beats, config.beats) - 1, **fields}
             first, tokens = first + count, tokens - count
 
 
@@ -143,15 +149,16 @@ def scores_program(plan: KvPlan, tokens: int) -> PimProgram:
     outputs: list[PimStream] = []
     before: list[int] = []
     for number, first in enumerate(range(0, tokens, plan.block)):
-        count, entry = min(plan.block, tokens - first), number % 2 * plan.block
+        count, segments = min(plan.block, tokens - first), plan.config.segments
+        entry, entries = number % 2 * plan.block // segments, ceil_div(count, segments)
         if format_has_sides(plan.config.kvtype):
-            words.append(command(PimOpcode.WRS, xidx=entry, cnt=count - 1))
+            words.append(command(PimOpcode.WRS, xidx=entry * segments, cnt=entries * segments - 1))
             inputs.append(PimStream(name=f"z{number}", channel=0, kind="sides", count=1))
-        words += [command(PimOpcode.MAC, mode=MacMode.TREE, clr=1, last=1, aidx=entry + token - first, **fields)
+        words += [command(PimOpcode.MAC, mode=MacMode.TREE, clr=1, last=1, aidx=entry + (token - first) // segments, **fields)
                   for token, fields in plan.macs(0, first, count)]
         words += before
-        before = [command(PimOpcode.RDACC, aidx=entry, cnt=count - 1)]
-        outputs.append(PimStream(name=f"s{number}", channel=0, kind="entries", count=count))
+        before = [command(PimOpcode.RDACC, aidx=entry, cnt=entries - 1)]
+        outputs.append(PimStream(name=f"s{number}", channel=0, kind="entries", count=entries))
     return _program(plan, f"scores of {tokens} tokens", words + before, inputs, outputs, 0)
 
 
@@ -160,7 +167,7 @@ def score_inputs(plan: KvPlan, program: PimProgram, queries: Codes, zeros: Bytes
     config = plan.config
     rows = np.zeros((config.rows_x, plan.head_dim), queries.dtype)
     rows[:len(queries)] = queries
-    found: dict[str, npt.NDArray[np.generic]] = {"q": rows.reshape(config.rows_x, plan.beats, config.lanes).transpose(1, 0, 2)}
+    found: dict[str, npt.NDArray[np.generic]] = {"q": rows.reshape(config.rows_x, plan.beats, config.width).transpose(1, 0, 2)}
     for stream in program.inputs:
         if stream.kind == "sides":
             number = int(stream.name[1:])
@@ -180,18 +187,19 @@ def context_program(plan: KvPlan, tokens: int) -> PimProgram:
     _check(plan, tokens)
     config = plan.config
     words, inputs = _setup(plan, 2), []
-    for number, first in enumerate(range(0, tokens, config.lanes)):
-        count, x = min(config.lanes, tokens - first), number % config.xbuf_entries
+    for number, first in enumerate(range(0, tokens, config.width)):
+        count, x = min(config.width, tokens - first), number % config.xbuf_entries
         words.append(command(PimOpcode.WRX, xidx=x, cnt=0))
         inputs.append(PimStream(name=f"p{number}", channel=0, kind="p", count=1))
-        for part in range(0, count, min(_MOST, config.word_bytes)) if format_has_sides(config.kvtype) else ():
-            some = min(_MOST, config.word_bytes, count - part)
-            words.append(command(PimOpcode.WRS, xidx=x * config.lanes + part, cnt=some - 1))
+        filled = ceil_div(count, config.segments) * config.segments
+        for part in range(0, filled, min(_MOST, config.word_bytes)) if format_has_sides(config.kvtype) else ():
+            some = min(_MOST, config.word_bytes, filled - part)
+            words.append(command(PimOpcode.WRS, xidx=x * config.width + part, cnt=some - 1))
             inputs.append(PimStream(name=f"z{number}.{part}", channel=0, kind="sides", count=1))
         macs = list(plan.macs(1, first, count))
         for token, fields in macs:
             last = first + count == tokens and (token, fields) == macs[-1]
-            words.append(command(PimOpcode.MAC, mode=MacMode.BCAST, xidx=x * config.lanes + token - first, clr=int(token == 0),
+            words.append(command(PimOpcode.MAC, mode=MacMode.BCAST, xidx=x * config.width + token - first, clr=int(token == 0),
                                  last=int(last), **fields))
     words.append(command(PimOpcode.RDACC, cnt=plan.beats - 1))
     outputs = [PimStream(name="o", channel=0, kind="entries", count=plan.beats)]
@@ -204,18 +212,18 @@ def context_inputs(plan: KvPlan, program: PimProgram, weights: Codes, zeros: Byt
     A burst is read to its end: what it has beyond the last token meets weights of zero.
     """
     config = plan.config
-    slices = ceil_div(weights.shape[1], config.lanes)
-    rows = np.zeros((config.rows_x, slices * config.lanes), weights.dtype)
+    slices = ceil_div(weights.shape[1], config.width)
+    rows = np.zeros((config.rows_x, slices * config.width), weights.dtype)
     rows[:len(weights), :weights.shape[1]] = weights
     found: dict[str, npt.NDArray[np.generic]] = {}
     for stream in program.inputs:
         number, _, part = stream.name[1:].partition(".")
-        first = int(number) * config.lanes
+        first = int(number) * config.width
         if stream.kind == "p":
-            found[stream.name] = rows[None, :, first:first + config.lanes]
+            found[stream.name] = rows[None, :, first:first + config.width]
         else:
-            at, most = int(part), min(_MOST, config.word_bytes, config.lanes - int(part))
-            place = int(number) % config.xbuf_entries * config.lanes + at
+            at, most = int(part), min(_MOST, config.word_bytes, config.width - int(part))
+            place = int(number) % config.xbuf_entries * config.width + at
             found[stream.name] = _word(config, place, zeros[first + at:first + at + most])
     return found
 

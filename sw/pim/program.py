@@ -125,7 +125,7 @@ class PimStream:
     kind : str
         "x": slices of the X buffer, (count, X, width), float32 or codes, in the format of activations; "p": in that of
         probabilities. "entries": of the output buffer, (count, X, width) in the type of the accumulators. "sides": words of the
-        side table, (count, word_bytes) uint8, of a WRS each. "scales": (count,) float32, of one DQA.
+        side table, (count, word_bytes) uint8, of a WRS each. "scales": of as many entries, (count, G) float32, of one DQA.
     count : int
     """
 
@@ -280,7 +280,7 @@ class PimProgram:
             found = np.asarray(given[stream.name])
             codes = stream.kind in ("x", "p") and found.dtype.kind == "u"
             values = found if codes else found.astype(kind)
-            one = {"sides": (config.word_bytes,), "scales": ()}.get(stream.kind, (config.rows_x, config.width))
+            one = {"sides": (config.word_bytes,), "scales": (config.segments,)}.get(stream.kind, (config.rows_x, config.width))
             shape = stream.count, *one
             if values.shape != shape:
                 raise ProgramError(f"input {stream.name!r} must have shape {shape}, not {values.shape}")

@@ -25,7 +25,7 @@ from hw.pim.config import PimConfig, format_has_sides
 from hw.pim.isa import MacMode, PimOpcode, PimRegister
 from sw.formats.tensor import QuantizedTensor
 from sw.pim.assembler import command
-from sw.pim.codes import packed
+from sw.pim.codes import bursts_of, packed
 from sw.pim.linear import repeated
 from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
 from sw.pim.scaled_operands import Scaled, quantized_activations, quantized_weights, unit_of
@@ -40,9 +40,10 @@ _BEHIND = _PLACES - 1       # steps between the products and the dequantizer
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Outputs of a channel and a part of K: entries from `first` on, `count` of them; slices from `piece` on, `beats` of them.
+    """Entries of a channel and a part of K: entries from `first` on, `count` of them; slices from `piece` on, `beats` of them.
 
-    starts, ends: the group does; group: its number; runs: of its weights, (first burst, first output, outputs), each in a row.
+    An entry is an output of each segment. starts, ends: the group does; group: its number; runs: of its weights, (first burst,
+    first entry, entries), each in a row.
     """
 
     number: int
@@ -94,11 +95,11 @@ class ScaledPlan:
         if not config.dequantizes:
             raise ConfigError(f"PimConfig.wtype must be a format with scales, not {config.wtype!r}")
         block = self.format.block
-        if block and (block % config.lanes or (self._beats % config.beats and config.beats % self._beats)):
-            raise ConfigError(f"groups of {config.wtype} must be whole beats of {config.lanes} weights, that divide a burst of "
+        if block and (block % config.width or (self._beats % config.beats and config.beats % self._beats)):
+            raise ConfigError(f"groups of {config.wtype} must be whole beats of {config.width} weights, that divide a burst of "
                               f"{config.beats} or are whole ones, not of {block}")
-        if config.k_tile % config.burst_weights:
-            raise ConfigError(f"PimConfig.k_tile must be a multiple of the {config.burst_weights} weights of a burst to run a "
+        if config.k_tile % self._share:
+            raise ConfigError(f"PimConfig.k_tile must be a multiple of the {self._share} weights of a segment's burst to run a "
                               f"linear, not {config.k_tile!r}")
         if self.end > config.capacity_bytes:
             raise ConfigError(f"a linear of {self.n} outputs and {self.k} inputs must end within {config.capacity_bytes} bytes, "
@@ -114,11 +115,16 @@ class ScaledPlan:
     @property
     def group(self) -> int:
         """Elements of K with one scale: the format's blocks, or all, filled up to whole bursts."""
-        return self.format.block or ceil_div(self.k, self.config.burst_weights) * self.config.burst_weights
+        return self.format.block or ceil_div(self.k, self._share) * self._share
+
+    @property
+    def _share(self) -> int:
+        """Weights of a burst that are of one segment, and so of one output."""
+        return self.config.beats * self.config.width
 
     @property
     def _beats(self) -> int:
-        return self.group // self.config.lanes
+        return self.group // self.config.width
 
     @property
     def groups(self) -> int:
@@ -140,9 +146,15 @@ class ScaledPlan:
         return range(min(self.n, channel * self.outputs), min(self.n, (channel + 1) * self.outputs))
 
     @property
+    def entries(self) -> int:
+        """Entries that a channel's outputs are: of each segment one, and zeros behind the last."""
+        return ceil_div(self.outputs, self.config.segments)
+
+    @property
     def chunk(self) -> int:
-        """Outputs of a step: a quarter of the output buffer, in one word of the side table, at most as a command says."""
-        return max(1, min(self.config.obuf_entries // _PLACES, self.config.word_bytes, 1 << 7))
+        """Entries of a step: a quarter of the output buffer, in one word of the side table, at most as a command says."""
+        config = self.config
+        return max(1, min(config.obuf_entries // _PLACES, min(config.word_bytes, 1 << 7) // config.segments))
 
     @property
     def resident(self) -> bool:
@@ -153,15 +165,15 @@ class ScaledPlan:
     def loaded(self) -> int:
         """Slices of X that are loaded at once: all, or pieces that fill half of the X buffer."""
         whole = self.groups * self._beats
-        piece = self.tile // self.config.lanes
+        piece = self.tile // self.config.width
         return whole if self.resident else max(1, self.config.xbuf_entries // 2 // piece) * piece
 
     def steps(self) -> Iterator[_Step]:
-        """Yield the steps of one pass; of a channel with fewer outputs those that it has are a part of each."""
+        """Yield the steps of one pass; a channel with fewer outputs has zeros behind them."""
         config, number, at = self.config, 0, 0
-        most = self.tile // config.lanes
-        for first in range(0, self.outputs, self.chunk):
-            count = min(self.chunk, self.outputs - first)
+        most = self.tile // config.width
+        for first in range(0, self.entries, self.chunk):
+            count = min(self.chunk, self.entries - first)
             for group in range(self.groups):
                 for piece in range(0, self._beats, most):
                     beats = min(most, self._beats - piece)
@@ -170,17 +182,17 @@ class ScaledPlan:
                                 piece + beats == self._beats, runs)
                     number += 1
 
-    def _runs(self, at: int, beats: int, outputs: int) -> tuple[int, tuple[tuple[int, int, int], ...]]:
-        """Return the burst behind those of `outputs` from burst `at` on, and runs of them; none lies across the end of a row."""
+    def _runs(self, at: int, beats: int, entries: int) -> tuple[int, tuple[tuple[int, int, int], ...]]:
+        """Return the burst behind those of `entries` from burst `at` on, and runs of them; none lies across the end of a row."""
         config = self.config
-        each, per = max(1, beats // config.beats), max(1, config.beats // beats)        # bursts an output, or outputs a burst
-        runs, output = [], 0
-        while output < outputs:
+        each, per = max(1, beats // config.beats), max(1, config.beats // beats)        # bursts an entry, or entries a burst
+        runs, entry = [], 0
+        while entry < entries:
             room = (config.columns - at % config.columns) // each * per
             if room:
-                count = min(room, outputs - output)
-                runs.append((at, output, count))
-                output, at = output + count, at + ceil_div(count, per) * each
+                count = min(room, entries - entry)
+                runs.append((at, entry, count))
+                entry, at = entry + count, at + ceil_div(count, per) * each
             else:
                 at = ceil_div(at, config.columns) * config.columns
         return at, tuple(runs)
@@ -197,13 +209,13 @@ class ScaledPlan:
         """Return what a channel holds from `addr` on."""
         config, mine = self.config, self.of(channel)
         image = np.zeros((self.end - self.addr) // config.row_bytes * config.columns * config.burst_weights, weights.codes.dtype)
-        codes = np.zeros((self.outputs, self.groups * self._beats, config.lanes), weights.codes.dtype)
+        codes = np.zeros((self.entries, config.segments, self.groups * self._beats, config.width), weights.codes.dtype)
         own = weights.codes[mine.start:mine.stop]
-        codes.reshape(self.outputs, -1)[:len(mine), :own.shape[1]] = own
+        codes.reshape(self.entries * config.segments, -1)[:len(mine), :own.shape[1]] = own
         for step in self.steps():
-            for at, output, count in step.runs:
-                first = step.first + output
-                part = codes[first:first + count, step.piece:step.piece + step.beats].reshape(-1)
+            for at, entry, count in step.runs:
+                first = step.first + entry
+                part = bursts_of(config, codes[first:first + count, :, step.piece:step.piece + step.beats])
                 image[at * config.burst_weights:][:len(part)] = part
         return packed(image, config.weight_bits)
 
@@ -223,7 +235,7 @@ def scaled_program(plan: ScaledPlan, name: str, tensor: QuantizedTensor | None =
         if used:
             inputs += [PimStream(name=f"x{number}.{at}" if kind == "x" else f"{kind}{channel}.{at}", channel=channel, kind=kind,
                                  count=count) for number in range(passes) for kind, at, count in sent]
-            outputs.append(PimStream(name=f"y{channel}", channel=channel, kind="entries", count=plan.outputs * passes))
+            outputs.append(PimStream(name=f"y{channel}", channel=channel, kind="entries", count=plan.entries * passes))
             data = None if weights is None else plan.image(channel, weights)
             regions.append(PimRegion(name=name, channel=channel, addr=plan.addr, size=plan.end - plan.addr,
                                      role="input" if data is None else "constant", data=data))
@@ -265,7 +277,8 @@ def _pass(plan: ScaledPlan) -> tuple[list[int], list[tuple[str, int, int]]]:
         if step.starts:
             place = (place + 1) % _PLACES
             if format_has_sides(config.wtype):
-                words.append(command(PimOpcode.WRS, xidx=place * plan.chunk, cnt=step.count - 1))
+                outputs = step.count * config.segments
+                words.append(command(PimOpcode.WRS, xidx=place * plan.chunk * config.segments, cnt=outputs - 1))
                 sent.append(("sides", step.number, 1))
         if step.beats != beats:
             beats = step.beats
@@ -284,10 +297,10 @@ def _macs(plan: ScaledPlan, step: _Step, x: int, entry: int) -> Iterator[int]:
     """Yield the products of a step, a command for each row."""
     config = plan.config
     sets = grid_bytes(config) // config.row_bytes
-    for at, output, count in step.runs:
+    for at, first, count in step.runs:
         row = plan.addr // config.row_bytes + at // config.columns
         yield command(PimOpcode.MAC, mode=MacMode.TREE, grp=row % sets, row=row // sets, col=at % config.columns,
-                      cnt=ceil_div(count * step.beats, config.beats) - 1, xidx=x, aidx=entry + output, clr=int(step.starts),
+                      cnt=ceil_div(count * step.beats, config.beats) - 1, xidx=x, aidx=entry + first, clr=int(step.starts),
                       last=1)
 
 
@@ -301,7 +314,7 @@ def scaled_inputs(plan: ScaledPlan, program: PimProgram, tensor: QuantizedTensor
     codes, scale = quantized_activations(x, config.xtype)
     padded = np.zeros((passes * config.rows_x, plan.groups * plan.group), codes.dtype)
     padded[:len(x), :plan.k] = codes
-    slices = padded.reshape(passes, config.rows_x, -1, config.lanes).transpose(0, 2, 1, 3)
+    slices = padded.reshape(passes, config.rows_x, -1, config.width).transpose(0, 2, 1, 3)
     weights, unit = quantized_weights(tensor), np.float32(2.0) ** unit_of(config, config.wtype, config.xtype)
     steps = list(plan.steps())
     found: dict[str, npt.NDArray[Any]] = {}
@@ -311,12 +324,13 @@ def scaled_inputs(plan: ScaledPlan, program: PimProgram, tensor: QuantizedTensor
             found[stream.name] = slices[int(place), int(number):int(number) + stream.count]
             continue
         step, mine = steps[int(number)], plan.of(stream.channel)
-        part = slice(mine.start + step.first, min(mine.start + step.first + step.count, mine.stop))
-        filled = (0, step.count - max(0, part.stop - part.start))
+        first, outputs = mine.start + step.first * config.segments, step.count * config.segments
+        part = slice(first, min(first + outputs, mine.stop))
+        filled = (0, outputs - max(0, part.stop - part.start))
         if stream.kind == "sides":
             found[stream.name] = _word(plan, step, np.pad(weights.sides[part, step.group], filled))
         else:
-            found[stream.name] = np.pad(weights.scales[part, step.group] * unit, filled)
+            found[stream.name] = np.pad(weights.scales[part, step.group] * unit, filled).reshape(-1, config.segments)
     return found, scale
 
 
@@ -324,7 +338,7 @@ def _word(plan: ScaledPlan, step: _Step, values: Bytes) -> Bytes:
     """Return a word of the side table with the bytes of a step in its place."""
     number = sum(1 for other in plan.steps() if other.starts and other.number < step.number)
     word = np.zeros((1, plan.config.word_bytes), np.uint8)
-    first = number % _PLACES * plan.chunk % plan.config.word_bytes
+    first = number % _PLACES * plan.chunk * plan.config.segments % plan.config.word_bytes
     word[0, first:first + len(values)] = values
     return word
 
@@ -334,7 +348,7 @@ def scaled_outputs(plan: ScaledPlan, outputs: dict[str, Bytes], scale: Floats) -
     config, parts = plan.config, []
     for channel in range(plan.channels):
         if mine := len(plan.of(channel)):
-            entries = outputs[f"y{channel}"].view(np.float32).reshape(-1, config.rows_x, config.lanes)[:, :, 0]
-            passes = entries.reshape(-1, plan.outputs, config.rows_x).transpose(0, 2, 1)
-            parts.append(passes.reshape(-1, plan.outputs)[:, :mine])
+            entries = outputs[f"y{channel}"].view(np.float32).reshape(-1, plan.entries, config.rows_x, config.width)
+            passes = entries[..., :config.segments].transpose(0, 2, 1, 3)
+            parts.append(passes.reshape(-1, plan.entries * config.segments)[:, :mine])
     return np.concatenate(parts, axis=1)[:len(scale)] * scale[:, None]

@@ -10,7 +10,7 @@ from sw.pim.schedule import IO_LATENCY, MAC_LATENCY, Entry, Work
 
 __all__ = ["DEQUANTIZE_LATENCY", "work_of", "works_of"]
 
-DEQUANTIZE_LATENCY = 16     # from an output to its dequantized sum
+DEQUANTIZE_LATENCY = 12     # from an output to its dequantized sum in RTL (`Dequantizer.latency`), of int32 accumulators
 
 _LATE: Entry = ("l", 0)
 _BARRIERS = (PimOpcode.BARRIER, PimOpcode.SYNC, PimOpcode.EOC)
@@ -136,7 +136,8 @@ def _mac(config: PimConfig, fields: dict[str, int], settings: Settings) -> Work:
         entries = tuple(("o", fields["aidx"] + i) for i in range(inner))
         step = 1
     if _has_sides(config, settings):
-        sides = (number for _, number in entries) if fields["mode"] == MacMode.TREE else elements
+        first = fields["aidx"] * config.segments
+        sides = range(first, first + groups * config.segments) if fields["mode"] == MacMode.TREE else elements
         slices += tuple(("z", number) for number in sides)
     busy = (fields["cnt"] + 1) * config.pim_per_burst
     # An entry of BCAST is written again by every element; it can be read after the last.

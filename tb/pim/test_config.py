@@ -121,8 +121,6 @@ def test_an_unknown_timing_and_preset_are_refused():
     ({"segments": 3}, r"PimConfig.segments must be a power of two \(nearest: 4\), not 3"),
     ({"segments": 4},
      r"PimConfig.segments must be at most 2: each has a stream or more, and as many lanes as there are segments, not 4"),
-    ({"segments": 2, "wtype": "bitmod4", "kvtype": "p3-kv", "lanes": 64},
-     r"PimConfig.segments must be 1 with weights that have zero points, special values or scales, not 2"),
     ({"segments": 2, "sm_lanes": 1}, r"PimConfig.sm_lanes must be at least 2, the scores of an entry, not 1"),
     ({"k_tile": 40}, r"PimConfig.k_tile must be a multiple of the lanes of a segment \(16\), not 40"),
     ({"xbuf_entries": 4}, r"PimConfig.xbuf_entries must be at least 8, two tiles of K, not 4"),

@@ -1,8 +1,8 @@
 """One pseudo-channel of a PIM that runs command lists, the definition of what they do: DRAM, buffers, softmax unit.
 
 Buffers and DRAM hold codes; the X buffer's are of `xtype`, or of `ptype` where MAC takes V × probabilities. K and V of a head
-are tokens, dealt out to the segments, one after the other from its first row on: rows of all sets of banks in turn, then the next
-row.
+are tokens, dealt out to the segments, one after the other from its first row on: rows of all sets of banks in turn, then the
+next row.
 """
 
 from collections import deque
@@ -41,8 +41,8 @@ class PimMachine:
     Attributes
     ----------
     host_in : deque of ndarray
-        What WRX, slices of (X, width), as codes or as float32 in `xtype`, and WRACC, entries of (X, width), take; WRS, a word
-        of the side table, (word_bytes,) uint8, and DQA, scales, (cnt + 1,) float32; first in, first out.
+        What WRX, slices of (X, width), as codes or as float32 in `xtype`, and WRACC, entries of (X, width), take; WRS, a word of
+        the side table, (word_bytes,) uint8, and DQA, scales, (cnt + 1, G) float32; first in, first out.
     host_out : list of ndarray
         What RDACC has read: entries, (X, width), in the type of the accumulators.
     xbuf : ndarray, (slices, X, width)
@@ -61,7 +61,7 @@ class PimMachine:
         self.xbuf = np.zeros((config.xbuf_entries, config.rows_x, config.width), f"u{self._x.bits // 8}")
         self.obuf = np.zeros((config.obuf_entries, config.rows_x, config.width), config.acc)
         self.sides = np.zeros(config.sides, np.uint8)
-        self.partial = np.zeros((config.obuf_entries, config.rows_x), np.float32)
+        self.partial = np.zeros((config.obuf_entries, config.rows_x, config.segments), np.float32)
         self.softmax = SoftmaxUnit(numerics_of(config), config.rows_x, config.segments)
         self.tokens: dict[int, int] = {}
         self._accumulators = Accumulators(self.obuf, config.n_acc_slots)
@@ -181,19 +181,19 @@ class PimMachine:
 
     def _mac(self, fields: dict[str, int], settings: Settings) -> None:
         period, segments = settings.of(PimRegister.K_BEATS), self.config.segments
-        way = self._ways[settings.of(PimRegister.OPERANDS)]
-        beats = self._beats(fields)
+        beats, way = self._beats(fields), self._ways[settings.of(PimRegister.OPERANDS)]
         tree = fields["mode"] == MacMode.TREE
         touched: dict[int, None] = {}
         elements = self.xbuf.transpose(1, 0, 2).reshape(self.config.rows_x, -1)
         for j, weights in enumerate(beats):
             if tree:
-                entry = at = fields["aidx"] + j // period
+                entry = fields["aidx"] + j // period
+                at = entry * segments
                 part = self.xbuf[fields["xidx"] + j % period, :, None]
             else:
                 entry = fields["aidx"] + j % period
-                element = at = fields["xidx"] + j // period * segments
-                part = elements[:, element:element + segments, None]
+                at = fields["xidx"] + j // period * segments
+                part = elements[:, at:at + segments, None]
             restart = entry not in touched and (bool(fields["clr"]) or j >= period)
             touched[entry] = None
             products = self._products(way, weights, part, at)
@@ -205,22 +205,22 @@ class PimMachine:
                 self._accumulators.close(open_entry)
 
     def _products(self, way: tuple[Operand, Operand], weights: Codes, x: Codes, at: int) -> npt.NDArray[Any]:
-        """Return products of a beat, float32 or int64; `at`: what the weights' zero point or special value is of."""
+        """Return products of a beat, (X, segments, width) float32 or int64; `at`: where the segments' sides begin."""
         weight, other = way
-        side = int(self.sides[at]) if weight.has_sides else 0
+        sides = self.sides[at:at + self.config.segments, None] if weight.has_sides else 0
         if self.config.acc == "int32":
-            return weight.integers(weights, side) * other.integers(x)
-        return weight.values(weights, side) * other.values(x)
+            return weight.integers(weights, sides) * other.integers(x)
+        return weight.values(weights, sides) * other.values(x)
 
     def _dequantize(self, fields: dict[str, int], count: int) -> None:
         """Add outputs, in float32 and times their scales, to what is dequantized so far; each step rounds."""
-        scales = self.host_in.popleft()
+        scales, segments = self.host_in.popleft(), self.config.segments
         for i in range(count):
             entry, place = fields["aidx"] + i, fields["xidx"] + i
-            scaled = self.obuf[entry, :, 0].astype(np.float32) * scales[i]
+            scaled = self.obuf[entry, :, :segments].astype(np.float32) * scales[i]
             self.partial[place] = (np.float32(0) if fields["clr"] else self.partial[place]) + scaled
             if fields["last"]:
-                self.obuf[entry, :, 0] = self.partial[place].view(self.obuf.dtype)
+                self.obuf[entry, :, :segments] = self.partial[place].view(self.obuf.dtype)
 
     def _beats(self, fields: dict[str, int]) -> Codes:
         """Return the beats of a command's bursts, (beats, segments, width): each segment's streams in turn make its beats."""

@@ -37,12 +37,13 @@ def saturating_tree(weights: Integers, x: Integers, *, lanes: int, slots: int) -
     return saturating_sum(accumulators)
 
 
-def saturating_bcast(weights: Integers, x: Integers, *, slots: int) -> Integers:
-    """Return what BCAST makes: product k goes to accumulator k mod `slots` of its output.
+def saturating_bcast(weights: Integers, x: Integers, *, slots: int, segments: int = 1) -> Integers:
+    """Return what BCAST makes: product k goes to accumulator k div `segments` mod `slots` of segment k mod `segments`.
 
     weights: (K, N), x: (X, K) → (X, N).
     """
-    accumulators = np.zeros((len(x), weights.shape[1], slots), np.int64)
+    accumulators = np.zeros((len(x), weights.shape[1], segments, slots), np.int64)
     for k, row in enumerate(weights):
-        accumulators[:, :, k % slots] = saturating_add(accumulators[:, :, k % slots], x[:, k, None] * row)
-    return saturating_sum(accumulators)
+        place = accumulators[:, :, k % segments, k // segments % slots]
+        place[...] = saturating_add(place, x[:, k, None] * row)
+    return saturating_sum(saturating_sum(accumulators))

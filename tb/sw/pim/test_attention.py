@@ -260,4 +260,4 @@ def test_heads_that_do_not_fit_are_refused(shape, message):
 
 
 def test_numerics_follow_the_config():
-    assert numerics_of(PIM_PRESETS["pim-p3"]) == Numerics(lanes=256, slots=8, sm_lanes=2, ptype="float8_s0e4m4")
+    assert numerics_of(PIM_PRESETS["pim-p3"]) == Numerics(lanes=128, segments=2, slots=8, sm_lanes=2, ptype="float8_s0e4m4")

@@ -18,11 +18,12 @@ from sw.pim.program import write_rows
 P3 = dataclasses.replace(PIM_PRESETS["pim-tiny"], wtype="bitmod4", kvtype="p3-kv", xtype="float8_e4m3fn", ptype="float8_s0e4m4",
                          acc="int32", lanes=64, k_tile=256, n_acc_slots=2)
 PLAN = KvPlan(config=P3, head_dim=128, max_tokens=200)
+FULL = KvPlan(config=dataclasses.replace(PIM_PRESETS["pim-p3"], n_pch=1, dram_rows=8), head_dim=128, max_tokens=600)
 
 
 def rows_of(result, name, config):
     """Return (X, entries · lanes) of an output stream, and of a score stream lane 0."""
-    entries = result.outputs[name].view(config.acc).reshape(-1, config.rows_x, config.lanes)
+    entries = result.outputs[name].view(config.acc).reshape(-1, config.rows_x, config.width)
     return entries.transpose(1, 0, 2)
 
 
@@ -38,7 +39,8 @@ def attend(plan, session, tokens, seed=1):
         write_rows(config, session.memory[0], plan.addr + number * plan.size, plan.image(part.codes))
     program = scores_program(plan, tokens)
     result = session.run(program, None, score_inputs(plan, program, q, k.sides[:, 0]))
-    found = np.concatenate([rows_of(result, stream.name, config)[:, :, 0] for stream in program.outputs], axis=1)
+    parts = [rows_of(result, stream.name, config)[:, :, :config.segments] for stream in program.outputs]
+    found = np.concatenate([part.reshape(config.rows_x, -1) for part in parts], axis=1)[:, :tokens]
     p, factors = probabilities(config, found[:2], scale, k, v)
     program = context_program(plan, tokens)
     result = session.run(program, None, context_inputs(plan, program, p, v.sides[:, 0]))
@@ -46,13 +48,18 @@ def attend(plan, session, tokens, seed=1):
     return (q, scale, k, v, p, smoothing), found[:2], context[:2], scaled_context(config, context[:2], factors)
 
 
-@pytest.mark.parametrize("tokens", [1, 2, 31, 32, 63, 64, 65, 150, 200])
-def test_sums_are_those_of_the_definition_and_the_output_is_near_float64(tokens):
-    (q, scale, k, v, p, _), scores, context, output = attend(PLAN, GoldenPimDevice(P3, 1).open(), tokens)
-    _, (weight, query), (_, probability) = ways_of(P3)
+@pytest.mark.parametrize(("plan", "tokens"), [
+    *((PLAN, tokens) for tokens in (1, 2, 31, 32, 63, 64, 65, 150, 200)),
+    *((FULL, tokens) for tokens in (1, 2, 127, 128, 129, 511))])
+def test_sums_are_those_of_the_definition_and_the_output_is_near_float64(plan, tokens):
+    config = plan.config
+    (q, scale, k, v, p, _), scores, context, output = attend(plan, GoldenPimDevice(config, 1).open(), tokens)
+    _, (weight, query), (_, probability) = ways_of(config)
     integers = weight.integers(k.codes, k.sides), weight.integers(v.codes, v.sides)
-    np.testing.assert_array_equal(scores.T, saturating_tree(integers[0], query.integers(q), lanes=P3.lanes, slots=P3.n_acc_slots))
-    np.testing.assert_array_equal(context, saturating_bcast(integers[1], probability.integers(p), slots=P3.n_acc_slots))
+    np.testing.assert_array_equal(scores.T, saturating_tree(integers[0], query.integers(q), lanes=config.width,
+                                                            slots=config.n_acc_slots))
+    np.testing.assert_array_equal(context, saturating_bcast(integers[1], probability.integers(p), slots=config.n_acc_slots,
+                                                            segments=config.segments))
     # Exact attention of the quantized queries, keys and values: what is left is the rounding of the weights, half a unit of 4
     # fraction bits or of the least of subnormal ones, and of the result to float32.
     levels = query.values(q).astype(np.float64) * scale[:, None]

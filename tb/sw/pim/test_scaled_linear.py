@@ -25,6 +25,8 @@ CASES = {
     "BitMoD × E4M3": (P3, 70, 500, 3), "INT4 with zero points": (dataclasses.replace(P3, wtype="int4-asym"), 33, 300, 2),
     "tiles of X": (dataclasses.replace(P3, k_tile=128), 20, 700, 2),
     "groups of two tiles": (dataclasses.replace(P3, wtype="bitmod4-g256", k_tile=128), 70, 700, 2),
+    "two segments": (dataclasses.replace(P3, segments=2, lanes=128, xbuf_entries=8), 70, 500, 3),
+    "two segments, a group a beat": (dataclasses.replace(PIM_PRESETS["pim-p3"], n_pch=2, dram_rows=8), 150, 700, 3),
     "INT8, a scale for each row": (INT8, 50, 333, 4), "INT8 of a short K": (INT8, 3, 20, 1),
     "MXINT4, two groups a burst": (MX, 21, 200, 2), "float32 sums": (
         dataclasses.replace(P3, kvtype="bitmod4", xtype="float16", ptype="float16", acc="float32", n_acc_slots=8), 21, 300, 2),
@@ -47,7 +49,7 @@ def run(config, n, k, rows, channels, seed=4):
     own[:, :weights.codes.shape[1]] = weights.codes
     way = ways_of(config)[0]
     scales = weights.scales * np.float32(2.0) ** unit_of(config, config.wtype, config.xtype)
-    expected = scaled_product(way, own, weights.sides, scales, padded, acc=config.acc, lanes=config.lanes,
+    expected = scaled_product(way, own, weights.sides, scales, padded, acc=config.acc, lanes=config.width,
                               slots=config.n_acc_slots, tile=plan.tile)
     near = (way[1].values(codes).astype(np.float64) * scale[:, None]) @ dequantize(tensor).T.astype(np.float64)
     return program, found, expected * scale[:, None], near
@@ -93,8 +95,8 @@ def test_weights_that_are_there_already():
     ({"config": PIM_PRESETS["pim-tiny"]}, "PimConfig.wtype must be a format with scales, not 'float16'"),
     ({"config": dataclasses.replace(P3, wtype="bitmod4-g32")}, ("groups of bitmod4-g32 must be whole beats of 64 weights, that "
                                                                "divide a burst of 2 or are whole ones, not of 32")),
-    ({"config": dataclasses.replace(P3, k_tile=64)}, ("PimConfig.k_tile must be a multiple of the 128 weights of a burst to run "
-                                                     "a linear, not 64")),
+    ({"config": dataclasses.replace(P3, k_tile=64)}, ("PimConfig.k_tile must be a multiple of the 128 weights of a segment's "
+                                                     "burst to run a linear, not 64")),
     ({"n": 1 << 14, "k": 1 << 10}, ("a linear of 16384 outputs and 1024 inputs must end within 2097152 bytes, a channel's, "
                                    "not at 8388608")),
 ])
