@@ -110,7 +110,7 @@ class ActivationUnit(wiring.Component):
             m.d.sync += later.eq(flags)
             flags = later
         landed, landed_last, landed_lane = flags[0], flags[1], flags[2:]
-        held = Signal(data.ArrayLayout(data.ArrayLayout(self._element.bits, lanes), rows))
+        held = [Signal(data.ArrayLayout(self._element.bits, lanes), name=f"held_{r}") for r in range(rows)]
         for r, part in enumerate(self._parts):
             word = Signal(_WORD, name=f"word_{r}")
             first = Signal(_WORD, name=f"first_{r}")
@@ -130,7 +130,7 @@ class ActivationUnit(wiring.Component):
             with m.State("rest"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [command.eq(self.i.p), count.eq(self.i.p.cnt + 1), place.eq(self.i.p.slice), at.eq(0), lane.eq(0),
-                             second.eq(0), row.eq(0), held.eq(0)]
+                             second.eq(0), row.eq(0), *(word.eq(0) for word in held)]
                 with m.If(self.i.valid):
                     m.next = "read"
             with m.State("read"):
@@ -151,7 +151,7 @@ class ActivationUnit(wiring.Component):
                 with m.If(self.x_ready):
                     m.d.sync += row.eq(row + 1)
                     with m.If(row == rows - 1):
-                        m.d.sync += [row.eq(0), place.eq(place + 1), held.eq(0)]
+                        m.d.sync += [row.eq(0), place.eq(place + 1), *(word.eq(0) for word in held)]
                         m.next = "read"
                         with m.If(at == count):
                             m.d.comb += self.done.eq(1)

@@ -89,9 +89,9 @@ class IoUnit(wiring.Component):
             self.write.lanes.eq(Mux(narrow, (1 << self._segments) - 1, (1 << lanes) - 1)), self.entry.eq(place),
             self.host_out.p.eq(held[:width]),
         ]
-        for lane in range(lanes):
-            for row in range(rows):
-                m.d.comb += self.write.data[lane][row].eq(held.word_select(row * lanes + lane, _WORD))
+        # Wide words are written at once: Amaranth goes through all of their bits for each statement.
+        m.d.comb += Value.cast(self.write.data).eq(
+            Cat(held.word_select(row * lanes + lane, _WORD) for lane in range(lanes) for row in range(rows)))
 
         def next_entry(state: str) -> None:
             with m.If(left == 0):
@@ -142,10 +142,8 @@ class IoUnit(wiring.Component):
                 with m.If(self.readable):
                     m.next = "take"
             with m.State("take"):
-                for lane in range(lanes):
-                    for row in range(rows):
-                        shown = self.o[lane][row] if lane < self._segments else Mux(narrow, 0, self.o[lane][row])
-                        m.d.sync += held.word_select(row * lanes + lane, _WORD).eq(shown)
+                m.d.sync += held.eq(Cat(self.o[lane][row] if lane < self._segments else Mux(narrow, 0, self.o[lane][row])
+                                        for row in range(rows) for lane in range(lanes)))
                 m.next = "send"
             with m.State("send"):
                 m.d.comb += self.host_out.valid.eq(1)

@@ -192,9 +192,13 @@ class MacArray(wiring.Component):
             into.eq(Mux(steps[la][0], steps[la][1], spread[1].group * slots + spread[1].slot)),
             write.eq(steps[la][0] | (spread[0] & spread[1].bcast & ~spread[1].elementwise)),
         ]
-        stray = []
+        stray, sums = [], []
         for row in range(self.rows):
-            stray.append(self._row(m, platform, row, products, root, summed, first.data, second.data, keep.data))
+            invalid, row_sums = self._row(m, platform, row, products, root, summed, first.data, second.data)
+            stray.append(invalid)
+            sums.append(row_sums)
+        # At once: Amaranth goes through all bits of the word for each statement.
+        m.d.comb += Value.cast(keep.data).eq(Cat(sums[row][lane] for lane in range(self.lanes) for row in range(self.rows)))
         m.d.comb += self.invalid.eq(Cat(stray).any() & products[0])
 
         # Merged accumulators of TREE leave log2(slots) additions after the last one.
@@ -213,9 +217,9 @@ class MacArray(wiring.Component):
                      self.tree_entry.eq(done[-1][1].entry), self.tree_add.eq(done[-1][1].add)]
         return m
 
-    def _row(self, m: Module, platform: Any, row: int, beat: Any, root: Any, summed: Any, accumulated: Any, second: Any,
-             kept: Any) -> Value:
-        """Build one row of X; return whether a product came of a NaN."""
+    def _row(self, m: Module, platform: Any, row: int, beat: Any, root: Any, summed: Any, accumulated: Any,
+             second: Any) -> tuple[Value, list[Value]]:
+        """Build one row of X; return whether a product came of a NaN, and what the adders make."""
         lanes, slots, acc = self.lanes, self.slots, self._acc
         zero = C(0, ACC_WIDTH)
         adders, products, stray = [], [], []
@@ -252,7 +256,6 @@ class MacArray(wiring.Component):
             if self._elementwise and lane < self.width:
                 own = Mux(beat[1].elementwise, self._beside(m, platform, row, lane, beat[1].sums, node), own)
             m.d.comb += [
-                kept[lane][row].eq(_bits(node.o)),
                 _eq(node.a, Mux(self.step, Mux(self.step_a_on, held, zero), Mux(broadcast, products[lane], a))),
                 _eq(node.b, Mux(self.step, self._step(row, lane, accumulated, second), Mux(broadcast, own, b))),
             ]
@@ -273,7 +276,7 @@ class MacArray(wiring.Component):
                     merged.append(_bits(node.o))
                 values = merged
             m.d.comb += self.tree[segment][row].eq(values[0])
-        return Cat(stray).any()
+        return Cat(stray).any(), [_bits(node.o) for node in adders]
 
     def _step(self, row: int, lane: int, accumulated: Any, second: Any) -> Value:
         """Return the second operand of a lane's step."""

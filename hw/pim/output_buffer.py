@@ -98,6 +98,7 @@ class OutputBuffer(wiring.Component):
                 m.submodules[f"adder_{row}" + (f"_{lane}" if lane else "")] = shared(platform, f"pim_adder_{self._acc}", node)
                 m.d.comb += [node.enable.eq(1), Value.cast(node.a).eq(result[lane][row]),
                              Value.cast(node.b).eq(Mux(add, old[lane][row], 0)), total[lane][row].eq(Value.cast(node.o))]
+        shown = []
         for lane in range(self._lanes):
             narrow = lane < self._segments
             m.submodules[f"lane_{lane}"] = words = memory.Memory(
@@ -107,13 +108,14 @@ class OutputBuffer(wiring.Component):
             outer = self.write.entry if narrow else self.write.entry[:wide_address]
             m.d.comb += [
                 read.addr.eq(self.entry if narrow else self.entry[:wide_address]), read.en.eq(1),
-                self.o[lane].eq(read.data),
                 write.addr.eq(outer), write.data.eq(self.write.data[lane]),
                 write.en.eq(self.write.valid & self.ready & self.write.lanes[lane]),
             ]
+            shown.append(read.data)
             if narrow:
                 own = words.read_port(transparent_for=(write,))
                 m.d.comb += [own.addr.eq(self.tree.entry), own.en.eq(1), Value.cast(old[lane]).eq(own.data)]
                 with m.If(written):
                     m.d.comb += [write.addr.eq(place), write.data.eq(total[lane]), write.en.eq(1)]
+        m.d.comb += Value.cast(self.o).eq(Cat(shown))       # at once: Amaranth goes through all of its bits for each statement
         return m
