@@ -29,7 +29,7 @@ _SIZES = {                  # preset → K and outputs of a product that is one 
     "pim-attacc-bank-group": ((2048, 248), (4096, 256)),
     "pim-attacc-buffer": ((512, 128), (1024, 128)),
     "pim-hbm": ((256, 8), (2048, 8)),
-    "pim-aim": ((8192, 16), (16384, 16)),
+    "pim-aim": ((4096, 256), (8192, 256)),
     "pim-amma": ((2048, 256), (4096, 256)),
 }
 

@@ -98,9 +98,9 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     ----------
     sim : PimSim
     k : int
-        A multiple of k_tile, or less and a power of two of bursts.
+        A multiple of k_tile, or less and a power of two of slices.
     outputs : int
-        As many as entries of the output buffer, at most; those of a tile are whole rows, or a whole part of one.
+        As many as the output buffer has place for, at most; those of a tile are whole rows, or a whole part of one.
     ping_pong : bool
         Rows go over the sets of banks in turn; else all are in one set.
     refresh : bool
@@ -117,14 +117,15 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
     """
     config = sim.config
     tile = min(k, config.k_tile)
-    bursts, columns = tile // config.burst_weights, config.columns
-    of_tile = outputs * bursts
-    at_once = min(of_tile, columns)                         # bursts of a command: of a row, or of a tile if a row has several
-    fits = not (k % tile or tile % config.burst_weights or columns % bursts or of_tile % at_once or columns % at_once)
-    if not fits or outputs > config.obuf_entries:
+    slices, segments, columns = tile // config.width, config.segments, config.columns
+    entries = outputs // segments
+    of_tile = entries * slices // config.beats              # bursts
+    at_once = min(of_tile, columns)                         # of a command: of a row, or of a tile if a row has several
+    whole = not (k % tile or tile % config.width or outputs % segments or entries * slices % config.beats)
+    if not whole or of_tile % at_once or columns % at_once or at_once * config.beats % slices or entries > config.obuf_entries:
         raise ConfigError(f"k and outputs must be whole tiles, bursts and rows, and fit the output buffer, not {k} and {outputs}")
     pair = _Pair(sim, seed)
-    slices, sets, tiles = tile // config.lanes, min(16, config.row_sets), k // tile
+    sets, tiles = min(16, config.row_sets), k // tile
     load = [command(PimOpcode.WRX, xidx=index % 2 * slices, cnt=slices - 1) for index in range(tiles)]
     body, number = [], 0
     for index in range(tiles):
@@ -136,7 +137,7 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
             if column == 0:
                 pair.fill(of_set, of_row)
             body.append(command(PimOpcode.MAC, grp=of_set, row=of_row, col=column, cnt=at_once - 1, xidx=index % 2 * slices,
-                                aidx=part * at_once // bursts, clr=int(index == 0), last=1))
+                                aidx=part * at_once * config.beats // slices, clr=int(index == 0), last=1))
             number += 1
     words = [command(PimOpcode.SETM, aidx=PimRegister.K_BEATS, value=slices), *load[:2]]
     if not refresh:
@@ -144,11 +145,11 @@ def measure_gemm(sim: PimSim, *, k: int, outputs: int, ping_pong: bool = True, r
             raise ConfigError(f"a list without refreshes must have at most 128 commands, not {len(body)}")
         words += [command(PimOpcode.BARRIER), command(PimOpcode.HEADER, cnt=len(body) - 1)]
     words += body
-    for first in range(0, outputs, 128):
-        words.append(command(PimOpcode.RDACC, aidx=first, cnt=min(128, outputs - first) - 1))
-    x = pair.values(tiles * slices, config.rows_x, config.lanes)
+    for first in range(0, entries, 128):
+        words.append(command(PimOpcode.RDACC, aidx=first, cnt=min(128, entries - first) - 1))
+    x = pair.values(tiles * slices, config.rows_x, config.width)
     words.append(command(PimOpcode.EOC))
-    run = pair.run(words, [(PLAIN_TYPES[config.xtype], x)], lanes=1)
+    run = pair.run(words, [(PLAIN_TYPES[config.xtype], x)], lanes=segments)
     law = gemm_cycles(config, config.rows_x, k, outputs, ping_pong=ping_pong, refresh=refresh)
     return PimTiming(cycles=float(tck_to_cycles(config, run.counters["read_clocks"])), law=float(law), total=run.cycles,
                      predicted=predicted_cycles(config, words), run=run, seconds=pair.seconds)
