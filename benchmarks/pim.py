@@ -25,11 +25,11 @@ _INTEGERS = {"wtype": "int8", "kvtype": "int8", "xtype": "int8", "ptype": "float
              "rows_x": 1, "k_tile": 512, "n_acc_slots": 2, "xbuf_entries": 32, "obuf_entries": 128}
 
 _SIZES = {                  # preset → K and outputs of a product that is one composite, and of one with refreshes
-    "pim-attacc": ((4096, 256), (8192, 256)),
+    "pim-attacc": ((4096, 256), (16384, 256)),
     "pim-attacc-bank-group": ((2048, 248), (4096, 256)),
     "pim-attacc-buffer": ((512, 128), (1024, 128)),
     "pim-hbm": ((256, 8), (2048, 8)),
-    "pim-aim": ((4096, 256), (8192, 256)),
+    "pim-aim": ((4096, 256), (16384, 256)),
     "pim-amma": ((2048, 256), (4096, 256)),
 }
 
