@@ -112,21 +112,21 @@ def _units(svg: Svg, config: PimConfig, blocks: Blocks) -> None:
 def _buffers(svg: Svg, config: PimConfig, blocks: Blocks) -> None:
     slices, stored = config.xbuf_entries, blocks.memories("channel.compute.x_buffer")[1]
     draw_block(svg, _x(0), _BUFFERS, _wide(2), 78, "X buffer",
-               [f"{slices} slices of {config.rows_x} × {config.lanes} {config.xtype}: {byte_size(stored)}",
+               [f"{slices} slices of {config.rows_x} × {config.width} {config.xtype}: {byte_size(stored)}",
                 f"two halves of {config.k_tile} elements of K"], "memory", blocks.module("channel.compute.x_buffer"))
     stored = blocks.memories("channel.compute.output_")[1]
     draw_block(svg, _x(2), _BUFFERS, _wide(2), 78, "Output buffer",
                [f"{config.obuf_entries} entries of {config.rows_x} × 32 b: {byte_size(stored)}",
-                f"{config.wide_entries} of them with all {config.lanes} lanes (BCAST)"], "memory",
+                f"{config.wide_entries} of them with all {config.width} words (BCAST)"], "memory",
                blocks.module("channel.compute.output_"))
 
 
 def _array(svg: Svg, config: PimConfig, blocks: Blocks) -> None:
     """Draw the MAC array: lanes along, rows of X down, a tree below."""
-    y = _ARRAY
+    y, sums = _ARRAY, f"{config.segments} sums" if config.segments > 1 else "one sum"
     draw_block(svg, _x(0), y, _wide(4), 158, "MAC array",
                [f"{config.lanes} lanes × {config.rows_x} rows of X", f"{config.wtype} × {config.xtype}",
-                f"sums of {config.acc} in {config.n_acc_slots} slots", "TREE: lanes along K, one sum a row",
+                f"sums of {config.acc} in {config.n_acc_slots} slots", f"TREE: lanes along K, {sums} a row",
                 "BCAST: lanes along N, a sum a lane"], "matrix", blocks.module("channel.compute.array"))
     lanes, rows = shown(config.lanes), shown(config.rows_x)
     cell, left = 34.0, _x(1.35)

@@ -12,9 +12,9 @@ __all__ = ["buffers_of", "facts_of"]
 
 def buffers_of(config: PimConfig) -> dict[str, int]:
     """Return name → bytes of the buffers of one channel that a config sizes."""
-    row = config.lanes * _bits(config.xtype) // 8
+    row, narrow = config.width * _bits(config.xtype) // 8, config.segments * config.obuf_entries
     return {"x_buffer": config.xbuf_entries * config.rows_x * row,
-            "output_buffer": 4 * config.rows_x * (config.obuf_entries + config.wide_entries * (config.lanes - 1)),
+            "output_buffer": 4 * config.rows_x * (narrow + config.wide_entries * (config.width - config.segments)),
             "accumulators": 4 * config.rows_x * config.lanes * config.bcast_entries * config.n_acc_slots}
 
 
@@ -42,6 +42,7 @@ def facts_of(config: PimConfig, manifest: dict[str, Any] | None = None) -> list[
         ("peak", f"{gops:.4g} GOPS, of all channels {gops * config.n_pch:,.1f}"),
         ("operations a byte", f"{float(config.op_per_byte):g}"),
         ("lanes", f"{config.lanes}, {float(config.lanes_needed):.4g} keep up with the DRAM"),
+        ("segments", f"{config.segments} of {config.width} lanes, a tree each"),
         ("multipliers", f"{config.macs_per_cycle:,} at {config.clock_mhz} MHz"),
         ("burst", burst),
         ("formats", f"{config.wtype}, K and V {config.kvtype}, X {config.xtype}, softmax {config.ptype}"),
