@@ -78,16 +78,17 @@ def _public(file: Path) -> set[str]:
 
 def _blocks() -> list[_Block]:
     """Return every public class of `hw` that is a component, or is made of one."""
-    classes = {node.name: (node, file) for file in sorted((_ROOT / "hw").rglob("*.py")) for node in _tree(file).body
-               if isinstance(node, ast.ClassDef)}
+    defined = [(node, file) for file in sorted((_ROOT / "hw").rglob("*.py")) for node in _tree(file).body
+               if isinstance(node, ast.ClassDef)]
+    classes = {node.name: node for node, _ in defined}          # blocks of one name in two folders have bases of the same kind
 
     def is_component(name: str) -> bool:
         if name not in classes:
             return name in ("wiring.Component", "Elaboratable")
-        return any(is_component(ast.unparse(base)) for base in classes[name][0].bases)
+        return any(is_component(ast.unparse(base)) for base in classes[name].bases)
 
-    return [_Block(name, _first_paragraph(node), file) for name, (node, file) in classes.items()
-            if name in _public(file) and is_component(name)]
+    return [_Block(node.name, _first_paragraph(node), file) for node, file in defined
+            if node.name in _public(file) and is_component(node.name)]
 
 
 def _first_paragraph(node: ast.ClassDef) -> str:

@@ -24,15 +24,17 @@ def rows() -> dict[str, list[str]]:
     return {cells(line)[0]: cells(line) for line in catalogue_page().splitlines() if line.startswith("| `")}
 
 
-def test_every_component_has_a_row(rows):
-    """By importing every file, where the page only reads it."""
+def test_every_component_has_a_row():
+    """By importing every file, where the page only reads it; two of one name have a row each."""
+    listed = [tuple(cells(line)[:3]) for line in catalogue_page().splitlines() if line.startswith("| `")]
+    assert len(set(listed)) == len(listed)
     for file in (ROOT / "hw").rglob("*.py"):
         module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)
             if inspect.isclass(value) and issubclass(value, wiring.Component) and value.__module__ == module.__name__:
-                assert rows[name][1] == " ".join(value.__doc__.split("\n\n")[0].split()).replace("|", "\\|")
-                assert rows[name][2] == file.name
+                what = " ".join(value.__doc__.split("\n\n")[0].split()).replace("|", "\\|")
+                assert (name, what, file.name) in listed
 
 
 def test_benches_exist():
