@@ -30,7 +30,7 @@ def test_a_gated_layer_is_the_golden_expert():
         bench.weights(0, row, matrix)
     bench.x(slices(x))
     bench.list(FFN, 16)
-    for text in ("af aidx=15 cnt=1", "af clr xidx=15 cnt=8", "af clr mode=3 aidx=1 cnt=15"):
+    for text in (f"af aidx={SMALL.wide_entries - 1} cnt=1", "af clr xidx=15 cnt=8", "af clr mode=3 aidx=1 cnt=15"):
         bench.list(text + "\neoc")
     (found, golden, error, _, cycles, _), *refused = bench.run(stall=0.1, seed=1)
     assert error is PimErrorCause.NONE
