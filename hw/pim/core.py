@@ -13,7 +13,6 @@ from hw.errors import ConfigError
 from hw.pim.activation_unit import ActivationUnit
 from hw.pim.channel import PimChannel
 from hw.pim.config import PimConfig
-from hw.pim.dequantizer import Dequantizer
 from hw.pim.explicit_rows import ExplicitRows
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
 from hw.pim.io_unit import IoUnit
@@ -30,6 +29,7 @@ from hw.pim.isa import (
 from hw.pim.job_maker import BURST_OPCODES, JobMaker, placed_layout
 from hw.pim.kv_place import KvPlace
 from hw.pim.multiplier import operand_named
+from hw.pim.output_dequantizer import OutputDequantizer
 from hw.pim.scoreboard import EntryKind, Scoreboard
 from hw.pim.sequencer import PimSequencer
 from hw.pim.softmax_unit import SoftmaxUnit
@@ -83,7 +83,7 @@ class PimCore(wiring.Component):
         self._io = IoUnit(bits=operand_named(config.xtype).element.bits, lanes=config.width, rows=config.rows_x,
                           slices=config.xbuf_entries, entries=config.obuf_entries, wide=self.wide,
                           segments=config.segments, sides=config.sides if config.has_sides else 0)
-        self._dequantizer = None if missing_unit(config, PimOpcode.DQA) else Dequantizer(
+        self._dequantizer = None if missing_unit(config, PimOpcode.DQA) else OutputDequantizer(
             acc=config.acc, lanes=config.width, rows=config.rows_x, entries=config.obuf_entries, word=8 * config.word_bytes,
             segments=config.segments)
         passed = self._sequencer.signature.members

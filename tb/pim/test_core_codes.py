@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hw.errors import ConfigError
-from hw.pim.dequantizer import Dequantizer
 from hw.pim.isa import PimErrorCause
+from hw.pim.output_dequantizer import OutputDequantizer
 from sw.pim.work import DEQUANTIZE_LATENCY
 from tb.pim.test_core import SMALL, Bench
 
@@ -91,13 +91,13 @@ def test_commands_that_are_refused():
 
 
 def test_the_model_knows_the_way_to_a_sum():
-    assert Dequantizer(acc="int32", lanes=4, rows=1, entries=4, word=64).latency == DEQUANTIZE_LATENCY
+    assert OutputDequantizer(acc="int32", lanes=4, rows=1, entries=4, word=64).latency == DEQUANTIZE_LATENCY
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"word": 96, "segments": 2}, "Dequantizer.word must be a multiple of 64 bits, an entry's scales, not 96"),
-    ({"acc": "int16"}, "Dequantizer.acc must be float32 or int32, not 'int16'"),
+    ({"word": 96, "segments": 2}, "OutputDequantizer.word must be a multiple of 64 bits, an entry's scales, not 96"),
+    ({"acc": "int16"}, "OutputDequantizer.acc must be float32 or int32, not 'int16'"),
 ])
 def test_impossible_sizes_are_refused(changes, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
-        Dequantizer(**{"acc": "int32", "lanes": 4, "rows": 1, "entries": 4, "word": 64} | changes)
+        OutputDequantizer(**{"acc": "int32", "lanes": 4, "rows": 1, "entries": 4, "word": 64} | changes)

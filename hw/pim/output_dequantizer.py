@@ -15,7 +15,7 @@ from hw.elements import FP32
 from hw.errors import ConfigError
 from hw.share import shared
 
-__all__ = ["Dequantizer", "dequantizer_command_layout"]
+__all__ = ["OutputDequantizer", "dequantizer_command_layout"]
 
 _WORD = 32
 
@@ -25,7 +25,7 @@ def dequantizer_command_layout() -> data.StructLayout:
     return data.StructLayout({"cnt": 7, "entry": 8, "first": 9, "clr": 1, "last": 1})
 
 
-class Dequantizer(wiring.Component):
+class OutputDequantizer(wiring.Component):
     """Carries out DQA, one command after the other: sum[first + i] ← sum[first + i] + scale · output[entry + i], X rows at once.
 
     Outputs are what TREE leaves in the first `segments` lanes of an entry; of int32 accumulators they are rounded to float32
@@ -77,9 +77,10 @@ class Dequantizer(wiring.Component):
 
     def __init__(self, *, acc: str, lanes: int, rows: int, entries: int, word: int, segments: int = 1):
         if word < _WORD * segments or word % (_WORD * segments):
-            raise ConfigError(f"Dequantizer.word must be a multiple of {_WORD * segments} bits, an entry's scales, not {word!r}")
+            raise ConfigError(f"OutputDequantizer.word must be a multiple of {_WORD * segments} bits, an entry's scales, "
+                              f"not {word!r}")
         if acc not in ("float32", "int32"):
-            raise ConfigError(f"Dequantizer.acc must be float32 or int32, not {acc!r}")
+            raise ConfigError(f"OutputDequantizer.acc must be float32 or int32, not {acc!r}")
         self._acc, self._lanes, self._rows, self._entries, self._word = acc, lanes, rows, entries, word
         self._segments = segments
         self._parts: list[tuple[IntToFloat | None, FloatMultiply, FloatAdd]] = [
