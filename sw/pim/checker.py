@@ -11,17 +11,19 @@ from math import ceil
 
 from hw.config import ceil_div
 from hw.pim.config import PimConfig
-from hw.pim.isa import AF_MODES, MOST_BEATS, MacMode, PimErrorCause, PimOpcode, PimRegister, Queue
+from hw.pim.isa import AF_MODES, HEAD_SETTINGS, MOST_BEATS, MacMode, PimErrorCause, PimOpcode, PimRegister, Queue
 from hw.pim.units import missing_unit
 from sw.pim.expand import Command, CommandError, Settings, expand
 from sw.pim.explicit_rows import ExplicitRows
 from sw.pim.schedule import Entry
-from sw.pim.work import work_of
+from sw.pim.work import reserved_periods, work_of
 
 __all__ = ["MOST_COMMANDS", "Report", "check", "duration_tck"]
 
 MOST_COMMANDS = 1 << 20
 _ROW_COMMANDS = (PimOpcode.MAC, PimOpcode.EWMUL, PimOpcode.EWADD, PimOpcode.RDCP, PimOpcode.WRCP)
+_OUTPUT = HEAD_SETTINGS.index("output")
+_OF_OUTPUT = (PimOpcode.SFO, PimOpcode.MRG)
 _EXPLICIT = (PimOpcode.ACT, PimOpcode.PRE, PimOpcode.REF)
 _OF_HEADS = {PimOpcode.SETH: ("aidx",), PimOpcode.MVX: ("aidx",), PimOpcode.MVS: ("xidx",), PimOpcode.STS: ("xidx",),
              PimOpcode.LDS: ("xidx",), PimOpcode.SFM: ("aidx",),
@@ -50,8 +52,7 @@ class Report:
         Slices, entries, words of the side table and scales of entries that the host sends, and entries that it gets.
     hazards : tuple of (int, str)
         Command and text: a buffer entry that is read though nothing was written, or read while its accumulation is open;
-        scores that wait and are not those that the softmax is told to take; outputs of two heads that are merged though they
-        share entries.
+        outputs of two heads that are merged though they share entries.
     """
 
     commands: int
@@ -147,9 +148,11 @@ class _Checker:
             self._register(command)
         if command.opcode is PimOpcode.MAC and fields["mode"] not in (MacMode.TREE, MacMode.BCAST):
             self._refuse(PimErrorCause.ILLEGAL_COMMAND, command, f"mode of MAC must be 0 or 1, not {fields['mode']}")
-        if command.opcode is PimOpcode.MAC and fields["mode"] == MacMode.BCAST and fields["xidx"] % config.segments:
-            self._refuse(PimErrorCause.ILLEGAL_COMMAND, command,
-                         f"xidx of BCAST must be a multiple of the {config.segments} segments, not {fields['xidx']}")
+        elif command.opcode is PimOpcode.MAC:
+            self._mac(command)
+        if command.opcode in _OF_OUTPUT and not self.settings.of(PimRegister.HEAD_DIM):
+            self._refuse(PimErrorCause.HEAD_RANGE, command,
+                         f"HEAD_DIM of {command.opcode.name} must be between 1 and {config.k_tile}, not 0")
         if command.opcode is PimOpcode.AF and fields["mode"] >= len(AF_MODES):
             self._refuse(PimErrorCause.ILLEGAL_COMMAND, command,
                          f"mode of AF must be below {len(AF_MODES)}, not {fields['mode']}")
@@ -168,6 +171,27 @@ class _Checker:
             self._refuse(PimErrorCause.TOKENS_RANGE, command,
                          f"scores must be between 1 and {config.k_tile}, what the softmax unit holds, not {fields['value']}")
 
+    def _mac(self, command: Command) -> None:
+        """Look for periods that are none, and for room that hardware keeps beyond what is touched."""
+        config, fields = self.config, command.fields
+        beats, k_beats = (fields["cnt"] + 1) * config.beats, self.settings.of(PimRegister.K_BEATS)
+        if not k_beats:
+            self._refuse(PimErrorCause.HEAD_RANGE, command, f"K_BEATS of MAC must be between 1 and {MOST_BEATS}, not 0")
+        periods, tree = reserved_periods(beats, k_beats), fields["mode"] == MacMode.TREE
+        if not tree and fields["xidx"] % config.segments:
+            self._refuse(PimErrorCause.ILLEGAL_COMMAND, command,
+                         f"xidx of BCAST must be a multiple of the {config.segments} segments, not {fields['xidx']}")
+        if not tree and beats % k_beats:
+            self._refuse(PimErrorCause.ILLEGAL_COMMAND, command,
+                         f"beats of BCAST must be a multiple of K_BEATS, {k_beats}, not {beats}")
+        if k_beats & (k_beats - 1) == 0:
+            return                              # what is touched is all, and looked at with the buffers
+        most, last, cause = (config.obuf_entries, fields["aidx"] + periods - 1, PimErrorCause.OBUF_RANGE) if tree else (
+            config.xbuf_entries, (fields["xidx"] + periods * config.segments - 1) // config.width, PimErrorCause.XBUF_RANGE)
+        if last >= most:
+            self._refuse(cause, command, f"entries must be below {most}, with room for {periods} periods as K_BEATS is no power "
+                                         f"of two, not {last}")
+
     def _register(self, command: Command) -> None:
         config, value = self.config, command.fields["value"]
         head_rows = config.dram_rows * config.row_sets // 2
@@ -185,11 +209,20 @@ class _Checker:
             self._refuse(cause, command, f"{register.name} must be between {low} and {high}, not {value}")
 
     def _token(self, command: Command) -> None:
+        config, dim = self.config, self.settings.of(PimRegister.HEAD_DIM)
+        slices, least, row = dim // config.width, config.stream_slices, config.columns * config.beats
+        if dim % config.width or not least <= slices <= row or slices & (slices - 1):
+            self._refuse(PimErrorCause.HEAD_RANGE, command, f"HEAD_DIM of KVAP must be {least * config.width}, what a stream's "
+                                                            f"burst holds, times a power of two up to a row, not {dim}")
         head = self.settings.heads.setdefault(command.fields["aidx"], {})
         tokens, most = head.get("tokens", 0), self.settings.of(PimRegister.MAX_TOKENS)
         if tokens >= most:
             self._refuse(PimErrorCause.TOKENS_RANGE, command, f"tokens of head {command.fields['aidx']} must be at most {most}, "
                                                               f"not {tokens + 1}")
+        first = head.get("v_row" if command.fields["clr"] else "k_row", 0)
+        place = first + tokens // config.tokens_a_row(dim) // config.named_sets
+        if place >= config.dram_rows:
+            self._refuse(PimErrorCause.ROW_RANGE, command, f"row of a token must be below {config.dram_rows}, not {place}")
         head["tokens"] = tokens + command.fields["clr"]
 
     def _buffers(self, command: Command) -> None:
@@ -236,18 +269,23 @@ class _Checker:
 
     def _scores(self, command: Command) -> None:
         """Follow the scores that wait: hardware has those of one head, and takes all at once, of the last entry some."""
-        (head, count), each = self._waiting, self.config.segments
+        (head, count), each, fields = self._waiting, self.config.segments, command.fields
+        cause = PimErrorCause.TOKENS_RANGE
         if command.opcode is PimOpcode.MVS:
-            if count and head != command.fields["xidx"]:
-                self._hazards.append((command.index, f"scores of head {head} wait, others come"))
-                count = 0
-            self._waiting = command.fields["xidx"], count + (command.fields["cnt"] + 1) * each
+            if count and head != fields["xidx"]:
+                self._refuse(cause, command, f"scores must be of head {head}, whose others wait, not {fields['xidx']}")
+            count += (fields["cnt"] + 1) * each
+            if count > self.config.k_tile:
+                self._refuse(cause, command, f"scores that wait must be at most {self.config.k_tile}, not {count}")
+            self._waiting = fields["xidx"], count
         elif command.opcode in (PimOpcode.SFM, PimOpcode.SFO):
-            taken = ceil_div(command.fields["value"], each) * each
-            if (head, count) != (command.fields["aidx"], taken):
-                told = f"{command.fields['value']} of head {command.fields['aidx']}"
-                self._hazards.append((command.index, f"{count} scores of head {head} wait, not {told}"))
+            taken = ceil_div(fields["value"], each) * each
+            if (head, count) != (fields["aidx"], taken):
+                self._refuse(cause, command, f"scores must be the {count} of head {head} that wait, "
+                                             f"not {fields['value']} of head {fields['aidx']}")
             self._waiting = head, 0
+        elif command.opcode is PimOpcode.SETH and fields["grp"] == _OUTPUT and fields["aidx"] == head:
+            self._waiting = head, 0             # a head that has seen nothing
 
     def _time(self, command: Command) -> None:
         if command.composite != self._composite:

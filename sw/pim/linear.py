@@ -17,8 +17,9 @@ from hw.errors import ConfigError
 from hw.pim.config import PimConfig
 from hw.pim.isa import MODIFIABLE, MacMode, PimOpcode, PimRegister
 from sw.pim.assembler import command
-from sw.pim.plain import stored
+from sw.pim.plain import PLAIN_TYPES, stored
 from sw.pim.program import PimProgram, PimRegion, PimStream, grid_bytes
+from sw.pim.work import reserved_periods
 
 __all__ = ["Floats", "LinearPlan", "linear_inputs", "linear_outputs", "linear_program", "repeated"]
 
@@ -65,6 +66,12 @@ class LinearPlan:
         if config.k_tile % self._share:
             raise ConfigError(f"PimConfig.k_tile must be a multiple of the {self._share} weights of a segment's burst to run a "
                               f"linear, not {config.k_tile!r}")
+        if config.wtype not in PLAIN_TYPES:
+            raise ConfigError(f"PimConfig.wtype must be one of {', '.join(PLAIN_TYPES)} to run a linear without scales, "
+                              f"not {config.wtype!r}")
+        if self._last_of(self.chunk) >= config.obuf_entries:
+            raise ConfigError(f"PimConfig.obuf_entries must be above {self._last_of(self.chunk)} to run a linear of {self.k} "
+                              f"inputs, not {config.obuf_entries!r}")
         if self.end > config.capacity_bytes:
             raise ConfigError(f"a linear of {self.n} outputs and {self.k} inputs must end within {config.capacity_bytes} bytes, "
                               f"a channel's, not at {self.end}")
@@ -119,8 +126,17 @@ class LinearPlan:
 
     @property
     def chunk(self) -> int:
-        """Entries that are computed while those before are sent: half of the output buffer."""
-        return min(self.entries(0), max(1, self.config.obuf_entries // 2), 1 << 7)
+        """Entries that are computed while those before are sent: half of the output buffer, less what MACs keep beyond."""
+        most, half = self.config.obuf_entries, min(self.entries(0), max(1, self.config.obuf_entries // 2), 1 << 7)
+        return next((count for count in range(half, 0, -1) if self._last_of(count) < most), 1)
+
+    def _last_of(self, chunk: int) -> int:
+        """Return the last entry for which MACs keep room, of one chunk if that is all, else of two."""
+        last, both = 0, chunk if chunk == self.entries(0) else 2 * chunk
+        for tile, bursts in enumerate(self.tiles):
+            count, k_beats = min(chunk, self.entries_a_row(tile)), bursts * self.config.beats
+            last = max(last, both - count + reserved_periods(count * k_beats, k_beats) - 1)
+        return last
 
     @property
     def resident(self) -> bool:

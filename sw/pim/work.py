@@ -8,7 +8,7 @@ from sw.pim import softmax_times
 from sw.pim.expand import Command, Settings, expand
 from sw.pim.schedule import IO_LATENCY, MAC_LATENCY, Entry, Work
 
-__all__ = ["DEQUANTIZE_LATENCY", "work_of", "works_of"]
+__all__ = ["DEQUANTIZE_LATENCY", "reserved_periods", "work_of", "works_of"]
 
 DEQUANTIZE_LATENCY = 12     # from an output to its dequantized sum in RTL (`Dequantizer.latency`), of int32 accumulators
 
@@ -26,6 +26,11 @@ def works_of(config: PimConfig, words: Sequence[int]) -> list[Work]:
     """
     settings = Settings()
     return [work_of(config, command, settings) for command in expand(words, settings)]
+
+
+def reserved_periods(beats: int, k_beats: int) -> int:
+    """Return the periods for which hardware keeps room in the buffers for a MAC: it divides by the highest bit of K_BEATS."""
+    return (beats - 1 >> k_beats.bit_length() - 1) + 1
 
 
 def work_of(config: PimConfig, command: Command, settings: Settings) -> Work:

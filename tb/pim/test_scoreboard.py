@@ -10,12 +10,12 @@ from amaranth.sim import Simulator
 
 from hw.errors import ConfigError
 from hw.pim.footprint import ENTRY_WIDTH, Footprint
-from hw.pim.isa import OPCODES, PimOpcode, Queue
+from hw.pim.isa import OPCODES, MacMode, PimOpcode, Queue
 from hw.pim.presets import PIM_PRESETS
 from hw.pim.scoreboard import QUEUES, EntryKind, Scoreboard
 from sw.pim.assembler import command
 from sw.pim.expand import Command, Settings
-from sw.pim.work import work_of
+from sw.pim.work import reserved_periods, work_of
 from tb.sim import check_stream, simulate
 
 TINY = PIM_PRESETS["pim-tiny"]
@@ -180,6 +180,8 @@ def test_footprints_are_what_the_model_says(name):
             writes, reads = (  # sums of the dequantizer and pasts of the softmax unit are of one queue
                 {entry for entry in touched if entry[0] not in "dl"}
                 for touched in (work.writes, set(work.reads) - set(work.writes)))
+            if opcode is PimOpcode.MAC and fields["mode"] == MacMode.TREE:
+                assert len(found[1]) == reserved_periods((fields["cnt"] + 1) * config.beats, k_beats)
             assert writes <= found[1], (opcode, fields, k_beats)
             assert reads <= found[0], (opcode, fields, k_beats)
             if opcode is not PimOpcode.MAC or k_beats & (k_beats - 1) == 0:

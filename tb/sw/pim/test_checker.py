@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hw.pim.isa import PimErrorCause, PimOpcode
+from hw.pim.isa import PimErrorCause, PimOpcode, PimRegister
 from hw.pim.presets import PIM_PRESETS
 from sw.pim.assembler import assemble, command
 from sw.pim.checker import check
@@ -43,7 +43,9 @@ def test_a_composite_that_would_break_refresh_is_refused(rows, allowed):
 
 
 def test_what_holds_no_row_may_take_longer_than_a_refresh_interval():
-    assert check(TINY, assemble("header cnt=99\n" + "sfm value=64\n" * 100 + "eoc")).longest > 2000
+    assert check(TINY, assemble("header cnt=99\n" + "mvs cnt=63\nsfm value=64\n" * 50 + "eoc")).longest > 2000
+
+_KVAP = "HEAD_DIM of KVAP must be 16, what a stream's burst holds, times a power of two up to a row, not "
 
 
 @pytest.mark.parametrize(("text", "cause", "message"), [
@@ -68,11 +70,46 @@ def test_what_holds_no_row_may_take_longer_than_a_refresh_interval():
     ("af mode=3 cnt=0\naf mode=0 xidx=8", "XBUF_RANGE", r"entries must be below 8 \(xbuf_entries\), not 8"),
     ("kvap\nkvap clr\nkvap\nkvap clr\nkvap", "TOKENS_RANGE", "tokens of head 0 must be at most 2, not 3"),
     ("seth tokens, 1, 2\nkvap aidx=1", "TOKENS_RANGE", "tokens of head 1 must be at most 2, not 3"),
+    ("mvs xidx=1\nsfo aidx=1 value=2", "TOKENS_RANGE", "scores must be the 1 of head 1 that wait, not 2 of head 1"),
+    ("mvs xidx=1\nsfo aidx=2 value=1", "TOKENS_RANGE", "scores must be the 1 of head 1 that wait, not 1 of head 2"),
+    ("mvs xidx=1\nseth output, 1, 0\nsfo aidx=1 value=1", "TOKENS_RANGE",
+     "scores must be the 0 of head 1 that wait, not 1 of head 1"),
+    ("sfm value=3", "TOKENS_RANGE", "scores must be the 0 of head 0 that wait, not 3 of head 0"),
+    ("mvs xidx=1\nmvs xidx=2", "TOKENS_RANGE", "scores must be of head 1, whose others wait, not 2"),
+    ("mvs xidx=1 cnt=62\nmvs xidx=1 cnt=1", "TOKENS_RANGE", "scores that wait must be at most 64, not 65"),
+    ("setm k_beats, 3\nmac mode=bcast cnt=1", "ILLEGAL_COMMAND", "beats of BCAST must be a multiple of K_BEATS, 3, not 4"),
+    ("setm k_beats, 8\nmac mode=bcast", "ILLEGAL_COMMAND", "beats of BCAST must be a multiple of K_BEATS, 8, not 2"),
+    ("setm k_beats, 6\nmac cnt=2 aidx=63", "OBUF_RANGE",
+     "entries must be below 64, with room for 2 periods as K_BEATS is no power of two, not 64"),
+    ("setm k_beats, 6\nmac mode=bcast cnt=29 xidx=115", "XBUF_RANGE",
+     "entries must be below 8, with room for 15 periods as K_BEATS is no power of two, not 8"),
+    ("setm head_dim, 24\nkvap", "HEAD_RANGE", _KVAP + "24"),
+    ("setm head_dim, 48\nkvap", "HEAD_RANGE", _KVAP + "48"),
+    ("seth k_row, 0, 64\nkvap", "ROW_RANGE", "row of a token must be below 64, not 64"),
+    ("setm max_tokens, 1000\nseth tokens, 0, 512\nseth v_row, 0, 63\nkvap\nkvap clr", "ROW_RANGE",
+     "row of a token must be below 64, not 64"),
 ])
 def test_every_cause_is_found(text, cause, message):
     with pytest.raises(CommandError, match=rf"^command \d+: {message} \({cause}\)$") as caught:
         check(TINY, assemble(f"{HEADER}{text}\neoc"))
     assert caught.value.cause is PimErrorCause[cause]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("mac", "K_BEATS of MAC must be between 1 and 512, not 0"),
+    ("sfo value=1", "HEAD_DIM of SFO must be between 1 and 64, not 0"),
+    ("mrg", "HEAD_DIM of MRG must be between 1 and 64, not 0"), ("setm max_tokens, 9\nkvap", _KVAP + "0"),
+])
+def test_what_is_not_set_is_not_guessed(text, message):
+    with pytest.raises(CommandError, match=rf"^command \d+: {message} \(HEAD_RANGE\)$"):
+        check(TINY, assemble(f"wrx\n{text}\neoc"))
+
+
+def test_a_token_that_is_a_part_of_a_stream_is_refused():
+    config = dataclasses.replace(TINY, streams=1, lanes=8, xbuf_entries=16)            # two slices of 8 elements to a stream
+    check(config, assemble(HEADER.replace("32", "16") + "wrx cnt=1\nkvap\neoc"))
+    with pytest.raises(CommandError, match=rf"^command 4: {_KVAP}8 \(HEAD_RANGE\)$"):
+        check(config, assemble(HEADER.replace("32", "8") + "wrx cnt=1\nkvap\neoc"))
 
 
 @pytest.mark.parametrize(("text", "needed"), [
@@ -108,13 +145,13 @@ def test_rows_are_followed_in_mode_1(text, cause, message):
 
 def test_sets_of_banks_are_known():
     duplex = PIM_PRESETS["pim-duplex"]
-    check(duplex, assemble("wrx\nmac grp=3\neoc"))
+    check(duplex, assemble("wrx\newmul grp=3\neoc"))
     with pytest.raises(CommandError, match=r"^command 1: grp must be below 4, not 4 \(GROUP_RANGE\)$"):
-        check(duplex, assemble("wrx\nmac grp=4\neoc"))
+        check(duplex, assemble("wrx\newmul grp=4\neoc"))
     buffer = dataclasses.replace(PIM_PRESETS["pim-attacc-buffer"], interval=4, pim_per_burst=2, dram_rows=100)
-    check(buffer, assemble("wrx\nmac grp=15 row=199\neoc"))                # 32 sets: 16 more above row 100
+    check(buffer, assemble("wrx\newmul grp=15 row=199\neoc"))                # 32 sets: 16 more above row 100
     with pytest.raises(CommandError, match=r"^command 1: row must be below 200, not 200 \(ROW_RANGE\)$"):
-        check(buffer, assemble("wrx\nmac grp=15 row=200\neoc"))
+        check(buffer, assemble("wrx\newmul grp=15 row=200\neoc"))
 
 
 def test_a_list_that_runs_too_long_is_refused():
@@ -134,23 +171,21 @@ def test_a_list_that_runs_too_long_is_refused():
     ("wrx cnt=1\nmac clr last\nmvs xidx=1\nsfo aidx=1 value=1\nmvx aidx=1", []),
     ("setm head_dim, 32\nwracc cnt=3\nseth output, 2, 1\nmrg aidx=1 xidx=2", ["outputs of heads 1 and 2 share entries"]),
     ("setm head_dim, 32\nwracc cnt=3\nseth output, 2, 2\nmrg aidx=1 xidx=2", []),
-    ("wrx cnt=1\nmac clr last\nmvs xidx=1\nsfo aidx=1 value=2", ["1 scores of head 1 wait, not 2 of head 1"]),
-    ("wrx cnt=1\nmac clr last\nmvs xidx=1\nmvs xidx=2\nsfo aidx=2 value=1", ["scores of head 1 wait, others come"]),
 ])
 def test_hazards_are_named(text, hazards):
-    report = check(TINY, assemble(f"setm k_beats, 2\n{text}\neoc"))
+    report = check(TINY, assemble(f"setm k_beats, 2\nsetm head_dim, 16\n{text}\neoc"))
     assert [said for _, said in report.hazards] == hazards
 
 
 def test_random_words_are_run_or_refused():
     rng = np.random.default_rng(3)
-    causes = set()
+    causes, period = set(), command(PimOpcode.SETM, aidx=PimRegister.K_BEATS, value=2)
     for _ in range(300):
         words = [int(word) for word in rng.integers(0, 1 << 64, 6, dtype=np.uint64) & np.uint64(0x3FFF_FFFF_FFFF_FFFF)]
         words[::2] = [command(PimOpcode.MAC, **{name: int(rng.integers(0, 1 << width)) for name, width in (
             ("grp", 4), ("row", 7), ("col", 6), ("cnt", 7), ("xidx", 3), ("aidx", 6), ("mode", 2))}) for _ in words[::2]]
         try:
-            check(TINY, [*words[:int(rng.integers(1, 6))], command(PimOpcode.EOC)])
+            check(TINY, [period, *words[:int(rng.integers(1, 6))], command(PimOpcode.EOC)])
         except CommandError as error:
             causes.add(error.cause)
     assert len(causes) >= 4

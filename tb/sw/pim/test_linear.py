@@ -11,6 +11,7 @@ from hw.pim.presets import PIM_PRESETS
 from sw.golden.pim.device import GoldenPimDevice
 from sw.golden.pim.reduction import tree_product
 from sw.pim.assembler import decode
+from sw.pim.checker import check
 from sw.pim.linear import LinearPlan, linear_inputs, linear_outputs, linear_program
 
 TINY = PIM_PRESETS["pim-tiny"]
@@ -18,6 +19,7 @@ DUPLEX = dataclasses.replace(PIM_PRESETS["pim-duplex"], dram_rows=32)
 HALVES = dataclasses.replace(TINY, segments=2, xbuf_entries=16, sm_lanes=2)
 AIM = dataclasses.replace(PIM_PRESETS["pim-aim"], wtype="float16", kvtype="float16", xtype="float16", ptype="float16",
                           dram_rows=32)
+P3 = dataclasses.replace(PIM_PRESETS["pim-p3"], n_pch=1)
 SHAPES = {"resident": (TINY, 100, 128, 1), "tiles": (TINY, 37, 390, 2), "fewer outputs than a row": (TINY, 3, 200, 1),
           "one output": (TINY, 1, 1, 1), "rows of X": (TINY, 70, 64, 5), "Logic-PIM": (DUPLEX, 300, 1100, 9),
           "two segments": (HALVES, 101, 390, 3),
@@ -83,10 +85,31 @@ def test_rows_in_one_run_are_a_loop():
                                    "not at 33554432")),
     ({"config": dataclasses.replace(TINY, k_tile=16)}, ("PimConfig.k_tile must be a multiple of the 32 weights of a segment's "
                                                        "burst to run a linear, not 16")),
+    ({"config": dataclasses.replace(TINY, obuf_entries=1)}, ("PimConfig.obuf_entries must be above 1 to run a linear of 64 "
+                                                             "inputs, not 1")),
+    ({"config": dataclasses.replace(TINY, obuf_entries=2, k_tile=128, xbuf_entries=16), "k": 96},
+     "PimConfig.obuf_entries must be above 2 to run a linear of 96 inputs, not 2"),
+    ({"config": P3}, ("PimConfig.wtype must be one of float16, bfloat16, float8_e4m3fn, int8 to run a linear without scales, "
+                      "not 'bitmod4'")),
 ])
 def test_linears_that_do_not_fit(changes, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
         dataclasses.replace(LinearPlan(config=TINY, channels=1, n=64, k=64), **changes)
+
+
+@pytest.mark.parametrize(("config", "k", "chunk"), [
+    ("pim-duplex-tiny", 128, 32), ("pim-duplex-tiny", 96, 29), ("pim-duplex-tiny", 732, 29), ("pim-aim", 821, 7),
+    ("pim-aim", 302, 7), ("pim-duplex", 380, 125), ("pim-hbm", 1000, 4)])
+def test_lists_are_sound_whatever_the_beats_of_an_output(config, k, chunk):
+    # Of six beats an output the footprints of hardware are half as long again.
+    plan = LinearPlan(config=PIM_PRESETS[config], channels=1, n=400, k=k)
+    assert plan.chunk == chunk
+    (words,) = linear_program(plan, "odd", None).lists
+    assert check(plan.config, [int(word) for word in words]).hazards == ()
+
+
+def test_one_chunk_needs_no_second_half():
+    assert LinearPlan(config=dataclasses.replace(TINY, obuf_entries=1), channels=1, n=1, k=64).chunk == 1
 
 
 @pytest.mark.parametrize("shape", [(3, 64), (1, 65), (0, 64), (64,)])
