@@ -13,7 +13,7 @@ from typing import Any
 from hw.config import ceil_div, ceil_power_of_two
 from hw.errors import ConfigError
 from hw.families import ScaledFormat
-from hw.formats import format_named
+from hw.formats import ALIASES, format_named
 from hw.interchange import JsonConfig
 from hw.pim.isa import COMMAND_FIELDS, NAMED_SETS
 from hw.pim.timing import TIMINGS, DramTiming
@@ -150,6 +150,8 @@ class PimConfig(JsonConfig):
             self._must(name, getattr(self, name) in legal, f"one of {', '.join(legal)}")
         for name, legal in _FAMILIES:
             self._must(name, _family(getattr(self, name)) in legal, f"a format of {', '.join(legal)}")
+            full = ALIASES.get(getattr(self, name))         # names of equal formats are equal
+            self._must(name, full is None, f"{full}, the full name")
         self._must("burst_bytes", self.burst_bytes == self.dram.burst_bytes,
                    f"{self.dram.burst_bytes}, the burst of {self.timing}")
         self._must("interval", self.interval >= self.dram.bl, f"at least {self.dram.bl}, the length of a burst")
@@ -223,6 +225,11 @@ class PimConfig(JsonConfig):
     def tokens_a_row(self, head_dim: int) -> int:
         """Return the tokens of a DRAM row, those of all segments; each lies in bursts of one segment."""
         return self.columns * self.beats // self.token_beats(head_dim) * self.segments
+
+    @property
+    def stream_slices(self) -> int:
+        """Slices of X that a stream's burst holds, a part of one counted as one: what KVAP writes at least."""
+        return max(1, self.beats * self.segments // self.streams)
 
     @property
     def stripes(self) -> int:

@@ -38,7 +38,8 @@ class KvPlace(wiring.Component):
         With `value`: there is one token more.
     set, row, column, beat, segment : Out
     full : Out(1), beyond : Out(1), odd : Out(1)
-        There are `max_tokens`; the row is none of the memory; `slices` are no power of two or more than a row.
+        There are `max_tokens`; the row is none of the memory; `slices` are no power of two, less than
+        a stream's burst, part of which is not written, or more than a row.
     output : Out(10)
         First entry of the head's output.
     other : In(8), other_output : Out(10)
@@ -70,7 +71,9 @@ class KvPlace(wiring.Component):
                 m.d.sync += kept[name][self.setting.head[:width]].eq(value)
         with m.If(self.append & self.value):
             m.d.sync += kept["tokens"][head].eq(tokens + 1)
-        row_slices = config.columns * config.beats
+        row_slices, few = config.columns * config.beats, self.slices == 0
+        if config.stream_slices > 1:
+            few = self.slices < config.stream_slices
         sets_log2, segments_log2 = min(4, ceil_log2(config.row_sets)), ceil_log2(config.segments)
         position, number, total = (Signal(_WIDTH + 12, name=name) for name in ("position", "number", "total"))
         m.d.comb += [
@@ -81,6 +84,6 @@ class KvPlace(wiring.Component):
             self.beat.eq(position[:ceil_log2(config.beats)]), self.output.eq(kept["output"][head]),
             self.other_output.eq(kept["output"][self.other[:width]]),
             self.full.eq(tokens >= self.max_tokens), self.beyond.eq(total >= config.dram_rows),
-            self.odd.eq((self.slices == 0) | ((self.slices & (self.slices - 1)) != 0) | (self.slices > row_slices)),
+            self.odd.eq(few | ((self.slices & (self.slices - 1)) != 0) | (self.slices > row_slices)),
         ]
         return m

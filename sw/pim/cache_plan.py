@@ -75,6 +75,10 @@ class CachePlan:
             raise ConfigError(f"a context of {self.max_tokens} tokens must end within {self.config.capacity_bytes} bytes, "
                               f"a channel's, not at {self.end}")
         self.head(0, 0)
+        least = self.config.stream_slices * self.config.width
+        if self.channel_dim < least:
+            raise ConfigError(f"CachePlan.head_dim must leave a channel at least the {least} elements of a stream's burst, which "
+                              f"are written together, not {self.channel_dim}")
 
     @property
     def heads(self) -> int:

@@ -106,6 +106,7 @@ def test_an_unknown_timing_and_preset_are_refused():
     ({"refresh": "never"}, r"PimConfig.refresh must be one of all-bank, same-bank, not 'never'"),
     ({"timing": "ddr5"}, r"PimConfig.timing must be one of hbm3-4.8, .*, not 'ddr5'"),
     ({"wtype": "nf4"}, r"PimConfig.wtype must be a format of float16, .*bitmod4, not 'nf4'"),
+    ({"wtype": "fp16"}, r"PimConfig.wtype must be float16, the full name, not 'fp16'"),
     ({"xtype": "mxint4"}, r"PimConfig.xtype must be a format of float16, .*int8, not 'mxint4'"),
     ({"wtype": "int3"}, r"PimConfig.wtype must be a format of .*, not 'int3'"),
     ({"burst_bytes": 64}, r"PimConfig.burst_bytes must be 32, the burst of hbm3-5.2, not 64"),

@@ -32,7 +32,7 @@ def test_tokens_lie_one_after_the_other_over_the_sets(config):
 
     async def bench(ctx):
         for _ in range(60):
-            head, slices = rng.randrange(config.heads), 1 << rng.randrange(5)
+            head, slices = rng.randrange(config.heads), config.stream_slices << rng.randrange(4)
             tokens, k_row, v_row = rng.choice([rng.randrange(40), rng.randrange(2000)]), rng.randrange(8), rng.randrange(30)
             await seth(ctx, dut, head, k_row=k_row, v_row=v_row, tokens=tokens, output=rng.randrange(64))
             ctx.set(dut.head, head)
@@ -56,8 +56,8 @@ def test_tokens_lie_one_after_the_other_over_the_sets(config):
     simulate(dut, bench, seed=config.lanes)
 
 
-@pytest.mark.parametrize(("slices", "odd"), [(0, 1), (1, 0), (3, 1), (64, 0), (128, 1)])
-def test_tokens_that_would_cross_a_row_are_odd(slices, odd):
+@pytest.mark.parametrize(("slices", "odd"), [(0, 1), (1, 1), (2, 0), (3, 1), (64, 0), (128, 1)])
+def test_tokens_that_would_cross_a_row_or_are_a_part_of_a_stream_are_odd(slices, odd):
     dut = KvPlace(SMALL)
 
     async def bench(ctx):
@@ -72,7 +72,7 @@ def test_settings_that_are_too_large_stay_so():
     dut = KvPlace(SMALL)
 
     async def bench(ctx):
-        ctx.set(dut.slices, 1)
+        ctx.set(dut.slices, 2)
         for settings in ({"k_row": 1 << 16, "tokens": 0}, {"k_row": 0, "tokens": (1 << 32) - 1}):
             await seth(ctx, dut, 0, **settings, output=1 << 16)
             assert ctx.get(dut.beyond)

@@ -162,28 +162,35 @@ def test_transfers_that_cannot_be(changes, message):
         dataclasses.replace(TRANSFER, **changes)
 
 
-@pytest.mark.parametrize(("channels", "obuf"), [(2, 64), (4, 128)])
-def test_elements_over_channels_are_added_up_as_the_golden_partition(array, channels, obuf):
+@pytest.mark.parametrize(("channels", "obuf", "dim", "before"), [(2, 64, 32, BEFORE), (4, 128, 64, 0)])
+def test_elements_over_channels_are_added_up_as_the_golden_partition(array, channels, obuf, dim, before):
     rng = np.random.default_rng(14)
     memory, held = array
     config = dataclasses.replace(TINY, n_pch=4, lanes=32 // channels, streams=4 // channels, obuf_entries=obuf,
                                  xbuf_entries=4 * channels)
-    plan = dataclasses.replace(PLAN, config=config, channels=channels, split="head-dim", addr=0)
+    plan = dataclasses.replace(PLAN, config=config, channels=channels, split="head-dim", addr=0, head_dim=dim)
     session = GoldenPimDevice(config, channels).open()
-    dataclasses.replace(TRANSFER, target=plan).run(memory, session.memory, BEFORE)
-    keys, values = held[1]
+    if before:
+        dataclasses.replace(TRANSFER, target=plan).run(memory, session.memory, before)
+    keys, values = held[1] if before else np.zeros((2, 4, 0, dim), np.float32)
     numerics, carried = numerics_of(config, block=plan.head(1, 0).block), {}
-    for tokens in range(BEFORE + 1, BEFORE + 3):
-        q, k, v = halves(rng, 8, 32), halves(rng, 4, 32), halves(rng, 4, 32)
+    for tokens in range(before + 1, before + 3):
+        q, k, v = halves(rng, 8, dim), halves(rng, 4, dim), halves(rng, 4, dim)
         keys, values = (np.concatenate((old, new[:, None]), axis=1) for old, new in ((keys, k), (values, v)))
-        found = attend_token(plan, 1, tokens, score_scale(32), (q, k, v),
+        found = attend_token(plan, 1, tokens, score_scale(dim), (q, k, v),
                              lambda program, inputs: session.run(program, None, inputs),
                              lambda name, nbytes: carried.update({name: nbytes}))
         for head in range(4):
-            golden = attend_parts(numerics, q[2 * head:2 * head + 2], keys[head], values[head], score_scale(32), dims=channels)
+            golden = attend_parts(numerics, q[2 * head:2 * head + 2], keys[head], values[head], score_scale(dim), dims=channels)
             np.testing.assert_array_equal(found[2 * head:2 * head + 2], golden)
     # The context goes to all channels, and no further.
     assert carried == {"scores": channels * 4 * tokens * 4 * 2 * config.lanes}
+
+
+def test_elements_that_are_a_part_of_a_stream_are_refused():
+    with pytest.raises(ConfigError, match=r"^CachePlan.head_dim must leave a channel at least the 16 elements of a stream's "
+                                          r"burst, which are written together, not 8$"):
+        dataclasses.replace(PLAN, config=dataclasses.replace(TINY, streams=1, lanes=8, xbuf_entries=16), head_dim=8)
 
 
 def test_elements_that_the_channels_do_not_divide_and_lists_of_one_program():
