@@ -16,8 +16,9 @@ from hw.pim.isa import (
 )
 from sw.pim.assembler import decode
 
-__all__ = ["Command", "CommandError", "Settings", "expand"]
+__all__ = ["MOST_MET", "Command", "CommandError", "Settings", "expand"]
 
+MOST_MET = 1 << 22
 _MOST = {f.name: (1 << f.width) - 1 for f in COMMAND_FIELDS}
 _COMPOSITE_WITHOUT = (PimOpcode.LOOP, PimOpcode.MODI, PimOpcode.HEADER, PimOpcode.BARRIER, PimOpcode.SYNC, PimOpcode.EOC)
 
@@ -63,10 +64,11 @@ class Command:
     composite: int
 
 
-def expand(words: Sequence[int], settings: Settings) -> Iterator[Command]:
+def expand(words: Sequence[int], settings: Settings, *, most: int = MOST_MET) -> Iterator[Command]:
     """Yield the commands in the order in which the sequencer meets them, up to and with EOC.
 
-    SETM and SETH change `settings` before they are yielded; HEADER, LOOP and MODI are carried out and not yielded.
+    SETM and SETH change `settings` before they are yielded; HEADER, LOOP and MODI are carried out and not yielded, but count
+    among the `most` that are met, so that loops of nothing end.
 
     Raises
     ------
@@ -75,7 +77,10 @@ def expand(words: Sequence[int], settings: Settings) -> Iterator[Command]:
     """
     code = [int(word) for word in words]
     composite, left, ended = 0, 0, False
-    for index, opcode, fields in _walk(code, 0, len(code), {}, 0, settings):
+    for met, (index, opcode, fields) in enumerate(_walk(code, 0, len(code), {}, 0, settings)):
+        if met == most:
+            raise CommandError(PimErrorCause.LOOP_RANGE, index,
+                               f"a list must go through at most {most} commands, loops among them")
         if left and opcode in _COMPOSITE_WITHOUT:
             raise CommandError(PimErrorCause.ILLEGAL_COMMAND, index, f"a composite must be without {opcode.name}")
         if opcode in (PimOpcode.LOOP, PimOpcode.MODI):

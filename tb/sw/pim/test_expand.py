@@ -59,6 +59,13 @@ def test_a_header_makes_one_composite():
     assert [c.composite for c in commands] == [1, 2, 2, 2, 3, 4]
 
 
+def test_loops_of_nothing_end():
+    words = assemble("setm r7, 4294967295\nloop r7, 2\nloop 0, 1\nnop\neoc")
+    with pytest.raises(CommandError, match=r"^command 2: a list must go through at most 1000 commands, loops among them "
+                                           r"\(LOOP_RANGE\)$"):
+        list(expand(words, Settings(), most=1000))
+
+
 @pytest.mark.parametrize(("text", "cause", "message"), [
     ("nop", "NO_END", "command 1: a list must have an EOC"),
     (".word 0\n.word 0xffffffffffffffff", "ILLEGAL_COMMAND", "command 1: a word must be a command, not 0xffffffffffffffff"),
