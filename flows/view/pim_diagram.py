@@ -114,9 +114,9 @@ def _buffers(svg: Svg, config: PimConfig, blocks: Blocks) -> None:
     draw_block(svg, _x(0), _BUFFERS, _wide(2), 78, "X buffer",
                [f"{slices} slices of {config.rows_x} × {config.width} {config.xtype}: {byte_size(stored)}",
                 f"two halves of {config.k_tile} elements of K"], "memory", blocks.module("channel.compute.x_buffer"))
-    stored = blocks.memories("channel.compute.output_")[1]
+    stored, outputs = blocks.memories("channel.compute.output_")[1], f"{config.segments} × " if config.segments > 1 else ""
     draw_block(svg, _x(2), _BUFFERS, _wide(2), 78, "Output buffer",
-               [f"{config.obuf_entries} entries of {config.rows_x} × 32 b: {byte_size(stored)}",
+               [f"{config.obuf_entries} entries of {config.rows_x} × {outputs}32 b: {byte_size(stored)}",
                 f"{config.wide_entries} of them with all {config.width} words (BCAST)"], "memory",
                blocks.module("channel.compute.output_"))
 

@@ -1,6 +1,7 @@
 """`heddle diagram`, `report` and `synth` on PIMs: what they say is what the design has; what makes no sense there is refused."""
 
 import copy
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -46,6 +47,9 @@ def test_a_die_without_a_softmax_unit_says_so():
     manifest = copy.deepcopy(emit_pim(TINY).manifest)
     manifest["hierarchy"][PIM_TOP].pop("softmax", None)
     texts = _texts(pim_block_diagram(TINY, manifest, "without"))
+    assert any(text.startswith("64 entries of 2 × 32 b: ") for text in texts)
+    halves = _texts(pim_block_diagram(dataclasses.replace(TINY, segments=2, xbuf_entries=16), manifest, "halves"))
+    assert any(text.startswith("64 entries of 2 × 2 × 32 b: ") for text in halves)
     assert "no softmax unit" in texts
     assert "Softmax unit" not in texts
     assert "without" in texts
