@@ -10,7 +10,7 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import wiring
 
-__all__ = ["EmissionPlatform", "shared"]
+__all__ = ["EmissionPlatform", "mark_used", "shared"]
 
 
 class EmissionPlatform:
@@ -46,7 +46,7 @@ class SharedInstance(Elaboratable):
         self.block = block
 
     def elaborate(self, platform: Any) -> Instance:
-        _use(self.block)
+        mark_used(self.block)
         ports: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         for path, member, value in self.block.signature.flatten(self.block):
             if not len(Value.cast(value)):      # Verilog has no ports without bits
@@ -56,14 +56,14 @@ class SharedInstance(Elaboratable):
         return Instance(self.name, **ports)
 
 
-def _use(part: Any) -> None:
-    """Note that a block and what it holds are used: one of its name is emitted; Amaranth would warn that they never were."""
+def mark_used(part: Any) -> None:
+    """Note that a block and what it holds are used, though never elaborated; Amaranth would warn of each."""
     if isinstance(part, list | tuple):
         for one in part:
-            _use(one)
+            mark_used(one)
     elif isinstance(part, wiring.Component) and not part._MustUse__used:
         part._MustUse__used = True
-        _use(list(vars(part).values()))
+        mark_used(list(vars(part).values()))
 
 
 def shared(platform: Any, name: str, block: wiring.Component) -> Elaboratable:

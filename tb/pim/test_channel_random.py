@@ -64,7 +64,7 @@ def test_random_jobs(seed):
             memory[place] = noise.integers(-128, 128, (columns, config.burst_bytes * config.streams), dtype=np.int8)
             channel.fill((*place, 0), memory[place])
         bcast, copy = rng.random() < 0.4, rng.random() < 0.15
-        period = rng.randrange(1, 1 + min(9, wide) if bcast else 18)
+        period = rng.randrange(1, 1 + min(9, config.bcast_entries) if bcast else 18)
         bursts = period * rng.randrange(1, 3 if period > 4 else 5) if bcast else rng.randrange(1, 17)
         beats = bursts * config.beats
         column = rng.randrange(columns - bursts + 1)

@@ -9,6 +9,7 @@ import pytest
 from hw.errors import ConfigError
 from hw.pim.isa import PimErrorCause
 from hw.pim.output_dequantizer import OutputDequantizer
+from hw.share import mark_used
 from sw.pim.work import DEQUANTIZE_LATENCY
 from tb.pim.test_core import SMALL, Bench
 
@@ -91,7 +92,9 @@ def test_commands_that_are_refused():
 
 
 def test_the_model_knows_the_way_to_a_sum():
-    assert OutputDequantizer(acc="int32", lanes=4, rows=1, entries=4, word=64).latency == DEQUANTIZE_LATENCY
+    unit = OutputDequantizer(acc="int32", lanes=4, rows=1, entries=4, word=64)
+    mark_used(unit)
+    assert unit.latency == DEQUANTIZE_LATENCY
 
 
 @pytest.mark.parametrize(("changes", "message"), [

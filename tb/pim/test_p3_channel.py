@@ -18,7 +18,7 @@ from tb.pim.dram_port import DramModel
 from tb.sim import check_stream, get_all, put_all, simulate
 
 P3 = PIM_PRESETS["pim-p3"]
-ONE = dataclasses.replace(P3, streams=1, lanes=32, k_tile=256, xbuf_entries=16, dram_rows=16)
+ONE = dataclasses.replace(P3, streams=1, segments=1, lanes=32, k_tile=256, xbuf_entries=16, dram_rows=16)
 COLUMNS, PHASES = 32, 2
 
 

@@ -3,12 +3,12 @@
 import dataclasses
 
 import pytest
-from amaranth.hdl import Fragment
 
 from hw.pim.channel import compute_path
 from hw.pim.isa import OPCODES, PimOpcode, Queue
 from hw.pim.presets import PIM_PRESETS
 from hw.pim.units import ELEMENTWISE_OPCODES, IO_OPCODES, ROW_OPCODES, SOFTMAX_OPCODES, missing_unit, opcodes_of
+from hw.share import mark_used
 
 TINY = PIM_PRESETS["pim-tiny"]
 INTEGERS = dataclasses.replace(PIM_PRESETS["pim-p3"], n_pch=1)
@@ -39,7 +39,7 @@ def test_what_a_command_needs(config, opcode, needed):
 @pytest.mark.parametrize("config", [SMALL, dataclasses.replace(SMALL, wtype="int8", kvtype="int8")])
 def test_elementwise_commands_are_those_of_the_compute_path(config):
     path = compute_path(config)
-    Fragment.get(path, None)                # what nobody elaborates is warned of
+    mark_used(path)
     assert path.elementwise == all(opcode in opcodes_of(config) for opcode in ELEMENTWISE_OPCODES)
 
 

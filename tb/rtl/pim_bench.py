@@ -26,8 +26,7 @@ class TB:
         self.dut = dut
         self.model = DramModel(DramChannel(CONFIG.dram, interval=CONFIG.interval, rows=CONFIG.dram_rows, refresh=refresh),
                                streams=CONFIG.streams, phases=dram_phases(CONFIG))
-        for name in ("rst", "job__valid", "x__valid", "side__valid", "bias__valid", "write__valid", "hold", "dram__rvalid",
-                     "entry"):
+        for name in ("rst", "job__valid", "x__valid", "bias__valid", "write__valid", "hold", "dram__rvalid", "entry"):
             getattr(dut, name).value = 0
         cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
 

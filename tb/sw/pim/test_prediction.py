@@ -7,6 +7,7 @@ import pytest
 from hw.pim.channel import compute_path
 from hw.pim.presets import PIM_PRESETS
 from hw.pim.weight_skid import skid_depth
+from hw.share import mark_used
 from sw.pim.assembler import assemble
 from sw.pim.prediction import bcast_reach, merge_cycles, predicted_cycles, skid_bursts, tree_latency
 
@@ -17,6 +18,7 @@ TINY = PIM_PRESETS["pim-tiny"]
 def test_latencies_are_those_of_the_compute_path(name):
     config = PIM_PRESETS[name]
     path = compute_path(config)
+    mark_used(path)
     assert tree_latency(config) == path.latency_tree
     for groups in (1, 2, path.groups):
         for add in (False, True):
